@@ -1,0 +1,78 @@
+"""Multi-stage diffusion models: shared encoders, one decoder per noise range, budgets counted per stage.
+
+Public names load on first use, so `import msdk` imports neither torch nor any part.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from msdk import clusterings as clusterings
+    from msdk import datasets as datasets
+    from msdk import decoders as decoders
+    from msdk import encoders as encoders
+    from msdk import noise_levels as noise_levels
+    from msdk import parameterizations as parameterizations
+    from msdk import samplers as samplers
+    from msdk import schedules as schedules
+    from msdk import weightings as weightings
+    from msdk.budgeting import Budget as Budget
+    from msdk.budgeting import budget as budget
+    from msdk.building import build as build
+    from msdk.checkpoint import load_run as load_run
+    from msdk.clustering import cluster as cluster
+    from msdk.denoiser import Denoiser as Denoiser
+    from msdk.errors import MsdkError as MsdkError
+    from msdk.errors import RecipeError as RecipeError
+    from msdk.partition import Partition as Partition
+    from msdk.partition import Stage as Stage
+    from msdk.recipe import Recipe as Recipe
+    from msdk.recipe import load_recipe as load_recipe
+    from msdk.running import run as run
+    from msdk.sampling import sample as sample
+    from msdk.training import train as train
+
+_HOMES = {
+    "Budget": "msdk.budgeting",
+    "Denoiser": "msdk.denoiser",
+    "MsdkError": "msdk.errors",
+    "Partition": "msdk.partition",
+    "Recipe": "msdk.recipe",
+    "RecipeError": "msdk.errors",
+    "Stage": "msdk.partition",
+    "budget": "msdk.budgeting",
+    "build": "msdk.building",
+    "cluster": "msdk.clustering",
+    "load_recipe": "msdk.recipe",
+    "load_run": "msdk.checkpoint",
+    "run": "msdk.running",
+    "sample": "msdk.sampling",
+    "train": "msdk.training",
+}
+_PACKAGES = (
+    "clusterings",
+    "datasets",
+    "decoders",
+    "encoders",
+    "noise_levels",
+    "parameterizations",
+    "samplers",
+    "schedules",
+    "weightings",
+)
+
+__all__ = ["__version__", *sorted(_HOMES), *_PACKAGES]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"msdk.{name}")
+    raise AttributeError(f"module 'msdk' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,14 @@
+"""Strategies that cut time into stages."""
+
+from msdk.registry import Registry
+
+registry: Registry[object] = Registry(
+    "clusterings",
+    {
+        "timestep": "msdk.clusterings.timestep:Timestep",
+        "snr": "msdk.clusterings.snr:SNR",
+        "optimal-denoiser": "msdk.clusterings.optimal_denoiser:OptimalDenoiser",
+    },
+    base="msdk.clusterings.base:Clustering",
+)
+add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

@@ -1,0 +1,77 @@
+"""What a data set is: a spec that knows the shape of its images, and a source that reads them."""
+
+import abc
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msdk.encoders.base import Shape
+from msdk.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Source(abc.ABC):
+    """Opened images.
+
+    Attributes:
+        digest: SHA-256 that changes when the data does; lock.json and clusterings carry it.
+        labels: One class per image, or None.
+    """
+
+    digest: str
+    labels: Sequence[int] | None
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Number of images."""
+
+    @abc.abstractmethod
+    def read(self, indices: Sequence[int]) -> "Tensor":
+        """Images as uint8 [len(indices), c, h, w], on the CPU.
+
+        Raises:
+            DataError: An image cannot be decoded or has another size; the message names its file.
+        """
+
+
+class Dataset(abc.ABC):
+    """Spec of a data set. Concrete ones are frozen attrs classes."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> Shape:
+        """Channels, height and width, known without opening the data."""
+
+    @abc.abstractmethod
+    def open(self) -> Source:
+        """Finds the images.
+
+        Raises:
+            DataError: They are missing, or there are none.
+        """
+
+
+def decode(content: bytes, name: str, shape: Shape) -> "Tensor":
+    """Decodes one image file to uint8 [c, h, w].
+
+    Raises:
+        DataError: It is no image, or has another size than `shape`.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image, UnidentifiedImageError
+
+    channels, height, width = shape
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"the image {name} cannot be read: {error}") from error
+    if pixels.shape[:2] != (height, width):
+        raise DataError(
+            f"the image {name} has {pixels.shape[0]}x{pixels.shape[1]} pixels, but the recipe's data.size is {height}: "
+            "resize the images or change the recipe"
+        )
+    return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()

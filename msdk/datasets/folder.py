@@ -1,0 +1,67 @@
+"""Images in a folder."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+from attrs.validators import ge, in_
+
+from msdk.datasets.base import Dataset, Source, decode
+from msdk.encoders.base import Shape
+from msdk.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+"""Files with these endings are images; everything else is passed over."""
+
+
+class _Folder(Source):
+    labels = None
+
+    def __init__(self, path: Path, shape: Shape) -> None:
+        if not path.is_dir():
+            raise DataError(f"there is no folder {path}: set data.path")
+        self._shape = shape
+        self._files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not self._files:
+            raise DataError(f"the folder {path} holds no images ({', '.join(sorted(SUFFIXES))})")
+        listing = "".join(f"{file.relative_to(path)}\0{file.stat().st_size}\n" for file in self._files)
+        self.digest = hashlib.sha256(listing.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, indices: Sequence[int]) -> "Tensor":
+        import torch
+
+        files = [self._files[index] for index in indices]
+        try:
+            return torch.stack([decode(file.read_bytes(), str(file), self._shape) for file in files])
+        except OSError as error:
+            raise DataError(f"the image {error.filename} cannot be read: {error.strerror}") from error
+
+
+@attrs.frozen(kw_only=True)
+class Folder(Dataset):
+    """All images below a folder, square and of one size, in the order of their paths.
+
+    Args:
+        path: The folder.
+        size: Side of every image in pixels.
+        channels: 3 for colour, 1 for grey; images are converted.
+    """
+
+    path: Path
+    size: int = attrs.field(default=32, validator=ge(1))
+    channels: int = attrs.field(default=3, validator=in_((1, 3)))
+
+    @property
+    def shape(self) -> Shape:
+        return self.channels, self.size, self.size
+
+    def open(self) -> Source:
+        return _Folder(self.path, self.shape)

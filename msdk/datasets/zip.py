@@ -1,0 +1,91 @@
+"""Images in a zip file, in the layout of EDM."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import attrs
+from attrs.validators import ge, in_
+
+from msdk.datasets.base import Dataset, Source, decode
+from msdk.datasets.folder import SUFFIXES
+from msdk.encoders.base import Shape
+from msdk.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _Zip(Source):
+    def __init__(self, path: Path, shape: Shape) -> None:
+        if not path.is_file():
+            raise DataError(f"there is no file {path}: set data.path")
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"{path} is not a readable zip file: {error}") from error
+        self._path, self._shape = path, shape
+        entries = [info for info in self._zip.infolist() if PurePosixPath(info.filename).suffix.lower() in SUFFIXES]
+        if not entries:
+            raise DataError(f"the zip file {path} holds no images ({', '.join(sorted(SUFFIXES))})")
+        self._names = sorted(info.filename for info in entries)
+        listing = "".join(sorted(f"{info.filename}\0{info.CRC:08x}\n" for info in entries))
+        self.digest = hashlib.sha256(listing.encode()).hexdigest()
+        self.labels = self._read_labels()
+
+    def _read_labels(self) -> list[int] | None:
+        if "dataset.json" not in self._zip.namelist():
+            return None
+        try:
+            listed = json.loads(self._zip.read("dataset.json")).get("labels")
+            known = {str(name): int(label) for name, label in listed} if listed else None
+        except (ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f'dataset.json in {self._path} is not {{"labels": [[name, class], ...]}}: {error}'
+            ) from error
+        if known is None:
+            return None
+        missing = [name for name in self._names if name not in known]
+        if missing:
+            raise DataError(f"dataset.json in {self._path} has no label for {missing[0]} (and {len(missing) - 1} more)")
+        return [known[name] for name in self._names]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, indices: Sequence[int]) -> "Tensor":
+        import torch
+
+        return torch.stack([self._decoded(self._names[index]) for index in indices])
+
+    def _decoded(self, name: str) -> "Tensor":
+        try:
+            content = self._zip.read(name)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise DataError(f"the image {name} in {self._path} cannot be read: {error}") from error
+        return decode(content, f"{name} in {self._path}", self._shape)
+
+
+@attrs.frozen(kw_only=True)
+class Zip(Dataset):
+    """All images in a zip file, square and of one size; `dataset.json`, where there is one, gives their classes.
+
+    Args:
+        path: The zip file.
+        size: Side of every image in pixels.
+        channels: 3 for colour, 1 for grey; images are converted.
+    """
+
+    path: Path
+    size: int = attrs.field(default=32, validator=ge(1))
+    channels: int = attrs.field(default=3, validator=in_((1, 3)))
+
+    @property
+    def shape(self) -> Shape:
+        return self.channels, self.size, self.size
+
+    def open(self) -> Source:
+        return _Zip(self.path, self.shape)

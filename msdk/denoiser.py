@@ -1,0 +1,183 @@
+"""The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from msdk.encoders.base import Features
+from msdk.errors import PartError
+from msdk.parameterizations.base import Coefficients, Parameterization
+from msdk.partition import Partition
+from msdk.schedules.base import Schedule
+
+
+class StageNetwork(nn.Module):
+    """Encoder and decoder of one stage, for counting, compiling and export. Weights are shared, not copied."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch c h w"],
+        c_noise: Float[Tensor, " batch_or_1"],
+        label: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Float[Tensor, "batch c h w"]:
+        return self.decoder(self.encoder(x, c_noise, label, augment))
+
+
+class StagedNetwork(nn.Module):
+    """One decoder per stage behind one shared encoder, or behind an encoder of its own.
+
+    Args:
+        encoders: One (shared), or one per decoder (separate).
+        decoders: One per stage, least noise first.
+    """
+
+    def __init__(self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if len(encoders) not in (1, len(decoders)):
+            raise PartError(f"{len(encoders)} encoders for {len(decoders)} decoders: give one, or one for each")
+        self.encoders, self.decoders = nn.ModuleList(encoders), nn.ModuleList(decoders)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all stages use one encoder."""
+        return len(self.encoders) == 1
+
+    def encoder(self, stage: int) -> nn.Module:
+        """The encoder that a stage uses."""
+        return self.encoders[0 if self.shared else stage]
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch c h w"],
+        c_noise: Float[Tensor, " batch_or_1"],
+        stage: int,
+        label: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Float[Tensor, "batch c h w"]:
+        """The raw network of one stage; `stage` is a Python int, so that tracing and compiling see no routing."""
+        return self.decoders[stage](self.encoder(stage)(x, c_noise, label, augment))
+
+    def route(
+        self,
+        x: Float[Tensor, "batch c h w"],
+        c_noise: Float[Tensor, " batch"],
+        stages: Int[Tensor, " batch"],
+        label: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Float[Tensor, "batch c h w"]:
+        """A batch of mixed stages: a shared encoder runs once on all of it, each decoder once on its own samples.
+
+        Which decoders run is decided on the host, so `stages` on the CPU costs no device synchronisation.
+        """
+        present = stages.unique().tolist()
+        if len(present) == 1:
+            return self(x, c_noise, present[0], label, augment)
+        picks = [(stages == stage).nonzero().squeeze(1) for stage in present]
+        restore = torch.cat(picks).argsort().to(x.device, non_blocking=True)
+        features: Features | None = self.encoders[0](x, c_noise, label, augment) if self.shared else None
+        outputs: list[Tensor] = []
+        for stage, pick in zip(present, picks, strict=True):
+            index = pick.to(x.device, non_blocking=True)
+            if features is not None:
+                outputs.append(self.decoders[stage](features.select(index)))
+            else:
+                own = (None if part is None else part[index] for part in (label, augment))
+                outputs.append(self(x[index], c_noise[index], stage, *own))
+        return torch.cat(outputs).index_select(0, restore)
+
+
+class Denoiser(nn.Module):
+    """Estimates the clean image from a noisy one, with the decoder of the noise level's stage.
+
+    Args:
+        network: The staged network.
+        partition: Stage edges in ratio.
+        schedule: Gives `t` its meaning.
+        parameterization: What the network is fed and what its output means.
+    """
+
+    def __init__(
+        self, network: StagedNetwork, partition: Partition, schedule: Schedule, parameterization: Parameterization
+    ) -> None:
+        super().__init__()
+        if len(partition) != len(network.decoders):
+            raise PartError(f"{len(partition)} stages need as many decoders, got {len(network.decoders)}")
+        self.network = network
+        self.partition, self.schedule, self.parameterization = partition, schedule, parameterization
+
+    def forward(
+        self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None
+    ) -> Float[Tensor, "batch c h w"]:
+        """Estimates x_0.
+
+        Args:
+            x_t: Noisy images.
+            t: One time for the whole batch as a float (no device synchronisation), or a tensor [batch] of mixed
+                stages; on the CPU it costs no synchronisation either.
+            label: Class labels, for encoders that take them.
+        """
+        output, c = self.output(x_t, t, label)
+        return c.c_skip * x_t + c.c_out * output
+
+    def output(
+        self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch c h w"], Coefficients[Tensor]]:
+        """The network's own output F, and the coefficients that turn it into x_0, shaped to multiply images."""
+        if not isinstance(t, Tensor):
+            stage = self.partition.of(self.schedule.ratio(t))
+            c = self._coefficients(torch.tensor([t], dtype=torch.float64), x_t)
+            return self.network(c.c_in * x_t, c.c_noise.flatten(), stage, label), c
+        if t.shape != x_t.shape[:1]:
+            raise PartError(
+                f"t must be a float or have one entry per image, got {tuple(t.shape)} for {len(x_t)} images"
+            )
+        t = t.double()
+        c = self._coefficients(t, x_t)
+        return self.network.route(
+            c.c_in * x_t, c.c_noise.flatten(), self.partition.of(self.schedule.ratio(t)), label
+        ), c
+
+    def _coefficients(self, t: Tensor, x: Tensor) -> Coefficients[Tensor]:
+        """In float64, so that stages and scales do not depend on the image's dtype; then moved to the images."""
+        c = self.parameterization.coefficients(self.schedule, t)
+        shape = (-1, *[1] * (x.ndim - 1))
+        return Coefficients(
+            *(
+                part.to(x.device, x.dtype, non_blocking=True).view(shape)
+                for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)
+            )
+        )
+
+    def eps(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """The noise that the estimate implies: (x_t - alpha x_0) / sigma."""
+        alpha, sigma = self._scales(x_t, t)
+        return (x_t - alpha * self(x_t, t, label)) / sigma
+
+    def score(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """The gradient of log p_t at x_t: -eps / sigma."""
+        _, sigma = self._scales(x_t, t)
+        return -self.eps(x_t, t, label) / sigma
+
+    def v(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """Velocity alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512)."""
+        alpha, sigma = self._scales(x_t, t)
+        x_0 = self(x_t, t, label)
+        return alpha * (x_t - alpha * x_0) / sigma - sigma * x_0
+
+    def _scales(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
+        time = t.double() if isinstance(t, Tensor) else torch.tensor([t], dtype=torch.float64)
+        shape = (-1, *[1] * (x.ndim - 1))
+        return tuple(
+            part.to(x.device, x.dtype).view(shape) for part in (self.schedule.alpha(time), self.schedule.sigma(time))
+        )
+
+    def stage(self, index: int) -> StageNetwork:
+        """Encoder and decoder of one stage as a module of their own."""
+        return StageNetwork(self.network.encoder(index), self.network.decoders[index])

@@ -1,0 +1,83 @@
+"""Halving and doubling the image: plain means and repeats, or a finite-impulse-response (FIR) filter."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  the name every torch reader knows
+
+from msdk.layers.conv import Conv2d
+
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+"""The filter of NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H, after StyleGAN2)."""
+
+
+class FIR(nn.Module):
+    """Filters each channel with the outer product of `taps`, while halving or doubling the image if asked.
+
+    The filter is a constant, so it is no part of a checkpoint; budgets list its cost apart from learned kernels.
+
+    Args:
+        taps: One-dimensional filter; its outer product is normalised to sum 1.
+        resample: "up" inserts zeros and restores the mean, "down" keeps every second pixel, "none" keeps the size
+            but for `padding`.
+        padding: Zeros on each side; defaults to what makes the output exactly twice or half the input.
+    """
+
+    taps: Tensor
+
+    def __init__(
+        self,
+        resample: Literal["up", "down", "none"],
+        *,
+        taps: Sequence[float] = FIR_TAPS,
+        padding: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.padding = (len(taps) - 1) // 2 if padding is None else padding
+        line = torch.tensor(taps, dtype=torch.float64)
+        square = torch.outer(line, line) / line.sum() ** 2
+        self.register_buffer("taps", square.to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h2 w2"]:
+        channels = x.shape[1]
+        kernel = self.taps.to(x.dtype).expand(channels, 1, -1, -1)
+        if self.resample == "up":  # inserting zeros divides the mean by 4
+            return F.conv_transpose2d(x, 4 * kernel, stride=2, padding=self.padding, groups=channels)
+        stride = 2 if self.resample == "down" else 1
+        return F.conv2d(x, kernel, stride=stride, padding=self.padding, groups=channels)
+
+
+class Resample(nn.Module):
+    """Halves ("down": mean of 2x2) or doubles ("up": repeat) the image without a filter."""
+
+    def __init__(self, resample: Literal["up", "down"]) -> None:
+        super().__init__()
+        self.resample = resample
+
+    def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h2 w2"]:
+        if self.resample == "up":
+            return F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return F.avg_pool2d(x, 2)
+
+
+class PyramidDownsample(nn.Module):
+    """One level of the residual input pyramid: FIR filter, then a 3x3 convolution of stride 2.
+
+    Source: NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H). The paper's cost convention leaves it out.
+
+    Args:
+        channels_in: Channels of the pyramid above.
+        channels_out: Channels of the encoder at the level below.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.filter = FIR("none", padding=2)
+        self.conv = Conv2d(channels_in, channels_out, stride=2, padding=0, paper_counted=False)
+
+    def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
+        return self.conv(self.filter(x))

@@ -1,0 +1,58 @@
+"""Which noise levels training draws.
+
+A law is given by its distribution function over `t` and the inverse, so that a draw inside one stage is a draw of a
+uniform number between the values at the stage's two edges: exact, with no rejection. Which stage is drawn is a second
+choice: `natural` leaves it to the law, `uniform` gives each stage the same share.
+"""
+
+import abc
+import itertools
+from typing import TYPE_CHECKING, Literal
+
+from msdk.partition import Partition
+from msdk.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+class NoiseLevel(abc.ABC):
+    """A law of training times. Concrete ones are frozen attrs classes."""
+
+    @abc.abstractmethod
+    def cdf(self, schedule: Schedule, t: float) -> float:
+        """Probability of a draw at or below `t`."""
+
+    @abc.abstractmethod
+    def quantile(self, schedule: Schedule, u: "Tensor") -> "Tensor":
+        """The inverse of `cdf`, for float64 `u` of any shape in (0, 1)."""
+
+    def edges(self, schedule: Schedule, partition: Partition) -> list[float]:
+        """`cdf` at every stage boundary: 0, the interior edges, 1."""
+        return [0.0, *(self.cdf(schedule, t) for t in partition.edges_t(schedule)), 1.0]
+
+    def shares(self, schedule: Schedule, partition: Partition) -> list[float]:
+        """The law's own probability of each stage."""
+        edges = self.edges(schedule, partition)
+        return [high - low for low, high in itertools.pairwise(edges)]
+
+    def draw(self, schedule: Schedule, partition: Partition, stages: "Tensor", generator: "Generator") -> "Tensor":
+        """One time per entry of `stages` (int64 [batch], on the CPU), each inside its stage: float64 [batch], CPU."""
+        import torch
+
+        edges = torch.tensor(self.edges(schedule, partition), dtype=torch.float64)
+        low, high = edges[stages], edges[stages + 1]
+        u = torch.rand(stages.shape, generator=generator, dtype=torch.float64)
+        return self.quantile(schedule, low + (high - low) * u)
+
+
+StageDraw = Literal["natural", "uniform"]
+"""How training picks a stage: with the law's own shares, or each stage alike (score_sde's multistage code draws uniformly, EDM's naturally)."""
+
+
+def stage_probabilities(stage_draw: StageDraw, shares: list[float]) -> list[float]:
+    """Probability that training draws each stage, given the law's own shares."""
+    if stage_draw == "natural":
+        return shares
+    reachable = sum(share > 0 for share in shares)
+    return [(share > 0) / reachable for share in shares]

@@ -1,0 +1,113 @@
+"""What a sampler is: a grid of times, and one step from a time to the next with its memory passed through.
+
+The loop itself lives in `msdk.sampling`, once. Times are Python floats known before the first network call, so a
+sampler decides everything about its grid on the host and no step waits for the device.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+from attrs.validators import gt
+
+from msdk.errors import PartError
+from msdk.samplers.grids import Grid, time_grid
+from msdk.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Denoise = Callable[["Tensor", float], "Tensor"]
+"""`denoise(x_t, t)` estimates x_0: one network call for the whole batch [batch, ...]."""
+
+Noise = Callable[["Tensor"], "Tensor"]
+"""`noise(x)` draws standard normal noise like `x`."""
+
+
+class Sampler(abc.ABC):
+    """A solver of the reverse process. Concrete samplers are frozen attrs classes.
+
+    Attributes:
+        order: Global order of convergence for deterministic settings; a test measures it.
+    """
+
+    order: ClassVar[int]
+
+    @abc.abstractmethod
+    def times(self, schedule: Schedule, steps: int) -> list[float]:
+        """Descending times from `t_max`, one more than there are intervals; a last 0.0 is the clean image."""
+
+    @abc.abstractmethod
+    def calls(self, steps: int) -> list[int]:
+        """Network calls in each interval of `times`."""
+
+    @abc.abstractmethod
+    def init(self, times: Sequence[float]) -> Any:
+        """What the first step is given as memory."""
+
+    @abc.abstractmethod
+    def step(
+        self, denoise: Denoise, schedule: Schedule, x_t: "Tensor", t: float, s: float, memory: Any, noise: Noise
+    ) -> "tuple[Tensor, Any]":
+        """Goes from `t` down to `s < t`: returns x_s and the memory for the next step."""
+
+
+@attrs.frozen(kw_only=True)
+class OneCallSampler(Sampler):
+    """A sampler that calls the network once, at the start of each interval.
+
+    Args:
+        grid: How the times are spaced, see `msdk.samplers.grids`.
+        rho: Exponent of the "rho" grid.
+        t_end: Last time of the grid; the schedule's `t_min` if that is larger.
+        final_denoise: Whether one more call at `t_end` replaces the sample by its estimate of x_0.
+    """
+
+    grid: Grid = "uniform-t"
+    rho: float = attrs.field(default=7.0, validator=gt(0))
+    t_end: float = attrs.field(default=1e-3, validator=gt(0))
+    final_denoise: bool = False
+
+    def times(self, schedule: Schedule, steps: int) -> list[float]:
+        nodes = time_grid(self.grid, schedule, steps, self.t_end, self.rho)
+        return [*nodes, 0.0] if self.final_denoise else nodes
+
+    def calls(self, steps: int) -> list[int]:
+        return [1] * (steps + self.final_denoise)
+
+
+def steps_for(sampler: Sampler, nfe: int) -> int:
+    """The number of steps that makes exactly `nfe` network calls.
+
+    Raises:
+        PartError: No number of steps does; the message has the nearest that can be had.
+    """
+    totals = {steps: sum(sampler.calls(steps)) for steps in range(1, nfe + 2)}
+    for steps, total in totals.items():
+        if total == nfe:
+            return steps
+    near = sorted(set(totals.values()), key=lambda total: abs(total - nfe))[:2]
+    raise PartError(
+        f"no number of steps makes exactly {nfe} network calls; the nearest are {' and '.join(map(str, near))}"
+    )
+
+
+def call_times(sampler: Sampler, schedule: Schedule, steps: int) -> list[list[float]]:
+    """The time of every network call, interval by interval: the sampler itself is run around a recording network."""
+    import torch
+
+    seen: list[float] = []
+
+    def record(x: "Tensor", t: float) -> "Tensor":
+        seen.append(t)
+        return torch.zeros_like(x)
+
+    times = sampler.times(schedule, steps)
+    memory, x = sampler.init(times), torch.zeros(1, dtype=torch.float64)
+    calls: list[list[float]] = []
+    for t, s in zip(times[:-1], times[1:], strict=True):
+        x, memory = sampler.step(record, schedule, x, t, s, memory, torch.zeros_like)
+        calls.append(seen.copy())
+        seen.clear()
+    return calls

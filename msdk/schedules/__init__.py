@@ -1,0 +1,13 @@
+"""Noise schedules: alpha and sigma of x_t = alpha(t) x_0 + sigma(t) eps."""
+
+from msdk.registry import Registry
+
+registry: Registry[object] = Registry(
+    "schedules",
+    {
+        "vp-linear": "msdk.schedules.vp:VPLinear",
+        "edm": "msdk.schedules.edm:EDM",
+    },
+    base="msdk.schedules.base:Schedule",
+)
+add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

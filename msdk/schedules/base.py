@@ -1,0 +1,73 @@
+"""What a noise schedule is: two functions of time and one inverse.
+
+The forward kernel is `x_t = alpha(t) x_0 + sigma(t) eps`, with `eps ~ N(0, I)`. Everything a stage, a loss weight or a
+deterministic sampler needs follows from `ratio = sigma / alpha`, which grows with `t`.
+"""
+
+import abc
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Time = TypeVar("Time", float, "Tensor")
+"""A time (or ratio) is a Python float, for one value known on the host, or a tensor of any shape."""
+
+
+def functions(t: "float | Tensor") -> Any:
+    """`math` for a float and `torch` for a tensor: exp, log, sqrt, expm1, log1p have one name in both.
+
+    A float never touches torch, so a sampler's step and a recipe check cost microseconds and no import.
+    """
+    if isinstance(t, (int, float)):
+        return math
+    import torch
+
+    return torch
+
+
+class Schedule(abc.ABC):
+    """A noise schedule. Concrete schedules are frozen attrs classes; all methods take a float or a tensor.
+
+    Attributes:
+        t_min: Smallest time, nearest the data.
+        t_max: Largest time, where the prior is.
+        prior_std: Standard deviation of the prior that samplers start from.
+    """
+
+    @property
+    @abc.abstractmethod
+    def t_min(self) -> float: ...
+
+    @property
+    @abc.abstractmethod
+    def t_max(self) -> float: ...
+
+    @property
+    @abc.abstractmethod
+    def prior_std(self) -> float: ...
+
+    @abc.abstractmethod
+    def alpha(self, t: Time) -> Time:
+        """Scale of the clean image in `x_t`."""
+
+    @abc.abstractmethod
+    def sigma(self, t: Time) -> Time:
+        """Standard deviation of the noise in `x_t`."""
+
+    @abc.abstractmethod
+    def t_of_ratio(self, ratio: Time) -> Time:
+        """The inverse of `ratio`."""
+
+    def ratio(self, t: Time) -> Time:
+        """`sigma / alpha`: the paper's sigma_t and EDM's sigma. Stage edges live here."""
+        return self.sigma(t) / self.alpha(t)
+
+    def lam(self, t: Time) -> Time:
+        """`log(alpha / sigma)`, half the log signal-to-noise ratio."""
+        return -functions(t).log(self.ratio(t))
+
+    def t_of_lam(self, lam: Time) -> Time:
+        """The inverse of `lam`."""
+        return self.t_of_ratio(functions(lam).exp(-lam))

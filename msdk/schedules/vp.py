@@ -1,0 +1,51 @@
+"""Variance-preserving schedules: alpha^2 + sigma^2 = 1."""
+
+import attrs
+from attrs.validators import gt
+
+from msdk.schedules.base import Schedule, Time, functions
+
+
+@attrs.frozen(kw_only=True)
+class VPLinear(Schedule):
+    """The linear-beta diffusion of DDPM in continuous time, on t in [0, 1].
+
+    log alpha(t) = -t^2 (beta_1 - beta_0) / 4 - t beta_0 / 2.
+    Source: Song et al. 2021, arXiv 2011.13456, Eq. 32; the paper's section 2 uses the same constants.
+
+    Args:
+        beta_min: beta_0, the rate at t = 0.
+        beta_max: beta_1, the rate at t = 1.
+    """
+
+    beta_min: float = attrs.field(default=0.1, validator=gt(0))
+    beta_max: float = attrs.field(default=20.0, validator=gt(0))
+
+    @property
+    def t_min(self) -> float:
+        return 0.0
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def prior_std(self) -> float:
+        return 1.0
+
+    def log_alpha(self, t: Time) -> Time:
+        return -t * (t * (self.beta_max - self.beta_min) / 4 + self.beta_min / 2)
+
+    def alpha(self, t: Time) -> Time:
+        return functions(t).exp(self.log_alpha(t))
+
+    def sigma(self, t: Time) -> Time:
+        maths = functions(t)
+        return maths.sqrt(-maths.expm1(2 * self.log_alpha(t)))
+
+    def t_of_ratio(self, ratio: Time) -> Time:
+        # -2 log alpha = log(1 + ratio^2) is a quadratic in t; this root form does not cancel for small ratios.
+        maths = functions(ratio)
+        slope = self.beta_max - self.beta_min
+        excess = maths.log1p(ratio * ratio)
+        return 2 * excess / (maths.sqrt(self.beta_min**2 + 2 * slope * excess) + self.beta_min)

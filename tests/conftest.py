@@ -1,0 +1,29 @@
+"""What all tests share: the outside data, and jaxtyping's shape checks on the modules that import torch."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+CHECKED = (
+    "msdk.layers",
+    "msdk.denoiser",
+    "msdk.encoders.score_sde_net",
+    "msdk.decoders.score_sde_net",
+)
+"""Modules whose annotated shapes are checked at every call. Torch-free modules name their tensors only to readers."""
+
+install_import_hook(CHECKED, "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def outside_data() -> Path:
+    """The folder of golden vectors and CIFAR-10; set but missing is an error, unset skips."""
+    place = os.environ.get("MSDK_TEST_DATA")
+    if not place:
+        pytest.skip("MSDK_TEST_DATA is not set: it names the folder with golden/ and data/")
+    folder = Path(place)
+    if not (folder / "golden").is_dir():
+        pytest.fail(f"MSDK_TEST_DATA is {place}, which has no golden/")
+    return folder
