@@ -26,4 +26,4 @@ def build(recipe: Recipe, device: str | torch.device = "cpu", partition: Partiti
         encoders = [recipe.encoder.build(recipe.shape) for _ in range(count)]
         decoders = [decoder.build(info, recipe.shape) for decoder in recipe.decoders]
     network = StagedNetwork(encoders, decoders)
-    return Denoiser(network, partition, recipe.schedule, recipe.parameterization).to(device)
+    return Denoiser(network, partition, recipe.schedule, recipe.parameterization, recipe.shape).to(device)

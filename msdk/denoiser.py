@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from msdk.encoders.base import Features
+from msdk.encoders.base import Features, Shape
 from msdk.errors import PartError
 from msdk.parameterizations.base import Coefficients, Parameterization
 from msdk.partition import Partition
@@ -101,16 +101,23 @@ class Denoiser(nn.Module):
         partition: Stage edges in ratio.
         schedule: Gives `t` its meaning.
         parameterization: What the network is fed and what its output means.
+        shape: Channels, height and width of the images.
     """
 
     def __init__(
-        self, network: StagedNetwork, partition: Partition, schedule: Schedule, parameterization: Parameterization
+        self,
+        network: StagedNetwork,
+        partition: Partition,
+        schedule: Schedule,
+        parameterization: Parameterization,
+        shape: Shape,
     ) -> None:
         super().__init__()
         if len(partition) != len(network.decoders):
             raise PartError(f"{len(partition)} stages need as many decoders, got {len(network.decoders)}")
         self.network = network
         self.partition, self.schedule, self.parameterization = partition, schedule, parameterization
+        self.shape = shape
 
     def forward(
         self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None
@@ -131,7 +138,7 @@ class Denoiser(nn.Module):
     ) -> tuple[Float[Tensor, "batch c h w"], Coefficients[Tensor]]:
         """The network's own output F, and the coefficients that turn it into x_0, shaped to multiply images."""
         if not isinstance(t, Tensor):
-            stage = self.partition.of(self.schedule.ratio(t))
+            stage = self.partition.at(t, self.schedule)
             c = self._coefficients(torch.tensor([t], dtype=torch.float64), x_t)
             return self.network(c.c_in * x_t, c.c_noise.flatten(), stage, label), c
         if t.shape != x_t.shape[:1]:
@@ -140,9 +147,8 @@ class Denoiser(nn.Module):
             )
         t = t.double()
         c = self._coefficients(t, x_t)
-        return self.network.route(
-            c.c_in * x_t, c.c_noise.flatten(), self.partition.of(self.schedule.ratio(t)), label
-        ), c
+        stages = self.partition.at(t, self.schedule)
+        return self.network.route(c.c_in * x_t, c.c_noise.flatten(), stages, label), c
 
     def _coefficients(self, t: Tensor, x: Tensor) -> Coefficients[Tensor]:
         """In float64, so that stages and scales do not depend on the image's dtype; then moved to the images."""

@@ -8,7 +8,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import attrs
 
@@ -16,6 +16,11 @@ from msdk.errors import PartError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_Time = TypeVar("_Time", float, "Tensor")
+
+_ROUNDING = 1e-12
+"""Relative error that the way from a ratio to a time and back may have, in float64."""
 
 
 class _HasRatio(Protocol):
@@ -25,7 +30,7 @@ class _HasRatio(Protocol):
     def t_min(self) -> float: ...
     @property
     def t_max(self) -> float: ...
-    def ratio(self, t: float) -> float: ...
+    def ratio(self, t: _Time) -> _Time: ...
     def t_of_ratio(self, ratio: float) -> float: ...
 
 
@@ -101,6 +106,19 @@ class Partition:
         for edge in self.edges:
             index = index + (ratio > edge).long()
         return index
+
+    @overload
+    def at(self, t: float, schedule: _HasRatio) -> int: ...
+    @overload
+    def at(self, t: "Tensor", schedule: _HasRatio) -> "Tensor": ...
+    def at(self, t: Any, schedule: _HasRatio) -> Any:
+        """Stage index of a time of a schedule, as `of` gives it for a ratio.
+
+        The ratio of a time is rounded, and not alike for floats and tensors, so a hair below it decides: the time of an
+        edge lies in the lower stage whichever way it was computed.
+        """
+        below: float = schedule.ratio(t) * (1 - _ROUNDING)
+        return self.of(below)
 
     def edges_t(self, schedule: _HasRatio) -> tuple[float, ...]:
         """The interior edges as times of a schedule."""

@@ -5,6 +5,7 @@ is reported at once with the file and the path it stands at. Nothing here import
 whether features fit decoders, in a fraction of a second.
 """
 
+import functools
 import tomllib
 import types
 import typing
@@ -62,7 +63,12 @@ T = TypeVar("T")
 
 
 def _part(kind: Any, name: str) -> Any:
-    return attrs.field(factory=lambda: PARTS[kind].get(name)())
+    def default() -> Any:
+        registry = PARTS[kind]
+        # Nobody wrote this name, so a plugin that also owns it cannot make it doubtful.
+        return registry.get(name if name in registry.names() else f"msdk:{name}")()
+
+    return attrs.field(factory=default)
 
 
 @attrs.frozen(kw_only=True)
@@ -147,8 +153,8 @@ class Sampling:
         batch_size: Images per network call; changes no image.
     """
 
-    steps: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    nfe: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    steps: int | None = attrs.field(default=None, validator=optional([ge(1), le(10_000)]))
+    nfe: int | None = attrs.field(default=None, validator=optional([ge(1), le(10_000)]))
     images: int = attrs.field(default=64, validator=[ge(1), le(1_000_000)])
     seed: int = attrs.field(default=0, validator=ge(0))
     batch_size: int = attrs.field(default=64, validator=ge(1))
@@ -242,26 +248,28 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     merged = _Merged()
     merged.read(path, ())
-    for text in overrides:
-        merged.override(text)
-    return structure(merged.data, str(path), merged.sources)
+    wrong = [problem for text in overrides if (problem := merged.override(text))]
+    return structure(merged.data, str(path), merged.sources, wrong)
 
 
-def structure(data: Mapping[str, Any], source: str, sources: "Sources | None" = None) -> Recipe:
-    """Plain data -> Recipe, with all checks.
+def structure(
+    data: Mapping[str, Any], source: str, sources: "Sources | None" = None, wrong: Sequence[Problem] = ()
+) -> Recipe:
+    """Plain data -> Recipe, with all checks; problems that are already known are told with the rest.
 
     Raises:
         RecipeError: Every mistake at once.
     """
     sources = sources or {}
+    recipe, problems = None, list(wrong)
     try:
         recipe = _converter().structure(data, Recipe)
-    except (cattrs.BaseValidationError, Exception) as error:
-        problems = list(_problems(error, ()))
+    except Exception as error:
+        problems += _problems(error, ())
     else:
         recipe = _rebased(recipe, sources)
-        problems = list(_misfits(recipe))
-    if problems:
+        problems += _misfits(recipe)
+    if recipe is None or problems:
         for problem in problems:
             problem.source = problem.source or _source_of(problem.path, sources)
         raise RecipeError(source, problems)
@@ -301,16 +309,24 @@ class _Merged:
 
     def read(self, path: Path, above: tuple[Path, ...]) -> None:
         if path.resolve() in above:
-            raise RecipeError(str(above[0]), [Problem("extends", f"{path} extends itself", str(above[-1]))])
+            chain = " -> ".join(file.name for file in (*above, path))
+            raise RecipeError(
+                str(above[0]), [Problem("extends", f"a recipe cannot extend itself: {chain}", str(above[-1]))]
+            )
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            problem = Problem("extends" if above else "", f"cannot be read: {error.strerror}: {path}")
+            problem = (
+                Problem("extends", f"{path} cannot be read: {error.strerror}", str(above[-1]))
+                if above
+                else (Problem("", f"cannot be read: {error.strerror}"))
+            )
             raise RecipeError(str(above[0] if above else path), [problem]) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError(str(path), [Problem("", f"is not valid TOML: {error}")]) from error
         bases = data.pop("extends", [])
-        for base in [bases] if isinstance(bases, str) else bases:
+        files = typing.cast("list[object]", bases if isinstance(bases, list) else [bases])
+        for base in files:
             if not isinstance(base, str):
                 raise RecipeError(
                     str(path), [Problem("extends", f"expected a file name or a list of them, got {bases!r}")]
@@ -318,34 +334,43 @@ class _Merged:
             self.read(path.parent / base, (*above, path.resolve()))
         _merge(self.data, data, (), str(path), self.sources)
 
-    def override(self, text: str) -> None:
+    def override(self, text: str) -> Problem | None:
         key, equals, raw = text.partition("=")
         source = f"--set {text}"
         steps = key.strip().split(".")
         if not equals or not all(steps):
-            raise RecipeError(source, [Problem(key, "write an override as key=value, for example training.lr=0.001")])
+            return Problem(key, "write an override as key=value, for example training.lr=0.001", source)
         try:
             value = tomllib.loads(f"value = {raw}")["value"]
         except tomllib.TOMLDecodeError:
             value = raw  # a bare word: --set sampler.name=heun
-        target: Any = self.data
-        for depth, step in enumerate(steps[:-1]):
-            if isinstance(target, list) and step.isdigit() and int(step) < len(target):
-                target = target[int(step)]
-            elif isinstance(target, dict):
-                target = target.setdefault(step, {})
-            else:
-                raise RecipeError(source, [Problem(".".join(steps[: depth + 1]), "there is no such entry to set")])
-        last = steps[-1]
-        if isinstance(target, list):
-            if not (last.isdigit() and int(last) < len(target)):
-                raise RecipeError(source, [Problem(key, f"the list has {len(target)} entries, numbered from 0")])
-            target[int(last)] = value
-            self.sources[tuple(steps)] = source
-        elif isinstance(target, dict):
-            _merge(target, {last: value}, tuple(steps[:-1]), source, self.sources)
-        else:
-            raise RecipeError(source, [Problem(key, "there is no table to set this in")])
+        wrong = _set(self.data, steps, value, (), source, self.sources)
+        return Problem(key, wrong, source) if wrong else None
+
+
+def _set(target: Any, steps: list[str], value: object, path: tuple[str, ...], source: str, sources: Sources) -> str:
+    """Sets one dotted key below a table or list; says what is wrong with the key, or nothing."""
+    head, *rest = steps
+    inner: Any = None
+    if isinstance(target, list):
+        count = len(typing.cast("list[object]", target))
+        if not (head.isdecimal() and int(head) < count):
+            return f"there is no entry {head}: the list has {count}, numbered from 0"
+        inner = typing.cast("list[object]", target)[int(head)]
+    else:
+        inner = target.get(head)
+    if rest and inner is not None:
+        if not isinstance(inner, (dict, list)):
+            return f"{'.'.join((*path, head))} is {inner!r}, which has no keys to set"
+        return _set(inner, rest, value, (*path, head), source, sources)
+    for step in reversed(rest):
+        value = {step: value}
+    if isinstance(target, list):
+        target[int(head)] = value
+        _note_sources(value, (*path, head), source, sources)
+    else:
+        _merge(target, {head: value}, path, source, sources)
+    return ""
 
 
 ALTERNATIVES = (("sampling", "steps", "nfe"), ("sampling", "nfe", "steps"))
@@ -395,13 +420,14 @@ class _FieldError(ValueError):
     """A value that does not suit its field; the text says what is expected."""
 
 
+@functools.cache
 def _converter() -> cattrs.Converter:
     """cattrs, made strict: exact types, no unknown keys, parts by name, and every error collected."""
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     for exact, words in ((bool, "true or false"), (int, "a whole number"), (str, "text")):
         converter.register_structure_hook(exact, _exact(exact, words))
     converter.register_structure_hook(float, _float)
-    converter.register_structure_hook(Path, lambda value, _: Path(_exact(str, "a file name in quotes")(value, str)))
+    converter.register_structure_hook(Path, _path)
     converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is Literal, _literal)
     converter.register_structure_hook_func(
         lambda kind: typing.get_origin(kind) is tuple, lambda value, kind: _tuple(value, kind, converter)
@@ -428,6 +454,16 @@ def _float(value: object, _: object) -> float:
     if type(value) not in (int, float) or value != value or value in (float("inf"), -float("inf")):
         raise _FieldError(f"expected a finite number, got {value!r}")
     return float(typing.cast("float", value))
+
+
+def _path(value: object, _: object) -> Path:
+    try:
+        name = Path(_exact(str, "a file name in quotes")(value, str)).expanduser()
+    except RuntimeError as error:  # ~user
+        raise _FieldError(f"there is no home folder for {value!r}") from error
+    if "\0" in str(name):
+        raise _FieldError(f"expected a file name, got {value!r}")
+    return name
 
 
 def _literal(value: object, kind: Any) -> object:
@@ -517,10 +553,11 @@ def _problems(error: BaseException, path: tuple[str, ...]) -> Iterable[Problem]:
         for key in sorted(error.extra_fields):
             known = ", ".join(["name", *allowed] if part else allowed)
             yield Problem(".".join((*path, key)), f"unknown key.{nearest(key, allowed)} Known: {known}.")
-    elif isinstance(error, KeyError):
-        yield Problem(".".join((*path, str(error.args[0]))), "is missing")
+    elif isinstance(error, KeyError) and error.args == path[-1:]:
+        yield Problem(".".join(path), "is missing")
     else:
-        yield Problem(".".join(path), str(error))
+        # attrs' validators put the field and its options behind their message.
+        yield Problem(".".join(path), str(error.args[0] if isinstance(error, ValueError) and error.args else error))
 
 
 # --- checks between parts ---------------------------------------------------------------------------------------------
@@ -537,14 +574,14 @@ def _rebased(value: T, sources: Sources, path: tuple[str, ...] = ()) -> T:
                 changes[field.alias] = new
         return attrs.evolve(typing.cast("Any", value), **changes) if changes else value
     if isinstance(value, tuple):
-        items = [
-            _rebased(item, sources, (*path, str(i))) for i, item in enumerate(typing.cast("tuple[Any, ...]", value))
-        ]
-        return typing.cast("T", tuple(items)) if any(isinstance(item, Path) for item in items) else value
+        items = typing.cast("tuple[Any, ...]", value)
+        rebased = tuple(_rebased(item, sources, (*path, str(index))) for index, item in enumerate(items))
+        changed = any(new is not old for new, old in zip(rebased, items, strict=True))
+        return typing.cast("T", rebased) if changed else value
     if isinstance(value, Path) and not value.is_absolute():
         source = _source_of(".".join(path), sources)
         folder = Path.cwd() if source.startswith("--set") or not source else Path(source).parent.resolve()
-        return typing.cast("T", (folder / value.expanduser()).resolve())
+        return typing.cast("T", (folder / value).resolve())
     return value
 
 
@@ -557,10 +594,7 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
         yield Problem("stages.schedule", "says what edges_t refer to, but there are none")
     count = _stage_count(recipe)
     if len(ways) == 1 and not recipe.clustered:
-        try:
-            recipe.partition()
-        except MsdkError as error:
-            yield Problem(f"stages.{ways[0]}", str(error))
+        yield from _failing(f"stages.{ways[0]}", recipe.partition)
     if count is not None and len(ways) < 2 and count != len(recipe.decoders):
         stages = f"{count} stage" + ("s" if count > 1 else "")
         yield Problem(
@@ -571,31 +605,31 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
     yield from _sampling_misfits(recipe)
-    try:
+    misfit = list(_failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
+    yield from misfit
+    if not misfit:
         info = recipe.encoder.info(recipe.shape)
+        for index, decoder in enumerate(recipe.decoders):
+            yield from _failing(f"decoders.{index}", functools.partial(decoder.check, info))
+
+
+def _failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:
+    try:
+        check()
     except MsdkError as error:
-        yield Problem("encoder", str(error))
-        return
-    for index, decoder in enumerate(recipe.decoders):
-        try:
-            decoder.check(info)
-        except MsdkError as error:
-            yield Problem(f"decoders.{index}", str(error))
+        yield Problem(path, str(error))
+    except (ArithmeticError, ValueError) as error:  # of floats: overflow, division by zero, roots of negative numbers
+        yield Problem(path, f"leads to numbers that cannot be computed ({error.args[-1]}): use less extreme settings")
 
 
 def _sampling_misfits(recipe: Recipe) -> Iterable[Problem]:
     if recipe.sampling.steps is not None and recipe.sampling.nfe is not None:
         yield Problem("sampling", "give steps (intervals of the time grid) or nfe (network calls), not both")
         return
-    try:
-        steps = recipe.steps
-    except MsdkError as error:
-        yield Problem("sampling.nfe", str(error))
-        return
-    try:
-        recipe.sampler.times(recipe.schedule, steps)
-    except MsdkError as error:
-        yield Problem("sampler", str(error))
+    unreachable = list(_failing("sampling.nfe", lambda: recipe.steps))
+    yield from unreachable
+    if not unreachable:
+        yield from _failing("sampler", lambda: recipe.sampler.times(recipe.schedule, recipe.steps))
 
 
 def _stage_count(recipe: Recipe) -> int | None:
@@ -618,8 +652,8 @@ def _edges_of_artefact(path: Path) -> tuple[float, ...]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         (strategy,) = found["strategies"]
-        return tuple(float(edge) for edge in strategy["edges_ratio"])
+        return _converter().structure(strategy["edges_ratio"], tuple[float, ...])
     except OSError as error:
         raise PartError(f"the clustering {path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
         raise PartError(f"{path} is not the clustering of one strategy, as `msdk cluster` writes it") from error

@@ -6,6 +6,8 @@ imports none of them; a lookup imports only the part that it names. Two owners o
 and `"distribution:name"` picks one of them.
 """
 
+import configparser
+import contextlib
 import functools
 import importlib
 import re
@@ -93,6 +95,7 @@ class Registry(Generic[T]):
                         f"and '{origin.owner}' wants it ({origin.target}). Choose another name, or pass replace=True."
                     )
             self._added[name] = (origin, self._checked(origin, part))
+            self._loaded.pop(origin, None)  # a reloaded class takes the place of the one that was looked up before
             return part
 
         return register
@@ -129,19 +132,17 @@ class Registry(Generic[T]):
         if len(origins) > 1:
             owners = " and ".join(f"'{o.owner}' ({o.target})" for o in origins)
             choices = " or ".join(f"'{o.owner}:{bare}'" for o in origins)
-            raise DuplicateNameError(f"the {self.singular} name '{bare}' has two owners: {owners}. Write {choices}.")
+            raise DuplicateNameError(f"several own the {self.singular} name '{bare}': {owners}. Write {choices}.")
         return origins[0]
 
     def name_of(self, part: type[T]) -> str:
-        """The name that `get` returned this class for: what a recipe calls it."""
-        for origin, loaded in [*self._loaded.items(), *((o, p) for o, p in self._added.values())]:
-            if loaded is part:
-                several = len(self._origins().get(origin.name, [])) > 1
-                return f"{origin.owner}:{origin.name}" if several else origin.name
+        """The name that `get` returns this class for: what a recipe calls it."""
+        target = f"{part.__module__}:{part.__qualname__}"
         for name, origins in self._origins().items():
-            if any(o.target == f"{part.__module__}:{part.__qualname__}" for o in origins):
-                return name
-        raise UnknownNameError(f"{part.__module__}:{part.__qualname__} is not a registered {self.singular}.")
+            for origin in origins:
+                if target == origin.target or self._loaded.get(origin) is part:  # a target may name a re-export
+                    return name if len(origins) == 1 else f"{origin.owner}:{name}"
+        raise UnknownNameError(f"{target} is not a registered {self.singular}.")
 
     def _origins(self) -> dict[str, list[Origin]]:
         found = {name: [Origin(name, "msdk", target, _own_version())] for name, target in self._builtins.items()}
@@ -193,7 +194,7 @@ def installed_parts() -> tuple[dict[str, list[Origin]], list[BrokenPlugin]]:
     """Scans the path once for entry points in `msdk.*` groups: parts by kind, and packages that could not be read.
 
     The scan goes folder by folder, because one malformed `entry_points.txt` makes the `entrypoints` package give up on
-    everything after it; a folder that fails is read again by the standard library, which skips only the broken file.
+    everything after it; a folder that fails is read again one distribution at a time.
     """
     parts: dict[str, list[Origin]] = {}
     broken: list[BrokenPlugin] = []
@@ -203,62 +204,71 @@ def installed_parts() -> tuple[dict[str, list[Origin]], list[BrokenPlugin]]:
             found = list(_scan(folder))
         except Exception:  # a stranger's file: parser, encoding and interpolation errors alike
             found = list(_scan_slowly(folder, broken))
-        owners = {owner for owner, *_ in found}
-        for owner, version, group, name, target in found:
-            if owner in seen:
+        for kind, origin in found:
+            if origin.owner in seen or origin.owner == "msdk":
                 continue  # a copy further down the path is shadowed, as in an import
-            kind = group.removeprefix("msdk.")
+            others = [o.target for o in parts.get(kind, ()) if (o.owner, o.name) == (origin.owner, origin.name)]
             if kind not in KINDS:
-                broken.append(BrokenPlugin(owner, f"no kind of part '{kind}' (group {group}){nearest(kind, KINDS)}"))
-            elif not re.fullmatch(r"[\w.]+:[\w.]+", target):
-                broken.append(BrokenPlugin(owner, f"'{name} = {target}' is not of the form module:Class"))
-            elif owner != "msdk":
-                parts.setdefault(kind, []).append(Origin(name, owner, target, version))
-        seen |= owners
-    return parts, broken
+                reason = f"no kind of part '{kind}' (group msdk.{kind}){nearest(kind, KINDS)}"
+            elif not re.fullmatch(r"[\w.]+:[\w.]+", origin.target):
+                reason = f"'{origin.name} = {origin.target}' is not of the form module:Class"
+            elif others and others != [origin.target]:  # files of two versions of one distribution
+                reason = f"'{origin.name}' is both {others[0]} and {origin.target}: install it again"
+            else:
+                parts.setdefault(kind, []).extend([] if others else [origin])
+                continue
+            broken.append(BrokenPlugin(origin.owner, reason))
+        seen |= {origin.owner for _, origin in found}
+    return parts, list(dict.fromkeys(broken))
 
 
-def _scan(folder: str) -> Iterator[tuple[str, str, str, str, str]]:
-    """Owner, version, group, name and target of each msdk entry point in one folder of the path."""
+def _scan(folder: str) -> Iterator[tuple[str, Origin]]:
+    """Kind and origin of each msdk entry point in one folder of the path."""
     import entrypoints  # 40 ms, and only listings and lookups need it
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of strangers' entry points that are not ours to judge
         for config, distribution in entrypoints.iter_files_distros(path=[folder]):
-            if distribution is None:
-                continue
-            for group in config.sections():
-                if group.startswith("msdk."):
-                    for name, target in config.items(group, raw=True):
-                        yield (
-                            _normalised(distribution.name),
-                            distribution.version,
-                            group,
-                            name,
-                            target.split("[")[0].strip(),
-                        )
+            if distribution is not None:
+                yield from _points(config, distribution.name, distribution.version)
 
 
-def _scan_slowly(folder: str, broken: list[BrokenPlugin]) -> Iterator[tuple[str, str, str, str, str]]:
-    """The same through the standard library, one distribution at a time, noting those that cannot be read."""
+def _scan_slowly(folder: str, broken: list[BrokenPlugin]) -> Iterator[tuple[str, Origin]]:
+    """The same, one distribution at a time, noting those of ours that cannot be read."""
     import importlib.metadata
 
+    import entrypoints
+
     for distribution in importlib.metadata.distributions(path=[folder]):
-        owner = _normalised(str(getattr(distribution, "name", None) or Path(folder).name))
+        owner, text = Path(folder).name, ""
+        with contextlib.suppress(Exception):  # its METADATA may be missing or broken
+            owner = _normalised(distribution.name)
         try:
             text = distribution.read_text("entry_points.txt") or ""
-            for group in re.findall(r"^\[(msdk\.\w+)\]", text, re.MULTILINE):
-                for point in distribution.entry_points.select(group=group):
-                    yield owner, distribution.version, group, point.name, point.value.split("[")[0].strip()
+            config = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
+            config.read_string(text, source="entry_points.txt")
+            yield from _points(config, owner, distribution.version)
         except Exception as error:
-            broken.append(BrokenPlugin(owner, f"its entry_points.txt cannot be read: {error}"))
+            if isinstance(error, UnicodeDecodeError):
+                text = error.object.decode(errors="replace")
+            if "msdk" in owner or "msdk" in text:  # what strangers break is theirs to mend
+                reason = " ".join(str(error).split())
+                broken.append(BrokenPlugin(owner, f"its entry_points.txt cannot be read: {reason}"))
+
+
+def _points(config: configparser.ConfigParser, owner: str, version: str | None) -> Iterator[tuple[str, Origin]]:
+    for group in config.sections():
+        if group.startswith("msdk."):
+            for name, target in config.items(group, raw=True):
+                origin = Origin(name, _normalised(owner), target.split("[")[0].strip(), version or "")
+                yield group.removeprefix("msdk."), origin
 
 
 def _load(origin: Origin) -> object:
     module, _, attribute = origin.target.partition(":")
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if origin.owner == "msdk":
             raise
         raise PluginError(

@@ -108,7 +108,7 @@ class OptimalDenoiser(Clustering):
     def similarities(
         self, schedule: Schedule, images: "Tensor", *, seed: int, device: str, progress: Progress
     ) -> "tuple[Tensor, Tensor, Tensor]":
-        """Sorted times, and the similarity of each draw to the denoiser of clean data and of pure noise; float64 [k]."""
+        """Sorted times, and the similarity of each draw to the denoisers of clean data and of noise; float64 [k]."""
         import torch
 
         generator = torch.Generator().manual_seed(seed)

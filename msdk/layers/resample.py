@@ -1,7 +1,7 @@
 """Halving and doubling the image: plain means and repeats, or a finite-impulse-response (FIR) filter."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,7 @@ class FIR(nn.Module):
         padding: Zeros on each side; defaults to what makes the output exactly twice or half the input.
     """
 
+    operator: ClassVar[str] = "conv_fir"
     taps: Tensor
 
     def __init__(

@@ -47,7 +47,7 @@ class NoiseLevel(abc.ABC):
 
 
 StageDraw = Literal["natural", "uniform"]
-"""How training picks a stage: with the law's own shares, or each stage alike (score_sde's multistage code draws uniformly, EDM's naturally)."""
+"""How training picks a stage: with the law's own shares (EDM's multistage code), or each alike (score_sde's)."""
 
 
 def stage_probabilities(stage_draw: StageDraw, shares: list[float]) -> list[float]:

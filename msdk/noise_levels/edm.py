@@ -28,7 +28,10 @@ class EDM(NoiseLevel):
     std: float = attrs.field(default=1.2, validator=gt(0))
 
     def cdf(self, schedule: Schedule, t: float) -> float:
-        z = (math.log(schedule.ratio(t)) - self.mean) / self.std
+        ratio = schedule.ratio(t)
+        if ratio == 0:
+            return 0.0
+        z = (math.log(ratio) - self.mean) / self.std
         return math.erfc(-z / math.sqrt(2)) / 2
 
     def quantile(self, schedule: Schedule, u: "Tensor") -> "Tensor":

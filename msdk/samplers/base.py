@@ -5,6 +5,7 @@ sampler decides everything about its grid on the host and no step waits for the 
 """
 
 import abc
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -106,7 +107,7 @@ def call_times(sampler: Sampler, schedule: Schedule, steps: int) -> list[list[fl
     times = sampler.times(schedule, steps)
     memory, x = sampler.init(times), torch.zeros(1, dtype=torch.float64)
     calls: list[list[float]] = []
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         x, memory = sampler.step(record, schedule, x, t, s, memory, torch.zeros_like)
         calls.append(seen.copy())
         seen.clear()

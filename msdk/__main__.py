@@ -1,0 +1,5 @@
+"""`python -m msdk`, which torchrun needs."""
+
+from msdk.cli import main
+
+main()

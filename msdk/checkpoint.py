@@ -1,0 +1,298 @@
+"""The run folder: recipe, lock, ledger and checkpoints, each written whole or not at all.
+
+Every file and folder is made under a temporary name, synced to disk and renamed, so that a process killed at any
+moment, or a full disk, leaves the last good checkpoint as it was. Weights are safetensors; nothing is unpickled.
+"""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from msdk import __version__
+from msdk.building import build
+from msdk.denoiser import Denoiser
+from msdk.errors import RunError
+from msdk.recipe import PARTS, Recipe, load_recipe, to_data, to_toml
+
+Weights = Literal["ema", "raw"]
+
+
+@attrs.frozen
+class Checkpoint:
+    """All that training needs to go on exactly as if it had not stopped.
+
+    Attributes:
+        iteration: Optimiser steps done; with the recipe's seed it fixes every random number and the place in the data.
+        images_by_stage: Images that each stage has seen, for the ledger.
+        model: Weights and buffers of the staged network.
+        ema: Averaged weights under the same names.
+        optimizer: Adam's state, `"<moment>/<weight>"`.
+        seconds: Time spent training.
+    """
+
+    iteration: int
+    images_by_stage: tuple[int, ...]
+    model: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    seconds: float
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; what is written there takes its place once it is on disk.
+
+    Raises:
+        RunError: The disk is full, or the place cannot be written; nothing of the attempt is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        if temporary.is_dir() and path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+        _sync(path.parent, deep=False)
+    except BaseException as error:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, (OSError, SafetensorError)):
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            reason = "the disk is full" if full or "No space left" in str(error) else str(error)
+            raise RunError(f"{path} cannot be written: {reason}. What was saved before is intact.") from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: object) -> None:
+    """Writes a JSON file whole."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def _sync(path: Path, *, deep: bool = True) -> None:
+    for inner in path.iterdir() if deep and path.is_dir() else ():
+        _sync(inner)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def start_run(path: Path, recipe: Recipe, *, force: bool = False, data_digest: str = "") -> None:
+    """Makes a new run folder with the resolved recipe and the lock.
+
+    Raises:
+        RunError: The folder exists, and `force` is false or it is no run folder.
+    """
+    refuse_existing(path, force=force)
+    if path.exists():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
+    write_text(path / "recipe.toml", to_toml(recipe))
+    write_json(path / "lock.json", lock(recipe, data_digest))
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raises `RunError` where a new run would overwrite something that it may not."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not force:
+        raise RunError(f"{path} exists: continue it with --resume, replace it with --force, or choose another --out")
+    if not (path / "lock.json").is_file():
+        raise RunError(f"{path} is not a run folder (it has no lock.json), so --force does not replace it")
+
+
+def lock(recipe: Recipe, data_digest: str) -> dict[str, Any]:
+    """What made a run: versions, distributions of the parts it uses, data, code and command."""
+    owners: dict[str, str] = {}
+    for value in (*attrs.asdict(recipe, recurse=False).values(), *recipe.decoders, recipe.training.noise):
+        for base, registry in PARTS.items():
+            if isinstance(value, base):
+                origin = registry.origin(registry.name_of(type(value)))
+                owners[origin.owner] = origin.version
+    owners.pop("msdk", None)
+    return {
+        "msdk": __version__,
+        "python": sys.version.split()[0],
+        "torch": str(torch.__version__),
+        "plugins": owners,
+        "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+    }
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def run_recipe(path: Path) -> Recipe:
+    """The recipe of a run folder.
+
+    Raises:
+        RunError: It is no run folder.
+    """
+    if not (path / "recipe.toml").is_file():
+        raise RunError(f"{path} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
+    return load_recipe(path / "recipe.toml")
+
+
+FREE_TO_CHANGE = ("title", "sampler", "sampling", "budget")
+FREE_IN_TRAINING = ("iterations", "log_every", "checkpoint_every", "keep")
+
+
+def refuse_other_recipe(path: Path, recipe: Recipe) -> None:
+    """Raises `RunError` where a run folder was made by a recipe that trains something else."""
+
+    def essence(of: Recipe) -> dict[str, Any]:
+        data = {key: value for key, value in to_data(of).items() if key not in FREE_TO_CHANGE}
+        data["training"] = {key: value for key, value in data["training"].items() if key not in FREE_IN_TRAINING}
+        data["data"] = {key: value for key, value in data["data"].items() if key != "path"}
+        return data
+
+    ours, theirs = essence(recipe), essence(run_recipe(path))
+    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    if differing:
+        raise RunError(
+            f"{path} was trained by another recipe: {', '.join(differing)} differ. Resume it with its own "
+            f"{path / 'recipe.toml'}, or choose another --out"
+        )
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`."""
+    folder = run / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{checkpoint.iteration:08d}"
+    with written_whole(path) as temporary:
+        temporary.mkdir()
+        for name in ("model", "ema", "optimizer"):
+            tensors: Mapping[str, Tensor] = getattr(checkpoint, name)
+            save_file(
+                {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+                temporary / f"{name}.safetensors",
+            )
+        state = {
+            "iteration": checkpoint.iteration,
+            "images_by_stage": list(checkpoint.images_by_stage),
+            "seconds": checkpoint.seconds,
+        }
+        (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    for old in checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    folder = run / "checkpoints"
+    return sorted(path for path in folder.glob("[0-9]*") if (path / "state.json").is_file()) if folder.is_dir() else []
+
+
+def latest(run: Path) -> Path:
+    """The newest checkpoint.
+
+    Raises:
+        RunError: There is none.
+    """
+    found = checkpoints(run)
+    if not found:
+        raise RunError(f"{run} has no checkpoint yet: train it with `msdk train`")
+    return found[-1]
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint onto the CPU.
+
+    Raises:
+        RunError: A file is missing or damaged.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return Checkpoint(
+            iteration=state["iteration"],
+            images_by_stage=tuple(state["images_by_stage"]),
+            seconds=state["seconds"],
+            **{name: _tensors(path / f"{name}.safetensors") for name in ("model", "ema", "optimizer")},
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"the checkpoint {path} is damaged: {error}") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  a file is no mapping
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"the checkpoint file {path} is damaged: {error}") from error
+
+
+def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Copies weights into a denoiser's network.
+
+    Raises:
+        RunError: They belong to another network; the message lists the first keys that do not fit.
+    """
+    own = denoiser.network.state_dict()
+    wrong = [f"missing {key}" for key in own if key not in weights]
+    wrong += [f"unknown {key}" for key in weights if key not in own]
+    wrong += [
+        f"{key} is {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise RunError(f"{source} belongs to another recipe: {'; '.join(wrong[:3])}{more}")
+    denoiser.network.load_state_dict(weights)
+
+
+def load_run(run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu") -> Denoiser:
+    """The trained denoiser of a run folder, in eval mode, from its newest checkpoint.
+
+    Args:
+        run_dir: A folder that `msdk train` or `msdk run` made.
+        weights: "ema" for the averaged weights, "raw" for the last ones.
+        device: Where to put it.
+
+    Raises:
+        RunError: No run folder, no checkpoint, or one that is damaged or belongs to another recipe.
+    """
+    run = Path(run_dir)
+    denoiser = build(run_recipe(run))
+    path = latest(run) / ("ema.safetensors" if weights == "ema" else "model.safetensors")
+    load_weights(denoiser, _tensors(path), path)
+    return denoiser.to(device).eval()

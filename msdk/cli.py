@@ -1,0 +1,625 @@
+"""The command line. Each command is a thin line to one verb; torch is imported only by those that compute."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from msdk import __version__
+from msdk.errors import MsdkError, RunError, UnknownNameError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from msdk.clustering import Clusters
+    from msdk.recipe import Convention, Recipe
+    from msdk.training import Step
+
+app = App(
+    name="msdk",
+    help="Multi-stage diffusion models: recipes, budgets, clustering, training, sampling.",
+    version=__version__,
+    help_format="rich",
+    result_action="return_value",
+)
+recipes = App(name="recipe", help="Check and show recipe files.")
+app.command(recipes)
+
+Set = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative="", help="Override one key: --set training.batch_size=64. May be repeated."),
+]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document on stdout, nothing else.")]
+Force = Annotated[bool, Parameter(negative="", help="Replace what exists.")]
+Resume = Annotated[bool, Parameter(negative="", help="Go on from the newest checkpoint.")]
+Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; CUDA where there is one by default.")]
+
+
+@app.command(name="list")
+def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
+    """List the parts that recipes can name.
+
+    Examples: msdk list / msdk list encoders / msdk list samplers --json
+
+    Parameters
+    ----------
+    kind
+        One kind of part, in singular or plural; all kinds when not given.
+    """
+    from msdk.registry import KINDS, installed_parts, registry_of
+
+    kinds = [registry_of(kind).kind] if kind else list(KINDS)
+    found = [
+        {"kind": name, "name": part, "owner": origin.owner, "version": origin.version, "target": origin.target}
+        for name in kinds
+        for part in registry_of(name).names()
+        for origin in (registry_of(name).origin(part),)
+    ]
+    broken = installed_parts()[1]
+    for plugin in broken:
+        _warn(f"the plugin {plugin.owner} is left out: {plugin.reason}")
+    if as_json:
+        _print_json(found)
+        return
+    from msdk.report import Grid
+
+    rows = tuple((part["kind"], part["name"], f"{part['owner']} {part['version']}") for part in found)
+    _show(Grid("Parts", ("kind", "name", "owner"), rows, numbers=3).rich())
+
+
+@app.command
+def show(kind: str, name: str, /, *, as_json: AsJson = False) -> None:
+    """Show one part: what it does, where it comes from, and its fields with their defaults.
+
+    Examples: msdk show encoder ddpmpp / msdk show sampler heun --json
+
+    Parameters
+    ----------
+    kind
+        encoder, decoder, schedule, sampler, ...
+    name
+        A name that `msdk list` prints.
+    """
+    import inspect
+
+    import attrs
+
+    registry = registry_of_kind(kind)
+    part: Any = registry.get(name)
+    origin = registry.origin(name)
+    document = inspect.getdoc(part) or ""
+    helps = _argument_help(document)
+    fields = [
+        {
+            "name": field.name,
+            "type": _type_name(field.type),
+            "default": _plain_default(field.default),
+            "required": field.default is attrs.NOTHING,
+            "help": helps.get(field.name, ""),
+        }
+        for field in (attrs.fields(part) if attrs.has(part) else ())
+    ]
+    file = inspect.getsourcefile(part) or ""
+    text = document.split("\n\nArgs:")[0].split("\n\nAttributes:")[0]
+    if as_json:
+        details = {"kind": registry.kind, "name": name, "owner": origin.owner, "version": origin.version, "file": file}
+        _print_json({**details, "target": origin.target, "description": text, "fields": fields})
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    out = _stdout()
+    out.print(f"[bold]{name}[/bold]  ({registry.singular} of {origin.owner} {origin.version})", highlight=False)
+    out.print(f"{file}\n", highlight=False, soft_wrap=True)
+    out.print(escape(text), highlight=False)
+    if fields:
+        table = Table("field", "type", "default", "meaning", title="\nFields", title_justify="left")
+        for field in fields:
+            default = "required" if field["required"] else json.dumps(field["default"])
+            table.add_row(field["name"], escape(field["type"]), escape(default), escape(field["help"]))
+        out.print(table)
+
+
+@recipes.command(name="check")
+def check_recipe(recipe: Path, /, *, overrides: Set = None) -> None:
+    """Check recipe files; all mistakes are told at once. Imports no torch.
+
+    Examples: msdk recipe check recipes/digits/multistage.toml
+
+    Parameters
+    ----------
+    recipe
+        A TOML file.
+    """
+    loaded = _load(recipe, overrides)
+    stages = "edges by " + (loaded.stages.ways() or ["one stage"])[0]
+    _stdout().print(f"{recipe} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}", highlight=False)
+
+
+@recipes.command(name="show")
+def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = False) -> None:
+    """Print a recipe with everything it extends and every default written out.
+
+    Examples: msdk recipe show recipes/digits/multistage.toml --set training.lr=1e-3
+
+    Parameters
+    ----------
+    recipe
+        A TOML file.
+    """
+    from msdk.recipe import to_data, to_toml
+
+    loaded = _load(recipe, overrides)
+    if as_json:
+        _print_json(to_data(loaded))
+    else:
+        sys.stdout.write(to_toml(loaded))
+
+
+@app.command
+def budget(
+    recipe: list[Path],
+    /,
+    *,
+    convention: Annotated[str | None, Parameter(help="exact, paper or fvcore; each recipe's own by default.")] = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count parameters and multiply-accumulates per stage, and compare recipes.
+
+    Examples: msdk budget recipes/cifar10/dpm-unified.toml recipes/cifar10/dpm-multistage.toml --convention paper
+
+    Parameters
+    ----------
+    recipe
+        TOML files; the first is what the others are compared with.
+    """
+    how = _convention(convention)
+    loaded = [(path, _load(path, overrides)) for path in recipe]
+    from msdk.budgeting import budget as count
+    from msdk.report import budget_grids
+
+    found: list[dict[str, Any]] = []
+    with _spinner("counting") as say:
+        for path, one in loaded:
+            say(f"counting {path}")
+            found.append(count(_with_edges(one), convention=how, name=str(path)).as_json())
+    if as_json:
+        _print_json(found)
+        return
+    for grid in budget_grids(found) if len(found) > 1 else budget_grids(found)[1:]:
+        _show(grid.rich())
+
+
+@app.command
+def cluster(
+    recipe: Path,
+    /,
+    *,
+    strategy: Annotated[
+        str | None, Parameter(help="A strategy with default settings; the recipe's own by default.")
+    ] = None,
+    compare: Annotated[bool, Parameter(negative="", help="Run every strategy and print them side by side.")] = False,
+    seed: int = 0,
+    out: Annotated[Path | None, Parameter(help="The artefact; NAME.clustering.json in this folder by default.")] = None,
+    write: Annotated[bool, Parameter(negative="", help="Write the edges into the recipe file as well.")] = False,
+    force: Force = False,
+    device: Device = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find stage edges, and keep them as a file that `stages = { from = ... }` can name.
+
+    Examples: msdk cluster recipes/digits/multistage.toml / msdk cluster R --compare --json
+
+    Parameters
+    ----------
+    recipe
+        A TOML file.
+    seed
+        Seed of everything drawn.
+    """
+    loaded = _load(recipe, overrides)
+    artefact = out or (None if compare else Path(f"{recipe.stem}.clustering.json"))
+    if artefact is not None and artefact.exists() and not force:
+        raise RunError(f"{artefact} exists: replace it with --force, or choose another --out")
+    if write and compare:
+        raise MsdkError("--write needs one strategy, but --compare runs them all: leave one of the two out")
+    from msdk.clustering import cluster as find
+    from msdk.clustering import write_clusters, write_edges
+
+    with _bar() as report:
+        clusters = find(loaded, strategy=strategy, compare=compare, seed=seed, device=device or "cpu", progress=report)
+    if artefact is not None:
+        write_clusters(artefact, clusters, force=force)
+    if write:
+        write_edges(recipe, clusters)
+    if as_json:
+        _print_json(clusters.as_json())
+        return
+    _show_clusters(clusters)
+    if artefact is not None:
+        _stdout().print(
+            f'wrote {artefact}; a recipe points to it by: stages = {{ from = "{artefact}" }}', highlight=False
+        )
+    if write:
+        _stdout().print(f"wrote the edges into {recipe}", highlight=False)
+
+
+@app.command
+def train(
+    recipe: Path,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="The run folder; runs/DATA-NAME by default.")] = None,
+    resume: Resume = False,
+    force: Force = False,
+    device: Device = None,
+    overrides: Set = None,
+) -> int:
+    """Train a recipe in a run folder. Ctrl-C saves a checkpoint and exits; --resume goes on.
+
+    Examples: msdk train recipes/digits/multistage.toml --out runs/first --set training.iterations=500
+
+    Parameters
+    ----------
+    recipe
+        A TOML file.
+    """
+    loaded = _load(recipe, overrides)
+    place = out or _run_dir(recipe)
+    from msdk.checkpoint import refuse_existing, run_recipe
+    from msdk.training import train as run_training
+
+    if resume:
+        found = run_recipe(place)
+        loaded = loaded.with_partition(found.partition()) if loaded.clustered else loaded
+    else:
+        refuse_existing(place, force=force)
+    ready = _with_edges(loaded)
+    with _training_display() as watch:
+        result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
+    if result.interrupted:
+        _warn(f"interrupted: saved at iteration {result.last.iteration} in {place}; --resume goes on")
+        return 128 + result.interrupted
+    _stdout().print(f"trained {result.last.iteration:,} iterations; run folder {place}", highlight=False)
+    return 0
+
+
+@app.command
+def sample(
+    run: Path,
+    /,
+    *,
+    seeds: Annotated[str | None, Parameter(help="0-63 or 1,5,9; one image each. The recipe's by default.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Folder for grid.png and one PNG per seed; RUN/samples by default.")
+    ] = None,
+    explain: Annotated[
+        bool, Parameter(negative="", help="Print each network call with its stage, and draw nothing.")
+    ] = False,
+    force: Force = False,
+    device: Device = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw images from a trained run.
+
+    Examples: msdk sample runs/digits-multistage --seeds 0-15 --out more --set sampler.name=heun --set sampling.steps=18
+
+    Parameters
+    ----------
+    run
+        A run folder that `msdk train` or `msdk run` made.
+    """
+    numbers = None if seeds is None else _seeds(seeds)
+    if not (run / "recipe.toml").is_file():
+        raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
+    recipe = _load(run / "recipe.toml", overrides)
+    place = out or run / "samples"
+    if not explain and place.exists() and not force:
+        raise RunError(f"{place} exists: replace it with --force, or choose another --out")
+    if explain:
+        _explain(recipe, as_json=as_json)
+        return
+    from msdk.sampling import write_samples
+
+    with _bar() as report:
+        folder = write_samples(
+            run,
+            recipe,
+            seeds=numbers,
+            out=place,
+            device=device,
+            progress=lambda done, total: report("sampling", done, total),
+        )
+    count = len(numbers) if numbers is not None else recipe.sampling.images
+    if as_json:
+        _print_json({"folder": str(folder), "grid": str(folder / "grid.png"), "images": count})
+    else:
+        _stdout().print(f"drew {count} images; look at {folder / 'grid.png'}", highlight=False)
+
+
+@app.command(name="run")
+def run_all(
+    recipe: Path,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="The run folder; runs/DATA-NAME by default.")] = None,
+    resume: Resume = False,
+    force: Force = False,
+    device: Device = None,
+    overrides: Set = None,
+) -> int:
+    """Do everything: cluster if needed, budget, train, sample, report.
+
+    Examples: msdk run recipes/digits/multistage.toml
+
+    Parameters
+    ----------
+    recipe
+        A TOML file.
+    """
+    loaded = _load(recipe, overrides)
+    place = out or _run_dir(recipe)
+    from msdk.budgeting import Budget
+    from msdk.report import budget_grids
+    from msdk.running import Watcher
+    from msdk.running import run as run_recipe
+
+    def budgeted(budgets: "list[Budget]") -> None:
+        for grid in budget_grids([one.as_json() for one in budgets]):
+            _show(grid.rich())
+
+    with _bar() as report, _training_display() as watch:
+        watcher = Watcher(
+            clustering=report,
+            clustered=_show_clusters,
+            budgeted=lambda budgets: budgeted(list(budgets)),
+            trained=watch,
+            sampled=lambda done, total: report("sampling", done, total),
+        )
+        result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
+    if result.interrupted:
+        _warn(f"interrupted: saved at iteration {result.last.iteration} in {place}; --resume goes on")
+        return 128 + result.interrupted
+    _stdout().print(f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.md'}", highlight=False)
+    return 0
+
+
+def main() -> NoReturn:
+    """Runs the command line: exit code 0 done, 2 wrong input, 130 interrupted."""
+    try:
+        result = app(exit_on_error=False, print_error=False)
+        code = result if isinstance(result, int) else 0
+    except CycloptsError as error:
+        _stderr().print(f"[bold red]msdk:[/bold red] {_plain(error)}", highlight=False)
+        code = 2
+    except MsdkError as error:
+        from rich.markup import escape
+
+        _stderr().print(f"[bold red]msdk:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        code = 2
+    except KeyboardInterrupt:
+        _warn("interrupted")
+        code = 130
+    except BrokenPipeError:
+        code = 0  # the reader of a pipe has seen enough
+        sys.stderr.close()
+    sys.exit(code)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def registry_of_kind(kind: str) -> Any:
+    """The registry of a kind of part, as a command names it."""
+    from msdk.registry import registry_of
+
+    return registry_of(kind)
+
+
+def _load(path: Path, overrides: list[str] | None) -> "Recipe":
+    from msdk.recipe import load_recipe
+
+    return load_recipe(path, overrides or ())
+
+
+def _with_edges(recipe: "Recipe") -> "Recipe":
+    """The recipe with its stage edges, clustering now where nobody has yet."""
+    if not recipe.clustered:
+        return recipe
+    from msdk.clustering import cluster as find
+
+    with _bar() as report:
+        clusters = find(recipe, progress=report)
+    edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
+    _warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
+    return recipe.with_partition(clusters.partition())
+
+
+def _run_dir(recipe: Path) -> Path:
+    return Path("runs") / f"{recipe.resolve().parent.name}-{recipe.stem}"
+
+
+def _convention(name: str | None) -> "Convention | None":
+    from msdk.errors import unknown
+
+    if name is None or name in ("exact", "paper", "fvcore"):
+        return name
+    raise UnknownNameError(unknown("counting convention", name, ("exact", "paper", "fvcore")))
+
+
+def _seeds(text: str) -> list[int]:
+    numbers: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise MsdkError(f"--seeds {text}: write single seeds and ranges, for example 0-63 or 1,5,9")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _argument_help(document: str) -> dict[str, str]:
+    """Field name -> meaning, from the Args section of a docstring."""
+    helps: dict[str, str] = {}
+    name = ""
+    for line in document.partition("Args:\n")[2].splitlines():
+        head, colon, rest = line.strip().partition(": ")
+        if colon and head.isidentifier() and line.startswith("    ") and not line.startswith("     "):
+            name = head
+            helps[name] = rest
+        elif name and line.strip():
+            helps[name] += " " + line.strip()
+        elif not line.strip():
+            break
+    return helps
+
+
+def _type_name(kind: object) -> str:
+    return (
+        kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
+    )
+
+
+def _plain_default(default: object) -> object:
+    import attrs
+
+    if default is attrs.NOTHING:
+        return None
+    return list(default) if isinstance(default, tuple) else default
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+
+def _stdout() -> "Console":
+    from rich.console import Console
+
+    return Console()
+
+
+def _stderr() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _show(what: "RenderableType") -> None:
+    out = _stdout()
+    # A pipe has no width of its own; a table cut to 80 columns would lose figures there.
+    out.print(what, width=None if out.is_terminal else 200)
+
+
+def _show_clusters(clusters: "Clusters") -> None:
+    from msdk.report import clusters_grid
+
+    _show(clusters_grid(clusters.as_json()).rich())
+
+
+def _warn(text: str) -> None:
+    from rich.markup import escape
+
+    _stderr().print(f"[bold yellow]msdk:[/bold yellow] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _print_json(data: object) -> None:
+    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+
+
+def _plain(error: CycloptsError) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(str(error).split()))
+
+
+def _explain(recipe: "Recipe", *, as_json: bool) -> None:
+    import attrs
+
+    from msdk.report import calls_grid
+    from msdk.sampling import explain
+
+    calls = [attrs.asdict(call) for call in explain(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps)]
+    if as_json:
+        _print_json(calls)
+    else:
+        _show(calls_grid(calls).rich())
+
+
+@contextmanager
+def _spinner(text: str) -> Iterator[Callable[[str], None]]:
+    console = _stderr()
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status(text) as status:
+        yield status.update
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar per named piece of work, on stderr; nothing where stderr is no terminal."""
+    from rich.progress import Progress, TaskID
+
+    console = _stderr()
+    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+    tasks: dict[str, TaskID] = {}
+
+    def report(name: str, done: int, total: int) -> None:
+        if name not in tasks:
+            progress.start()
+            tasks[name] = progress.add_task(name, total=total)
+        progress.update(tasks[name], completed=done)
+        if done >= total:
+            progress.stop()
+
+    try:
+        yield report
+    finally:
+        progress.stop()
+
+
+@contextmanager
+def _training_display() -> "Iterator[Callable[[Step], None]]":
+    """A live line of stage losses, images/s and time left; plain lines where there is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = _stderr()
+    columns = (
+        TextColumn("training"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[losses]}"),
+        TextColumn("{task.fields[rate]:.0f} images/s"),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    state: dict[str, Any] = {}
+
+    def watch(step: "Step") -> None:
+        losses = "loss by stage " + " / ".join("-" if loss != loss else f"{loss:.4f}" for loss in step.loss_by_stage)
+        if not console.is_terminal:
+            tenth = step.iteration * 10 // step.iterations
+            if tenth != state.get("tenth", 0):
+                state["tenth"] = tenth
+                console.print(
+                    f"iteration {step.iteration}/{step.iterations}  {losses}  {step.images_per_second:.0f} images/s",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            return
+        if "task" not in state:
+            progress.start()
+            state["task"] = progress.add_task("", total=step.iterations, completed=step.iteration, losses="", rate=0.0)
+        progress.update(state["task"], completed=step.iteration, losses=losses, rate=step.images_per_second)
+        if step.iteration >= step.iterations:
+            progress.stop()
+
+    try:
+        yield watch
+    finally:
+        progress.stop()

@@ -1,0 +1,167 @@
+"""The sampling loop: the only one."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor
+
+from msdk.checkpoint import load_run, written_whole
+from msdk.denoiser import Denoiser
+from msdk.partition import Partition
+from msdk.recipe import Recipe
+from msdk.samplers.base import Sampler, call_times
+from msdk.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@attrs.frozen
+class Call:
+    """One network call of a sampler: the interval it serves (`step`), its time and ratio, and the stage it goes to."""
+
+    step: int
+    t: float
+    ratio: float
+    stage: int
+
+
+def explain(partition: Partition, schedule: Schedule, sampler: Sampler, steps: int) -> list[Call]:
+    """Every network call that sampling makes, in order, with its stage; runs no network."""
+    return [
+        Call(step, t, schedule.ratio(t), partition.of(schedule.ratio(t)))
+        for step, times in enumerate(call_times(sampler, schedule, steps))
+        for t in times
+    ]
+
+
+class SeededNoise:
+    """Standard normal noise for a batch whose images have a generator each, so that an image depends on its seed alone.
+
+    Args:
+        seeds: One per image.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._generators = [Generator().manual_seed(seed) for seed in seeds]  # on the CPU: the same on every device
+
+    def __call__(self, like: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
+        draws = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
+        return torch.stack(draws).to(like.device, like.dtype)
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    steps: int,
+    seeds: Sequence[int],
+    *,
+    batch_size: int = 64,
+    label: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, "images c h w"]:
+    """Draws one image per seed.
+
+    Args:
+        denoiser: In eval mode, on the device to use.
+        sampler: How to go from noise to an image.
+        steps: Intervals of its time grid.
+        seeds: One per image; an image depends on its seed, not on the batch it is in.
+        batch_size: Images per network call.
+        label: Class labels [images], for encoders that take them.
+        progress: Told (intervals done, intervals in all).
+
+    Returns:
+        Images, on the CPU, nominally in [-1, 1].
+    """
+    device = next(denoiser.parameters()).device
+    times = sampler.times(denoiser.schedule, steps)
+    chunks = [list(seeds[start : start + batch_size]) for start in range(0, len(seeds), batch_size)]
+    done, total = 0, len(chunks) * (len(times) - 1)
+    images: list[Tensor] = []
+    for index, chunk in enumerate(chunks):
+        noise = SeededNoise(chunk)
+        classes = None if label is None else label[index * batch_size : index * batch_size + len(chunk)].to(device)
+
+        def denoise(x: Tensor, t: float, classes: Tensor | None = classes) -> Tensor:
+            return denoiser(x, t, classes)
+
+        x = denoiser.schedule.prior_std * noise(torch.empty(len(chunk), *denoiser.shape, device=device))
+        memory = sampler.init(times)
+        for t, s in itertools.pairwise(times):
+            x, memory = sampler.step(denoise, denoiser.schedule, x, t, s, memory, noise)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        images.append(x.cpu())
+    return torch.cat(images)
+
+
+def write_samples(
+    place: Path,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int] | None = None,
+    out: Path | None = None,
+    device: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draws the recipe's images from a run and writes `grid.png` and one PNG per seed; returns the folder.
+
+    Args:
+        place: The run folder.
+        recipe: Its sampler and sampling are used.
+        seeds: One per image; the recipe's when not given.
+        out: Where to; `samples` in the run folder when not given.
+        device: Where to sample.
+        progress: Told (intervals done, intervals in all).
+    """
+    options = recipe.sampling
+    seeds = range(options.seed, options.seed + options.images) if seeds is None else seeds
+    denoiser = load_run(place, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    images = sample(denoiser, recipe.sampler, recipe.steps, seeds, batch_size=options.batch_size, progress=progress)
+    pixels = to_pixels(images)
+    out = out or place / "samples"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(out) as temporary:
+        temporary.mkdir()
+        grid(pixels[:256]).save(temporary / "grid.png")
+        for seed, image in zip(seeds, pixels, strict=True):
+            picture(image).save(temporary / f"{seed:06d}.png")
+    return out
+
+
+def to_pixels(images: Float[Tensor, "images c h w"]) -> UInt8[Tensor, "images c h w"]:
+    """[-1, 1] to 0 .. 255, rounded and clipped, as EDM writes images."""
+    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def picture(pixels: UInt8[Tensor, "c h w"]) -> "Image":
+    """One image for Pillow."""
+    from PIL import Image
+
+    rows = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows)
+
+
+def grid(pixels: UInt8[Tensor, "images c h w"], columns: int | None = None) -> "Image":
+    """All images in rows, with a thin frame; small ones are enlarged so that a person sees them."""
+    from PIL import Image
+
+    count, _, height, width = pixels.shape
+    columns = columns or max(1, round(count**0.5))
+    rows = -(-count // columns)
+    scale = max(1, 64 // max(height, width))
+    frame = 2
+    cell_h, cell_w = height * scale + frame, width * scale + frame
+    sheet = Image.new("RGB", (columns * cell_w + frame, rows * cell_h + frame), (128, 128, 128))
+    for index in range(count):
+        cell = picture(pixels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        sheet.paste(cell, (frame + index % columns * cell_w, frame + index // columns * cell_h))
+    return sheet

@@ -1,0 +1,271 @@
+"""The training loop: the only one."""
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import attrs
+import torch
+from torch import Generator, Tensor
+
+from msdk.budgeting import Budget, budget
+from msdk.budgeting.ledger import ledger
+from msdk.building import build
+from msdk.checkpoint import (
+    Checkpoint,
+    latest,
+    load_checkpoint,
+    load_weights,
+    refuse_existing,
+    refuse_other_recipe,
+    save_checkpoint,
+    start_run,
+    write_json,
+    write_text,
+)
+from msdk.datasets.base import Source
+from msdk.denoiser import Denoiser
+from msdk.errors import RunError
+from msdk.recipe import Recipe, to_toml
+from msdk.training.ema import EMA
+from msdk.training.loss import batch_indices, draw_times, flipped, losses, mixed_seed, to_range
+
+
+@attrs.frozen
+class Step:
+    """How far training is. The losses are those of the last line of metrics.jsonl.
+
+    Attributes:
+        iteration: Optimiser steps done.
+        iterations: Optimiser steps in all.
+        images_per_second: Since training started or resumed.
+        loss: Mean loss, nan before the first line.
+        loss_by_stage: Mean loss of each stage; nan where it saw no image.
+    """
+
+    iteration: int
+    iterations: int
+    images_per_second: float
+    loss: float
+    loss_by_stage: tuple[float, ...]
+
+
+@attrs.frozen
+class TrainingResult:
+    """What training left behind.
+
+    Attributes:
+        run_dir: The run folder.
+        last: The last step.
+        images_by_stage: Images that each stage has seen, since the first step.
+        seconds: Time spent training, since the first step.
+        interrupted: The signal that ended it early, 0 where it ran to its end.
+    """
+
+    run_dir: Path
+    last: Step
+    images_by_stage: tuple[int, ...]
+    seconds: float
+    interrupted: int
+
+
+def train(
+    recipe: Recipe,
+    run_dir: str | Path,
+    *,
+    device: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Callable[[Step], None] | None = None,
+) -> TrainingResult:
+    """Trains a recipe on one device, in a run folder.
+
+    Ctrl-C (or SIGTERM) finishes the step in hand, saves a checkpoint and returns; a second one stops at once.
+    Training 2N steps equals training N, stopping and resuming for N more: on the CPU, bit for bit.
+
+    Args:
+        recipe: Its stage edges must be known, see `msdk.cluster`.
+        run_dir: The run folder.
+        device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one when not given.
+        resume: Go on from the newest checkpoint.
+        force: Replace an existing run folder.
+        progress: Told after every step.
+
+    Raises:
+        RunError: The folder exists, belongs to another recipe, or cannot be written; or the loss is not finite.
+        DataError: The data cannot be read.
+    """
+    run = Path(run_dir)
+    if resume:
+        refuse_other_recipe(run, recipe)
+    else:
+        refuse_existing(run, force=force)
+    recipe = recipe.with_partition(recipe.partition())
+    source = recipe.data.open()
+    costs = budget(recipe, convention="exact")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if resume:
+        write_text(run / "recipe.toml", to_toml(recipe))
+    else:
+        start_run(run, recipe, force=force, data_digest=source.digest)
+    trainer = Trainer(recipe, run, source, costs, device)
+    if resume:
+        trainer.restore(load_checkpoint(latest(run)), latest(run))
+    return trainer.run(progress or (lambda step: None))
+
+
+class Trainer:
+    """A denoiser in training: networks, optimiser, averages, and the files that tell of them."""
+
+    def __init__(self, recipe: Recipe, run: Path, source: Source, costs: Budget, device: str) -> None:
+        self.recipe, self.run_dir, self.source, self.costs, self.device = recipe, run, source, costs, device
+        self.denoiser: Denoiser = build(recipe, device).train()
+        options = recipe.training
+        self.optimizer = torch.optim.Adam(
+            self.denoiser.network.parameters(), lr=options.lr, betas=options.betas, fused=True
+        )
+        self.ema = EMA(self.denoiser.network, options.ema_decay)
+        self.iteration = 0
+        self.images_by_stage = [0] * len(recipe.decoders)
+        self.seconds = 0.0
+        self.loss_by_stage = tuple([math.nan] * len(recipe.decoders))
+        self.loss = math.nan
+
+    def run(self, progress: Callable[[Step], None]) -> TrainingResult:
+        options = self.recipe.training
+        begun, at_start, spent = time.perf_counter(), self.iteration, self.seconds
+        sums = torch.zeros(len(self.recipe.decoders), dtype=torch.float64, device=self.device)
+        counts = torch.zeros(len(self.recipe.decoders), dtype=torch.int64)
+        last = Step(self.iteration, options.iterations, 0.0, self.loss, self.loss_by_stage)
+        with _stoppable() as stopped, torch.random.fork_rng():
+            while self.iteration < options.iterations and not stopped:
+                stages, values = self._step()
+                sums.index_add_(0, stages.to(self.device, non_blocking=True), values.double())
+                counts += torch.bincount(stages, minlength=len(counts))
+                self.seconds = spent + time.perf_counter() - begun
+                rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
+                done = self.iteration == options.iterations or bool(stopped)
+                if self.iteration % options.log_every == 0 or done:
+                    self._log(sums, counts, rate)
+                    sums.zero_()
+                    counts.zero_()
+                if self.iteration % options.checkpoint_every == 0 or done:
+                    save_checkpoint(self.run_dir, self.state(), options.keep)
+                last = Step(self.iteration, options.iterations, rate, self.loss, self.loss_by_stage)
+                progress(last)
+        signum = stopped[0] if stopped else 0
+        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum)
+
+    def _step(self) -> tuple[Tensor, Tensor]:
+        """One optimiser step: the stage and the loss of every image."""
+        options = self.recipe.training
+        # Every random number of a step follows from the seed and the step, so a resumed run repeats nothing and skips
+        # nothing, whatever the device.
+        torch.manual_seed(mixed_seed(options.seed, "noise", self.iteration))
+        generator = Generator().manual_seed(mixed_seed(options.seed, "draw", self.iteration))
+        first = self.iteration * options.batch_size
+        images = self.source.read(batch_indices(first, options.batch_size, len(self.source), options.seed))
+        if options.flip:
+            images = flipped(images, generator)
+        draw = draw_times(self.recipe, self.denoiser, options.batch_size, generator)
+        x_0 = to_range(images.to(self.device, non_blocking=True))
+        values = losses(self.recipe, self.denoiser, x_0, draw.times)
+        self.optimizer.zero_grad(set_to_none=True)  # an idle decoder keeps no gradient, so Adam leaves it alone
+        values.mean().backward()
+        if options.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.denoiser.network.parameters(), options.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.lr * min((self.iteration + 1) / max(options.warmup, 1), 1.0)
+        self.optimizer.step()
+        self.iteration += 1
+        self.ema.update(self.iteration)
+        for stage, seen in enumerate(torch.bincount(draw.stages, minlength=len(self.images_by_stage)).tolist()):
+            self.images_by_stage[stage] += seen
+        return draw.stages, values.detach()
+
+    def _log(self, sums: Tensor, counts: Tensor, rate: float) -> None:
+        """One line of metrics.jsonl, and the ledger. Waits for the device, so it is done every `log_every` steps."""
+        means = sums.cpu() / counts
+        self.loss = float(sums.sum()) / max(int(counts.sum()), 1)
+        self.loss_by_stage = tuple(means.tolist())
+        if not math.isfinite(self.loss):
+            raise RunError(
+                f"the loss is {self.loss} at iteration {self.iteration}: lower training.lr or clip_norm. The newest "
+                f"checkpoint in {self.run_dir} is from before"
+            )
+        line = {
+            "iteration": self.iteration,
+            "images": sum(self.images_by_stage),
+            "loss": self.loss,
+            "loss_by_stage": [None if math.isnan(value) else value for value in self.loss_by_stage],
+            "images_by_stage": list(self.images_by_stage),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": rate,
+            "seconds": self.seconds,
+        }
+        with (self.run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        write_json(self.run_dir / "ledger.json", ledger(self.costs, self.images_by_stage, self.iteration))
+
+    def state(self) -> Checkpoint:
+        """What a checkpoint keeps."""
+        moments: dict[str, Tensor] = {}
+        for name, parameter in self.denoiser.network.named_parameters():
+            for moment, value in self.optimizer.state.get(parameter, {}).items():
+                moments[f"{moment}/{name}"] = value
+        return Checkpoint(
+            iteration=self.iteration,
+            images_by_stage=tuple(self.images_by_stage),
+            model=self.denoiser.network.state_dict(),
+            ema=self.ema.state_dict(),
+            optimizer=moments,
+            seconds=self.seconds,
+        )
+
+    def restore(self, checkpoint: Checkpoint, source: Path) -> None:
+        """Takes training up where a checkpoint left it, and forgets the lines that were logged after it."""
+        load_weights(self.denoiser, checkpoint.model, source)
+        self.ema.load(checkpoint.ema)
+        parameters = dict(self.denoiser.network.named_parameters())
+        for key, value in checkpoint.optimizer.items():
+            moment, _, name = key.partition("/")
+            self.optimizer.state[parameters[name]][moment] = value.to(self.device)
+        self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
+        self.images_by_stage = list(checkpoint.images_by_stage)
+        metrics = self.run_dir / "metrics.jsonl"
+        if metrics.is_file():
+            lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+            write_text(metrics, "".join(line for line in lines if _iteration(line) <= self.iteration))
+
+
+def _iteration(line: str) -> float:
+    try:
+        return json.loads(line)["iteration"]
+    except (ValueError, KeyError):
+        return math.inf  # a line that a crash cut short
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """A list that the first SIGINT or SIGTERM fills; the second one ends the program as usual."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # only the main thread may handle signals
+        return
+
+    def catch(signum: int, frame: FrameType | None) -> None:
+        caught.append(signum)
+        signal.signal(signum, before[signum])
+
+    before = {signum: signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

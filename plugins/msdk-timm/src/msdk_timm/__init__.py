@@ -1,0 +1,1 @@
+"""timm's backbones as encoders of msdk: `encoder = { name = "timm", backbone = "resnet18" }`."""

@@ -1,0 +1,268 @@
+"""Samplers on problems whose exact denoiser is known: call counts, orders of convergence, and published samples."""
+
+import functools
+import itertools
+import json
+import math
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import msdk
+from msdk.errors import PartError
+from msdk.partition import Partition
+from msdk.samplers.base import call_times, steps_for
+from msdk.samplers.ddim import DDIM
+from msdk.samplers.dpmpp import DPMpp2M
+from msdk.samplers.heun import Heun
+from msdk.schedules.edm import EDM
+from msdk.schedules.vp import VPLinear
+
+every_sampler = pytest.mark.parametrize("sampler", [msdk.samplers.get(name)() for name in msdk.samplers.names()])
+every_schedule = pytest.mark.parametrize("schedule", [msdk.schedules.get(name)() for name in msdk.schedules.names()])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Thousands of operations on a few numbers each: waking a second thread for them costs far more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+WEIGHTS = torch.tensor([0.35, 0.65], dtype=torch.float64)
+MEANS = torch.tensor([[-0.6, 0.3], [0.7, -0.4]], dtype=torch.float64)
+STDS = torch.tensor([[0.15, 0.25], [0.3, 0.1]], dtype=torch.float64)
+
+
+def mixture_mean(y, ratio):
+    """E[x_0 | x_t] of a mixture of two Gaussians in the plane (problem A of the vectors), for y = x_t / alpha."""
+    variance = STDS**2 + ratio**2
+    offset = y[:, None] - MEANS
+    logits = WEIGHTS.log() - (variance.log() + offset**2 / variance).sum(2) / 2
+    means = MEANS + STDS**2 / variance * offset
+    return (logits.softmax(1)[:, :, None] * means).sum(1)
+
+
+def points_mean(points, y, ratio):
+    """E[x_0 | x_t] of equally likely points (problem B), for y = x_t / alpha."""
+    return (-(torch.cdist(y, points) ** 2) / (2 * ratio**2)).softmax(1) @ points
+
+
+def sampled(sampler, schedule, steps, mean, x, draws=()):
+    """Runs a sampler around an exact denoiser `mean(y, ratio)`: the sample, and (t, x_t / alpha) of every call."""
+    calls, draws = [], iter(draws)
+
+    def denoise(x_t, t):
+        y = x_t / schedule.alpha(t)
+        calls.append((t, y))
+        return mean(y, schedule.ratio(t))
+
+    times = sampler.times(schedule, steps)
+    memory = sampler.init(times)
+    for t, s in itertools.pairwise(times):
+        x, memory = sampler.step(denoise, schedule, x, t, s, memory, lambda _: next(draws))
+    assert next(draws, None) is None, "the sampler left noise unused"
+    return x, calls
+
+
+@every_schedule
+@every_sampler
+@pytest.mark.parametrize("steps", [1, 2, 5, 18])
+def test_declared_calls_are_made(sampler, schedule, steps):
+    """A budget may trust `calls`: it lists exactly the network calls of each interval, all within the schedule."""
+    times = sampler.times(schedule, steps)
+    made = call_times(sampler, schedule, steps)
+    assert sampler.calls(steps) == [len(interval) for interval in made]
+    assert len(times) == len(made) + 1
+    assert times[0] == schedule.t_max
+    assert times == sorted(set(times), reverse=True)
+    assert all(schedule.t_min <= t <= schedule.t_max for interval in made for t in interval)
+
+
+@functools.cache
+def reference(schedule, t_end):
+    """Start points, and where the exact flow dy / dlog(ratio) = y - D takes them at t_end, by Runge-Kutta 4."""
+    x = schedule.prior_std * torch.randn(8, 2, generator=torch.Generator().manual_seed(111), dtype=torch.float64)
+    y, log_ratio, steps = x / schedule.alpha(schedule.t_max), -schedule.lam(schedule.t_max), 300
+    h = (-schedule.lam(t_end) - log_ratio) / steps
+
+    def slope(y, u):
+        return y - mixture_mean(y, math.exp(u))
+
+    for i in range(steps):
+        u = log_ratio + i * h
+        k1 = slope(y, u)
+        k2 = slope(y + h / 2 * k1, u + h / 2)
+        k3 = slope(y + h / 2 * k2, u + h / 2)
+        k4 = slope(y + h * k3, u + h)
+        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x, y * schedule.alpha(t_end)
+
+
+@every_schedule
+@every_sampler
+def test_the_order_of_convergence_is_the_declared_one(sampler, schedule):
+    """Halving the steps' length divides the error by 2^order, on an even grid in log-SNR."""
+    sampler = type(sampler)(grid="uniform-lam")
+    times = sampler.times(schedule, 8)
+    x, exact = reference(schedule, times[-1] or times[-2])
+    if times[-1] == 0:  # the last step, to the clean image, is the denoiser's own answer
+        exact = mixture_mean(exact / schedule.alpha(times[-2]), schedule.ratio(times[-2]))
+    errors = [
+        (sampled(sampler, schedule, steps, mixture_mean, x)[0] - exact).square().mean().sqrt() for steps in (80, 160)
+    ]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(sampler.order, abs=0.15)
+
+
+def test_heun_makes_35_calls_in_18_steps():
+    """EDM's setting: two calls per step and one in the last, so 35 calls are 18 steps."""
+    assert sum(Heun().calls(18)) == 35
+    assert steps_for(Heun(), 35) == 18
+
+
+def test_the_papers_table_2_grid_spends_9_3_8_calls():
+    """DPM-Solver++ on an even time grid of 20 points with a final denoising call: 20 calls, 9 / 3 / 8 by stage."""
+    schedule, sampler = VPLinear(), DPMpp2M(grid="uniform-t", final_denoise=True)
+    partition = Partition.of_times((0.442, 0.6308), schedule)
+    times = [t for interval in call_times(sampler, schedule, 19) for t in interval]
+    assert times == pytest.approx(torch.linspace(1, 1e-3, 20, dtype=torch.float64).tolist(), rel=1e-14)
+    assert Counter(partition.at(t, schedule) for t in times) == {0: 9, 1: 3, 2: 8}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "nfe", "nearest"),
+    [
+        (Heun(), 20, "exactly 20 network calls; the nearest are 19 and 21"),
+        (DDIM(final_denoise=True), 1, "exactly 1 network calls; the nearest are 2 and 3"),
+    ],
+)
+def test_an_impossible_number_of_calls_names_the_nearest(sampler, nfe, nearest):
+    """No step count is rounded in silence."""
+    with pytest.raises(PartError, match=nearest):
+        steps_for(sampler, nfe)
+
+
+@every_sampler
+def test_a_number_of_calls_finds_its_steps(sampler):
+    """`steps_for` undoes the sum of `calls`."""
+    assert [steps_for(sampler, sum(sampler.calls(steps))) for steps in (1, 7, 30)] == [1, 7, 30]
+
+
+def test_impossible_grids_are_refused():
+    """No steps, or an end above the start, is an error with the number given."""
+    with pytest.raises(PartError, match="at least 1 step, got 0"):
+        DDIM().times(VPLinear(), 0)
+    with pytest.raises(PartError, match=r"t_end = 1\.5 must be below the schedule's t_max = 1\.0"):
+        DDIM(t_end=1.5).times(VPLinear(), 10)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.floats(0.01, 1), st.floats(0.02, 1), st.floats(0.01, 0.99))
+def test_stochastic_ddim_keeps_the_marginal_variance(eta, t, share):
+    """Around a perfect x_0 = 0, old noise and fresh noise add up to sigma_s^2 for every eta; eta = 1 is ancestral."""
+    schedule, s = VPLinear(), t * share
+    old, fresh = torch.eye(2, dtype=torch.float64)
+    x_s, _ = DDIM(eta=eta).step(
+        lambda x, _: torch.zeros_like(x), schedule, schedule.sigma(t) * old, t, s, None, lambda _: fresh
+    )
+    kept, up = x_s.tolist()
+    assert kept**2 + up**2 == pytest.approx(schedule.sigma(s) ** 2, rel=1e-12)
+    posterior = schedule.sigma(s) / schedule.sigma(t) * math.sqrt(1 - (schedule.alpha(t) / schedule.alpha(s)) ** 2)
+    assert up == pytest.approx(eta * posterior, rel=1e-6)
+
+
+def test_stochastic_ddim_draws_once_per_step():
+    """Each step but the last, to the clean image, takes one draw; eta = 0 takes none."""
+    x, draws = torch.ones(1, 2, dtype=torch.float64), torch.zeros(5, 1, 2, dtype=torch.float64)
+    sampled(DDIM(eta=0.5, final_denoise=True), VPLinear(), 5, mixture_mean, x, draws)
+    sampled(DDIM(final_denoise=True), VPLinear(), 5, mixture_mean, x)
+
+
+GRIDS = {
+    "logSNR": "uniform-lam",
+    "time_uniform": "uniform-t",
+    "time_quadratic": "quadratic-t",
+    "karras7": "rho",
+    "exp": "uniform-lam",
+}
+
+
+def ours(case):
+    """Schedule, sampler and steps that express a case of the vectors; None where nothing of ours does."""
+    if case["f"] == "dpm" and case["method"] == "multistep" and case["sched"].startswith("lin"):
+        if "solver_type" in case or "dynamic_thresholding" in case:
+            return None
+        shared = {
+            "grid": GRIDS[case["skip"]],
+            "t_end": float(case["sched"].removeprefix("lin")),
+            "final_denoise": bool(case["dtz"]),
+        }
+        if case["order"] == 1:  # DPM-Solver-1, in either prediction, is DDIM
+            return VPLinear(), DDIM(**shared), case["steps"]
+        if case["order"] == 2 and case["alg"] == "dpmsolver++":
+            return VPLinear(), DPMpp2M(**shared, lower_order_final=bool(case["lof"])), case["steps"]
+    if case["f"] == "edm" and case["sampler"] == "edm_sampler" and case["kw"].keys() <= {"num_steps"}:
+        return EDM(), Heun(), case["kw"]["num_steps"]
+    if case["f"] == "kdiff" and case["kw"].keys() <= {"eta"}:
+        shared = {"grid": GRIDS[case["sigmas"]], "final_denoise": True}
+        sampler = {
+            "sample_euler": DDIM(**shared),
+            "sample_euler_ancestral": DDIM(**shared, eta=case["kw"].get("eta", 1.0)),
+            "sample_dpmpp_2m": DPMpp2M(**shared, lower_order_final=False),
+            "sample_heun": Heun(grid=GRIDS[case["sigmas"]]),
+        }.get(case["sampler"])
+        return sampler and (EDM(sigma_min=0.02), sampler, case["n"] - (not isinstance(sampler, Heun)))
+    return None
+
+
+def golden_cases():
+    place = os.environ.get("MSDK_TEST_DATA")
+    if not place:
+        return [pytest.param(None, marks=pytest.mark.skip(reason="MSDK_TEST_DATA is not set"))]
+    index = json.loads((Path(place) / "golden" / "samplers" / "index.json").read_text())
+    return [pytest.param(case, id=case["id"]) for case in index["cases"] if ours(case)]
+
+
+@pytest.fixture(scope="module")
+def vectors(outside_data):
+    with np.load(outside_data / "golden" / "samplers" / "data.npz") as data:
+        return {name: torch.from_numpy(data[name]) for name in data.files}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", golden_cases())
+def test_published_samples(vectors, case):
+    """Samples, evaluation times, call count and two states on the way are those of the published programs."""
+    schedule, sampler, steps = ours(case)
+    problem = case["p"]
+    mean = mixture_mean if problem == "A" else functools.partial(points_mean, vectors["B/points"])
+    draws = vectors[f"{problem}/noise"][: case["noise_draws"]] if getattr(sampler, "eta", 0) else ()
+    final, calls = sampled(sampler, schedule, steps, mean, schedule.prior_std * vectors[f"{problem}/z"], draws)
+
+    begin, end = vectors["arr_off"][case["evals"] : case["evals"] + 2]
+    assert len(calls) == case["nfe"]
+    times = torch.tensor([t for t, _ in calls], dtype=torch.float64)
+    torch.testing.assert_close(times, vectors["arr_data"][begin:end], rtol=1e-9, atol=0)
+    torch.testing.assert_close(final, vectors[f"final_{problem}"][case["row"]], rtol=0, atol=case["tol"])
+    for call, expected in zip(case["chk_calls"], vectors[f"check_{problem}"][case["chk_row"]], strict=True):
+        state = calls[call][1][: len(expected)]
+        tolerance = case["chk_tol"] * max(1, expected.abs().max())
+        torch.testing.assert_close(state, expected, rtol=0, atol=float(tolerance))
+
+
+@pytest.mark.golden
+def test_the_exact_denoisers_are_those_of_the_vectors(vectors):
+    """Problems A and B are stated here as there, so that the other tests mean what they say."""
+    torch.testing.assert_close([WEIGHTS, MEANS, STDS], [vectors[f"A/{part}"] for part in ("weights", "means", "stds")])
+    for ratio in ("0.002", "0.05", "0.3", "1", "10", "80"):
+        for problem, mean in (("A", mixture_mean), ("B", functools.partial(points_mean, vectors["B/points"]))):
+            y, expected = vectors[f"check/{problem}/sigma{ratio}/x"], vectors[f"check/{problem}/sigma{ratio}/D"]
+            torch.testing.assert_close(mean(y, float(ratio)), expected, rtol=1e-10, atol=1e-10)

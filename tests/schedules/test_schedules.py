@@ -1,0 +1,95 @@
+"""Laws that every registered noise schedule keeps, and the published values of each."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import msdk
+from msdk.errors import PartError
+from msdk.schedules.edm import EDM
+from msdk.schedules.vp import VPLinear
+
+law = settings(derandomize=True, deadline=None, max_examples=50)
+every_schedule = pytest.mark.parametrize("schedule", [msdk.schedules.get(name)() for name in msdk.schedules.names()])
+fractions = st.floats(1e-3, 1)
+close = {"rtol": 1e-10, "atol": 1e-10}
+
+
+def time_at(schedule, fraction):
+    return schedule.t_min + fraction * (schedule.t_max - schedule.t_min)
+
+
+@every_schedule
+def test_alpha_falls_and_sigma_rises(schedule):
+    """More time never means more signal, and always more noise; the ratio and lam order times alike."""
+    times = [time_at(schedule, i / 200) for i in range(1, 201)]
+    for t, s in itertools.pairwise(times):
+        assert schedule.alpha(t) >= schedule.alpha(s) > 0
+        assert 0 < schedule.sigma(t) < schedule.sigma(s)
+        assert schedule.ratio(t) < schedule.ratio(s)
+        assert schedule.lam(t) > schedule.lam(s)
+
+
+@every_schedule
+@law
+@given(fractions)
+def test_inverses_round_trip(schedule, fraction):
+    """`t_of_ratio` and `t_of_lam` undo `ratio` and `lam`, for floats and for tensors."""
+    t = time_at(schedule, fraction)
+    assert schedule.t_of_ratio(schedule.ratio(t)) == pytest.approx(t, rel=1e-10)
+    assert schedule.t_of_lam(schedule.lam(t)) == pytest.approx(t, rel=1e-10)
+    tensor = torch.tensor([t], dtype=torch.float64)
+    torch.testing.assert_close(schedule.t_of_ratio(schedule.ratio(tensor)), tensor, **close)
+    torch.testing.assert_close(schedule.t_of_lam(schedule.lam(tensor)), tensor, **close)
+
+
+@every_schedule
+@law
+@given(fractions)
+def test_floats_and_tensors_agree(schedule, fraction):
+    """A float64 tensor gives what the float gives, in its own shape and dtype."""
+    t = time_at(schedule, fraction)
+    for function in (schedule.alpha, schedule.sigma, schedule.ratio, schedule.lam):
+        found = function(torch.full((2, 3), t, dtype=torch.float64))
+        assert (found.dtype, found.shape) == (torch.float64, (2, 3))
+        assert found[1, 2].item() == pytest.approx(function(t), rel=1e-13)
+
+
+@every_schedule
+def test_the_prior_is_that_of_the_last_time(schedule):
+    """Unit-scale data hide in the prior: its standard deviation is that of the noise at t_max."""
+    assert schedule.prior_std == pytest.approx(schedule.sigma(schedule.t_max), rel=1e-4)
+
+
+@law
+@given(st.floats(0, 1))
+def test_vp_linear_preserves_variance(t):
+    """alpha^2 + sigma^2 = 1, and small times do not lose sigma to cancellation."""
+    schedule = VPLinear()
+    assert schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2 == pytest.approx(1, abs=1e-14)
+    assert schedule.sigma(t * 1e-12) == pytest.approx(math.sqrt(0.1 * t * 1e-12), rel=1e-9)
+
+
+def test_edm_refuses_an_empty_range():
+    """sigma_min must lie below sigma_max, and the message has both."""
+    with pytest.raises(PartError, match=r"sigma_min = 2 must be below sigma_max = 1"):
+        EDM(sigma_min=2, sigma_max=1)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("name", "schedule"), [("vp_linear", VPLinear()), ("edm", EDM())])
+def test_published_values(outside_data, name, schedule):
+    """alpha, sigma, lam and the inverse of lam are those of the published programs to 1e-10."""
+    with np.load(outside_data / "golden" / "samplers" / "data.npz") as data:
+        prefix = f"sched/{name}/"
+        facts = {key.removeprefix(prefix): torch.from_numpy(data[key]) for key in data.files if key.startswith(prefix)}
+    for field in ("alpha", "sigma", "lam"):
+        torch.testing.assert_close(getattr(schedule, field)(facts["t"]), facts[field], **close)
+    if "t_of_lam" in facts:
+        torch.testing.assert_close(schedule.t_of_lam(facts["lam"]), facts["t_of_lam"], **close)
+        torch.testing.assert_close(schedule.t_of_lam(facts["lam_query"]), facts["t_of_lam_query"], **close)
