@@ -63,7 +63,34 @@ _PACKAGES = (
     "weightings",
 )
 
-__all__ = ["__version__", *sorted(_HOMES), *_PACKAGES]
+
+__all__ = [
+    "Budget",
+    "Denoiser",
+    "MsdkError",
+    "Partition",
+    "Recipe",
+    "RecipeError",
+    "Stage",
+    "__version__",
+    "budget",
+    "build",
+    "cluster",
+    "clusterings",
+    "datasets",
+    "decoders",
+    "encoders",
+    "load_recipe",
+    "load_run",
+    "noise_levels",
+    "parameterizations",
+    "run",
+    "sample",
+    "samplers",
+    "schedules",
+    "train",
+    "weightings",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -75,4 +102,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,8 @@ from msdk.errors import RunError
 from msdk.recipe import PARTS, Recipe, load_recipe, to_data, to_toml
 
 Weights = Literal["ema", "raw"]
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the system that mean: no room left."""
 
 
 @attrs.frozen
@@ -52,7 +54,7 @@ class Checkpoint:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path) -> Generator[Path]:
     """Gives a temporary path beside `path`; what is written there takes its place once it is on disk.
 
     Raises:
@@ -72,8 +74,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         else:
             temporary.unlink(missing_ok=True)
         if isinstance(error, (OSError, SafetensorError)):
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            reason = "the disk is full" if full or "No space left" in str(error) else str(error)
+            # safetensors passes the system's error on as text alone.
+            full = any(f"os error {code}" in str(error) or getattr(error, "errno", 0) == code for code in FULL)
+            reason = "the disk is full" if full else str(error)
             raise RunError(f"{path} cannot be written: {reason}. What was saved before is intact.") from error
         raise
 

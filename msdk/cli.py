@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -93,7 +93,7 @@ def show(kind: str, name: str, /, *, as_json: AsJson = False) -> None:
     origin = registry.origin(name)
     document = inspect.getdoc(part) or ""
     helps = _argument_help(document)
-    fields = [
+    fields: list[dict[str, Any]] = [
         {
             "name": field.name,
             "type": _type_name(field.type),
@@ -551,7 +551,7 @@ def _explain(recipe: "Recipe", *, as_json: bool) -> None:
 
 
 @contextmanager
-def _spinner(text: str) -> Iterator[Callable[[str], None]]:
+def _spinner(text: str) -> Generator[Callable[[str], None]]:
     console = _stderr()
     if not console.is_terminal:
         yield lambda text: None
@@ -561,7 +561,7 @@ def _spinner(text: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
+def _bar() -> Generator[Callable[[str, int, int], None]]:
     """A progress bar per named piece of work, on stderr; nothing where stderr is no terminal."""
     from rich.progress import Progress, TaskID
 
@@ -584,7 +584,7 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def _training_display() -> "Iterator[Callable[[Step], None]]":
+def _training_display() -> "Generator[Callable[[Step], None]]":
     """A live line of stage losses, images/s and time left; plain lines where there is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

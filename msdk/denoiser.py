@@ -180,9 +180,8 @@ class Denoiser(nn.Module):
     def _scales(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
         time = t.double() if isinstance(t, Tensor) else torch.tensor([t], dtype=torch.float64)
         shape = (-1, *[1] * (x.ndim - 1))
-        return tuple(
-            part.to(x.device, x.dtype).view(shape) for part in (self.schedule.alpha(time), self.schedule.sigma(time))
-        )
+        alpha, sigma = self.schedule.alpha(time), self.schedule.sigma(time)
+        return alpha.to(x.device, x.dtype).view(shape), sigma.to(x.device, x.dtype).view(shape)
 
     def stage(self, index: int) -> StageNetwork:
         """Encoder and decoder of one stage as a module of their own."""

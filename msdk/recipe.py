@@ -500,7 +500,8 @@ def _tuple(value: object, kind: object, converter: cattrs.Converter) -> tuple[ob
             error.__notes__ = [*getattr(error, "__notes__", []), note]
             errors.append(error)
     if errors:
-        raise cattrs.IterableValidationError("list", errors, kind)
+        # cattrs adds the class to ExceptionGroup's constructor, which type checkers do not see.
+        raise cattrs.IterableValidationError("list", errors, tuple)  # pyright: ignore[reportCallIssue]
     return tuple(found)
 
 
@@ -517,7 +518,9 @@ def _attrs_hook(kind: type, converter: cattrs.Converter) -> Callable[[object, ob
 
         return hook
 
-    fields = {f.name: override(rename=f.name.rstrip("_"), struct_hook=checked(f)) for f in attrs.fields(kind)}
+    fields: dict[str, Any] = {
+        f.name: override(rename=f.name.rstrip("_"), struct_hook=checked(f)) for f in attrs.fields(kind)
+    }
     generated = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **fields)
 
     def hook(value: object, _: object) -> object:
@@ -533,7 +536,12 @@ def _structure_part(value: object, registry: Registry[Any], converter: cattrs.Co
         known = ", ".join(registry.names())
         raise _FieldError(f'expected a table with a name, {{ name = "..." }}, got {value!r}. Names: {known}')
     rest = dict(typing.cast("Mapping[str, Any]", value))
-    return converter.structure(rest, registry.get(rest.pop("name")))
+    try:
+        part = registry.get(rest.pop("name"))
+    except MsdkError as error:
+        error.__notes__ = [cattrs.AttributeValidationNote("name", "name", str)]
+        raise cattrs.ClassValidationError("part", [error], dict) from error  # pyright: ignore[reportCallIssue]  as above
+    return converter.structure(rest, part)
 
 
 def _problems(error: BaseException, path: tuple[str, ...]) -> Iterable[Problem]:

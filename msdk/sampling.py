@@ -34,7 +34,7 @@ class Call:
 def explain(partition: Partition, schedule: Schedule, sampler: Sampler, steps: int) -> list[Call]:
     """Every network call that sampling makes, in order, with its stage; runs no network."""
     return [
-        Call(step, t, schedule.ratio(t), partition.of(schedule.ratio(t)))
+        Call(step, t, schedule.ratio(t), partition.at(t, schedule))
         for step, times in enumerate(call_times(sampler, schedule, steps))
         for t in times
     ]

@@ -17,6 +17,14 @@ CHECKED = (
 install_import_hook(CHECKED, "beartype.beartype")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny tensors are 30 times slower on two threads that other processes share; the tests run on two workers."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def outside_data() -> Path:
     """The folder of golden vectors and CIFAR-10; set but missing is an error, unset skips."""

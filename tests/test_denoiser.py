@@ -151,6 +151,6 @@ def test_parts_that_do_not_add_up_are_refused():
     """One encoder or one per decoder; as many decoders as stages."""
     network = make().network
     with pytest.raises(PartError, match="2 encoders for 3 decoders: give one, or one for each"):
-        StagedNetwork([network.encoder(0)] * 2, network.decoders)
+        StagedNetwork([network.encoder(0)] * 2, list(network.decoders))
     with pytest.raises(PartError, match="2 stages need as many decoders, got 3"):
         Denoiser(network, Partition((1.0,)), SCHEDULE, Eps(), SHAPE)

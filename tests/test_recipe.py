@@ -65,7 +65,9 @@ def problems(path, *overrides):
     """Path -> message of everything that is wrong with a recipe."""
     with pytest.raises(RecipeError) as caught:
         load_recipe(path, overrides)
-    assert all(f"{p.path}" in str(caught.value) and p.message in str(caught.value) for p in caught.value.problems)
+    assert all(
+        problem.path in str(caught.value) and problem.message in str(caught.value) for problem in caught.value.problems
+    )
     return {problem.path: problem.message for problem in caught.value.problems}
 
 
@@ -355,7 +357,7 @@ def test_a_file_name_is_meant_from_the_recipe_that_has_it(write, tmp_path, monke
     recipe = load_recipe(over)
     assert recipe.data == Folder(path=tmp_path / "lib/images", size=8)
     assert recipe.decoders[0].weights == tmp_path / "lib/w.pt"
-    assert recipe.budget.compare == (tmp_path / "a.toml", Path("/abs/b.toml"), Path.home() / "c.toml")
+    assert recipe.budget.compare == (tmp_path / "a.toml", Path("/abs/b.toml"), (Path.home() / "c.toml").resolve())
     assert load_recipe(over, ["data.path=../images"]).data.path == tmp_path / "images"
 
 
@@ -439,7 +441,7 @@ def test_every_mistake_is_told_at_once(write):
         "schedule.sigma_mxa": "unknown key. Did you mean 'sigma_max'? Known: name, sigma_min, sigma_max.",
         "training.lr": "expected a finite number, got 'fast'",
         "training.keep": "'keep' must be >= 1: 0",
-        "sampler": f"no sampler named 'huen'. Did you mean 'heun'? Known: {', '.join(samplers.names())}.",
+        "sampler.name": f"no sampler named 'huen'. Did you mean 'heun'? Known: {', '.join(samplers.names())}.",
         "titel": "unknown key. Did you mean 'title'? Known: " + ", ".join(f.name for f in attrs.fields(Recipe)) + ".",
     }
     assert origins(path, *overrides) == {
@@ -448,7 +450,7 @@ def test_every_mistake_is_told_at_once(write):
         "schedule.sigma_mxa": "recipe.toml",
         "training.lr": "base.toml",
         "training.keep": "recipe.toml",
-        "sampler": "base.toml",
+        "sampler.name": "base.toml",
         "titel": "base.toml",
     }
     with pytest.raises(RecipeError, match=r"recipe\.toml has 7 problems\n") as caught:
@@ -488,7 +490,7 @@ def test_every_mistake_is_told_at_once(write):
         ("training = { noise = { name = 3 } }", "training.noise", "expected a table with a name"),
         (
             'training = { noise = { name = "emd" } }',
-            "training.noise",
+            "training.noise.name",
             "no noise_level named 'emd'. Did you mean 'edm'?",
         ),
         (
@@ -540,12 +542,12 @@ def test_a_wrong_value_is_told_where_it_stands(write, line, key, message):
         ('data = { name = "digits" }', "", "data", "is missing"),
         ('name = "digits"', "", "data", 'expected a table with a name, { name = "..." }, got {}. Names: digits'),
         ('name = "digits"', 'name = "zip"', "data.path", "is missing"),
-        ('name = "digits"', 'name = "digtis"', "data", "no dataset named 'digtis'. Did you mean 'digits'?"),
+        ('name = "digits"', 'name = "digtis"', "data.name", "no dataset named 'digtis'. Did you mean 'digits'?"),
         ('name = "digits"', 'name = "zip", path = "x", channels = 2', "data.channels", "must be in (1, 3) (got 2)"),
         (ONE, "[]", "decoders", "Length of 'decoders' must be >= 1: 0"),
         (ONE, "[7]", "decoders.0", "expected a table with a name"),
         (ONE, "{}", "decoders", "expected a list, got {}"),
-        (ONE, '[{ name = "ddpm" }]', "decoders.0", "'ddpm'. Did you mean 'ddpmpp'?"),
+        (ONE, '[{ name = "ddpm" }]', "decoders.0.name", "'ddpm'. Did you mean 'ddpmpp'?"),
         ("[1, 2]", "[]", "encoder.channel_mult", "Length of 'channel_mult' must be >= 1: 0"),
         ("[1, 2]", '[1, "2"]', "encoder.channel_mult.1", "expected a whole number, got '2'"),
         ("[1, 2]", "[1, 2, 2, 2, 2]", "encoder", "an image of 8x8 cannot be halved 4 times for level 4 of 5"),
@@ -579,7 +581,7 @@ def test_an_empty_recipe_says_what_is_needed(write):
         ('stages = { edges_t = [0.3, 81], schedule = { name = "edm" } }', "stages.edges_t", "t = 81.0 lies outside"),
         ("stages = { edges_t = [0.3, 0.7], edges_ratio = [0.5, 2.0] }", "stages", "one of edges_ratio, edges_t, not 2"),
         ('stages = { edges_ratio = [0.5, 2.0], schedule = { name = "edm" } }', "stages.schedule", "there are none"),
-        (f"schedule = {HUGE}\nstages = {{ edges_t = [0.3, 0.7] }}", "stages.edges_t", "computed (float division by zero)"),
+        (f"schedule = {HUGE}\nstages = {{ edges_t = [0.3, 0.7] }}", "stages.edges_t", "(float division by zero)"),
         ("stages = { edges_ratio = [0.5] }", "decoders", "2 stages need as many decoders"),
         ('stages = { clustering = { name = "snr", stages = 4 } }', "decoders", "4 stages need as many decoders"),
         ('sharing = "unified"\nstages = { edges_ratio = [0.5, 2.0] }', "sharing", "there are 3"),
@@ -664,4 +666,4 @@ def test_a_plugin_cannot_spoil_a_default(write, monkeypatch):
     assert recipe.sampler == DPMpp2M()
     assert structure(tomllib.loads(to_toml(recipe)), "again") == recipe
     told = problems(write(BASE + 'sampler = { name = "dpmpp-2m" }'))
-    assert "Write 'msdk:dpmpp-2m' or 'demo:dpmpp-2m'" in told["sampler"]
+    assert "Write 'msdk:dpmpp-2m' or 'demo:dpmpp-2m'" in told["sampler.name"]

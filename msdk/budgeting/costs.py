@@ -269,7 +269,7 @@ def _weighted(costs: Sequence[StageCosts], denoiser: Denoiser, recipe: Recipe | 
     calls, training = list[int | None]([None] * len(costs)), list[float | None]([None] * len(costs))
     if recipe is not None:
         times = [t for interval in call_times(recipe.sampler, schedule, recipe.steps) for t in interval]
-        visits = Counter(partition.of(schedule.ratio(t)) for t in times)
+        visits = Counter(partition.at(t, schedule) for t in times)
         calls = [visits[index] for index in range(len(costs))]
         shares = recipe.training.noise.shares(schedule, partition)
         training = list(stage_probabilities(recipe.training.stage_draw, shares))

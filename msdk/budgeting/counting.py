@@ -13,7 +13,7 @@ import functools
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import attrs
@@ -43,11 +43,14 @@ class Count:
         return sum(self.by_operator.values())
 
 
-# Elementwise operators, reductions and shape changes: no multiply-accumulate of matrices in them.
-FREE = frozenset(
-    f"aten::{name}"
-    for name in ["abs", "add", "add_", "amax", "amin", "avg_pool2d", "clone", "cos", "cumsum", "div", "div_", "erf", "exp", "expand_as", "feature_dropout", "fill_", "gelu", "gelu_", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_", "hardtanh", "hardtanh_", "index_select", "leaky_relu", "log", "lift_fresh", "log_softmax", "lt", "max_pool2d", "mean", "min", "mul", "mul_", "native_dropout", "neg", "new_ones", "numpy_T", "ones_like", "pad", "pixel_shuffle", "pixel_unshuffle", "pow", "reciprocal", "repeat", "repeat_interleave", "rms_norm", "rsqrt", "rsub", "sigmoid", "sigmoid_", "silu", "silu_", "sin", "softmax", "sqrt", "square", "std", "sub", "sub_", "sum", "swapaxes", "tanh", "unflatten", "unfold", "var", "where"]
-)
+_FREE = """
+abs add add_ amax amin avg_pool2d clone cos cumsum div div_ erf exp expand_as feature_dropout fill_ gelu gelu_
+hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ index_select leaky_relu lift_fresh log log_softmax lt
+max_pool2d mean min mul mul_ native_dropout neg new_ones numpy_T ones_like pad pixel_shuffle pixel_unshuffle pow
+reciprocal repeat repeat_interleave rms_norm rsqrt rsub sigmoid sigmoid_ silu silu_ sin softmax sqrt square std sub sub_
+sum swapaxes tanh unflatten unfold var where
+"""
+FREE = frozenset(f"aten::{name}" for name in _FREE.split())
 """Operators that are known to cost no MACs; anything else without a rule is shown, never silently zero."""
 
 
@@ -109,7 +112,7 @@ def count_paper(module: nn.Module, inputs: Sequence[Tensor]) -> Count:
 
 
 @contextlib.contextmanager
-def weightless(module: nn.Module, device: str) -> Iterator[nn.Module]:
+def weightless(module: nn.Module, device: str) -> Generator[nn.Module]:
     """A copy in eval mode whose parameters and buffers are single zeros repeated over their shape, without hooks."""
     memo: dict[int, Any] = {}
     for tensor in (*module.parameters(), *module.buffers()):
@@ -117,8 +120,8 @@ def weightless(module: nn.Module, device: str) -> Iterator[nn.Module]:
         memo[id(tensor)] = nn.Parameter(zeros, requires_grad=False) if isinstance(tensor, nn.Parameter) else zeros
     copied = copy.deepcopy(module, memo).eval()
     for part in copied.modules():
-        for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks):
-            hooks.clear()
+        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
+            getattr(part, hooks).clear()
     with torch.random.fork_rng(devices=[]):
         yield copied
 
@@ -142,7 +145,7 @@ def _analysis(module: nn.Module, inputs: Sequence[Tensor], rules: dict[str, Hand
 def _fvcore() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore.nn scripts functions at import, which torch deprecates loudly
-        from fvcore.nn import FlopCountAnalysis
+        from fvcore.nn import FlopCountAnalysis  # pyright: ignore[reportMissingTypeStubs]  untyped library
     return FlopCountAnalysis
 
 

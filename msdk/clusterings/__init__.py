@@ -1,8 +1,13 @@
 """Strategies that cut time into stages."""
 
+from typing import TYPE_CHECKING
+
 from msdk.registry import Registry
 
-registry: Registry[object] = Registry(
+if TYPE_CHECKING:
+    from msdk.clusterings.base import Clustering
+
+registry: "Registry[Clustering]" = Registry(
     "clusterings",
     {
         "timestep": "msdk.clusterings.timestep:Timestep",

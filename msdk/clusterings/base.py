@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
@@ -41,7 +41,7 @@ class Clustering(abc.ABC):
     """
 
     stages: int
-    looks_at_data: bool
+    looks_at_data: ClassVar[bool]
 
     @abc.abstractmethod
     def find(self, schedule: Schedule, images: Images, *, seed: int, device: str, progress: Progress) -> Found:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
-from attrs.validators import ge, gt, le
+from attrs.validators import ge, gt, in_, le
 
 from msdk.clusterings.base import Clustering, Found, Images, Progress
 from msdk.errors import PartError
@@ -58,6 +58,7 @@ class OptimalDenoiser(Clustering):
     Source: the paper's section 4.2, Eq. 5 and Algorithm 1.
 
     Args:
+        stages: Always 3: Algorithm 1 makes two edges.
         draws: Number of (image, noise, time) triples.
         eta: Largest difference of a pixel that counts as alike.
         alpha: Least mean similarity inside the outer stages.
@@ -68,8 +69,8 @@ class OptimalDenoiser(Clustering):
         t_first: Smallest time drawn; the schedule's `t_min` if that is larger.
     """
 
-    stages: ClassVar[int] = 3
     looks_at_data: ClassVar[bool] = True
+    stages: int = attrs.field(default=3, validator=in_((3,)))
     draws: int = attrs.field(default=3000, validator=ge(10))
     eta: float = attrs.field(default=2 / 256, validator=gt(0))
     alpha: float = attrs.field(default=0.9, validator=[gt(0), le(1)])

@@ -1,8 +1,13 @@
 """Named sources of images."""
 
+from typing import TYPE_CHECKING
+
 from msdk.registry import Registry
 
-registry: Registry[object] = Registry(
+if TYPE_CHECKING:
+    from msdk.datasets.base import Dataset
+
+registry: "Registry[Dataset]" = Registry(
     "datasets",
     {
         "digits": "msdk.datasets.digits:Digits",

@@ -1,5 +1,6 @@
 """Images in a folder."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +26,18 @@ class _Folder(Source):
     def __init__(self, path: Path, shape: Shape) -> None:
         if not path.is_dir():
             raise DataError(f"there is no folder {path}: set data.path")
-        self._shape = shape
-        self._files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        self._path, self._shape = path, shape
+        self._files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         if not self._files:
             raise DataError(f"the folder {path} holds no images ({', '.join(sorted(SUFFIXES))})")
-        listing = "".join(f"{file.relative_to(path)}\0{file.stat().st_size}\n" for file in self._files)
-        self.digest = hashlib.sha256(listing.encode()).hexdigest()
+
+    @functools.cached_property
+    def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  reads every file, so only if asked
+        listing = hashlib.sha256()
+        for file in self._files:
+            listing.update(f"{file.relative_to(self._path).as_posix()}\0".encode())
+            listing.update(hashlib.sha256(file.read_bytes()).digest())
+        return listing.hexdigest()
 
     def __len__(self) -> int:
         return len(self._files)

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -19,38 +22,48 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LABELS = "dataset.json"
+"""The entry that gives classes: `{"labels": [[name, class], ...]}`."""
+
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, RuntimeError)
+"""What zipfile raises for broken, encrypted and exotic entries."""
+
+
 class _Zip(Source):
     def __init__(self, path: Path, shape: Shape) -> None:
         if not path.is_file():
             raise DataError(f"there is no file {path}: set data.path")
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except UNREADABLE as error:
             raise DataError(f"{path} is not a readable zip file: {error}") from error
         self._path, self._shape = path, shape
-        entries = [info for info in self._zip.infolist() if PurePosixPath(info.filename).suffix.lower() in SUFFIXES]
-        if not entries:
+        checksums = {info.filename: info.CRC for info in self._zip.infolist() if not info.is_dir()}
+        self._names = sorted(name for name in checksums if PurePosixPath(name).suffix.lower() in SUFFIXES)
+        if not self._names:
             raise DataError(f"the zip file {path} holds no images ({', '.join(sorted(SUFFIXES))})")
-        self._names = sorted(info.filename for info in entries)
-        listing = "".join(sorted(f"{info.filename}\0{info.CRC:08x}\n" for info in entries))
+        listed = [*self._names, *(name for name in checksums if name == LABELS)]
+        listing = "".join(f"{name}\0{checksums[name]:08x}\n" for name in listed)
         self.digest = hashlib.sha256(listing.encode()).hexdigest()
         self.labels = self._read_labels()
 
     def _read_labels(self) -> list[int] | None:
-        if "dataset.json" not in self._zip.namelist():
+        if LABELS not in self._zip.namelist():
             return None
         try:
-            listed = json.loads(self._zip.read("dataset.json")).get("labels")
-            known = {str(name): int(label) for name, label in listed} if listed else None
-        except (ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f'dataset.json in {self._path} is not {{"labels": [[name, class], ...]}}: {error}'
-            ) from error
-        if known is None:
+            listed = json.loads(self._zip.read(LABELS)).get("labels")
+            known: dict[str, int] = dict(listed or ())
+        except (*UNREADABLE, TypeError, AttributeError) as error:
+            raise DataError(f'{LABELS} in {self._path} is not {{"labels": [[name, class], ...]}}: {error}') from error
+        for name, label in known.items():
+            if type(label) is not int:
+                raise DataError(f"the class of {name} in {LABELS} of {self._path} is no whole number: {label!r}")
+        if not known:
             return None
         missing = [name for name in self._names if name not in known]
         if missing:
-            raise DataError(f"dataset.json in {self._path} has no label for {missing[0]} (and {len(missing) - 1} more)")
+            others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise DataError(f"{LABELS} in {self._path} has no label for {missing[0]}{others}")
         return [known[name] for name in self._names]
 
     def __len__(self) -> int:
@@ -64,7 +77,7 @@ class _Zip(Source):
     def _decoded(self, name: str) -> "Tensor":
         try:
             content = self._zip.read(name)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except UNREADABLE as error:
             raise DataError(f"the image {name} in {self._path} cannot be read: {error}") from error
         return decode(content, f"{name} in {self._path}", self._shape)
 

@@ -1,8 +1,13 @@
 """Decoders: features of an encoder in, one prediction out."""
 
+from typing import TYPE_CHECKING
+
 from msdk.registry import Registry
 
-registry: Registry[object] = Registry(
+if TYPE_CHECKING:
+    from msdk.decoders.base import Decoder
+
+registry: "Registry[Decoder]" = Registry(
     "decoders",
     {
         "ddpmpp": "msdk.decoders.score_sde:DDPMpp",

@@ -74,7 +74,7 @@ class DDPMpp(Decoder):
 
     def _blocks(self, info: FeatureInfo, widths: tuple[int, ...]) -> list[tuple[int, int]]:
         """(level, input channels) of every residual block, in the order in which they run."""
-        before, found = info.bottom, []
+        before, found = info.bottom, list[tuple[int, int]]()
         for index in reversed(range(len(widths))):
             for skip in reversed(info.levels[index].skips):
                 found.append((index, before + skip))

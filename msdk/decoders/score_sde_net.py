@@ -24,6 +24,13 @@ class DecoderLevel(nn.Module):
         super().__init__()
         self.blocks, self.attention, self.up = nn.ModuleList(blocks), attention, up
 
+    def forward(self, h: Tensor, skips: list[Tensor], embedding: Tensor) -> Tensor:
+        for block in self.blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), embedding)
+        if self.attention is not None:
+            h = self.attention(h)
+        return h if self.up is None else self.up(h, embedding)
+
 
 class DDPMppDecoder(nn.Module):
     """See `msdk.decoders.score_sde.DDPMpp`."""
@@ -58,10 +65,5 @@ class DDPMppDecoder(nn.Module):
     def forward(self, features: Features) -> Float[Tensor, "batch c h w"]:
         h, embedding, skips = features.bottom, features.embedding, list(features.skips)
         for level in self.levels:
-            for block in level.blocks:
-                h = block(torch.cat([h, skips.pop()], dim=1), embedding)
-            if level.attention is not None:
-                h = level.attention(h)
-            if level.up is not None:
-                h = level.up(h, embedding)
+            h = level(h, skips, embedding)
         return self.out(F.silu(self.norm(h)))

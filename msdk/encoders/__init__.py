@@ -1,8 +1,13 @@
 """Encoders: image and noise level in, features for the decoders out."""
 
+from typing import TYPE_CHECKING
+
 from msdk.registry import Registry
 
-registry: Registry[object] = Registry(
+if TYPE_CHECKING:
+    from msdk.encoders.base import Encoder
+
+registry: "Registry[Encoder]" = Registry(
     "encoders",
     {
         "ddpmpp": "msdk.encoders.score_sde:DDPMpp",

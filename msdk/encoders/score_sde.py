@@ -47,7 +47,7 @@ class DDPMpp(Encoder):
         return tuple(self.channels * mult for mult in self.channel_mult)
 
     def info(self, shape: Shape) -> FeatureInfo:
-        side, levels = min(shape[1:]), []
+        side, levels = min(shape[1:]), list[Level]()
         before = self.channels
         for index, width in enumerate(self.widths()):
             if index and any(length % 2**index for length in shape[1:]):

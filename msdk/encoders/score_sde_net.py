@@ -1,6 +1,7 @@
 """The network of the DDPM++ encoder."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from jaxtyping import Float
@@ -24,13 +25,25 @@ class EncoderLevel(nn.Module):
     def __init__(
         self,
         blocks: list[ResidualBlock],
-        attentions: list[nn.Module],
+        attentions: Sequence[nn.Module],
         down: ResidualBlock | None,
         pyramid: PyramidDownsample | None,
     ) -> None:
         super().__init__()
         self.blocks, self.attentions = nn.ModuleList(blocks), nn.ModuleList(attentions)
         self.down, self.pyramid = down, pyramid
+
+    def forward(self, h: Tensor, image: Tensor, embedding: Tensor, skips: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Adds its skips; returns the features and the input pyramid for the next level."""
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            h = attention(block(h, embedding))
+            skips.append(h)
+        if self.down is not None:
+            h = self.down(h, embedding)
+            if self.pyramid is not None:
+                h = image = (self.pyramid(image) + h) / math.sqrt(2)
+            skips.append(h)
+        return h, image
 
 
 class DDPMppEncoder(nn.Module):
@@ -77,15 +90,8 @@ class DDPMppEncoder(nn.Module):
             raise PartError("the ddpmpp encoder takes no class or augmentation labels")
         embedding = self.embedding(c_noise)
         h, pyramid = self.stem(x), x
-        skips = [h]
+        skips: list[Tensor] = [h]
         for level in self.levels:
-            for block, attention in zip(level.blocks, level.attentions, strict=True):
-                h = attention(block(h, embedding))
-                skips.append(h)
-            if level.down is not None:
-                h = level.down(h, embedding)
-                if level.pyramid is not None:
-                    h = pyramid = (level.pyramid(pyramid) + h) / math.sqrt(2)
-                skips.append(h)
+            h, pyramid = level(h, pyramid, embedding, skips)
         h = self.middle_out(self.middle_attention(self.middle_in(h, embedding)), embedding)
         return Features(tuple(skips), h, embedding)

@@ -1,8 +1,13 @@
 """Which noise levels training draws, within the stages that are drawn."""
 
+from typing import TYPE_CHECKING
+
 from msdk.registry import Registry
 
-registry: Registry[object] = Registry(
+if TYPE_CHECKING:
+    from msdk.noise_levels.base import NoiseLevel
+
+registry: "Registry[NoiseLevel]" = Registry(
     "noise_levels",
     {
         "uniform": "msdk.noise_levels.uniform:Uniform",

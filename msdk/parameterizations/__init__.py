@@ -1,8 +1,13 @@
 """What the network is fed and what its output means."""
 
+from typing import TYPE_CHECKING
+
 from msdk.registry import Registry
 
-registry: Registry[object] = Registry(
+if TYPE_CHECKING:
+    from msdk.parameterizations.base import Parameterization
+
+registry: "Registry[Parameterization]" = Registry(
     "parameterizations",
     {
         "eps": "msdk.parameterizations.eps:Eps",

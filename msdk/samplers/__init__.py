@@ -1,8 +1,13 @@
 """Samplers: how to go from noise to an image with few network calls."""
 
+from typing import TYPE_CHECKING
+
 from msdk.registry import Registry
 
-registry: Registry[object] = Registry(
+if TYPE_CHECKING:
+    from msdk.samplers.base import Sampler
+
+registry: "Registry[Sampler]" = Registry(
     "samplers",
     {
         "ddim": "msdk.samplers.ddim:DDIM",

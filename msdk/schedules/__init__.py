@@ -1,8 +1,13 @@
 """Noise schedules: alpha and sigma of x_t = alpha(t) x_0 + sigma(t) eps."""
 
+from typing import TYPE_CHECKING
+
 from msdk.registry import Registry
 
-registry: Registry[object] = Registry(
+if TYPE_CHECKING:
+    from msdk.schedules.base import Schedule
+
+registry: "Registry[Schedule]" = Registry(
     "schedules",
     {
         "vp-linear": "msdk.schedules.vp:VPLinear",

@@ -25,7 +25,9 @@ class EMA:
     def update(self, updates: int) -> None:
         """Takes in the weights after `updates` optimiser steps."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(self.averages, [p.detach() for p in self.module.parameters()], 1 - decay)
+        weights = [parameter.detach() for parameter in self.module.parameters()]
+        # torch's own averaging calls it too; there is no public name for it.
+        torch._foreach_lerp_(self.averages, weights, 1 - decay)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Averages and buffers under the module's own names."""

@@ -5,14 +5,14 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import attrs
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
@@ -144,12 +144,14 @@ class Trainer:
         counts = torch.zeros(len(self.recipe.decoders), dtype=torch.int64)
         last = Step(self.iteration, options.iterations, 0.0, self.loss, self.loss_by_stage)
         with _stoppable() as stopped, torch.random.fork_rng():
-            while self.iteration < options.iterations and not stopped:
+            done = self.iteration >= options.iterations
+            while not done:
                 stages, values = self._step()
                 sums.index_add_(0, stages.to(self.device, non_blocking=True), values.double())
                 counts += torch.bincount(stages, minlength=len(counts))
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
+                # A signal that comes from here on lets one more step pass, so that the last one is always saved.
                 done = self.iteration == options.iterations or bool(stopped)
                 if self.iteration % options.log_every == 0 or done:
                     self._log(sums, counts, rate)
@@ -168,7 +170,7 @@ class Trainer:
         # Every random number of a step follows from the seed and the step, so a resumed run repeats nothing and skips
         # nothing, whatever the device.
         torch.manual_seed(mixed_seed(options.seed, "noise", self.iteration))
-        generator = Generator().manual_seed(mixed_seed(options.seed, "draw", self.iteration))
+        generator = torch.Generator().manual_seed(mixed_seed(options.seed, "draw", self.iteration))
         first = self.iteration * options.batch_size
         images = self.source.read(batch_indices(first, options.batch_size, len(self.source), options.seed))
         if options.flip:
@@ -252,7 +254,7 @@ def _iteration(line: str) -> float:
 
 
 @contextmanager
-def _stoppable() -> Iterator[list[int]]:
+def _stoppable() -> Generator[list[int]]:
     """A list that the first SIGINT or SIGTERM fills; the second one ends the program as usual."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -263,7 +265,7 @@ def _stoppable() -> Iterator[list[int]]:
         caught.append(signum)
         signal.signal(signum, before[signum])
 
-    before = {signum: signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(signum): signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield caught
     finally:

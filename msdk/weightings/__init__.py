@@ -1,8 +1,13 @@
 """The weight of a noise level in the training loss."""
 
+from typing import TYPE_CHECKING
+
 from msdk.registry import Registry
 
-registry: Registry[object] = Registry(
+if TYPE_CHECKING:
+    from msdk.weightings.base import Weighting
+
+registry: "Registry[Weighting]" = Registry(
     "weightings",
     {
         "uniform": "msdk.weightings.uniform:Uniform",

@@ -28,15 +28,6 @@ every_sampler = pytest.mark.parametrize("sampler", [msdk.samplers.get(name)() fo
 every_schedule = pytest.mark.parametrize("schedule", [msdk.schedules.get(name)() for name in msdk.schedules.names()])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Thousands of operations on a few numbers each: waking a second thread for them costs far more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 WEIGHTS = torch.tensor([0.35, 0.65], dtype=torch.float64)
 MEANS = torch.tensor([[-0.6, 0.3], [0.7, -0.4]], dtype=torch.float64)
 STDS = torch.tensor([[0.15, 0.25], [0.3, 0.1]], dtype=torch.float64)

@@ -3,10 +3,11 @@ import sys
 from pathlib import Path
 
 import attrs
-import msdk
 import pytest
 import timm
 import torch
+
+import msdk
 from msdk.decoders.score_sde import DDPMpp
 from msdk.denoiser import Denoiser, StagedNetwork
 from msdk.errors import PartError

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 from attrs.validators import ge, min_len, optional
+
 from msdk.encoders.base import Encoder, FeatureInfo, Level, Shape
 from msdk.errors import PartError
 

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  the name every torch reader knows
+
 from msdk.encoders.base import FeatureInfo, Features, Shape
 from msdk.errors import PartError
 from msdk.layers.conv import Conv2d
 from msdk.layers.embedding import NoiseEmbedding
 from msdk.layers.residual import ResidualBlock
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  the name every torch reader knows
-
 from msdk_timm import backbone
 
 if TYPE_CHECKING:

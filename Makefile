@@ -1,0 +1,47 @@
+# Two commands are enough on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test lint types format wheel clean
+
+help:
+	@echo "make demo    set up, then cluster, budget, train and sample on the embedded digits (runs/demo)"
+	@echo "make test    set up, then lint, types and all tests"
+	@echo "make format  rewrite the code in the house style"
+	@echo "make wheel   build the wheel into dist/"
+	@echo "make clean   remove the virtual environment and build outputs"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml plugins/msdk-timm/pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] < (3, 14) else \
+	  "msdk needs Python 3.11, 3.12 or 3.13, and this is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --editable plugins/msdk-timm --group dev
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/msdk run recipes/digits/multistage.toml --out runs/demo --force
+
+test: lint types
+	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/basedpyright
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: setup
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,137 @@
+"""Promises of msdk.budget: the paper's figures to the unit, honest weights, and the JSON contract."""
+
+import json
+
+import attrs
+import pytest
+
+import msdk
+from msdk.errors import PartError
+from recipes import tiny
+
+CIFAR = "recipes/cifar10"
+
+
+@pytest.fixture(scope="module")
+def multistage_paper():
+    return msdk.budget(msdk.load_recipe(f"{CIFAR}/dpm-multistage.toml"), name="ms")
+
+
+@pytest.fixture(scope="module")
+def unified_paper():
+    return msdk.budget(msdk.load_recipe(f"{CIFAR}/dpm-unified.toml"), name="u")
+
+
+def learned(stage):
+    """MACs without resampling filters, whose cost depends on how they are written."""
+    return stage.macs - stage.by_operator.get("conv_fir", 0)
+
+
+def test_table_2_in_the_papers_convention(unified_paper, multistage_paper):
+    """17.65 and 18.65 GMACs, 9/3/8 of 20 calls, 7.94 and 4.66 PFLOPs, from the shipped recipes (paper, Table 2)."""
+    assert [stage.macs for stage in unified_paper.stages] == [17_647_201_280]
+    assert [stage.macs for stage in multistage_paper.stages] == [29_945_299_968, 17_647_201_280, 6_310_167_040]
+    assert [stage.calls for stage in multistage_paper.stages] == [9, 3, 8]
+    assert (unified_paper.nfe, multistage_paper.nfe) == (20, 20)
+    assert round(multistage_paper.equivalent_macs("sampling") / 1e9, 2) == 18.65
+    assert round(unified_paper.training.paper_pflops, 2) == 7.94
+    assert round(multistage_paper.training.paper_pflops, 2) == 4.66
+
+
+def test_exact_convention(unified_paper, multistage_paper):
+    """Exact MACs without the FIR filters, to the unit; the second counter agrees to the unit with them."""
+    exact = msdk.budget(msdk.load_recipe(f"{CIFAR}/dpm-multistage.toml"), convention="exact")
+    assert [learned(stage) for stage in exact.stages] == [30_971_265_024, 18_575_949_824, 7_149_527_040]
+    assert all(stage.by_operator["conv_fir"] > 0 for stage in exact.stages)
+    assert exact.exact_macs == exact.second_macs == multistage_paper.exact_macs
+    assert unified_paper.exact_macs == unified_paper.second_macs == 18_546_753_536
+    assert not exact.uncounted
+
+
+def test_parameters(unified_paper, multistage_paper):
+    """Shared parameters count once; each stage shows what is active in it (paper.md section 4)."""
+    assert unified_paper.params == 106_632_579
+    assert multistage_paper.params == 237_169_337
+    assert multistage_paper.encoder_params == 43_482_624
+    active = [stage.encoder_params + stage.decoder_params for stage in multistage_paper.stages]
+    assert active == [169_478_467, 107_521_411, 47_134_707]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("name", "config"), [("dpm-unified", "sde_ddpmpp_deep_nf128"), ("dpm-multistage", "sde_ms3_192_128_16")]
+)
+def test_against_the_published_programs(name, config, outside_data, request):
+    """Parameters, exact MACs without filters, and the paper's convention equal what the published code counts."""
+    reference = json.loads((outside_data / "golden" / "flops.json").read_text())["configs"][config]
+    paper = request.getfixturevalue("multistage_paper" if name == "dpm-multistage" else "unified_paper")
+    exact = msdk.budget(msdk.load_recipe(f"{CIFAR}/{name}.toml"), convention="exact")
+    assert exact.params == reference["params"]["total"]
+    assert exact.encoder_params == reference["params"]["encoder"]
+    for stage, counted, theirs in zip(exact.stages, paper.stages, reference["stages"], strict=True):
+        assert learned(stage) == theirs["exact_macs"] - theirs["exact_macs_by_op"].get("conv_fir", 0)
+        assert counted.macs == theirs["torchstat"]["total"]
+
+
+def test_json_has_the_contract(multistage_paper):
+    """Every key of design.md section 3 is there, weights add up, and the document is plain JSON."""
+    data = json.loads(json.dumps(multistage_paper.as_json()))
+    assert {
+        "recipe",
+        "title",
+        "convention",
+        "input_shape",
+        "params",
+        "stages",
+        "equivalent_macs",
+        "nfe",
+        "training",
+    } <= set(data)
+    assert data["recipe"] == "ms"
+    assert data["input_shape"] == [3, 32, 32]
+    assert set(data["audit"]) == {"second_counter_macs", "relative_difference"}
+    for kind in ("sampling", "training", "length"):
+        assert sum(stage["weights"][kind] for stage in data["stages"]) == pytest.approx(1)
+    first, last = data["stages"][0], data["stages"][-1]
+    assert first["ratio"][0] == 0
+    assert last["ratio"][1] is None
+    assert first["macs"]["total"] == sum(first["macs"]["by_operator"].values())
+    assert {"iterations", "images", "paper_pflops", "forward_macs", "total_flops"} <= set(data["training"])
+    assert data["training"]["total_flops"] == pytest.approx(6 * data["training"]["forward_macs"])
+
+
+def test_training_weights_are_the_real_draws():
+    """EDM's log-normal draws give stages of 96.1/3.5/0.35 %, not those of the sampler (paper.md section 5)."""
+    recipe = tiny(
+        'training.noise={name="edm"}',
+        'schedule={name="edm"}',
+        "stages.edges_ratio=[2.5103, 7.6577]",
+        "sampler.name=heun",
+    )
+    natural = [stage.weights["training"] for stage in msdk.budget(recipe).stages]
+    assert natural == pytest.approx([0.9614, 0.0351, 0.0035], abs=5e-5)
+    alike = attrs.evolve(recipe, training=attrs.evolve(recipe.training, stage_draw="uniform"))
+    assert [stage.weights["training"] for stage in msdk.budget(alike).stages] == pytest.approx([1 / 3] * 3)
+
+
+def test_separate_encoders_all_count():
+    """With an encoder per stage, the total holds all of them and each stage its own."""
+    shared, separate = msdk.budget(tiny()), msdk.budget(tiny("sharing=separate"))
+    assert separate.encoder_params == 3 * shared.encoder_params
+    assert [s.encoder_params for s in separate.stages] == [s.encoder_params for s in shared.stages]
+    assert separate.params - shared.params == 2 * shared.encoder_params
+
+
+def test_a_denoiser_gets_what_can_be_had():
+    """Without a recipe there is no sampler and no training, so their columns are empty, not invented."""
+    found = msdk.budget(msdk.build(tiny())).as_json()
+    assert found["nfe"] is None
+    assert found["training"] is None
+    assert found["equivalent_macs"]["sampling"] is None
+    assert found["equivalent_macs"]["length"] > 0
+
+
+def test_unknown_edges_are_told():
+    """A recipe that is still to be clustered says so."""
+    with pytest.raises(PartError, match="run `msdk cluster`"):
+        msdk.budget(msdk.load_recipe("recipes/digits/multistage.toml"))

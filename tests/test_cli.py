@@ -1,0 +1,193 @@
+"""Promises of the command line: exit codes, JSON alone on stdout, messages instead of tracebacks."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import msdk
+from msdk.cli import main
+from recipes import tiny
+
+
+def command(*arguments, check=0):
+    """Runs `python -m msdk` as a user does; returns (stdout, stderr)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "msdk", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "160"},
+    )
+    assert done.returncode == check, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def quick(capsys, monkeypatch, *arguments):
+    """Runs a command inside this process; returns (exit code, stdout, stderr)."""
+    monkeypatch.setattr(sys, "argv", ["msdk", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "160")
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(msdk.recipe.to_toml(tiny()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "list", "show encoder ddpmpp", "recipe check recipes/digits/multistage.toml"]
+)
+def test_light_commands_import_no_torch(arguments):
+    """Help, listings and checks answer without torch, which costs seconds."""
+    program = (
+        "import sys\nfrom msdk.cli import main\n"
+        f"sys.argv = ['msdk', *{arguments.split()!r}]\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip().endswith("False")
+
+
+@pytest.mark.parametrize(
+    "name", ["list", "show", "budget", "cluster", "train", "sample", "run", "recipe check", "recipe show"]
+)
+def test_every_command_has_help_with_an_example(name, capsys, monkeypatch):
+    """--help explains each command and shows how it is typed."""
+    code, out, _ = quick(capsys, monkeypatch, *name.split(), "--help")
+    assert code == 0
+    assert f"msdk {name}" in out
+    assert "Examples:" in out
+
+
+def test_list_as_json(capsys, monkeypatch):
+    """One document with kind, name and owner of every part; the kind may be singular or plural."""
+    _, out, _ = quick(capsys, monkeypatch, "list", "--json")
+    parts = {(part["kind"], part["name"]): part for part in json.loads(out)}
+    assert parts["encoders", "ddpmpp"]["owner"] == "msdk"
+    one, many = (quick(capsys, monkeypatch, "list", kind, "--json")[1] for kind in ("sampler", "samplers"))
+    assert one == many
+    assert {part["kind"] for part in json.loads(one)} == {"samplers"}
+
+
+def test_show_as_json(capsys, monkeypatch):
+    """Fields come with type, default and meaning."""
+    _, out, _ = quick(capsys, monkeypatch, "show", "encoder", "ddpmpp", "--json")
+    shown = json.loads(out)
+    fields = {field["name"]: field for field in shown["fields"]}
+    assert fields["channels"] == {
+        "name": "channels",
+        "type": "int",
+        "default": 128,
+        "required": False,
+        "help": "Base width.",
+    }
+    assert shown["file"].endswith("score_sde.py")
+    _, out, _ = quick(capsys, monkeypatch, "show", "dataset", "zip", "--json")
+    assert json.loads(out)["fields"][0]["required"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("bugdet x", ["Unknown command", "budget"]),
+        ("list encodres", ["no kind of part named 'encodres'", "Did you mean 'encoders'?"]),
+        ("show encoder ddpmp", ["no encoder named 'ddpmp'", "Did you mean 'ddpmpp'?"]),
+        ("recipe check nowhere.toml", ["nowhere.toml", "cannot be read"]),
+        ("budget recipes/digits/unified.toml --convention papr", ["Did you mean 'paper'?"]),
+        (
+            "budget recipes/digits/unified.toml --set sampler.name=huen",
+            ["sampler.name", "Did you mean 'heun'?", "--set"],
+        ),
+        ("cluster recipes/digits/unified.toml --strategy snrr --out /nonexistent/x.json", ["Did you mean 'snr'?"]),
+        ("cluster recipes/digits/unified.toml --compare --write", ["--write needs one strategy"]),
+        ("sample nowhere", ["is not a run folder"]),
+        (
+            "train recipes/cifar10/dpm-unified.toml --out /tmp/none --set data.path=missing.zip",
+            ["there is no file", "missing.zip"],
+        ),
+    ],
+)
+def test_wrong_input_exits_2(arguments, words, capsys, monkeypatch):
+    """What was given, what is allowed and the nearest name; exit code 2, nothing on stdout."""
+    code, out, err = quick(capsys, monkeypatch, *arguments.split())
+    assert code == 2
+    assert not out
+    assert all(word in " ".join(err.split()) for word in words), err
+
+
+def test_all_mistakes_at_once(capsys, monkeypatch, tmp_path):
+    """A recipe with five mistakes gets five lines, each with its path."""
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        'titel = "x"\n[data]\nname = "digits"\n'
+        '[encoder]\nname = "ddpmp"\n[[decoders]]\nname = "ddpmpp"\nchannels = 4.7\n'
+        '[training]\nflip = "false"\niterations = 0\n'
+    )
+    code, _, err = quick(capsys, monkeypatch, "recipe", "check", path)
+    assert code == 2
+    assert "has 5 problems" in err
+    for words in ("titel", "Did you mean 'title'?", "encoder.name", "decoders.0.channels", "got 4.7", "training.flip"):
+        assert words in err
+
+
+def test_sample_explains(recipe, tmp_path, capsys, monkeypatch):
+    """--explain prints each call with its stage; --seeds and an existing folder are checked before any work."""
+    msdk.train(tiny(), tmp_path / "run")
+    _, out, _ = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--explain", "--json")
+    calls = json.loads(out)
+    assert [call["stage"] for call in calls] == sorted((call["stage"] for call in calls), reverse=True)
+    code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--seeds", "9-3")
+    assert (code, "write single seeds and ranges" in err) == (2, True)
+    code, out, _ = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--seeds", "0-2", "--json")
+    assert (code, json.loads(out)["images"]) == (0, 3)
+    code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run")
+    assert (code, "samples exists: replace it with --force" in err) == (2, True)
+
+
+def test_budget_and_cluster_print_json_alone(recipe, tmp_path):
+    """On stdout is one JSON document; notes and progress go to stderr."""
+    out, _ = command("budget", recipe, "recipes/digits/multistage.toml", "--set", "training.batch_size=4", "--json")
+    assert [one["recipe"] for one in json.loads(out)] == [str(recipe), "recipes/digits/multistage.toml"]
+    out, _ = command("cluster", recipe, "--strategy", "snr", "--out", tmp_path / "c.json", "--json")
+    assert json.loads(out) == json.loads((tmp_path / "c.json").read_text())
+
+
+def test_run_does_everything(tmp_path):
+    """`msdk run` clusters, budgets three architectures, trains, samples and reports, once."""
+    arguments = ["run", "recipes/digits/multistage.toml", "--out", tmp_path / "run"]
+    small = [
+        *("--set", "encoder.channels=8", "--set", "encoder.blocks=1", "--set", "training.iterations=3"),
+        *("--set", "training.batch_size=8", "--set", "sampling.images=4", "--set", "sampling.steps=2"),
+        *("--set", "decoders.0.channels=12", "--set", "decoders.1.channels=8", "--set", "decoders.2.channels=4"),
+        *("--set", "stages.clustering.draws=300"),
+    ]
+    out, _ = command(*arguments, *small)
+    for words in ("Stage edges", "Budgets side by side", "unified", "separate", "multistage", "report.md"):
+        assert words in out
+    run = tmp_path / "run"
+    for name in (
+        "recipe.toml",
+        "lock.json",
+        "metrics.jsonl",
+        "ledger.json",
+        "clustering.json",
+        "report.md",
+        "samples/grid.png",
+    ):
+        assert (run / name).is_file(), name
+    report = (run / "report.md").read_text()
+    assert "![samples](samples/grid.png)" in report
+    assert "| multistage | 3 |" in report
+    _, err = command(*arguments, check=2)
+    assert "exists: continue it with --resume" in err
+    command(*arguments, *small, "--resume", "--set", "training.iterations=4")
+    assert len(list((run / "checkpoints").iterdir())) == 2

@@ -1,0 +1,78 @@
+"""Promises of msdk.sample: an image depends on its seed alone, and files are written whole."""
+
+import pytest
+import torch
+from PIL import Image
+
+import msdk
+from msdk.sampling import explain, grid, to_pixels, write_samples
+from recipes import tiny
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    built = msdk.build(tiny()).eval()
+    for parameter in built.parameters():  # last layers start at zero, which would hide a wrong route
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    return built
+
+
+@pytest.mark.parametrize("sampler", [msdk.samplers.get("dpmpp-2m")(), msdk.samplers.get("ddim")(eta=1.0)])
+def test_an_image_depends_on_its_seed_alone(denoiser, sampler):
+    """The same seed gives the same image in any batch, order and company; another seed another image."""
+    together = msdk.sample(denoiser, sampler, 4, [5, 6, 7, 8])
+    torch.testing.assert_close(
+        msdk.sample(denoiser, sampler, 4, [8, 6], batch_size=1), together[[3, 1]], rtol=0, atol=1e-4
+    )
+    assert (together[0] - together[1]).abs().max() > 0.1
+
+
+def test_calls_go_to_their_stages(denoiser):
+    """Each call of the sampler runs the decoder of its noise level, as `explain` says beforehand."""
+    sampler, seen = msdk.samplers.get("heun")(), []
+    hooks = [d.register_forward_hook(lambda *_, k=k: seen.append(k)) for k, d in enumerate(denoiser.network.decoders)]
+    msdk.sample(denoiser, sampler, 6, [0])
+    for hook in hooks:
+        hook.remove()
+    calls = explain(denoiser.partition, denoiser.schedule, sampler, 6)
+    assert seen == [call.stage for call in calls]
+    assert len(calls) == 11
+    assert set(seen) == {0, 1, 2}
+
+
+def test_progress_reaches_the_end(denoiser):
+    """Progress counts intervals over all batches, up to the total."""
+    told = []
+    msdk.sample(
+        denoiser, msdk.samplers.get("ddim")(), 3, range(5), batch_size=2, progress=lambda *now: told.append(now)
+    )
+    assert told == [(done, 9) for done in range(1, 10)]
+
+
+def test_pixels():
+    """[-1, 1] becomes 0 .. 255 with rounding and clipping."""
+    assert to_pixels(torch.tensor([-2.0, -1.0, 0.0, 1.0, 9.0]).view(1, 1, 1, 5)).flatten().tolist() == [
+        0,
+        0,
+        128,
+        255,
+        255,
+    ]
+
+
+def test_grid_is_large_enough_to_see():
+    """Small images are enlarged by whole factors; colour stays colour."""
+    sheet = grid(torch.full((5, 3, 8, 8), 200, dtype=torch.uint8))
+    assert sheet.size == (2 * 66 + 2, 3 * 66 + 2)
+    assert sheet.getpixel((10, 10)) == (200, 200, 200)
+    assert sheet.getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_files(tmp_path):
+    """A run gets grid.png and one PNG per seed."""
+    recipe = tiny("sampling.steps=2")
+    msdk.train(recipe, tmp_path / "run")
+    folder = write_samples(tmp_path / "run", recipe, seeds=[3, 11])
+    assert sorted(path.name for path in folder.iterdir()) == ["000003.png", "000011.png", "grid.png"]
+    with Image.open(folder / "000003.png") as image:
+        assert (image.size, image.mode) == ((8, 8), "L")

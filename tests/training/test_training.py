@@ -1,0 +1,232 @@
+"""Promises of msdk.train: exact resume, honest files, safe interruption, nothing lost."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import attrs
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import msdk
+from msdk.building import build
+from msdk.checkpoint import checkpoints, latest, load_checkpoint
+from msdk.errors import RunError
+from msdk.training.ema import EMA
+from msdk.training.loss import batch_indices, draw_times, losses
+from recipes import tiny
+
+
+def longer(recipe, iterations):
+    return attrs.evolve(recipe, training=attrs.evolve(recipe.training, iterations=iterations))
+
+
+@pytest.mark.parametrize("settings", [(), ("encoder.dropout=0.3", "training.flip=true", "training.mixed=false")])
+def test_resume_is_exact(tmp_path, settings):
+    """Training 2N steps equals training N, stopping, and resuming for N more: every tensor, bit for bit."""
+    recipe = tiny(*settings)
+    msdk.train(longer(recipe, 8), tmp_path / "whole")
+    msdk.train(longer(recipe, 4), tmp_path / "halves")
+    msdk.train(longer(recipe, 8), tmp_path / "halves", resume=True)
+    whole, halves = (load_checkpoint(latest(tmp_path / name)) for name in ("whole", "halves"))
+    assert whole.iteration == halves.iteration == 8
+    assert whole.images_by_stage == halves.images_by_stage
+    for part in ("model", "ema", "optimizer"):
+        ours, theirs = getattr(whole, part), getattr(halves, part)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), part
+
+
+def test_files_of_a_run(tmp_path):
+    """Metrics, ledger, lock and the resolved recipe are there, consistent, and count the images really seen."""
+    result = msdk.train(tiny("training.log_every=2"), tmp_path / "run")
+    run = result.run_dir
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [2, 4]
+    assert all(math.isfinite(line["loss"]) for line in lines)
+    ledger = json.loads((run / "ledger.json").read_text())
+    assert ledger["images"] == sum(ledger["images_by_stage"]) == 4 * 8
+    spent = [n * macs for n, macs in zip(ledger["images_by_stage"], ledger["macs_per_image_by_stage"], strict=True)]
+    assert ledger["forward_macs_by_stage"] == spent
+    assert ledger["total_flops"] == 6 * sum(spent)
+    lock = json.loads((run / "lock.json").read_text())
+    assert {"msdk", "torch", "python", "plugins", "data", "git_commit", "command"} <= set(lock)
+    assert msdk.load_recipe(run / "recipe.toml").partition() == tiny().partition()
+    assert not list(run.rglob("*.tmp"))
+
+
+def test_lines_after_the_checkpoint_are_forgotten(tmp_path):
+    """A run killed after its last checkpoint repeats those steps; metrics.jsonl then tells them once."""
+    recipe = tiny("training.log_every=1")
+    msdk.train(longer(recipe, 3), tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"iteration": 4, "loss": 1.0}\n{"iteration": 5, "lo')
+    msdk.train(longer(recipe, 5), tmp_path / "run", resume=True)
+    assert [json.loads(line)["iteration"] for line in metrics.read_text().splitlines()] == [1, 2, 3, 4, 5]
+
+
+def test_old_checkpoints_go(tmp_path):
+    """Only the newest `keep` stay, and the last step always makes one."""
+    msdk.train(tiny("training.iterations=7", "training.checkpoint_every=2", "training.keep=2"), tmp_path / "run")
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["00000006", "00000007"]
+
+
+def test_an_existing_folder_is_refused(tmp_path):
+    """A folder that exists is neither continued nor replaced unasked, and --force replaces run folders alone."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="exists: continue it with --resume"):
+        msdk.train(tiny(), tmp_path / "mine")
+    with pytest.raises(RunError, match="is not a run folder"):
+        msdk.train(tiny(), tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_another_recipe_is_refused(tmp_path):
+    """Resuming with other parts names what differs; sampling options may differ."""
+    msdk.train(tiny(), tmp_path / "run")
+    with pytest.raises(RunError, match="trained by another recipe: encoder differ"):
+        msdk.train(tiny("encoder.channels=12"), tmp_path / "run", resume=True)
+    msdk.train(tiny("sampling.steps=3", "training.iterations=5"), tmp_path / "run", resume=True)
+
+
+def test_a_checkpoint_of_another_recipe_is_told(tmp_path):
+    """Weights that do not fit the recipe beside them are named, not half loaded."""
+    msdk.train(tiny(), tmp_path / "a")
+    msdk.train(tiny("encoder.channels=12"), tmp_path / "b")
+    (tmp_path / "a" / "recipe.toml").write_text((tmp_path / "b" / "recipe.toml").read_text())
+    with pytest.raises(RunError, match=r"belongs to another recipe: .* is \(.*\) instead of"):
+        msdk.load_run(tmp_path / "a")
+
+
+def test_damage_is_told(tmp_path):
+    """A truncated weight file and a folder without checkpoints say what is wrong; nothing is unpickled."""
+    msdk.train(tiny(), tmp_path / "run")
+    weights = latest(tmp_path / "run") / "ema.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"ema.safetensors is damaged"):
+        msdk.load_run(tmp_path / "run")
+    with pytest.raises(RunError, match="is not a run folder"):
+        msdk.load_run(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on file sizes are POSIX")
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    """When a checkpoint cannot be written, the message says so, exit code 2, and the one before is whole."""
+    run = tmp_path / "run"
+    msdk.train(tiny(), run)
+    before = {path.name: path.read_bytes() for path in latest(run).iterdir()}
+    size = len(before["model.safetensors"])
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); "
+        f"sys.argv = ['msdk', 'train', {str(run / 'recipe.toml')!r}, '--out', {str(run)!r}, '--resume', "
+        "'--set', 'training.iterations=6']; from msdk.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written: the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name: path.read_bytes() for path in latest(run).iterdir()} == before
+    assert not list(run.rglob("*.tmp"))
+    assert msdk.load_run(run)
+
+
+def test_ctrl_c_saves(tmp_path):
+    """The first SIGINT finishes the step in hand, saves, and exits 130; the run resumes from there."""
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(msdk.recipe.to_toml(longer(tiny(), 100_000)))
+    command = [sys.executable, "-m", "msdk", "train", str(recipe), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [*command, "--set", "training.log_every=1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and not metrics.exists():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted: saved at iteration" in errors
+    stopped = load_checkpoint(latest(tmp_path / "run")).iteration
+    result = msdk.train(longer(tiny(), stopped + 1), tmp_path / "run", resume=True)
+    assert result.last.iteration == stopped + 1
+
+
+def test_a_diverged_loss_stops_training(tmp_path):
+    """A loss that is not finite ends the run with a message; the checkpoint before it stays."""
+    recipe = tiny("training.lr=1e30", "training.clip_norm=0", "training.log_every=1", "training.iterations=50")
+    with pytest.raises(RunError, match=r"the loss is .* lower training.lr"):
+        msdk.train(recipe, tmp_path / "run")
+
+
+def test_bf16_trains(tmp_path):
+    """Autocast changes the arithmetic of the networks, not the dtype of the weights."""
+    result = msdk.train(tiny("training.precision=bf16"), tmp_path / "run")
+    assert math.isfinite(result.last.loss)
+    assert all(
+        value.dtype == torch.float32 for value in load_file(latest(result.run_dir) / "model.safetensors").values()
+    )
+
+
+def test_one_stage_per_batch():
+    """`mixed = false` draws one stage for the whole batch, as the paper's code does; true mixes them."""
+    recipe = tiny("training.stage_draw=uniform")
+    denoiser, generator = build(recipe, "meta"), torch.Generator().manual_seed(0)
+    assert len(draw_times(recipe, denoiser, 256, generator).stages.unique()) == 3
+    alone = attrs.evolve(recipe, training=attrs.evolve(recipe.training, mixed=False))
+    draw = draw_times(alone, denoiser, 256, generator)
+    assert len(draw.stages.unique()) == 1
+    assert torch.equal(denoiser.partition.of(denoiser.schedule.ratio(draw.times)), draw.stages)
+
+
+def test_an_idle_decoder_does_not_move(tmp_path):
+    """A stage that is never drawn keeps its initial weights: its gradient is None, so Adam skips it."""
+    recipe = tiny('training.noise={name="edm", mean=-6.0, std=0.1}')
+    initial = build(recipe.with_partition(recipe.partition())).network.decoders[2].state_dict()
+    msdk.train(recipe, tmp_path / "run")
+    trained = msdk.load_run(tmp_path / "run", weights="raw").network.decoders[2].state_dict()
+    assert all(torch.equal(trained[key], initial[key]) for key in initial)
+
+
+def test_the_loss_is_ddpms(monkeypatch):
+    """With noise prediction and uniform weights the loss is the plain squared error of the noise (paper, Eq. 2)."""
+    recipe = tiny()
+    denoiser = build(recipe)
+    x_0, times = torch.rand(6, 1, 8, 8) * 2 - 1, torch.tensor([1e-5, 0.1, 0.3, 0.5, 0.9, 1.0], dtype=torch.float64)
+    torch.manual_seed(3)
+    found = losses(recipe, denoiser, x_0, times)
+    torch.manual_seed(3)
+    noise = torch.randn_like(x_0)
+    alpha, sigma = (
+        part(times).float().view(-1, 1, 1, 1) for part in (denoiser.schedule.alpha, denoiser.schedule.sigma)
+    )
+    output, _ = denoiser.output(alpha * x_0 + sigma * noise, times)
+    torch.testing.assert_close(found, (output - noise).square().mean(dim=(1, 2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_every_image_is_read_once_an_epoch():
+    """The endless order is a fresh permutation per epoch, whatever the batch size, and a position gives its images."""
+    seen = [index for first in range(0, 20, 4) for index in batch_indices(first, 4, 10, seed=5)]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+    assert batch_indices(7, 6, 10, seed=5) == seen[7:13]
+
+
+def test_averages_ramp_up():
+    """The average after n updates uses min(decay, (1 + n) / (10 + n)); buffers are taken as they are."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    ema = EMA(layer, 0.9)
+    torch.nn.init.ones_(layer.weight)
+    ema.update(1)
+    assert ema.state_dict()["weight"].item() == pytest.approx(1 - 2 / 11)
+    for _ in range(3):
+        ema.update(10_000)
+    assert ema.state_dict()["weight"].item() == pytest.approx(1 - 2 / 11 * 0.9**3)
