@@ -1,6 +1,7 @@
 """The command line. Each command is a thin line to one verb; torch is imported only by those that compute."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from msdk.clustering import Clusters
     from msdk.recipe import Convention, Recipe
     from msdk.training import Step
+
+PIPE_WIDTH = 150
 
 app = App(
     name="msdk",
@@ -367,12 +370,13 @@ def run_all(
     loaded = _load(recipe, overrides)
     place = out or _run_dir(recipe)
     from msdk.budgeting import Budget
-    from msdk.report import budget_grids
+    from msdk.report import comparison_grid, stages_grid
     from msdk.running import Watcher
     from msdk.running import run as run_recipe
 
     def budgeted(budgets: "list[Budget]") -> None:
-        for grid in budget_grids([one.as_json() for one in budgets]):
+        found = [one.as_json() for one in budgets]
+        for grid in (comparison_grid(found), stages_grid(found[-1])):
             _show(grid.rich())
 
     with _bar() as report, _training_display() as watch:
@@ -394,7 +398,7 @@ def run_all(
 def main() -> NoReturn:
     """Runs the command line: exit code 0 done, 2 wrong input, 130 interrupted."""
     try:
-        result = app(exit_on_error=False, print_error=False)
+        result = app(sys.argv[1:], exit_on_error=False, print_error=False)
         code = result if isinstance(result, int) else 0
     except CycloptsError as error:
         _stderr().print(f"[bold red]msdk:[/bold red] {_plain(error)}", highlight=False)
@@ -500,7 +504,8 @@ def _plain_default(default: object) -> object:
 def _stdout() -> "Console":
     from rich.console import Console
 
-    return Console()
+    # A pipe has no width of its own, and a table folded to 80 columns is hard to read there.
+    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=PIPE_WIDTH)
 
 
 def _stderr() -> "Console":
@@ -510,9 +515,7 @@ def _stderr() -> "Console":
 
 
 def _show(what: "RenderableType") -> None:
-    out = _stdout()
-    # A pipe has no width of its own; a table cut to 80 columns would lose figures there.
-    out.print(what, width=None if out.is_terminal else 200)
+    _stdout().print(what)
 
 
 def _show_clusters(clusters: "Clusters") -> None:

@@ -1,6 +1,7 @@
 """The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -135,31 +136,24 @@ class Denoiser(nn.Module):
 
     def output(
         self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch c h w"], Coefficients[Tensor]]:
-        """The network's own output F, and the coefficients that turn it into x_0, shaped to multiply images."""
+    ) -> tuple[Float[Tensor, "batch c h w"], Coefficients[Any]]:
+        """The network's own output F, and the coefficients that turn it into x_0, ready to multiply images."""
+        # A noise level fed in bf16 would be off by up to 2 of 999.
+        precise = torch.promote_types(x_t.dtype, torch.float32)
         if not isinstance(t, Tensor):
-            stage = self.partition.at(t, self.schedule)
-            c = self._coefficients(torch.tensor([t], dtype=torch.float64), x_t)
-            return self.network(c.c_in * x_t, c.c_noise.flatten(), stage, label), c
+            c = self.parameterization.coefficients(self.schedule, float(t))
+            c_noise = torch.full((1,), c.c_noise, dtype=precise, device=x_t.device)
+            return self.network(c.c_in * x_t, c_noise, self.partition.at(float(t), self.schedule), label), c
         if t.shape != x_t.shape[:1]:
             raise PartError(
                 f"t must be a float or have one entry per image, got {tuple(t.shape)} for {len(x_t)} images"
             )
-        t = t.double()
-        c = self._coefficients(t, x_t)
-        stages = self.partition.at(t, self.schedule)
-        return self.network.route(c.c_in * x_t, c.c_noise.flatten(), stages, label), c
-
-    def _coefficients(self, t: Tensor, x: Tensor) -> Coefficients[Tensor]:
-        """In float64, so that stages and scales do not depend on the image's dtype; then moved to the images."""
+        t = t.double()  # so that stages and scales do not depend on the dtype of the images
         c = self.parameterization.coefficients(self.schedule, t)
-        shape = (-1, *[1] * (x.ndim - 1))
-        return Coefficients(
-            *(
-                part.to(x.device, x.dtype, non_blocking=True).view(shape)
-                for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)
-            )
-        )
+        c_noise = c.c_noise.to(x_t.device, precise, non_blocking=True)
+        stages = self.partition.at(t, self.schedule)
+        shaped = Coefficients(*(per_image(part, x_t) for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)))
+        return self.network.route(shaped.c_in * x_t, c_noise, stages, label), shaped
 
     def eps(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
         """The noise that the estimate implies: (x_t - alpha x_0) / sigma."""
@@ -177,12 +171,17 @@ class Denoiser(nn.Module):
         x_0 = self(x_t, t, label)
         return alpha * (x_t - alpha * x_0) / sigma - sigma * x_0
 
-    def _scales(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
-        time = t.double() if isinstance(t, Tensor) else torch.tensor([t], dtype=torch.float64)
-        shape = (-1, *[1] * (x.ndim - 1))
-        alpha, sigma = self.schedule.alpha(time), self.schedule.sigma(time)
-        return alpha.to(x.device, x.dtype).view(shape), sigma.to(x.device, x.dtype).view(shape)
+    def _scales(self, x: Tensor, t: float | Tensor) -> tuple[Any, Any]:
+        if not isinstance(t, Tensor):
+            return self.schedule.alpha(float(t)), self.schedule.sigma(float(t))
+        time = t.double()
+        return per_image(self.schedule.alpha(time), x), per_image(self.schedule.sigma(time), x)
 
     def stage(self, index: int) -> StageNetwork:
         """Encoder and decoder of one stage as a module of their own."""
         return StageNetwork(self.network.encoder(index), self.network.decoders[index])
+
+
+def per_image(values: Tensor, images: Tensor) -> Tensor:
+    """[batch] -> [batch, 1, 1, 1] beside the images."""
+    return values.to(images.device, images.dtype, non_blocking=True).view(-1, *[1] * (images.ndim - 1))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+from rich import box
 from rich.table import Table
 
 Json = Mapping[str, Any]
@@ -24,10 +25,10 @@ class Grid:
 
     def rich(self) -> Table:
         """For a terminal."""
-        table = Table(title=self.title, title_justify="left", caption="\n".join(self.notes) or None)
-        table.caption_justify = "left"
+        table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.caption, table.caption_justify = "\n".join(self.notes) or None, "left"
         for index, name in enumerate(self.head):
-            table.add_column(name, justify="left" if index < self.numbers else "right")
+            table.add_column(name, justify="left" if index < self.numbers else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*row)
         return table
@@ -52,11 +53,13 @@ MACS = {
 
 def budget_grids(budgets: Sequence[Json]) -> list[Grid]:
     """One table that compares the recipes, then one per recipe with its stages."""
-    return [_comparison(budgets), *(_stages(one) for one in budgets)]
+    return [comparison_grid(budgets), *(stages_grid(one) for one in budgets)]
 
 
-def _comparison(budgets: Sequence[Json]) -> Grid:
-    first = budgets[0]
+def comparison_grid(budgets: Sequence[Json]) -> Grid:
+    """Recipes side by side; ratios are to the first."""
+    first = budgets[0]["equivalent_macs"]
+    prefix, unit = si_prefix(max(one["equivalent_macs"]["length"] for one in budgets))
     rows: list[tuple[str, ...]] = []
     for one in budgets:
         active = [stage["params"]["active"] for stage in one["stages"]]
@@ -64,11 +67,10 @@ def _comparison(budgets: Sequence[Json]) -> Grid:
         rows.append(
             (
                 one["recipe"] or one["title"],
-                str(len(one["stages"])),
                 millions(one["params"]["total"]),
                 " / ".join(millions(count) for count in active),
-                giga(macs["sampling"]) + ratio(macs["sampling"], first["equivalent_macs"]["sampling"]),
-                giga(macs["training"]) + ratio(macs["training"], first["equivalent_macs"]["training"]),
+                scaled(macs["sampling"], unit) + ratio(macs["sampling"], first["sampling"]),
+                scaled(macs["training"], unit) + ratio(macs["training"], first["training"]),
                 "-" if training is None else f"{training['iterations']:,}",
                 "-" if training is None else f"{training['paper_pflops']:.3g}",
                 "-" if training is None else f"{training['total_flops'] / 1e15:.3g}",
@@ -76,72 +78,72 @@ def _comparison(budgets: Sequence[Json]) -> Grid:
         )
     head = (
         "recipe",
-        "stages",
         "params M",
         "active M by stage",
-        "GMACs/call, sampling",
-        "GMACs/image, training",
+        f"{prefix}MACs per call",
+        f"{prefix}MACs per training image",
         "iterations",
         "paper PFLOPs",
         "training PFLOPs",
     )
     conventions = sorted({one["convention"] for one in budgets})
     notes = [f"{name}: {MACS[name]}." for name in conventions]
+    notes.append("per call: mean over the sampler's network calls; per training image: mean over the training draws.")
     notes.append(
-        "paper PFLOPs: iterations x GMACs/call, as the paper's Table 2. training PFLOPs: 2 x (forward + backward)."
+        "paper PFLOPs: iterations x MACs per call, as the paper counts. training PFLOPs: 2 x (forward + backward)."
     )
     if len(conventions) > 1:
         notes.append("The recipes ask for different conventions: compare them with --convention exact.")
     return Grid("Budgets side by side", head, tuple(rows), tuple(notes))
 
 
-def _stages(one: Json) -> Grid:
+def stages_grid(one: Json) -> Grid:
+    """One recipe, stage by stage."""
+    prefix, unit = si_prefix(max(stage["macs"]["total"] for stage in one["stages"]))
+    filters = any("conv_fir" in stage["macs"]["by_operator"] for stage in one["stages"])
     rows: list[tuple[str, ...]] = []
     for stage in one["stages"]:
         macs, weights = stage["macs"], stage["weights"]
         (t_low, t_high), (low, high) = stage["t"], stage["ratio"]
-        rows.append(
-            (
-                str(stage["index"]),
-                f"{t_low:.4g} .. {t_high:.4g}",
-                f"{low:.4g} .. {'inf' if high is None else f'{high:.4g}'}",
-                millions(stage["params"]["encoder"]),
-                millions(stage["params"]["decoder"]),
-                giga(macs["encoder"]),
-                giga(macs["decoder"]),
-                giga(macs["total"]),
-                giga(macs["by_operator"].get("conv_fir", 0)),
-                "-" if stage["calls"] is None else f"{stage['calls']} ({percent(weights['sampling'])})",
-                percent(weights["training"]),
-                percent(weights["length"]),
-            )
+        row = (
+            str(stage["index"]),
+            f"{t_low:.4g} .. {t_high:.4g}",
+            f"{low:.4g} .. {'inf' if high is None else f'{high:.4g}'}",
+            f"{millions(stage['params']['encoder'])} + {millions(stage['params']['decoder'])}",
+            f"{scaled(macs['encoder'], unit)} + {scaled(macs['decoder'], unit)}",
+            scaled(macs["total"], unit),
+            "-" if stage["calls"] is None else f"{stage['calls']}",
+            percent(weights["sampling"]),
+            percent(weights["training"]),
+            percent(weights["length"]),
         )
+        rows.append((*row, scaled(macs["by_operator"].get("conv_fir", 0), unit)) if filters else row)
     head = (
         "stage",
         "t",
         "ratio",
-        "encoder M",
-        "decoder M",
-        "encoder GMACs",
-        "decoder GMACs",
-        "GMACs",
-        "of which FIR",
+        "params M, encoder + decoder",
+        f"{prefix}MACs, encoder + decoder",
+        f"{prefix}MACs",
         "calls",
-        "training",
-        "length",
+        "of calls",
+        "of training",
+        "of time",
     )
     macs, audit = one["equivalent_macs"], one["audit"]
     notes = [
-        f"GMACs per image, convention {one['convention']}: {MACS[one['convention']]}.",
-        f"mean GMACs under sampling {giga(macs['sampling'])}, training {giga(macs['training'])}, "
-        f"length {giga(macs['length'])}; network calls per image: {one['nfe'] if one['nfe'] is not None else '-'}.",
-        f"second counter (torch): {giga(audit['second_counter_macs'])} GMACs over all stages, relative difference "
-        f"{audit['relative_difference']:.1e}.",
+        f"{prefix}MACs per image, convention {one['convention']}: {MACS[one['convention']]}.",
+        f"mean {prefix}MACs weighted by calls {scaled(macs['sampling'], unit)}, by training "
+        f"{scaled(macs['training'], unit)}, by time {scaled(macs['length'], unit)}; network calls per image: "
+        f"{one['nfe'] if one['nfe'] is not None else '-'}.",
+        f"second counter (torch), exact convention: {scaled(audit['second_counter_macs'], unit)} {prefix}MACs over all "
+        f"stages, relative difference {audit['relative_difference']:.1e}.",
     ]
     if one["uncounted"]:
         notes.append(f"NOT COUNTED: {', '.join(f'{op} x{times}' for op, times in one['uncounted'].items())}.")
     name = one["recipe"] or one["title"]
-    return Grid(f"{name}: {one['title']}" if one["title"] and one["recipe"] else name, head, tuple(rows), tuple(notes))
+    title = f"{name}: {one['title']}" if one["title"] and one["recipe"] else name
+    return Grid(title, (*head, "of which FIR") if filters else head, tuple(rows), tuple(notes))
 
 
 def clusters_grid(clusters: Json) -> Grid:
@@ -152,14 +154,17 @@ def clusters_grid(clusters: Json) -> Grid:
             " / ".join(f"{edge:.4f}" for edge in one["edges_t"]),
             " / ".join(f"{edge:.4f}" for edge in one["edges_ratio"]),
             f"{one['seconds']:.1f}",
-            ", ".join(f"{key} = {_brief(value)}" for key, value in one["settings"].items()),
         )
         for one in clusters["strategies"]
     )
     data = clusters["data"]
     images = f", {data['images']:,} images" if "images" in data else ""
     title = f"Stage edges under {clusters['schedule']}; data {data['name']}{images}; seed {clusters['seed']}"
-    return Grid(title, ("strategy", "edges t", "edges ratio", "seconds", "settings"), rows, numbers=5)
+    notes = tuple(
+        f"{one['name']}: {', '.join(f'{key} = {_brief(value)}' for key, value in one['settings'].items())}."
+        for one in clusters["strategies"]
+    )
+    return Grid(title, ("strategy", "edges t", "edges ratio", "seconds"), rows, notes)
 
 
 def calls_grid(calls: Sequence[Json]) -> Grid:
@@ -178,13 +183,13 @@ def run_markdown(
     parts = [f"# {title}\n", "![samples](samples/grid.png)\n"]
     if clusters is not None:
         parts += ["## Stages\n", clusters_grid(clusters).markdown()]
-    parts += ["## Budget\n", *(grid.markdown() + "\n" for grid in budget_grids(budgets))]
+    parts += ["## Budget\n", comparison_grid(budgets).markdown(), stages_grid(own).markdown()]
     stages = tuple(
         (
             str(index),
             f"{images:,}",
             percent(images / max(ledger["images"], 1)),
-            giga(macs),
+            scaled(macs, 1e12),
             "-" if loss is None else f"{loss:.4f}",
         )
         for index, (images, macs, loss) in enumerate(
@@ -197,7 +202,7 @@ def run_markdown(
         f"({training['images_per_second']:.0f} images/s).",
         f"Spent {ledger['total_flops'] / 1e12:.4g} TFLOPs (forward + backward), predicted {predicted / 1e12:.4g}.",
     )
-    head = ("stage", "images seen", "share", "forward GMACs", "last loss")
+    head = ("stage", "images seen", "share", "forward TMACs", "last loss")
     parts += ["## Training\n", Grid("What each stage saw", head, stages, notes).markdown()]
     calls = " / ".join(str(stage["calls"]) for stage in own["stages"])
     parts += [
@@ -213,9 +218,14 @@ def millions(count: float) -> str:
     return f"{count / 1e6:.3f}"
 
 
-def giga(macs: float | None) -> str:
-    """MACs in units of 1e9, four significant digits."""
-    return "-" if macs is None else f"{macs / 1e9:.4g}"
+def si_prefix(largest: float) -> tuple[str, float]:
+    """The prefix for a column of counts, and the count that it stands for."""
+    return ("G", 1e9) if largest >= 1e9 else ("M", 1e6)
+
+
+def scaled(count: float | None, unit: float) -> str:
+    """A count in a unit, four significant digits."""
+    return "-" if count is None else f"{count / unit:.4g}"
 
 
 def percent(share: float | None) -> str:

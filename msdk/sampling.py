@@ -151,7 +151,7 @@ def picture(pixels: UInt8[Tensor, "c h w"]) -> "Image":
 
 
 def grid(pixels: UInt8[Tensor, "images c h w"], columns: int | None = None) -> "Image":
-    """All images in rows, with a thin frame; small ones are enlarged so that a person sees them."""
+    """All images in rows, with a thin frame; small ones are enlarged smoothly so that a person sees them."""
     from PIL import Image
 
     count, _, height, width = pixels.shape
@@ -162,6 +162,6 @@ def grid(pixels: UInt8[Tensor, "images c h w"], columns: int | None = None) -> "
     cell_h, cell_w = height * scale + frame, width * scale + frame
     sheet = Image.new("RGB", (columns * cell_w + frame, rows * cell_h + frame), (128, 128, 128))
     for index in range(count):
-        cell = picture(pixels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        cell = picture(pixels[index]).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
         sheet.paste(cell, (frame + index % columns * cell_w, frame + index // columns * cell_h))
     return sheet

@@ -31,4 +31,5 @@ class NoiseEmbedding(nn.Module):
         self.out = Linear(4 * channels, 4 * channels)
 
     def forward(self, c_noise: Float[Tensor, " batch"]) -> Float[Tensor, "batch e"]:
-        return self.out(F.silu(self.hidden(positional(c_noise, self.channels))))
+        angles = positional(c_noise, self.channels).to(self.hidden.weight.dtype)
+        return self.out(F.silu(self.hidden(angles)))

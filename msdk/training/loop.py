@@ -125,7 +125,8 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, run: Path, source: Source, costs: Budget, device: str) -> None:
         self.recipe, self.run_dir, self.source, self.costs, self.device = recipe, run, source, costs, device
-        self.denoiser: Denoiser = build(recipe, device).train()
+        # Convolutions run faster with channels last, on CPUs and on tensor cores alike.
+        self.denoiser: Denoiser = build(recipe, device).train().to(memory_format=torch.channels_last)
         options = recipe.training
         self.optimizer = torch.optim.Adam(
             self.denoiser.network.parameters(), lr=options.lr, betas=options.betas, fused=True
@@ -176,8 +177,8 @@ class Trainer:
         if options.flip:
             images = flipped(images, generator)
         draw = draw_times(self.recipe, self.denoiser, options.batch_size, generator)
-        x_0 = to_range(images.to(self.device, non_blocking=True))
-        values = losses(self.recipe, self.denoiser, x_0, draw.times)
+        images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        values = losses(self.recipe, self.denoiser, to_range(images), draw.times)
         self.optimizer.zero_grad(set_to_none=True)  # an idle decoder keeps no gradient, so Adam leaves it alone
         values.mean().backward()
         if options.clip_norm:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 
-from msdk.denoiser import Denoiser
+from msdk.denoiser import Denoiser, per_image
 from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
 
@@ -56,18 +56,18 @@ def losses(
         times: float64 [batch], on the CPU.
     """
 
-    def per_image(values: Tensor) -> Tensor:
-        return values.to(x_0.device, x_0.dtype, non_blocking=True).view(-1, 1, 1, 1)
+    def beside(values: Tensor) -> Tensor:
+        return per_image(values, x_0)
 
     schedule, parameterization = denoiser.schedule, denoiser.parameterization
     noise = torch.randn_like(x_0)
-    x_t = per_image(schedule.alpha(times)) * x_0 + per_image(schedule.sigma(times)) * noise
+    x_t = beside(schedule.alpha(times)) * x_0 + beside(schedule.sigma(times)) * noise
     with torch.autocast(x_0.device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16"):
         output, _ = denoiser.output(x_t, times)
     of_image, of_noise = parameterization.target_weights(schedule, times)
-    target = per_image(of_image) * x_0 + per_image(of_noise) * noise
+    target = beside(of_image) * x_0 + beside(of_noise) * noise
     c_out = parameterization.coefficients(schedule, times).c_out
-    weight = per_image(recipe.weighting.weight(schedule, times) * c_out * c_out)
+    weight = beside(recipe.weighting.weight(schedule, times) * c_out * c_out)
     return (weight * (output.float() - target).square()).mean(dim=(1, 2, 3))
 
 

@@ -9,11 +9,8 @@ import torch
 
 import msdk
 from msdk.decoders.score_sde import DDPMpp
-from msdk.denoiser import Denoiser, StagedNetwork
+from msdk.denoiser import StagedNetwork
 from msdk.errors import PartError
-from msdk.parameterizations.eps import Eps
-from msdk.partition import Partition
-from msdk.schedules.vp import VPLinear
 from msdk_timm.encoder import Timm
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "cifar10" / "timm-resnet18.toml"
@@ -44,12 +41,13 @@ def decoder_of(encoder, shape, channels=8):
     return decoder.build(info, shape)
 
 
-def denoiser_of(encoder, shape, channels=(16, 12, 8)):
-    torch.manual_seed(0)
-    network = StagedNetwork([encoder.build(shape)], [decoder_of(encoder, shape, width) for width in channels])
-    schedule = VPLinear()
-    partition = Partition.of_times((0.442, 0.6308), schedule)
-    return shaken(Denoiser(network, partition, schedule, Eps()))
+def denoiser_of(backbone):
+    """The recipe's three stages with small decoders behind another backbone, built by msdk."""
+    overrides = [f"encoder.backbone={backbone}", "encoder.channels=16"]
+    for index, channels in enumerate((16, 12, 8)):
+        own = {"channels": channels, "channel_mult": [1, 1, 1, 1], "groups": 1, "dropout": 0.0}
+        overrides += [f"decoders.{index}.{key}={value}" for key, value in own.items()]
+    return shaken(msdk.build(msdk.load_recipe(RECIPE, overrides))).eval()
 
 
 def test_entry_point():
@@ -169,7 +167,7 @@ def test_same_seed_same_weights():
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0", "convnext_atto"])
 def test_mixed_batch_equals_stages(backbone):
     """In eval mode a batch of mixed stages gives each image what it gets alone at its own time, twice the same."""
-    denoiser = denoiser_of(Timm(backbone=backbone, channels=16), (3, 32, 32)).eval()
+    denoiser = denoiser_of(backbone)
     x, times = torch.randn(6, 3, 32, 32), torch.tensor([0.9, 0.1, 0.5, 0.05, 0.7, 0.6])
     assert denoiser.partition.of(denoiser.schedule.ratio(times.double())).unique().tolist() == [0, 1, 2]
     with torch.no_grad():
@@ -182,8 +180,8 @@ def test_mixed_batch_equals_stages(backbone):
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto"])
 def test_exports(backbone):
     """A stage is one graph without data-dependent control flow, for counting, compiling and export."""
-    stage = denoiser_of(Timm(backbone=backbone, channels=16), (3, 16, 16)).eval().stage(1)
-    x, c_noise = torch.randn(2, 3, 16, 16), torch.tensor([400.0])
+    stage = denoiser_of(backbone).stage(1)
+    x, c_noise = torch.randn(2, 3, 32, 32), torch.tensor([400.0])
     exported = torch.export.export(stage, (x, c_noise)).module()
     with torch.no_grad():
         torch.testing.assert_close(exported(x, c_noise), stage(x, c_noise))
@@ -250,5 +248,5 @@ def test_pretrained_weights_that_cannot_be_had(monkeypatch):
         return make(name, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(PartError, match="cannot be had: we are offline. They come from the Hugging Face hub"):
+    with pytest.raises(PartError, match=r"cannot be had: we are offline\. They come from the Hugging Face hub"):
         encoder.build((3, 32, 32))

@@ -107,7 +107,7 @@ def create(name: str, shape: Shape, maps: tuple[FeatureMap, ...], *, pretrained:
 
 
 def _create(name: str, **options: object) -> nn.Module:
-    """Timm's `features_only` by the model's own `forward_intermediates`.
+    """Timm's `features_only` by its own `forward_intermediates`.
 
     The default wrapper keeps all blocks of an EfficientNet or MobileNet, used or not (98% of b0's weights at 32x32),
     and hands on the channels-last maps of a Swin; this one does neither.

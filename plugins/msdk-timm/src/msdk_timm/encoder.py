@@ -78,14 +78,10 @@ class Timm(Encoder):
             used = found[: self.levels]
             for index, each in enumerate(used):
                 if any(length % each.reduction for length in shape[1:]):
+                    fewer = f"at most levels = {index}, or " if index else ""
                     raise PartError(
                         f"{size} cannot be divided by {each.reduction} for feature map {index} of the backbone "
-                        f"'{self.backbone}' ({sides} of the side): "
-                        + (
-                            f"use at most levels = {index}, or another image size"
-                            if index
-                            else "use another image size"
-                        )
+                        f"'{self.backbone}' ({sides} of the side): use {fewer}another image size"
                     )
         backbone.check_run(self.backbone, shape, used)
         return used
