@@ -25,10 +25,12 @@ class Grid:
 
     def rich(self) -> Table:
         """For a terminal."""
-        table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.caption, table.caption_justify = "\n".join(self.notes) or None, "left"
         for index, name in enumerate(self.head):
-            table.add_column(name, justify="left" if index < self.numbers else "right", overflow="fold")
+            table.add_column(
+                name, justify="left" if index < self.numbers else "right", overflow="fold", no_wrap=index == 0
+            )
         for row in self.rows:
             table.add_row(*row)
         return table
@@ -66,32 +68,31 @@ def comparison_grid(budgets: Sequence[Json]) -> Grid:
         macs, training = one["equivalent_macs"], one["training"]
         rows.append(
             (
-                one["recipe"] or one["title"],
+                short(one["recipe"]) or one["title"],
                 millions(one["params"]["total"]),
                 " / ".join(millions(count) for count in active),
                 scaled(macs["sampling"], unit) + ratio(macs["sampling"], first["sampling"]),
                 scaled(macs["training"], unit) + ratio(macs["training"], first["training"]),
                 "-" if training is None else f"{training['iterations']:,}",
-                "-" if training is None else f"{training['paper_pflops']:.3g}",
-                "-" if training is None else f"{training['total_flops'] / 1e15:.3g}",
+                "-" if training is None else brief(training["paper_pflops"]),
+                "-" if training is None else brief(training["total_flops"] / 1e15),
             )
         )
     head = (
         "recipe",
         "params M",
         "active M by stage",
-        f"{prefix}MACs per call",
-        f"{prefix}MACs per training image",
+        f"{prefix}MACs/call",
+        f"{prefix}MACs/train image",
         "iterations",
-        "paper PFLOPs",
-        "training PFLOPs",
+        "PFLOPs, paper",
+        "PFLOPs, train",
     )
     conventions = sorted({one["convention"] for one in budgets})
     notes = [f"{name}: {MACS[name]}." for name in conventions]
-    notes.append("per call: mean over the sampler's network calls; per training image: mean over the training draws.")
-    notes.append(
-        "paper PFLOPs: iterations x MACs per call, as the paper counts. training PFLOPs: 2 x (forward + backward)."
-    )
+    notes.append("call: mean over the sampler's network calls. train image: mean over the training draws, forward.")
+    notes.append("PFLOPs, paper: iterations x MACs/call, as the paper counts.")
+    notes.append("PFLOPs, train: all images, 2 x (forward + backward).")
     if len(conventions) > 1:
         notes.append("The recipes ask for different conventions: compare them with --convention exact.")
     return Grid("Budgets side by side", head, tuple(rows), tuple(notes))
@@ -122,8 +123,8 @@ def stages_grid(one: Json) -> Grid:
         "stage",
         "t",
         "ratio",
-        "params M, encoder + decoder",
-        f"{prefix}MACs, encoder + decoder",
+        "params M, enc + dec",
+        f"{prefix}MACs, enc + dec",
         f"{prefix}MACs",
         "calls",
         "of calls",
@@ -141,8 +142,7 @@ def stages_grid(one: Json) -> Grid:
     ]
     if one["uncounted"]:
         notes.append(f"NOT COUNTED: {', '.join(f'{op} x{times}' for op, times in one['uncounted'].items())}.")
-    name = one["recipe"] or one["title"]
-    title = f"{name}: {one['title']}" if one["title"] and one["recipe"] else name
+    title = ": ".join(part for part in (short(one["recipe"]), one["title"]) if part)
     return Grid(title, (*head, "of which FIR") if filters else head, tuple(rows), tuple(notes))
 
 
@@ -215,7 +215,7 @@ def run_markdown(
 
 
 def millions(count: float) -> str:
-    return f"{count / 1e6:.3f}"
+    return f"{count / 1e6:.4g}"
 
 
 def si_prefix(largest: float) -> tuple[str, float]:
@@ -228,13 +228,23 @@ def scaled(count: float | None, unit: float) -> str:
     return "-" if count is None else f"{count / unit:.4g}"
 
 
+def brief(value: float) -> str:
+    """Three significant digits, with separators for large numbers."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def short(recipe: str) -> str:
+    """A recipe's file as a name for a table: "recipes/cifar10/dpm-unified.toml" is "cifar10/dpm-unified"."""
+    return "/".join(recipe.removesuffix(".toml").split("/")[-2:])
+
+
 def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def ratio(value: float | None, first: float | None) -> str:
-    """How a figure compares with the first row's: " (106 %)"."""
-    return f" ({100 * value / first:.0f} %)" if value and first else ""
+    """How a figure compares with the first row's: " (106%)"."""
+    return f" ({100 * value / first:.0f}%)" if value and first else ""
 
 
 def _brief(value: object) -> str:
