@@ -25,7 +25,8 @@ from msdk import __version__
 from msdk.building import build
 from msdk.denoiser import Denoiser
 from msdk.errors import RunError
-from msdk.recipe import PARTS, Recipe, load_recipe, to_data, to_toml
+from msdk.recipe import Recipe, load_recipe, to_toml
+from msdk.structuring import PARTS, to_data
 
 Weights = Literal["ema", "raw"]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

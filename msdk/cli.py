@@ -1,26 +1,17 @@
 """The command line. Each command is a thin line to one verb; torch is imported only by those that compute."""
 
 import json
-import os
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from msdk import __version__
+from msdk import __version__, display
 from msdk.errors import MsdkError, RunError, UnknownNameError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-    from msdk.clustering import Clusters
     from msdk.recipe import Convention, Recipe
-    from msdk.training import Step
-
-PIPE_WIDTH = 150
 
 app = App(
     name="msdk",
@@ -64,14 +55,14 @@ def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
     ]
     broken = installed_parts()[1]
     for plugin in broken:
-        _warn(f"the plugin {plugin.owner} is left out: {plugin.reason}")
+        display.warn(f"the plugin {plugin.owner} is left out: {plugin.reason}")
     if as_json:
-        _print_json(found)
+        display.print_json(found)
         return
     from msdk.report import Grid
 
     rows = tuple((part["kind"], part["name"], f"{part['owner']} {part['version']}") for part in found)
-    _show(Grid("Parts", ("kind", "name", "owner"), rows, numbers=3).rich())
+    display.show(Grid("Parts", ("kind", "name", "owner"), rows, numbers=3).rich())
 
 
 @app.command
@@ -110,12 +101,12 @@ def show(kind: str, name: str, /, *, as_json: AsJson = False) -> None:
     text = document.split("\n\nArgs:")[0].split("\n\nAttributes:")[0]
     if as_json:
         details = {"kind": registry.kind, "name": name, "owner": origin.owner, "version": origin.version, "file": file}
-        _print_json({**details, "target": origin.target, "description": text, "fields": fields})
+        display.print_json({**details, "target": origin.target, "description": text, "fields": fields})
         return
     from rich.markup import escape
     from rich.table import Table
 
-    out = _stdout()
+    out = display.stdout()
     out.print(f"[bold]{name}[/bold]  ({registry.singular} of {origin.owner} {origin.version})", highlight=False)
     out.print(f"{file}\n", highlight=False, soft_wrap=True)
     out.print(escape(text), highlight=False)
@@ -140,7 +131,7 @@ def check_recipe(recipe: Path, /, *, overrides: Set = None) -> None:
     """
     loaded = _load(recipe, overrides)
     stages = "edges by " + (loaded.stages.ways() or ["one stage"])[0]
-    _stdout().print(f"{recipe} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}", highlight=False)
+    display.stdout().print(f"{recipe} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}", highlight=False)
 
 
 @recipes.command(name="show")
@@ -154,11 +145,12 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
     recipe
         A TOML file.
     """
-    from msdk.recipe import to_data, to_toml
+    from msdk.recipe import to_toml
+    from msdk.structuring import to_data
 
     loaded = _load(recipe, overrides)
     if as_json:
-        _print_json(to_data(loaded))
+        display.print_json(to_data(loaded))
     else:
         sys.stdout.write(to_toml(loaded))
 
@@ -187,15 +179,15 @@ def budget(
     from msdk.report import budget_grids
 
     found: list[dict[str, Any]] = []
-    with _spinner("counting") as say:
+    with display.spinner("counting") as say:
         for path, one in loaded:
             say(f"counting {path}")
             found.append(count(_with_edges(one), convention=how, name=str(path)).as_json())
     if as_json:
-        _print_json(found)
+        display.print_json(found)
         return
     for grid in budget_grids(found) if len(found) > 1 else budget_grids(found)[1:]:
-        _show(grid.rich())
+        display.show(grid.rich())
 
 
 @app.command
@@ -235,22 +227,22 @@ def cluster(
     from msdk.clustering import cluster as find
     from msdk.clustering import write_clusters, write_edges
 
-    with _bar() as report:
+    with display.bar() as report:
         clusters = find(loaded, strategy=strategy, compare=compare, seed=seed, device=device or "cpu", progress=report)
     if artefact is not None:
         write_clusters(artefact, clusters, force=force)
     if write:
         write_edges(recipe, clusters)
     if as_json:
-        _print_json(clusters.as_json())
+        display.print_json(clusters.as_json())
         return
-    _show_clusters(clusters)
+    display.show_clusters(clusters)
     if artefact is not None:
-        _stdout().print(
+        display.stdout().print(
             f'wrote {artefact}; a recipe points to it by: stages = {{ from = "{artefact}" }}', highlight=False
         )
     if write:
-        _stdout().print(f"wrote the edges into {recipe}", highlight=False)
+        display.stdout().print(f"wrote the edges into {recipe}", highlight=False)
 
 
 @app.command
@@ -284,12 +276,12 @@ def train(
     else:
         refuse_existing(place, force=force)
     ready = _with_edges(loaded)
-    with _training_display() as watch:
+    with display.training_display() as watch:
         result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
     if result.interrupted:
-        _warn(f"interrupted: saved at iteration {result.last.iteration} in {place}; --resume goes on")
+        display.warn(f"interrupted: saved at iteration {result.last.iteration} in {place}; --resume goes on")
         return 128 + result.interrupted
-    _stdout().print(f"trained {result.last.iteration:,} iterations; run folder {place}", highlight=False)
+    display.stdout().print(f"trained {result.last.iteration:,} iterations; run folder {place}", highlight=False)
     return 0
 
 
@@ -331,7 +323,7 @@ def sample(
         return
     from msdk.sampling import write_samples
 
-    with _bar() as report:
+    with display.bar() as report:
         folder = write_samples(
             run,
             recipe,
@@ -342,9 +334,9 @@ def sample(
         )
     count = len(numbers) if numbers is not None else recipe.sampling.images
     if as_json:
-        _print_json({"folder": str(folder), "grid": str(folder / "grid.png"), "images": count})
+        display.print_json({"folder": str(folder), "grid": str(folder / "grid.png"), "images": count})
     else:
-        _stdout().print(f"drew {count} images; look at {folder / 'grid.png'}", highlight=False)
+        display.stdout().print(f"drew {count} images; look at {folder / 'grid.png'}", highlight=False)
 
 
 @app.command(name="run")
@@ -377,21 +369,21 @@ def run_all(
     def budgeted(budgets: "list[Budget]") -> None:
         found = [one.as_json() for one in budgets]
         for grid in (comparison_grid(found), stages_grid(found[-1])):
-            _show(grid.rich())
+            display.show(grid.rich())
 
-    with _bar() as report, _training_display() as watch:
+    with display.bar() as report, display.training_display() as watch:
         watcher = Watcher(
             clustering=report,
-            clustered=_show_clusters,
+            clustered=display.show_clusters,
             budgeted=lambda budgets: budgeted(list(budgets)),
             trained=watch,
             sampled=lambda done, total: report("sampling", done, total),
         )
         result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
     if result.interrupted:
-        _warn(f"interrupted: saved at iteration {result.last.iteration} in {place}; --resume goes on")
+        display.warn(f"interrupted: saved at iteration {result.last.iteration} in {place}; --resume goes on")
         return 128 + result.interrupted
-    _stdout().print(f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.md'}", highlight=False)
+    display.stdout().print(f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.md'}", highlight=False)
     return 0
 
 
@@ -401,15 +393,15 @@ def main() -> NoReturn:
         result = app(sys.argv[1:], exit_on_error=False, print_error=False)
         code = result if isinstance(result, int) else 0
     except CycloptsError as error:
-        _stderr().print(f"[bold red]msdk:[/bold red] {_plain(error)}", highlight=False)
+        display.stderr().print(f"[bold red]msdk:[/bold red] {_plain(error)}", highlight=False)
         code = 2
     except MsdkError as error:
         from rich.markup import escape
 
-        _stderr().print(f"[bold red]msdk:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        display.stderr().print(f"[bold red]msdk:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         code = 2
     except KeyboardInterrupt:
-        _warn("interrupted")
+        display.warn("interrupted")
         code = 130
     except BrokenPipeError:
         code = 0  # the reader of a pipe has seen enough
@@ -439,10 +431,10 @@ def _with_edges(recipe: "Recipe") -> "Recipe":
         return recipe
     from msdk.clustering import cluster as find
 
-    with _bar() as report:
+    with display.bar() as report:
         clusters = find(recipe, progress=report)
     edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
-    _warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
+    display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
     return recipe.with_partition(clusters.partition())
 
 
@@ -498,42 +490,6 @@ def _plain_default(default: object) -> object:
     return list(default) if isinstance(default, tuple) else default
 
 
-# --- showing ----------------------------------------------------------------------------------------------------------
-
-
-def _stdout() -> "Console":
-    from rich.console import Console
-
-    # A pipe has no width of its own, and a table folded to 80 columns is hard to read there.
-    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=PIPE_WIDTH)
-
-
-def _stderr() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-def _show(what: "RenderableType") -> None:
-    _stdout().print(what)
-
-
-def _show_clusters(clusters: "Clusters") -> None:
-    from msdk.report import clusters_grid
-
-    _show(clusters_grid(clusters.as_json()).rich())
-
-
-def _warn(text: str) -> None:
-    from rich.markup import escape
-
-    _stderr().print(f"[bold yellow]msdk:[/bold yellow] {escape(text)}", highlight=False, soft_wrap=True)
-
-
-def _print_json(data: object) -> None:
-    sys.stdout.write(json.dumps(data, indent=2) + "\n")
-
-
 def _plain(error: CycloptsError) -> str:
     from rich.markup import escape
 
@@ -548,81 +504,6 @@ def _explain(recipe: "Recipe", *, as_json: bool) -> None:
 
     calls = [attrs.asdict(call) for call in explain(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps)]
     if as_json:
-        _print_json(calls)
+        display.print_json(calls)
     else:
-        _show(calls_grid(calls).rich())
-
-
-@contextmanager
-def _spinner(text: str) -> Generator[Callable[[str], None]]:
-    console = _stderr()
-    if not console.is_terminal:
-        yield lambda text: None
-        return
-    with console.status(text) as status:
-        yield status.update
-
-
-@contextmanager
-def _bar() -> Generator[Callable[[str, int, int], None]]:
-    """A progress bar per named piece of work, on stderr; nothing where stderr is no terminal."""
-    from rich.progress import Progress, TaskID
-
-    console = _stderr()
-    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
-    tasks: dict[str, TaskID] = {}
-
-    def report(name: str, done: int, total: int) -> None:
-        if name not in tasks:
-            progress.start()
-            tasks[name] = progress.add_task(name, total=total)
-        progress.update(tasks[name], completed=done)
-        if done >= total:
-            progress.stop()
-
-    try:
-        yield report
-    finally:
-        progress.stop()
-
-
-@contextmanager
-def _training_display() -> "Generator[Callable[[Step], None]]":
-    """A live line of stage losses, images/s and time left; plain lines where there is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = _stderr()
-    columns = (
-        TextColumn("training"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[losses]}"),
-        TextColumn("{task.fields[rate]:.0f} images/s"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    state: dict[str, Any] = {}
-
-    def watch(step: "Step") -> None:
-        losses = "loss by stage " + " / ".join("-" if loss != loss else f"{loss:.4f}" for loss in step.loss_by_stage)
-        if not console.is_terminal:
-            tenth = step.iteration * 10 // step.iterations
-            if tenth != state.get("tenth", 0):
-                state["tenth"] = tenth
-                console.print(
-                    f"iteration {step.iteration}/{step.iterations}  {losses}  {step.images_per_second:.0f} images/s",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-            return
-        if "task" not in state:
-            progress.start()
-            state["task"] = progress.add_task("", total=step.iterations, completed=step.iteration, losses="", rate=0.0)
-        progress.update(state["task"], completed=step.iteration, losses=losses, rate=step.images_per_second)
-        if step.iteration >= step.iterations:
-            progress.stop()
-
-    try:
-        yield watch
-    finally:
-        progress.stop()
+        display.show(calls_grid(calls).rich())

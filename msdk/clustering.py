@@ -14,7 +14,8 @@ from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Source
 from msdk.errors import RunError
 from msdk.partition import Partition
-from msdk.recipe import Recipe, to_data
+from msdk.recipe import Recipe
+from msdk.structuring import to_data
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +68,7 @@ def cluster(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Clusters:
-    """Finds stage edges for a recipe's schedule and data.
+    """Finds stage edges for a recipe's data, under `stages.schedule` or else the recipe's own schedule.
 
     Args:
         recipe: Its `stages.clustering` says how, unless `strategy` or `compare` do.
@@ -82,6 +83,7 @@ def cluster(
         DataError: The data cannot be read.
     """
     named = recipe.stages.clustering
+    schedule = recipe.stages.schedule or recipe.schedule
     own = clusterings.registry.name_of(type(named)) if named is not None else None
     chosen = clusterings.names() if compare else [strategy or own or DEFAULT]
     source = functools.cache(recipe.data.open)
@@ -92,22 +94,22 @@ def cluster(
         spec: Clustering = named if named is not None and name == own else clusterings.get(name)()
         started = time.perf_counter()
         result = spec.find(
-            recipe.schedule,
+            schedule,
             images,
             seed=seed,
             device=device,
             progress=functools.partial(progress, name) if progress else lambda done, total: None,
         )
         looked = looked or spec.looks_at_data
-        partition = Partition.of_times(result.edges_t, recipe.schedule)
+        partition = Partition.of_times(result.edges_t, schedule)
         settings = {key: value for key, value in to_data(spec).items() if key != "name"}
         seconds = time.perf_counter() - started
         found.append(Strategy(name, result.edges_t, partition.edges, settings, seconds, result.curves))
     data = dict(to_data(recipe.data))
     if looked:
         data |= {"images": len(source()), "sha256": source().digest}
-    schedule = dict(to_data(recipe.schedule))
-    return Clusters(schedule.pop("name"), schedule, data, seed, tuple(found))
+    settings = dict(to_data(schedule))
+    return Clusters(settings.pop("name"), settings, data, seed, tuple(found))
 
 
 def write_clusters(path: Path, clusters: Clusters, *, force: bool = False) -> None:

@@ -6,8 +6,6 @@ whether features fit decoders, in a fraction of a second.
 """
 
 import functools
-import tomllib
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,47 +15,23 @@ import attrs
 import cattrs
 import tomli_w
 from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
-from cattrs.gen import make_dict_structure_fn, override
 
-from msdk import (
-    clusterings,
-    datasets,
-    decoders,
-    encoders,
-    noise_levels,
-    parameterizations,
-    samplers,
-    schedules,
-    weightings,
-)
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, Shape
-from msdk.errors import MsdkError, PartError, Problem, RecipeError, nearest
+from msdk.errors import MsdkError, PartError, Problem, RecipeError
+from msdk.merging import Merged, Sources, source_of
 from msdk.noise_levels.base import NoiseLevel, StageDraw
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
-from msdk.registry import Registry
 from msdk.samplers.base import Sampler, steps_for
 from msdk.schedules.base import Schedule
+from msdk.structuring import PARTS, flattened_errors, strict_converter, to_data
 from msdk.weightings.base import Weighting
 
 Convention = Literal["exact", "paper", "fvcore"]
 """How costs are counted, see `msdk.budgeting`."""
-
-PARTS: Mapping[type, Registry[Any]] = {
-    Dataset: datasets.registry,
-    Schedule: schedules.registry,
-    Parameterization: parameterizations.registry,
-    Encoder: encoders.registry,
-    Decoder: decoders.registry,
-    Weighting: weightings.registry,
-    NoiseLevel: noise_levels.registry,
-    Sampler: samplers.registry,
-    Clustering: clusterings.registry,
-}
-"""Base class of a kind -> the registry that a recipe's `name` is looked up in."""
 
 T = TypeVar("T")
 
@@ -78,7 +52,7 @@ class Stages:
     Args:
         edges_ratio: Interior edges in ratio = sigma / alpha, ascending.
         edges_t: Interior edges in the time of a schedule, ascending.
-        schedule: The schedule that `edges_t` refers to; the recipe's own when not given.
+        schedule: The schedule that `edges_t` refers to, or whose time is clustered; the recipe's own when not given.
         clustering: A strategy that finds the edges from the data.
         from_: `from` in TOML: the file of an earlier clustering.
     """
@@ -246,7 +220,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: Every mistake at once, with file and path.
     """
     path = Path(path)
-    merged = _Merged()
+    merged = Merged()
     merged.read(path, ())
     wrong = [problem for text in overrides if (problem := merged.override(text))]
     return structure(merged.data, str(path), merged.sources, wrong)
@@ -263,309 +237,22 @@ def structure(
     sources = sources or {}
     recipe, problems = None, list(wrong)
     try:
-        recipe = _converter().structure(data, Recipe)
+        recipe = strict_converter().structure(data, Recipe)
     except Exception as error:
-        problems += _problems(error, ())
+        problems += flattened_errors(error)
     else:
         recipe = _rebased(recipe, sources)
         problems += _misfits(recipe)
     if recipe is None or problems:
         for problem in problems:
-            problem.source = problem.source or _source_of(problem.path, sources)
+            problem.source = problem.source or source_of(problem.path, sources)
         raise RecipeError(source, problems)
     return recipe
-
-
-def to_data(value: Any) -> Any:
-    """Recipe (or part of one) -> plain data that `structure` reads back to an equal recipe."""
-    if attrs.has(type(value)):
-        fields = {f.name.rstrip("_"): to_data(getattr(value, f.name)) for f in attrs.fields(type(value))}
-        for base, registry in PARTS.items():
-            if isinstance(value, base):
-                fields = {"name": registry.name_of(type(value)), **fields}
-        return {key: item for key, item in fields.items() if item is not None}
-    if isinstance(value, tuple):
-        return [to_data(item) for item in typing.cast("tuple[object, ...]", value)]
-    return str(value) if isinstance(value, Path) else value
 
 
 def to_toml(recipe: Recipe) -> str:
     """The resolved recipe, every default written out."""
     return tomli_w.dumps(to_data(recipe))
-
-
-# --- reading and merging ----------------------------------------------------------------------------------------------
-
-Sources = dict[tuple[str, ...], str]
-"""Path of a key -> the file (or `--set`) that set it last."""
-
-
-class _Merged:
-    """The data of a recipe file over those that it extends, and where each key came from."""
-
-    def __init__(self) -> None:
-        self.data: dict[str, Any] = {}
-        self.sources: Sources = {}
-
-    def read(self, path: Path, above: tuple[Path, ...]) -> None:
-        if path.resolve() in above:
-            chain = " -> ".join(file.name for file in (*above, path))
-            raise RecipeError(
-                str(above[0]), [Problem("extends", f"a recipe cannot extend itself: {chain}", str(above[-1]))]
-            )
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            problem = (
-                Problem("extends", f"{path} cannot be read: {error.strerror}", str(above[-1]))
-                if above
-                else (Problem("", f"cannot be read: {error.strerror}"))
-            )
-            raise RecipeError(str(above[0] if above else path), [problem]) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(str(path), [Problem("", f"is not valid TOML: {error}")]) from error
-        bases = data.pop("extends", [])
-        files = typing.cast("list[object]", bases if isinstance(bases, list) else [bases])
-        for base in files:
-            if not isinstance(base, str):
-                raise RecipeError(
-                    str(path), [Problem("extends", f"expected a file name or a list of them, got {bases!r}")]
-                )
-            self.read(path.parent / base, (*above, path.resolve()))
-        _merge(self.data, data, (), str(path), self.sources)
-
-    def override(self, text: str) -> Problem | None:
-        key, equals, raw = text.partition("=")
-        source = f"--set {text}"
-        steps = key.strip().split(".")
-        if not equals or not all(steps):
-            return Problem(key, "write an override as key=value, for example training.lr=0.001", source)
-        try:
-            value = tomllib.loads(f"value = {raw}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = raw  # a bare word: --set sampler.name=heun
-        wrong = _set(self.data, steps, value, (), source, self.sources)
-        return Problem(key, wrong, source) if wrong else None
-
-
-def _set(target: Any, steps: list[str], value: object, path: tuple[str, ...], source: str, sources: Sources) -> str:
-    """Sets one dotted key below a table or list; says what is wrong with the key, or nothing."""
-    head, *rest = steps
-    inner: Any = None
-    if isinstance(target, list):
-        count = len(typing.cast("list[object]", target))
-        if not (head.isdecimal() and int(head) < count):
-            return f"there is no entry {head}: the list has {count}, numbered from 0"
-        inner = typing.cast("list[object]", target)[int(head)]
-    else:
-        inner = target.get(head)
-    if rest and inner is not None:
-        if not isinstance(inner, (dict, list)):
-            return f"{'.'.join((*path, head))} is {inner!r}, which has no keys to set"
-        return _set(inner, rest, value, (*path, head), source, sources)
-    for step in reversed(rest):
-        value = {step: value}
-    if isinstance(target, list):
-        target[int(head)] = value
-        _note_sources(value, (*path, head), source, sources)
-    else:
-        _merge(target, {head: value}, path, source, sources)
-    return ""
-
-
-ALTERNATIVES = (("sampling", "steps", "nfe"), ("sampling", "nfe", "steps"))
-"""(table, key, key that it replaces): an overlay that chooses one drops the other."""
-
-
-def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...], source: str, sources: Sources) -> None:
-    """Tables merge, everything else replaces. A part with another name drops the old part's keys; so do `stages`."""
-    replaces_part = "name" in over and base.get("name") not in (None, over["name"])
-    replaces_stages = path == ("stages",) and set(over) - {"schedule"}
-    if replaces_part or replaces_stages:
-        base.clear()
-    for table, key, other in ALTERNATIVES:
-        if path == (table,) and key in over and other not in over:
-            base.pop(other, None)
-    for key, value in over.items():
-        here = (*path, key)
-        sources[here] = source
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], typing.cast("dict[str, Any]", value), here, source, sources)
-        else:
-            base[key] = value
-            _note_sources(value, here, source, sources)
-
-
-def _note_sources(value: object, path: tuple[str, ...], source: str, sources: Sources) -> None:
-    sources[path] = source
-    if isinstance(value, dict):
-        items: Iterable[tuple[object, object]] = typing.cast("dict[object, object]", value).items()
-    else:
-        items = enumerate(typing.cast("list[object]", value)) if isinstance(value, list) else ()
-    for key, item in items:
-        _note_sources(item, (*path, str(key)), source, sources)
-
-
-def _source_of(path: str, sources: Sources) -> str:
-    steps = tuple(path.split("."))
-    while steps and steps not in sources:
-        steps = steps[:-1]
-    return sources.get(steps, "")
-
-
-# --- structuring ------------------------------------------------------------------------------------------------------
-
-
-class _FieldError(ValueError):
-    """A value that does not suit its field; the text says what is expected."""
-
-
-@functools.cache
-def _converter() -> cattrs.Converter:
-    """cattrs, made strict: exact types, no unknown keys, parts by name, and every error collected."""
-    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
-    for exact, words in ((bool, "true or false"), (int, "a whole number"), (str, "text")):
-        converter.register_structure_hook(exact, _exact(exact, words))
-    converter.register_structure_hook(float, _float)
-    converter.register_structure_hook(Path, _path)
-    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is Literal, _literal)
-    converter.register_structure_hook_func(
-        lambda kind: typing.get_origin(kind) is tuple, lambda value, kind: _tuple(value, kind, converter)
-    )
-    converter.register_structure_hook_func(_is_optional, lambda value, kind: _optional(value, kind, converter))
-    converter.register_structure_hook_factory(attrs.has, lambda kind: _attrs_hook(kind, converter))
-    # Bound by identity: a hook on the base class would also catch its concrete subclasses and never end.
-    converter.register_structure_hook_func(
-        lambda kind: kind in PARTS, lambda value, kind: _structure_part(value, PARTS[kind], converter)
-    )
-    return converter
-
-
-def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
-    def hook(value: object, _: object) -> T:
-        if type(value) is not exact:
-            raise _FieldError(f"expected {words}, got {value!r}")
-        return value
-
-    return hook
-
-
-def _float(value: object, _: object) -> float:
-    if type(value) not in (int, float) or value != value or value in (float("inf"), -float("inf")):
-        raise _FieldError(f"expected a finite number, got {value!r}")
-    return float(typing.cast("float", value))
-
-
-def _path(value: object, _: object) -> Path:
-    try:
-        name = Path(_exact(str, "a file name in quotes")(value, str)).expanduser()
-    except RuntimeError as error:  # ~user
-        raise _FieldError(f"there is no home folder for {value!r}") from error
-    if "\0" in str(name):
-        raise _FieldError(f"expected a file name, got {value!r}")
-    return name
-
-
-def _literal(value: object, kind: Any) -> object:
-    allowed: list[str] = list(typing.get_args(kind))
-    if value not in allowed or type(value) is not str:
-        raise _FieldError(f"expected one of {', '.join(allowed)}, got {value!r}.{nearest(str(value), allowed)}")
-    return value
-
-
-def _is_optional(kind: object) -> bool:
-    return typing.get_origin(kind) in (typing.Union, types.UnionType) and type(None) in typing.get_args(kind)
-
-
-def _optional(value: object, kind: object, converter: cattrs.Converter) -> object:
-    (inner,) = (arg for arg in typing.get_args(kind) if arg is not type(None))
-    return converter.structure(value, inner)  # TOML has no null: an absent key is the only None
-
-
-def _tuple(value: object, kind: object, converter: cattrs.Converter) -> tuple[object, ...]:
-    if not isinstance(value, list):
-        raise _FieldError(f"expected a list, got {value!r}")
-    items = typing.cast("list[object]", value)
-    kinds = typing.get_args(kind)
-    if kinds[-1] is ...:
-        kinds = (kinds[0],) * len(items)
-    elif len(kinds) != len(items):
-        raise _FieldError(f"expected a list of {len(kinds)}, got {len(items)} entries")
-    found, errors = list[object](), list[Exception]()
-    for index, (item, item_kind) in enumerate(zip(items, kinds, strict=True)):
-        try:
-            found.append(converter.structure(item, item_kind))
-        except Exception as error:
-            note = cattrs.IterableValidationNote(f"entry {index}", index, item_kind)
-            error.__notes__ = [*getattr(error, "__notes__", []), note]
-            errors.append(error)
-    if errors:
-        # cattrs adds the class to ExceptionGroup's constructor, which type checkers do not see.
-        raise cattrs.IterableValidationError("list", errors, tuple)  # pyright: ignore[reportCallIssue]
-    return tuple(found)
-
-
-def _attrs_hook(kind: type, converter: cattrs.Converter) -> Callable[[object, object], object]:
-    """Cattrs' own structuring, with each field's validator run per field, so that all bad values are told at once."""
-    attrs.resolve_types(kind)
-
-    def checked(field: Any) -> Callable[[object, object], object]:
-        def hook(value: object, field_kind: Any) -> object:
-            found = converter.structure(value, field_kind)
-            if field.validator is not None:
-                field.validator(None, field, found)
-            return found
-
-        return hook
-
-    fields: dict[str, Any] = {
-        f.name: override(rename=f.name.rstrip("_"), struct_hook=checked(f)) for f in attrs.fields(kind)
-    }
-    generated = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **fields)
-
-    def hook(value: object, _: object) -> object:
-        if not isinstance(value, Mapping):
-            raise _FieldError(f"expected a table, got {value!r}")
-        return generated(typing.cast("Mapping[str, Any]", value), kind)
-
-    return hook
-
-
-def _structure_part(value: object, registry: Registry[Any], converter: cattrs.Converter) -> object:
-    if not isinstance(value, Mapping) or type(typing.cast("Mapping[str, Any]", value).get("name")) is not str:
-        known = ", ".join(registry.names())
-        raise _FieldError(f'expected a table with a name, {{ name = "..." }}, got {value!r}. Names: {known}')
-    rest = dict(typing.cast("Mapping[str, Any]", value))
-    try:
-        part = registry.get(rest.pop("name"))
-    except MsdkError as error:
-        error.__notes__ = [cattrs.AttributeValidationNote("name", "name", str)]
-        raise cattrs.ClassValidationError("part", [error], dict) from error  # pyright: ignore[reportCallIssue]  as above
-    return converter.structure(rest, part)
-
-
-def _problems(error: BaseException, path: tuple[str, ...]) -> Iterable[Problem]:
-    """Cattrs' tree of errors, flattened to one `Problem` per leaf."""
-    if isinstance(error, cattrs.BaseValidationError):
-        for inner in error.exceptions:
-            step = ()
-            for note in getattr(inner, "__notes__", []):
-                if isinstance(note, cattrs.AttributeValidationNote):
-                    step = (note.name.rstrip("_"),)
-                elif isinstance(note, cattrs.IterableValidationNote):
-                    step = (str(note.index),)
-            yield from _problems(inner, (*path, *step))
-    elif isinstance(error, cattrs.ForbiddenExtraKeysError):
-        allowed = [f.name.rstrip("_") for f in attrs.fields(error.cl)]
-        part = any(issubclass(error.cl, base) for base in PARTS)
-        for key in sorted(error.extra_fields):
-            known = ", ".join(["name", *allowed] if part else allowed)
-            yield Problem(".".join((*path, key)), f"unknown key.{nearest(key, allowed)} Known: {known}.")
-    elif isinstance(error, KeyError) and error.args == path[-1:]:
-        yield Problem(".".join(path), "is missing")
-    else:
-        # attrs' validators put the field and its options behind their message.
-        yield Problem(".".join(path), str(error.args[0] if isinstance(error, ValueError) and error.args else error))
 
 
 # --- checks between parts ---------------------------------------------------------------------------------------------
@@ -587,7 +274,7 @@ def _rebased(value: T, sources: Sources, path: tuple[str, ...] = ()) -> T:
         changed = any(new is not old for new, old in zip(rebased, items, strict=True))
         return typing.cast("T", rebased) if changed else value
     if isinstance(value, Path) and not value.is_absolute():
-        source = _source_of(".".join(path), sources)
+        source = source_of(".".join(path), sources)
         folder = Path.cwd() if source.startswith("--set") or not source else Path(source).parent.resolve()
         return typing.cast("T", (folder / value).resolve())
     return value
@@ -598,8 +285,8 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
     ways = recipe.stages.ways()
     if len(ways) > 1:
         yield Problem("stages", f"give one of {', '.join(ways)}, not {len(ways)}")
-    if recipe.stages.schedule is not None and recipe.stages.edges_t is None:
-        yield Problem("stages.schedule", "says what edges_t refer to, but there are none")
+    if recipe.stages.schedule is not None and recipe.stages.edges_t is None and not recipe.clustered:
+        yield Problem("stages.schedule", "says what edges_t or a clustering refer to, but there is neither")
     count = _stage_count(recipe)
     if len(ways) == 1 and not recipe.clustered:
         yield from _failing(f"stages.{ways[0]}", recipe.partition)
@@ -660,7 +347,7 @@ def _edges_of_artefact(path: Path) -> tuple[float, ...]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         (strategy,) = found["strategies"]
-        return _converter().structure(strategy["edges_ratio"], tuple[float, ...])
+        return strict_converter().structure(strategy["edges_ratio"], tuple[float, ...])
     except OSError as error:
         raise PartError(f"the clustering {path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:

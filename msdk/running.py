@@ -11,9 +11,10 @@ from msdk.budgeting.ledger import ledger
 from msdk.checkpoint import refuse_existing, refuse_other_recipe, run_recipe, write_text
 from msdk.clustering import Clusters, cluster, write_clusters
 from msdk.partition import Partition
-from msdk.recipe import Recipe, load_recipe, to_data
+from msdk.recipe import Recipe, load_recipe
 from msdk.report import run_markdown
 from msdk.sampling import write_samples
+from msdk.structuring import to_data
 from msdk.training import Step, TrainingResult, train
 
 

@@ -8,7 +8,8 @@ import pytest
 import msdk
 from msdk.clustering import write_clusters, write_edges
 from msdk.errors import RunError
-from msdk.recipe import structure, to_data
+from msdk.recipe import structure
+from msdk.structuring import to_data
 from recipes import tiny
 
 
@@ -73,3 +74,15 @@ def test_writing_edges_keeps_comments(digits, tmp_path):
     loaded = msdk.load_recipe(path)
     assert loaded.partition() == found.partition()
     assert loaded.encoder == digits.encoder
+
+
+def test_edges_carry_to_another_schedule():
+    """A recipe on the EDM schedule can cluster the time of another one: the ratio of the edges is what carries over."""
+    recipe = msdk.load_recipe(
+        "recipes/digits/multistage.toml",
+        ['schedule={name="edm"}', 'stages.schedule={name="vp-linear"}', "sampler.name=heun", "budget.compare=[]"],
+    )
+    found = msdk.cluster(recipe)
+    assert found.schedule == "vp-linear"
+    assert found.partition() == msdk.cluster(msdk.load_recipe("recipes/digits/multistage.toml")).partition()
+    assert recipe.with_partition(found.partition()).partition() == found.partition()

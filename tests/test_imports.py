@@ -38,7 +38,9 @@ ALLOWED = {
     "weightings": ["registry", "schedules.base"],
     "datasets": ["registry", "encoders.base"],  # for `Shape`
     "denoiser": ["partition", *BASES],
-    "recipe": ["registry", "partition", *BASES, *KINDS],  # of a kind its torch-free registry, none of its parts
+    "structuring": ["registry", *BASES, *KINDS],  # of a kind its torch-free registry, none of its parts
+    "merging": [],
+    "recipe": ["structuring", "merging", "partition", *BASES],
     "building": ["recipe", "denoiser"],
     "checkpoint": ["recipe", "building"],
     "budgeting": ["building", "samplers.base", "noise_levels.base"],
@@ -46,6 +48,7 @@ ALLOWED = {
     "training": ["building", "checkpoint", "noise_levels.*", "weightings.*", "datasets.*", "budgeting.*"],
     "sampling": ["checkpoint", "denoiser", "samplers.base"],
     "report": [],
+    "display": ["report", "training.*", "clustering"],
     "running": ["budgeting.*", "clustering", "training.*", "sampling", "report"],  # the verbs, a report the last
 }
 """Unit (module or package of msdk) -> what it may import, by design.md section 1; `x.*` is x and all that is in it.

@@ -580,7 +580,7 @@ def test_an_empty_recipe_says_what_is_needed(write):
         ("stages = { edges_t = [0.3, 1.0] }", "stages.edges_t", "t = 1.0 lies outside the schedule's (0.0, 1.0)"),
         ('stages = { edges_t = [0.3, 81], schedule = { name = "edm" } }', "stages.edges_t", "t = 81.0 lies outside"),
         ("stages = { edges_t = [0.3, 0.7], edges_ratio = [0.5, 2.0] }", "stages", "one of edges_ratio, edges_t, not 2"),
-        ('stages = { edges_ratio = [0.5, 2.0], schedule = { name = "edm" } }', "stages.schedule", "there are none"),
+        ('stages = { edges_ratio = [0.5, 2.0], schedule = { name = "edm" } }', "stages.schedule", "there is neither"),
         (f"schedule = {HUGE}\nstages = {{ edges_t = [0.3, 0.7] }}", "stages.edges_t", "(float division by zero)"),
         ("stages = { edges_ratio = [0.5] }", "decoders", "2 stages need as many decoders"),
         ('stages = { clustering = { name = "snr", stages = 4 } }', "decoders", "4 stages need as many decoders"),

@@ -1,0 +1,215 @@
+"""Plain data -> attrs classes by cattrs, made strict: exact types, no unknown keys, parts by name, every error told."""
+
+import functools
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn, override
+
+from msdk import (
+    clusterings,
+    datasets,
+    decoders,
+    encoders,
+    noise_levels,
+    parameterizations,
+    samplers,
+    schedules,
+    weightings,
+)
+from msdk.clusterings.base import Clustering
+from msdk.datasets.base import Dataset
+from msdk.decoders.base import Decoder
+from msdk.encoders.base import Encoder
+from msdk.errors import MsdkError, Problem, nearest
+from msdk.noise_levels.base import NoiseLevel
+from msdk.parameterizations.base import Parameterization
+from msdk.registry import Registry
+from msdk.samplers.base import Sampler
+from msdk.schedules.base import Schedule
+from msdk.weightings.base import Weighting
+
+PARTS: Mapping[type, Registry[Any]] = {
+    Dataset: datasets.registry,
+    Schedule: schedules.registry,
+    Parameterization: parameterizations.registry,
+    Encoder: encoders.registry,
+    Decoder: decoders.registry,
+    Weighting: weightings.registry,
+    NoiseLevel: noise_levels.registry,
+    Sampler: samplers.registry,
+    Clustering: clusterings.registry,
+}
+"""Base class of a kind -> the registry that a recipe's `name` is looked up in."""
+
+T = TypeVar("T")
+
+
+def to_data(value: Any) -> Any:
+    """Recipe (or part of one) -> plain data that `structure` reads back to an equal recipe."""
+    if attrs.has(type(value)):
+        fields = {f.name.rstrip("_"): to_data(getattr(value, f.name)) for f in attrs.fields(type(value))}
+        for base, registry in PARTS.items():
+            if isinstance(value, base):
+                fields = {"name": registry.name_of(type(value)), **fields}
+        return {key: item for key, item in fields.items() if item is not None}
+    if isinstance(value, tuple):
+        return [to_data(item) for item in typing.cast("tuple[object, ...]", value)]
+    return str(value) if isinstance(value, Path) else value
+
+
+class FieldError(ValueError):
+    """A value that does not suit its field; the text says what is expected."""
+
+
+@functools.cache
+def strict_converter() -> cattrs.Converter:
+    """cattrs, made strict: exact types, no unknown keys, parts by name, and every error collected."""
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    for exact, words in ((bool, "true or false"), (int, "a whole number"), (str, "text")):
+        converter.register_structure_hook(exact, _exact(exact, words))
+    converter.register_structure_hook(float, _float)
+    converter.register_structure_hook(Path, _path)
+    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is Literal, _literal)
+    converter.register_structure_hook_func(
+        lambda kind: typing.get_origin(kind) is tuple, lambda value, kind: _tuple(value, kind, converter)
+    )
+    converter.register_structure_hook_func(_is_optional, lambda value, kind: _optional(value, kind, converter))
+    converter.register_structure_hook_factory(attrs.has, lambda kind: _attrs_hook(kind, converter))
+    # Bound by identity: a hook on the base class would also catch its concrete subclasses and never end.
+    converter.register_structure_hook_func(
+        lambda kind: kind in PARTS, lambda value, kind: _structure_part(value, PARTS[kind], converter)
+    )
+    return converter
+
+
+def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
+    def hook(value: object, _: object) -> T:
+        if type(value) is not exact:
+            raise FieldError(f"expected {words}, got {value!r}")
+        return value
+
+    return hook
+
+
+def _float(value: object, _: object) -> float:
+    if type(value) not in (int, float) or value != value or value in (float("inf"), -float("inf")):
+        raise FieldError(f"expected a finite number, got {value!r}")
+    return float(typing.cast("float", value))
+
+
+def _path(value: object, _: object) -> Path:
+    try:
+        name = Path(_exact(str, "a file name in quotes")(value, str)).expanduser()
+    except RuntimeError as error:  # ~user
+        raise FieldError(f"there is no home folder for {value!r}") from error
+    if "\0" in str(name):
+        raise FieldError(f"expected a file name, got {value!r}")
+    return name
+
+
+def _literal(value: object, kind: Any) -> object:
+    allowed: list[str] = list(typing.get_args(kind))
+    if value not in allowed or type(value) is not str:
+        raise FieldError(f"expected one of {', '.join(allowed)}, got {value!r}.{nearest(str(value), allowed)}")
+    return value
+
+
+def _is_optional(kind: object) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType) and type(None) in typing.get_args(kind)
+
+
+def _optional(value: object, kind: object, converter: cattrs.Converter) -> object:
+    (inner,) = (arg for arg in typing.get_args(kind) if arg is not type(None))
+    return converter.structure(value, inner)  # TOML has no null: an absent key is the only None
+
+
+def _tuple(value: object, kind: object, converter: cattrs.Converter) -> tuple[object, ...]:
+    if not isinstance(value, list):
+        raise FieldError(f"expected a list, got {value!r}")
+    items = typing.cast("list[object]", value)
+    kinds = typing.get_args(kind)
+    if kinds[-1] is ...:
+        kinds = (kinds[0],) * len(items)
+    elif len(kinds) != len(items):
+        raise FieldError(f"expected a list of {len(kinds)}, got {len(items)} entries")
+    found, errors = list[object](), list[Exception]()
+    for index, (item, item_kind) in enumerate(zip(items, kinds, strict=True)):
+        try:
+            found.append(converter.structure(item, item_kind))
+        except Exception as error:
+            note = cattrs.IterableValidationNote(f"entry {index}", index, item_kind)
+            error.__notes__ = [*getattr(error, "__notes__", []), note]
+            errors.append(error)
+    if errors:
+        # cattrs adds the class to ExceptionGroup's constructor, which type checkers do not see.
+        raise cattrs.IterableValidationError("list", errors, tuple)  # pyright: ignore[reportCallIssue]
+    return tuple(found)
+
+
+def _attrs_hook(kind: type, converter: cattrs.Converter) -> Callable[[object, object], object]:
+    """Cattrs' own structuring, with each field's validator run per field, so that all bad values are told at once."""
+    attrs.resolve_types(kind)
+
+    def checked(field: Any) -> Callable[[object, object], object]:
+        def hook(value: object, field_kind: Any) -> object:
+            found = converter.structure(value, field_kind)
+            if field.validator is not None:
+                field.validator(None, field, found)
+            return found
+
+        return hook
+
+    fields: dict[str, Any] = {
+        f.name: override(rename=f.name.rstrip("_"), struct_hook=checked(f)) for f in attrs.fields(kind)
+    }
+    generated = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **fields)
+
+    def hook(value: object, _: object) -> object:
+        if not isinstance(value, Mapping):
+            raise FieldError(f"expected a table, got {value!r}")
+        return generated(typing.cast("Mapping[str, Any]", value), kind)
+
+    return hook
+
+
+def _structure_part(value: object, registry: Registry[Any], converter: cattrs.Converter) -> object:
+    if not isinstance(value, Mapping) or type(typing.cast("Mapping[str, Any]", value).get("name")) is not str:
+        known = ", ".join(registry.names())
+        raise FieldError(f'expected a table with a name, {{ name = "..." }}, got {value!r}. Names: {known}')
+    rest = dict(typing.cast("Mapping[str, Any]", value))
+    try:
+        part = registry.get(rest.pop("name"))
+    except MsdkError as error:
+        error.__notes__ = [cattrs.AttributeValidationNote("name", "name", str)]
+        raise cattrs.ClassValidationError("part", [error], dict) from error  # pyright: ignore[reportCallIssue]  as above
+    return converter.structure(rest, part)
+
+
+def flattened_errors(error: BaseException, path: tuple[str, ...] = ()) -> Iterable[Problem]:
+    """Cattrs' tree of errors, flattened to one `Problem` per leaf."""
+    if isinstance(error, cattrs.BaseValidationError):
+        for inner in error.exceptions:
+            step = ()
+            for note in getattr(inner, "__notes__", []):
+                if isinstance(note, cattrs.AttributeValidationNote):
+                    step = (note.name.rstrip("_"),)
+                elif isinstance(note, cattrs.IterableValidationNote):
+                    step = (str(note.index),)
+            yield from flattened_errors(inner, (*path, *step))
+    elif isinstance(error, cattrs.ForbiddenExtraKeysError):
+        allowed = [f.name.rstrip("_") for f in attrs.fields(error.cl)]
+        part = any(issubclass(error.cl, base) for base in PARTS)
+        for key in sorted(error.extra_fields):
+            known = ", ".join(["name", *allowed] if part else allowed)
+            yield Problem(".".join((*path, key)), f"unknown key.{nearest(key, allowed)} Known: {known}.")
+    elif isinstance(error, KeyError) and error.args == path[-1:]:
+        yield Problem(".".join(path), "is missing")
+    else:
+        # attrs' validators put the field and its options behind their message.
+        yield Problem(".".join(path), str(error.args[0] if isinstance(error, ValueError) and error.args else error))
