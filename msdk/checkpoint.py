@@ -4,6 +4,7 @@ Every file and folder is made under a temporary name, synced to disk and renamed
 moment, or a full disk, leaves the last good checkpoint as it was. Weights are safetensors; nothing is unpickled.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -11,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ class Checkpoint:
     seconds: float
 
 
-@contextmanager
+@contextlib.contextmanager
 def written_whole(path: Path) -> Generator[Path]:
     """Gives a temporary path beside `path`; what is written there takes its place once it is on disk.
 
@@ -73,13 +73,18 @@ def written_whole(path: Path) -> Generator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
         if isinstance(error, (OSError, SafetensorError)):
-            # safetensors passes the system's error on as text alone.
-            full = any(f"os error {code}" in str(error) or getattr(error, "errno", 0) == code for code in FULL)
-            reason = "the disk is full" if full else str(error)
-            raise RunError(f"{path} cannot be written: {reason}. What was saved before is intact.") from error
+            raise _not_written(path, error) from error
         raise
+
+
+def _not_written(path: Path, error: Exception) -> RunError:
+    # safetensors passes the system's error on as text alone.
+    full = any(f"os error {code}" in str(error) or getattr(error, "errno", 0) == code for code in FULL)
+    reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
+    return RunError(f"{path} cannot be written: {reason}. What was saved before is intact.")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -91,6 +96,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: object) -> None:
     """Writes a JSON file whole."""
     write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Adds to a text file that grows; a crash can cut only the text in hand."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise _not_written(path, error) from error
 
 
 def _sync(path: Path, *, deep: bool = True) -> None:
@@ -113,9 +127,12 @@ def start_run(path: Path, recipe: Recipe, *, force: bool = False, data_digest: s
         RunError: The folder exists, and `force` is false or it is no run folder.
     """
     refuse_existing(path, force=force)
-    if path.exists():
-        shutil.rmtree(path)
-    path.mkdir(parents=True)
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise _not_written(path, error) from error
     write_text(path / "recipe.toml", to_toml(recipe))
     write_json(path / "lock.json", lock(recipe, data_digest))
 
@@ -152,12 +169,14 @@ def lock(recipe: Recipe, data_digest: str) -> dict[str, Any]:
 
 def _git_commit() -> str | None:
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        # Only a checkout of msdk itself counts, not a repository that happens to hold the virtual environment.
+        for command in (["ls-files", "--error-unmatch", __file__], ["rev-parse", "HEAD"]):
+            found = subprocess.run(
+                ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True
+            )
+    except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return found.stdout.strip()
 
 
 def run_recipe(path: Path) -> Recipe:
@@ -179,6 +198,7 @@ def refuse_other_recipe(path: Path, recipe: Recipe) -> None:
     """Raises `RunError` where a run folder was made by a recipe that trains something else."""
 
     def essence(of: Recipe) -> dict[str, Any]:
+        of = of.with_partition(of.partition())
         data = {key: value for key, value in to_data(of).items() if key not in FREE_TO_CHANGE}
         data["training"] = {key: value for key, value in data["training"].items() if key not in FREE_IN_TRAINING}
         data["data"] = {key: value for key, value in data["data"].items() if key != "path"}

@@ -392,6 +392,9 @@ def main() -> NoReturn:
     try:
         result = app(sys.argv[1:], exit_on_error=False, print_error=False)
         code = result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        code = 0  # the reader of a pipe has seen enough
+        sys.stderr.close()
     except CycloptsError as error:
         display.stderr().print(f"[bold red]msdk:[/bold red] {_plain(error)}", highlight=False)
         code = 2
@@ -400,12 +403,12 @@ def main() -> NoReturn:
 
         display.stderr().print(f"[bold red]msdk:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         code = 2
+    except OSError as error:
+        display.warn(f"{error.filename or 'a file'}: {error.strerror or error}")
+        code = 2
     except KeyboardInterrupt:
         display.warn("interrupted")
         code = 130
-    except BrokenPipeError:
-        code = 0  # the reader of a pipe has seen enough
-        sys.stderr.close()
     sys.exit(code)
 
 

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from msdk.checkpoint import load_run, written_whole
 from msdk.denoiser import Denoiser
+from msdk.errors import RunError
 from msdk.partition import Partition
 from msdk.recipe import Recipe
 from msdk.samplers.base import Sampler, call_times
@@ -128,6 +129,7 @@ def write_samples(
     images = sample(denoiser, recipe.sampler, recipe.steps, seeds, batch_size=options.batch_size, progress=progress)
     pixels = to_pixels(images)
     out = out or place / "samples"
+    refuse_other_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(out) as temporary:
         temporary.mkdir()
@@ -135,6 +137,12 @@ def write_samples(
         for seed, image in zip(seeds, pixels, strict=True):
             picture(image).save(temporary / f"{seed:06d}.png")
     return out
+
+
+def refuse_other_folder(path: Path) -> None:
+    """Raises `RunError` where writing samples would replace something else than samples."""
+    if path.exists() and not (path.is_dir() and all(file.suffix == ".png" for file in path.iterdir())):
+        raise RunError(f"{path} holds other things than samples, so it is not replaced: choose another --out")
 
 
 def to_pixels(images: Float[Tensor, "images c h w"]) -> UInt8[Tensor, "images c h w"]:

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 import msdk
+from msdk.errors import RunError
 from msdk.sampling import explain, grid, to_pixels, write_samples
 from recipes import tiny
 
@@ -76,3 +77,14 @@ def test_files(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["000003.png", "000011.png", "grid.png"]
     with Image.open(folder / "000003.png") as image:
         assert (image.size, image.mode) == ((8, 8), "L")
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    """--force replaces samples, not a folder that holds anything else."""
+    recipe = tiny("sampling.steps=2")
+    msdk.train(recipe, tmp_path / "run")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "notes.txt").write_text("years of work")
+    with pytest.raises(RunError, match="holds other things than samples"):
+        write_samples(tmp_path / "run", recipe, out=tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "notes.txt").exists()

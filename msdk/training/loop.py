@@ -19,6 +19,7 @@ from msdk.budgeting.ledger import ledger
 from msdk.building import build
 from msdk.checkpoint import (
     Checkpoint,
+    append_text,
     latest,
     load_checkpoint,
     load_weights,
@@ -102,11 +103,11 @@ def train(
         DataError: The data cannot be read.
     """
     run = Path(run_dir)
+    recipe = recipe.with_partition(recipe.partition())
     if resume:
         refuse_other_recipe(run, recipe)
     else:
         refuse_existing(run, force=force)
-    recipe = recipe.with_partition(recipe.partition())
     source = recipe.data.open()
     costs = budget(recipe, convention="exact")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -212,8 +213,7 @@ class Trainer:
             "images_per_second": rate,
             "seconds": self.seconds,
         }
-        with (self.run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_text(self.run_dir / "metrics.jsonl", json.dumps(line) + "\n")
         write_json(self.run_dir / "ledger.json", ledger(self.costs, self.images_by_stage, self.iteration))
 
     def state(self) -> Checkpoint:
@@ -238,7 +238,11 @@ class Trainer:
         parameters = dict(self.denoiser.network.named_parameters())
         for key, value in checkpoint.optimizer.items():
             moment, _, name = key.partition("/")
-            self.optimizer.state[parameters[name]][moment] = value.to(self.device)
+            parameter = parameters[name]
+            # Fused Adam walks weights and moments by memory, so they must have one layout.
+            like = parameter if value.shape == parameter.shape else value
+            kept = torch.empty_like(like, dtype=value.dtype, device=self.device).copy_(value)
+            self.optimizer.state[parameter][moment] = kept
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
         self.images_by_stage = list(checkpoint.images_by_stage)
         metrics = self.run_dir / "metrics.jsonl"
@@ -263,8 +267,9 @@ def _stoppable() -> Generator[list[int]]:
         return
 
     def catch(signum: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
         caught.append(signum)
-        signal.signal(signum, before[signum])
 
     before = {int(signum): signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:

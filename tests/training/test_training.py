@@ -197,7 +197,7 @@ def test_an_idle_decoder_does_not_move(tmp_path):
 
 def test_the_loss_is_ddpms(monkeypatch):
     """With noise prediction and uniform weights the loss is the plain squared error of the noise (paper, Eq. 2)."""
-    recipe = tiny()
+    recipe = tiny('parameterization={name="eps"}', 'weighting={name="uniform"}')
     denoiser = build(recipe)
     x_0, times = torch.rand(6, 1, 8, 8) * 2 - 1, torch.tensor([1e-5, 0.1, 0.3, 0.5, 0.9, 1.0], dtype=torch.float64)
     torch.manual_seed(3)
@@ -230,3 +230,20 @@ def test_averages_ramp_up():
     for _ in range(3):
         ema.update(10_000)
     assert ema.state_dict()["weight"].item() == pytest.approx(1 - 2 / 11 * 0.9**3)
+
+
+def test_edges_are_compared_as_ratios(tmp_path):
+    """A recipe that gives its edges as times resumes the run that wrote them down as ratios."""
+    recipe = attrs.evolve(tiny(), stages=msdk.recipe.Stages(edges_t=(0.1, 0.4)))
+    msdk.train(recipe, tmp_path / "run")
+    assert msdk.train(longer(recipe, 5), tmp_path / "run", resume=True).last.iteration == 5
+    moved = attrs.evolve(recipe, stages=msdk.recipe.Stages(edges_t=(0.1, 0.5)))
+    with pytest.raises(RunError, match="another recipe: stages differ"):
+        msdk.train(moved, tmp_path / "run", resume=True)
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    """A run folder below a file cannot be made, and the message says so."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match=r"run cannot be written: Not a directory"):
+        msdk.train(tiny(), tmp_path / "file" / "run")
