@@ -103,7 +103,7 @@ def test_json_has_the_contract(multistage_paper):
 def test_training_weights_are_the_real_draws():
     """EDM's log-normal draws give stages of 96.1/3.5/0.35 %, not those of the sampler (paper.md section 5)."""
     recipe = tiny(
-        'training.noise={name="edm"}',
+        'training.noise={name="edm", mean=-1.2, std=1.2}',
         'schedule={name="edm"}',
         "stages.edges_ratio=[2.5103, 7.6577]",
         "sampler.name=heun",
