@@ -3,8 +3,24 @@
 import torch
 
 from msdk.denoiser import Denoiser, StagedNetwork
+from msdk.errors import PartError
 from msdk.partition import Partition
 from msdk.recipe import Recipe
+
+
+def pick_device(name: str | None) -> str:
+    """The device of that name, or CUDA where there is one and the CPU elsewhere.
+
+    Raises:
+        PartError: This machine has no such device; the message names those it has.
+    """
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if name is None:
+        return "cuda" if cuda else "cpu"
+    known = ["cpu", *(["cuda", *cuda] if cuda else [])]
+    if name not in known:
+        raise PartError(f"there is no device '{name}' here. Known: {', '.join(known)}.")
+    return name
 
 
 def build(recipe: Recipe, device: str | torch.device = "cpu", partition: Partition | None = None) -> Denoiser:

@@ -208,7 +208,7 @@ def refuse_other_recipe(path: Path, recipe: Recipe) -> None:
     differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     if differing:
         raise RunError(
-            f"{path} was trained by another recipe: {', '.join(differing)} differ. Resume it with its own "
+            f"{path} was trained by another recipe, with other {', '.join(differing)}. Resume it with its own "
             f"{path / 'recipe.toml'}, or choose another --out"
         )
 

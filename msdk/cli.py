@@ -11,6 +11,7 @@ from msdk import __version__, display
 from msdk.errors import MsdkError, RunError, UnknownNameError
 
 if TYPE_CHECKING:
+    from msdk.clustering import Clusters
     from msdk.recipe import Convention, Recipe
 
 app = App(
@@ -182,7 +183,7 @@ def budget(
     with display.spinner("counting") as say:
         for path, one in loaded:
             say(f"counting {path}")
-            found.append(count(_with_edges(one), convention=how, name=str(path)).as_json())
+            found.append(count(_with_edges(one)[0], convention=how, name=str(path)).as_json())
     if as_json:
         display.print_json(found)
         return
@@ -228,7 +229,7 @@ def cluster(
     from msdk.clustering import write_clusters, write_edges
 
     with display.bar() as report:
-        clusters = find(loaded, strategy=strategy, compare=compare, seed=seed, device=device or "cpu", progress=report)
+        clusters = find(loaded, strategy=strategy, compare=compare, seed=seed, device=device, progress=report)
     if artefact is not None:
         write_clusters(artefact, clusters, force=force)
     if write:
@@ -275,9 +276,13 @@ def train(
         loaded = loaded.with_partition(found.partition()) if loaded.clustered else loaded
     else:
         refuse_existing(place, force=force)
-    ready = _with_edges(loaded)
+    ready, clusters = _with_edges(loaded)
     with display.training_display() as watch:
         result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
+    if clusters is not None:
+        from msdk.clustering import write_clusters
+
+        write_clusters(place / "clustering.json", clusters, force=True)
     if result.interrupted:
         display.warn(f"interrupted: saved at iteration {result.last.iteration} in {place}; --resume goes on")
         return 128 + result.interrupted
@@ -315,6 +320,9 @@ def sample(
     if not (run / "recipe.toml").is_file():
         raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
     recipe = _load(run / "recipe.toml", overrides)
+    from msdk.checkpoint import refuse_other_recipe
+
+    refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
     place = out or run / "samples"
     if not explain and place.exists() and not force:
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
@@ -428,17 +436,17 @@ def _load(path: Path, overrides: list[str] | None) -> "Recipe":
     return load_recipe(path, overrides or ())
 
 
-def _with_edges(recipe: "Recipe") -> "Recipe":
+def _with_edges(recipe: "Recipe") -> "tuple[Recipe, Clusters | None]":
     """The recipe with its stage edges, clustering now where nobody has yet."""
     if not recipe.clustered:
-        return recipe
+        return recipe, None
     from msdk.clustering import cluster as find
 
     with display.bar() as report:
         clusters = find(recipe, progress=report)
     edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
     display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
-    return recipe.with_partition(clusters.partition())
+    return recipe.with_partition(clusters.partition()), clusters
 
 
 def _run_dir(recipe: Path) -> Path:

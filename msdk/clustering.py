@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from msdk import clusterings
+from msdk.building import pick_device
 from msdk.checkpoint import write_json, write_text
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Source
@@ -65,7 +66,7 @@ def cluster(
     strategy: str | None = None,
     compare: bool = False,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | None = None,
     progress: Progress | None = None,
 ) -> Clusters:
     """Finds stage edges for a recipe's data, under `stages.schedule` or else the recipe's own schedule.
@@ -75,7 +76,7 @@ def cluster(
         strategy: Name of a strategy, with default settings.
         compare: Whether to run every registered strategy.
         seed: Seed of everything drawn.
-        device: Where the large products run.
+        device: Where the large products run; CUDA where there is one when not given.
         progress: Told how far each strategy is.
 
     Raises:
@@ -97,7 +98,7 @@ def cluster(
             schedule,
             images,
             seed=seed,
-            device=device,
+            device=pick_device(device),
             progress=functools.partial(progress, name) if progress else lambda done, total: None,
         )
         looked = looked or spec.looks_at_data

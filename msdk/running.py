@@ -71,7 +71,7 @@ def run(
     if recipe.clustered and resume:
         recipe = recipe.with_partition(run_recipe(place).partition())
     elif recipe.clustered:
-        clusters = cluster(recipe, progress=watcher.clustering, device=device or "cpu")
+        clusters = cluster(recipe, progress=watcher.clustering, device=device)
         watcher.clustered(clusters)
     edges = clusters.partition() if clusters is not None else recipe.partition()
     budgets = [_budget_beside(recipe, path, edges) for path in recipe.budget.compare]

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 
+from msdk.building import pick_device
 from msdk.checkpoint import load_run, written_whole
 from msdk.denoiser import Denoiser
 from msdk.errors import RunError
@@ -125,7 +126,7 @@ def write_samples(
     """
     options = recipe.sampling
     seeds = range(options.seed, options.seed + options.images) if seeds is None else seeds
-    denoiser = load_run(place, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    denoiser = load_run(place, device=pick_device(device))
     images = sample(denoiser, recipe.sampler, recipe.steps, seeds, batch_size=options.batch_size, progress=progress)
     pixels = to_pixels(images)
     out = out or place / "samples"

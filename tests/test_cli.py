@@ -111,6 +111,10 @@ def test_show_as_json(capsys, monkeypatch):
         ("cluster recipes/digits/unified.toml --compare --write", ["--write needs one strategy"]),
         ("sample nowhere", ["is not a run folder"]),
         (
+            "train recipes/digits/unified.toml --out /tmp/none --device cuda:99",
+            ["no device 'cuda:99' here", "Known: cpu"],
+        ),
+        (
             "train recipes/cifar10/dpm-unified.toml --out /tmp/none --set data.path=missing.zip",
             ["there is no file", "missing.zip"],
         ),
@@ -147,6 +151,8 @@ def test_sample_explains(recipe, tmp_path, capsys, monkeypatch):
     assert [call["stage"] for call in calls] == sorted((call["stage"] for call in calls), reverse=True)
     code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--seeds", "9-3")
     assert (code, "write single seeds and ranges" in err) == (2, True)
+    code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--set", "encoder.channels=16")
+    assert (code, "another recipe, with other encoder" in err) == (2, True)
     code, out, _ = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--seeds", "0-2", "--json")
     assert (code, json.loads(out)["images"]) == (0, 3)
     code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
-from msdk.building import build
+from msdk.building import build, pick_device
 from msdk.checkpoint import (
     Checkpoint,
     append_text,
@@ -102,7 +102,7 @@ def train(
         RunError: The folder exists, belongs to another recipe, or cannot be written; or the loss is not finite.
         DataError: The data cannot be read.
     """
-    run = Path(run_dir)
+    run, device = Path(run_dir), pick_device(device)
     recipe = recipe.with_partition(recipe.partition())
     if resume:
         refuse_other_recipe(run, recipe)
@@ -110,7 +110,6 @@ def train(
         refuse_existing(run, force=force)
     source = recipe.data.open()
     costs = budget(recipe, convention="exact")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if resume:
         write_text(run / "recipe.toml", to_toml(recipe))
     else:
