@@ -1,5 +1,6 @@
 """The command line. Each command is a thin line to one verb; torch is imported only by those that compute."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -297,7 +298,8 @@ def sample(
     *,
     seeds: Annotated[str | None, Parameter(help="0-63 or 1,5,9; one image each. The recipe's by default.")] = None,
     out: Annotated[
-        Path | None, Parameter(help="Folder for grid.png and one PNG per seed; RUN/samples by default.")
+        Path | None,
+        Parameter(help="Folder for grid.png and one PNG per seed; RUN/samples, then RUN/samples-2, ... by default."),
     ] = None,
     explain: Annotated[
         bool, Parameter(negative="", help="Print each network call with its stage, and draw nothing.")
@@ -323,7 +325,7 @@ def sample(
     from msdk.checkpoint import refuse_other_recipe
 
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
-    place = out or run / "samples"
+    place = out or (run / "samples" if force else _free(run / "samples"))
     if not explain and place.exists() and not force:
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
     if explain:
@@ -447,6 +449,12 @@ def _with_edges(recipe: "Recipe") -> "tuple[Recipe, Clusters | None]":
     edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
     display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
     return recipe.with_partition(clusters.partition()), clusters
+
+
+def _free(path: Path) -> Path:
+    """The path itself, or with the first number that makes it new: samples, samples-2, samples-3, ..."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())
 
 
 def _run_dir(recipe: Path) -> Path:

@@ -155,7 +155,9 @@ def test_sample_explains(recipe, tmp_path, capsys, monkeypatch):
     assert (code, "another recipe, with other encoder" in err) == (2, True)
     code, out, _ = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--seeds", "0-2", "--json")
     assert (code, json.loads(out)["images"]) == (0, 3)
-    code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run")
+    code, out, _ = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--json")
+    assert (code, json.loads(out)["folder"]) == (0, str(tmp_path / "run" / "samples-2"))
+    code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--out", tmp_path / "run" / "samples")
     assert (code, "samples exists: replace it with --force" in err) == (2, True)
 
 
