@@ -14,6 +14,7 @@ from msdk.errors import MsdkError, RunError, UnknownNameError
 if TYPE_CHECKING:
     from msdk.clustering import Clusters
     from msdk.recipe import Convention, Recipe
+    from msdk.training import TrainingResult
 
 app = App(
     name="msdk",
@@ -32,6 +33,7 @@ Set = Annotated[
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document on stdout, nothing else.")]
 Force = Annotated[bool, Parameter(negative="", help="Replace what exists.")]
 Resume = Annotated[bool, Parameter(negative="", help="Go on from the newest checkpoint.")]
+RunFolder = Annotated[Path | None, Parameter(help="The run folder; runs/DATA-NAME by default.")]
 Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; CUDA where there is one by default.")]
 
 
@@ -252,7 +254,7 @@ def train(
     recipe: Path,
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="The run folder; runs/DATA-NAME by default.")] = None,
+    out: RunFolder = None,
     resume: Resume = False,
     force: Force = False,
     device: Device = None,
@@ -285,8 +287,7 @@ def train(
 
         write_clusters(place / "clustering.json", clusters, force=True)
     if result.interrupted:
-        display.warn(f"interrupted: saved at iteration {result.last.iteration} in {place}; --resume goes on")
-        return 128 + result.interrupted
+        return _interrupted(result)
     display.stdout().print(f"trained {result.last.iteration:,} iterations; run folder {place}", highlight=False)
     return 0
 
@@ -354,7 +355,7 @@ def run_all(
     recipe: Path,
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="The run folder; runs/DATA-NAME by default.")] = None,
+    out: RunFolder = None,
     resume: Resume = False,
     force: Force = False,
     device: Device = None,
@@ -391,8 +392,7 @@ def run_all(
         )
         result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
     if result.interrupted:
-        display.warn(f"interrupted: saved at iteration {result.last.iteration} in {place}; --resume goes on")
-        return 128 + result.interrupted
+        return _interrupted(result)
     display.stdout().print(f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.md'}", highlight=False)
     return 0
 
@@ -449,6 +449,12 @@ def _with_edges(recipe: "Recipe") -> "tuple[Recipe, Clusters | None]":
     edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
     display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
     return recipe.with_partition(clusters.partition()), clusters
+
+
+def _interrupted(result: "TrainingResult") -> int:
+    """Says where an interrupted run was saved; the exit code of its signal."""
+    display.warn(f"interrupted: saved at iteration {result.last.iteration} in {result.run_dir}; --resume goes on")
+    return 128 + result.interrupted
 
 
 def _free(path: Path) -> Path:

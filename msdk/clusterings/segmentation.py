@@ -1,11 +1,41 @@
 """The best cut of a time grid into contiguous segments, by exact dynamic programming."""
 
-from typing import TYPE_CHECKING
+import abc
+from typing import TYPE_CHECKING, ClassVar
 
+import attrs
+from attrs.validators import ge
+
+from msdk.clusterings.base import Clustering, Found, Images, Progress
 from msdk.errors import PartError
+from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@attrs.frozen(kw_only=True)
+class GridClustering(Clustering):
+    """Contiguous stages of a time grid whose values are nearest to those of their middles. Looks at no data.
+
+    Args:
+        stages: Number of stages.
+        points: Points of the time grid.
+    """
+
+    looks_at_data: ClassVar[bool] = False
+    stages: int = attrs.field(default=3, validator=ge(2))
+    points: int = attrs.field(default=1000, validator=ge(4))
+
+    @abc.abstractmethod
+    def values(self, schedule: Schedule, times: "Tensor") -> "Tensor":
+        """What is compared: monotone float64 [points]."""
+
+    def find(self, schedule: Schedule, images: Images, *, seed: int, device: str, progress: Progress) -> Found:
+        times = grid(schedule.t_min, schedule.t_max, self.points)
+        compared = self.values(schedule, times)
+        edges = times[segment_by_middle(compared, self.stages)]
+        return Found(tuple(edges.tolist()), curves={"t": times.tolist(), "compared": compared.tolist()})
 
 
 def segment_by_middle(values: "Tensor", segments: int) -> list[int]:

@@ -1,17 +1,18 @@
 """Stages of similar signal-to-noise ratio."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 import attrs
-from attrs.validators import ge
 
-from msdk.clusterings.base import Clustering, Found, Images, Progress
-from msdk.clusterings.segmentation import grid, segment_by_middle
+from msdk.clusterings.segmentation import GridClustering
 from msdk.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @attrs.frozen(kw_only=True)
-class SNR(Clustering):
+class SNR(GridClustering):
     """Contiguous stages whose log signal-to-noise ratios are nearest to their middles. Looks at no data.
 
     Source: Go et al. 2023, arXiv 2306.00354, section 4.2; the paper's Table 4, "SNR".
@@ -21,12 +22,5 @@ class SNR(Clustering):
         points: Points of the time grid.
     """
 
-    looks_at_data: ClassVar[bool] = False
-    stages: int = attrs.field(default=3, validator=ge(2))
-    points: int = attrs.field(default=1000, validator=ge(4))
-
-    def find(self, schedule: Schedule, images: Images, *, seed: int, device: str, progress: Progress) -> Found:
-        times = grid(schedule.t_min, schedule.t_max, self.points)
-        log_snr = 2 * schedule.lam(times)
-        cuts = segment_by_middle(log_snr, self.stages)
-        return Found(tuple(times[cuts].tolist()), curves={"t": times.tolist(), "log_snr": log_snr.tolist()})
+    def values(self, schedule: Schedule, times: "Tensor") -> "Tensor":
+        return 2 * schedule.lam(times)

@@ -3,7 +3,11 @@
 import abc
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import attrs
+from attrs.validators import ge, in_
 
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
@@ -51,6 +55,25 @@ class Dataset(abc.ABC):
         Raises:
             DataError: They are missing, or there are none.
         """
+
+
+@attrs.frozen(kw_only=True)
+class ImageFiles(Dataset):
+    """A data set of image files, square and of one size.
+
+    Args:
+        path: Where they are.
+        size: Side of every image in pixels.
+        channels: 3 for colour, 1 for grey; images are converted.
+    """
+
+    path: Path
+    size: int = attrs.field(default=32, validator=ge(1))
+    channels: int = attrs.field(default=3, validator=in_((1, 3)))
+
+    @property
+    def shape(self) -> Shape:
+        return self.channels, self.size, self.size
 
 
 def decode(content: bytes, name: str, shape: Shape) -> "Tensor":

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-from attrs.validators import ge, in_
 
-from msdk.datasets.base import Dataset, Source, decode
+from msdk.datasets.base import ImageFiles, Source, decode
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
 
@@ -53,7 +52,7 @@ class _Folder(Source):
 
 
 @attrs.frozen(kw_only=True)
-class Folder(Dataset):
+class Folder(ImageFiles):
     """All images below a folder, square and of one size, in the order of their paths.
 
     Args:
@@ -61,14 +60,6 @@ class Folder(Dataset):
         size: Side of every image in pixels.
         channels: 3 for colour, 1 for grey; images are converted.
     """
-
-    path: Path
-    size: int = attrs.field(default=32, validator=ge(1))
-    channels: int = attrs.field(default=3, validator=in_((1, 3)))
-
-    @property
-    def shape(self) -> Shape:
-        return self.channels, self.size, self.size
 
     def open(self) -> Source:
         return _Folder(self.path, self.shape)

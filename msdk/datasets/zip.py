@@ -11,9 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import attrs
-from attrs.validators import ge, in_
 
-from msdk.datasets.base import Dataset, Source, decode
+from msdk.datasets.base import ImageFiles, Source, decode
 from msdk.datasets.folder import SUFFIXES
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
@@ -83,7 +82,7 @@ class _Zip(Source):
 
 
 @attrs.frozen(kw_only=True)
-class Zip(Dataset):
+class Zip(ImageFiles):
     """All images in a zip file, square and of one size; `dataset.json`, where there is one, gives their classes.
 
     Args:
@@ -91,14 +90,6 @@ class Zip(Dataset):
         size: Side of every image in pixels.
         channels: 3 for colour, 1 for grey; images are converted.
     """
-
-    path: Path
-    size: int = attrs.field(default=32, validator=ge(1))
-    channels: int = attrs.field(default=3, validator=in_((1, 3)))
-
-    @property
-    def shape(self) -> Shape:
-        return self.channels, self.size, self.size
 
     def open(self) -> Source:
         return _Zip(self.path, self.shape)
