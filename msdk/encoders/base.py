@@ -1,7 +1,7 @@
 """What an encoder hands to decoders, and how it says so before it is built.
 
-An encoder is two things: a frozen spec, which a recipe holds and which knows without torch what features it will give
-(`info`), and the `nn.Module` that `build` returns. The module's forward is
+An encoder is two things: a frozen spec, which a recipe holds and which knows what features it will give (`info`; msdk's
+own specs know it without torch), and the `nn.Module` that `build` returns. The module's forward is
 `(x [batch, c, h, w], c_noise [batch], label=None, augment=None) -> Features`.
 """
 
