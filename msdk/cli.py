@@ -1,7 +1,6 @@
 """The command line. Each command is a thin line to one verb; torch is imported only by those that compute."""
 
 import itertools
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -82,44 +81,13 @@ def show(kind: str, name: str, /, *, as_json: AsJson = False) -> None:
     name
         A name that `msdk list` prints.
     """
-    import inspect
+    from msdk.describing import describe
 
-    import attrs
-
-    registry = registry_of_kind(kind)
-    part: Any = registry.get(name)
-    origin = registry.origin(name)
-    document = inspect.getdoc(part) or ""
-    helps = _argument_help(document)
-    fields: list[dict[str, Any]] = [
-        {
-            "name": field.name,
-            "type": _type_name(field.type),
-            "default": _plain_default(field.default),
-            "required": field.default is attrs.NOTHING,
-            "help": helps.get(field.name, ""),
-        }
-        for field in (attrs.fields(part) if attrs.has(part) else ())
-    ]
-    file = inspect.getsourcefile(part) or ""
-    text = document.split("\n\nArgs:")[0].split("\n\nAttributes:")[0]
+    part = describe(kind, name)
     if as_json:
-        details = {"kind": registry.kind, "name": name, "owner": origin.owner, "version": origin.version, "file": file}
-        display.print_json({**details, "target": origin.target, "description": text, "fields": fields})
-        return
-    from rich.markup import escape
-    from rich.table import Table
-
-    out = display.stdout()
-    out.print(f"[bold]{name}[/bold]  ({registry.singular} of {origin.owner} {origin.version})", highlight=False)
-    out.print(f"{file}\n", highlight=False, soft_wrap=True)
-    out.print(escape(text), highlight=False)
-    if fields:
-        table = Table("field", "type", "default", "meaning", title="\nFields", title_justify="left")
-        for field in fields:
-            default = "required" if field["required"] else json.dumps(field["default"])
-            table.add_row(field["name"], escape(field["type"]), escape(default), escape(field["help"]))
-        out.print(table)
+        display.print_json(part.as_json())
+    else:
+        display.show_part(part)
 
 
 @recipes.command(name="check")
@@ -425,13 +393,6 @@ def main() -> NoReturn:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def registry_of_kind(kind: str) -> Any:
-    """The registry of a kind of part, as a command names it."""
-    from msdk.registry import registry_of
-
-    return registry_of(kind)
-
-
 def _load(path: Path, overrides: list[str] | None) -> "Recipe":
     from msdk.recipe import load_recipe
 
@@ -483,36 +444,6 @@ def _seeds(text: str) -> list[int]:
             raise MsdkError(f"--seeds {text}: write single seeds and ranges, for example 0-63 or 1,5,9")
         numbers += range(int(first), int(last or first) + 1)
     return numbers
-
-
-def _argument_help(document: str) -> dict[str, str]:
-    """Field name -> meaning, from the Args section of a docstring."""
-    helps: dict[str, str] = {}
-    name = ""
-    for line in document.partition("Args:\n")[2].splitlines():
-        head, colon, rest = line.strip().partition(": ")
-        if colon and head.isidentifier() and line.startswith("    ") and not line.startswith("     "):
-            name = head
-            helps[name] = rest
-        elif name and line.strip():
-            helps[name] += " " + line.strip()
-        elif not line.strip():
-            break
-    return helps
-
-
-def _type_name(kind: object) -> str:
-    return (
-        kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
-    )
-
-
-def _plain_default(default: object) -> object:
-    import attrs
-
-    if default is attrs.NOTHING:
-        return None
-    return list(default) if isinstance(default, tuple) else default
 
 
 def _plain(error: CycloptsError) -> str:

@@ -1,6 +1,6 @@
 """The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,9 @@ from msdk.schedules.base import Schedule
 class StageNetwork(nn.Module):
     """Encoder and decoder of one stage, for counting, compiling and export. Weights are shared, not copied."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, adapter: nn.Module | None = None) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder, self.adapter = encoder, decoder, adapter
 
     def forward(
         self,
@@ -28,7 +28,15 @@ class StageNetwork(nn.Module):
         label: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Float[Tensor, "batch c h w"]:
-        return self.decoder(self.encoder(x, c_noise, label, augment))
+        features: Features = self.encoder(x, c_noise, label, augment)
+        if self.adapter is not None:
+            features = self.adapter(features)
+        return scaled(self.decoder(features), features)
+
+
+def scaled(output: Tensor, features: Features) -> Tensor:
+    """The prediction times the features' `output_scale`, for networks that divide by the noise level."""
+    return output if features.output_scale is None else output * per_image(features.output_scale, output)
 
 
 class StagedNetwork(nn.Module):
@@ -37,13 +45,17 @@ class StagedNetwork(nn.Module):
     Args:
         encoders: One (shared), or one per decoder (separate).
         decoders: One per stage, least noise first.
+        adapters: Between encoder and decoders: none, or one per encoder.
     """
 
-    def __init__(self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module], adapters: Sequence[nn.Module] = ()
+    ) -> None:
         super().__init__()
         if len(encoders) not in (1, len(decoders)):
             raise PartError(f"{len(encoders)} encoders for {len(decoders)} decoders: give one, or one for each")
         self.encoders, self.decoders = nn.ModuleList(encoders), nn.ModuleList(decoders)
+        self.adapters = nn.ModuleList(adapters)
 
     @property
     def shared(self) -> bool:
@@ -54,6 +66,18 @@ class StagedNetwork(nn.Module):
         """The encoder that a stage uses."""
         return self.encoders[0 if self.shared else stage]
 
+    def adapter(self, stage: int) -> nn.Module | None:
+        """The adapter behind the encoder that a stage uses."""
+        return self.adapters[0 if self.shared else stage] if len(self.adapters) else None
+
+    def features(
+        self, x: Tensor, c_noise: Tensor, stage: int, label: Tensor | None = None, augment: Tensor | None = None
+    ) -> Features:
+        """What the decoder of a stage is given; for a shared encoder the stage does not matter."""
+        features: Features = self.encoder(stage)(x, c_noise, label, augment)
+        adapter = self.adapter(stage)
+        return features if adapter is None else adapter(features)
+
     def forward(
         self,
         x: Float[Tensor, "batch c h w"],
@@ -62,8 +86,17 @@ class StagedNetwork(nn.Module):
         label: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Float[Tensor, "batch c h w"]:
-        """The raw network of one stage; `stage` is a Python int, so that tracing and compiling see no routing."""
-        return self.decoders[stage](self.encoder(stage)(x, c_noise, label, augment))
+        """The raw network of one stage; `stage` is a Python int, so that tracing and compiling see no routing.
+
+        Args:
+            x: What the network sees: images times `c_in`.
+            c_noise: What it is fed as noise level.
+            stage: Whose decoder to use.
+            label: Class numbers int64 [batch], -1 for none, or rows [batch, classes].
+            augment: Augmentation labels [batch, n].
+        """
+        features = self.features(x, c_noise, stage, label, augment)
+        return scaled(self.decoders[stage](features), features)
 
     def route(
         self,
@@ -82,14 +115,15 @@ class StagedNetwork(nn.Module):
             return self(x, c_noise, present[0], label, augment)
         picks = [(stages == stage).nonzero().squeeze(1) for stage in present]
         restore = torch.cat(picks).argsort().to(x.device, non_blocking=True)
-        features: Features | None = self.encoders[0](x, c_noise, label, augment) if self.shared else None
+        features = self.features(x, c_noise, 0, label, augment) if self.shared else None
         outputs: list[Tensor] = []
         for stage, pick in zip(present, picks, strict=True):
             index = pick.to(x.device, non_blocking=True)
             if features is not None:
-                outputs.append(self.decoders[stage](features.select(index)))
+                own_features = features.select(index)
+                outputs.append(scaled(self.decoders[stage](own_features), own_features))
             else:
-                own = (None if part is None else part[index] for part in (label, augment))
+                own = (None if part is None else part.index_select(0, index) for part in (label, augment))
                 outputs.append(self(x[index], c_noise[index], stage, *own))
         return torch.cat(outputs).index_select(0, restore)
 
@@ -103,6 +137,7 @@ class Denoiser(nn.Module):
         schedule: Gives `t` its meaning.
         parameterization: What the network is fed and what its output means.
         shape: Channels, height and width of the images.
+        classes: Classes of its labels; 0 for an unconditional one.
     """
 
     def __init__(
@@ -112,16 +147,21 @@ class Denoiser(nn.Module):
         schedule: Schedule,
         parameterization: Parameterization,
         shape: Shape,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         if len(partition) != len(network.decoders):
             raise PartError(f"{len(partition)} stages need as many decoders, got {len(network.decoders)}")
         self.network = network
         self.partition, self.schedule, self.parameterization = partition, schedule, parameterization
-        self.shape = shape
+        self.shape, self.classes = shape, classes
 
     def forward(
-        self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None
+        self,
+        x_t: Float[Tensor, "batch c h w"],
+        t: float | Tensor,
+        label: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> Float[Tensor, "batch c h w"]:
         """Estimates x_0.
 
@@ -129,21 +169,31 @@ class Denoiser(nn.Module):
             x_t: Noisy images.
             t: One time for the whole batch as a float (no device synchronisation), or a tensor [batch] of mixed
                 stages; on the CPU it costs no synchronisation either.
-            label: Class labels, for encoders that take them.
+            label: Class numbers int64 [batch], -1 for none, or rows [batch, classes]; None for no class at all.
+            augment: Augmentation labels [batch, n], for encoders that take them.
         """
-        output, c = self.output(x_t, t, label)
+        output, c = self.output(x_t, t, label, augment)
         return c.c_skip * x_t + c.c_out * output
 
     def output(
-        self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None
+        self,
+        x_t: Float[Tensor, "batch c h w"],
+        t: float | Tensor,
+        label: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> tuple[Float[Tensor, "batch c h w"], Coefficients[Any]]:
-        """The network's own output F, and the coefficients that turn it into x_0, ready to multiply images."""
+        """The network's own output F, and the coefficients that turn it into x_0, ready to multiply images.
+
+        Of a network that predicts a variance too, F is the first half.
+        """
+        channels = x_t.shape[1]
         # A noise level fed in bf16 would be off by up to 2 of 999.
         precise = torch.promote_types(x_t.dtype, torch.float32)
         if not isinstance(t, Tensor):
             c = self.parameterization.coefficients(self.schedule, float(t))
             c_noise = torch.full((1,), c.c_noise, dtype=precise, device=x_t.device)
-            return self.network(c.c_in * x_t, c_noise, self.partition.at(float(t), self.schedule), label), c
+            stage = self.partition.at(float(t), self.schedule)
+            return self.network(c.c_in * x_t, c_noise, stage, label, augment)[:, :channels], c
         if t.shape != x_t.shape[:1]:
             raise PartError(
                 f"t must be a float or have one entry per image, got {tuple(t.shape)} for {len(x_t)} images"
@@ -153,33 +203,39 @@ class Denoiser(nn.Module):
         c_noise = c.c_noise.to(x_t.device, precise, non_blocking=True)
         stages = self.partition.at(t, self.schedule)
         shaped = Coefficients(*(per_image(part, x_t) for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)))
-        return self.network.route(shaped.c_in * x_t, c_noise, stages, label), shaped
+        return self.network.route(shaped.c_in * x_t, c_noise, stages, label, augment)[:, :channels], shaped
 
     def eps(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
-        """The noise that the estimate implies: (x_t - alpha x_0) / sigma."""
-        alpha, sigma = self._scales(x_t, t)
-        return (x_t - alpha * self(x_t, t, label)) / sigma
+        """The noise that the estimate implies: (x_t - alpha x_0) / sigma.
+
+        It is composed from the network's output, because x_t - alpha x_0 cancels near the data.
+        """
+        return self._combined(x_t, t, label, lambda alpha, sigma: (1 / sigma, -alpha / sigma))
 
     def score(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
         """The gradient of log p_t at x_t: -eps / sigma."""
-        _, sigma = self._scales(x_t, t)
-        return -self.eps(x_t, t, label) / sigma
+        return self._combined(x_t, t, label, lambda alpha, sigma: (-1 / sigma**2, alpha / sigma**2))
 
     def v(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
         """Velocity alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512)."""
-        alpha, sigma = self._scales(x_t, t)
-        x_0 = self(x_t, t, label)
-        return alpha * (x_t - alpha * x_0) / sigma - sigma * x_0
+        return self._combined(x_t, t, label, lambda alpha, sigma: (alpha / sigma, -alpha * alpha / sigma - sigma))
 
-    def _scales(self, x: Tensor, t: float | Tensor) -> tuple[Any, Any]:
-        if not isinstance(t, Tensor):
-            return self.schedule.alpha(float(t)), self.schedule.sigma(float(t))
-        time = t.double()
-        return per_image(self.schedule.alpha(time), x), per_image(self.schedule.sigma(time), x)
+    def _combined(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None, weights: Callable[[Any, Any], tuple[Any, Any]]
+    ) -> Tensor:
+        """`a x_t + b x_0` for `(a, b) = weights(alpha, sigma)`, with the factor of x_t summed in float64."""
+        time: Any = t.double() if isinstance(t, Tensor) else float(t)
+        c = self.parameterization.coefficients(self.schedule, time)
+        of_x, of_estimate = weights(self.schedule.alpha(time), self.schedule.sigma(time))
+        factors: list[Any] = [of_x + of_estimate * c.c_skip, of_estimate * c.c_out]
+        if isinstance(t, Tensor):
+            factors = [per_image(factor, x_t) for factor in factors]
+        output, _ = self.output(x_t, t, label)
+        return factors[0] * x_t + factors[1] * output
 
     def stage(self, index: int) -> StageNetwork:
         """Encoder and decoder of one stage as a module of their own."""
-        return StageNetwork(self.network.encoder(index), self.network.decoders[index])
+        return StageNetwork(self.network.encoder(index), self.network.decoders[index], self.network.adapter(index))
 
 
 def per_image(values: Tensor, images: Tensor) -> Tensor:

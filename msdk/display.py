@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from msdk.clustering import Clusters
+    from msdk.describing import Description
     from msdk.training import Step
 
 PIPE_WIDTH = 150
@@ -37,6 +38,22 @@ def show_clusters(clusters: "Clusters") -> None:
     from msdk.report import clusters_grid
 
     show(clusters_grid(clusters.as_json()).rich())
+
+
+def show_part(part: "Description") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    out = stdout()
+    out.print(f"[bold]{part.name}[/bold]  ({part.singular} of {part.owner} {part.version})", highlight=False)
+    out.print(f"{part.file}\n", highlight=False, soft_wrap=True)
+    out.print(escape(part.description), highlight=False)
+    if part.fields:
+        table = Table("field", "type", "default", "meaning", title="\nFields", title_justify="left")
+        for field in part.fields:
+            default = "required" if field.required else json.dumps(field.default)
+            table.add_row(field.name, escape(field.type), escape(default), escape(field.help))
+        out.print(table)
 
 
 def warn(text: str) -> None:

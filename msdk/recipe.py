@@ -19,6 +19,7 @@ from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
+from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
 from msdk.errors import MsdkError, PartError, Problem, RecipeError
 from msdk.merging import Merged, Sources, source_of
@@ -160,6 +161,7 @@ class Recipe:
     parameterization: Parameterization = _part(Parameterization, "eps")
     stages: Stages = attrs.field(factory=Stages)
     encoder: Encoder
+    adapter: Adapter | None = None
     decoders: tuple[Decoder, ...] = attrs.field(validator=min_len(1))
     sharing: Literal["shared", "separate", "unified"] = "shared"
     weighting: Weighting = _part(Weighting, "uniform")
@@ -304,6 +306,12 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
     yield from misfit
     if not misfit:
         info = recipe.encoder.info(recipe.shape)
+        if recipe.adapter is not None:
+            misfit = list(_failing("adapter", functools.partial(recipe.adapter.info, info)))
+            yield from misfit
+            if misfit:
+                return
+            info = recipe.adapter.info(info)
         for index, decoder in enumerate(recipe.decoders):
             yield from _failing(f"decoders.{index}", functools.partial(decoder.check, info))
 

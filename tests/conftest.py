@@ -9,8 +9,9 @@ from jaxtyping import install_import_hook
 CHECKED = (
     "msdk.layers",
     "msdk.denoiser",
-    "msdk.encoders.score_sde_net",
-    "msdk.decoders.score_sde_net",
+    "msdk.encoders.unet_net",
+    "msdk.encoders.adapter_net",
+    "msdk.decoders.unet_net",
 )
 """Modules whose annotated shapes are checked at every call. Torch-free modules name their tensors only to readers."""
 

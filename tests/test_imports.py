@@ -40,15 +40,16 @@ ALLOWED = {
     "denoiser": ["partition", *BASES],
     "structuring": ["registry", *BASES, *KINDS],  # of a kind its torch-free registry, none of its parts
     "merging": [],
-    "recipe": ["structuring", "merging", "partition", *BASES],
-    "building": ["recipe", "denoiser"],
+    "recipe": ["structuring", "merging", "partition", "encoders.adapter", *BASES],
+    "building": ["recipe", "denoiser", "encoders.adapter"],
     "checkpoint": ["recipe", "building"],
     "budgeting": ["building", "samplers.base", "noise_levels.base"],
     "clustering": ["recipe", "building", "checkpoint", "datasets.*", "clusterings.base"],
     "training": ["building", "checkpoint", "noise_levels.*", "weightings.*", "datasets.*", "budgeting.*"],
     "sampling": ["checkpoint", "denoiser", "samplers.base"],
     "report": [],
-    "display": ["report", "training.*", "clustering"],
+    "describing": ["registry"],
+    "display": ["report", "describing", "training.*", "clustering"],
     "running": ["budgeting.*", "clustering", "training.*", "sampling", "report"],  # the verbs, a report the last
 }
 """Unit (module or package of msdk) -> what it may import, by design.md section 1; `x.*` is x and all that is in it.

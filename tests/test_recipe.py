@@ -547,7 +547,7 @@ def test_a_wrong_value_is_told_where_it_stands(write, line, key, message):
         (ONE, "[]", "decoders", "Length of 'decoders' must be >= 1: 0"),
         (ONE, "[7]", "decoders.0", "expected a table with a name"),
         (ONE, "{}", "decoders", "expected a list, got {}"),
-        (ONE, '[{ name = "ddpm" }]', "decoders.0.name", "'ddpm'. Did you mean 'ddpmpp'?"),
+        (ONE, '[{ name = "ddpmp" }]', "decoders.0.name", "'ddpmp'. Did you mean 'ddpmpp'?"),
         ("[1, 2]", "[]", "encoder.channel_mult", "Length of 'channel_mult' must be >= 1: 0"),
         ("[1, 2]", '[1, "2"]', "encoder.channel_mult.1", "expected a whole number, got '2'"),
         ("[1, 2]", "[1, 2, 2, 2, 2]", "encoder", "an image of 8x8 cannot be halved 4 times for level 4 of 5"),

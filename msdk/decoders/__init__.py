@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 registry: "Registry[Decoder]" = Registry(
     "decoders",
     {
+        "adm": "msdk.decoders.adm:ADM",
+        "ddpm": "msdk.decoders.score_sde:DDPM",
         "ddpmpp": "msdk.decoders.score_sde:DDPMpp",
+        "ldm": "msdk.decoders.ldm:LDM",
+        "ncsnpp": "msdk.decoders.score_sde:NCSNpp",
+        "song-ddpmpp": "msdk.decoders.song:SongDDPMpp",
+        "song-ncsnpp": "msdk.decoders.song:SongNCSNpp",
     },
     base="msdk.decoders.base:Decoder",
 )

@@ -1,88 +1,61 @@
-"""The DDPM++ decoder of score_sde, of any width, behind any U-Net encoder."""
-
-from typing import TYPE_CHECKING
+"""The decoders of score_sde: DDPM, DDPM++ and NCSN++, of any width, behind any U-Net encoder."""
 
 import attrs
-from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
 
-from msdk.decoders.base import Decoder
-from msdk.encoders.base import FeatureInfo, Shape
-from msdk.errors import PartError
-from msdk.layers.groups import group_count
-
-if TYPE_CHECKING:
-    from torch import nn
+from msdk.decoders.unet import UNetDecoder, UNetDecoderPlan
+from msdk.layers.families import ddpm_blocks, ddpmpp_blocks
 
 
 @attrs.frozen(kw_only=True)
-class DDPMpp(Decoder):
-    """Up-sampling path of a DDPM++ U-Net, with one residual block for each skip tensor of the encoder.
+class DDPMpp(UNetDecoder):
+    """Up-sampling path of DDPM++; attention once per level, after its last block.
 
-    Widths, attention and depth follow the encoder unless they are set; the width `channels` is the decoder's own.
-    Source: Song et al. 2021, arXiv 2011.13456, appendix H; the paper's section 4.1 for decoders of their own width.
+    The other fields are those of `msdk.decoders.unet.UNetDecoder`.
+    Source: Song et al. 2021, arXiv 2011.13456, appendix H.
 
     Args:
-        channels: Base width.
-        channel_mult: Width of each level, finest first, as multiples of `channels`; the encoder's when not given.
-        dropout: Dropout probability in the residual blocks.
         fir: Whether to up-sample with a FIR filter instead of repeating pixels.
-        groups: Cap on the groups of the norms.
+        sum_outputs: Whether every level predicts an image, which are summed ("output skip").
+        middle: Whether block, attention, block at the bottom belong to the decoder.
     """
 
-    channels: int = attrs.field(default=128, validator=ge(4))
-    channel_mult: tuple[int, ...] | None = attrs.field(
-        default=None, validator=optional([min_len(1), deep_iterable(gt(0))])
-    )
-    dropout: float = attrs.field(default=0.1, validator=[ge(0), lt(1)])
     fir: bool = False
-    groups: int = attrs.field(default=32, validator=[ge(1), le(1024)])
+    sum_outputs: bool = False
+    middle: bool = False
 
-    def widths(self, info: FeatureInfo) -> tuple[int, ...]:
-        """Channels of each level, finest first.
+    def plan(self) -> UNetDecoderPlan:
+        return UNetDecoderPlan(
+            style=ddpmpp_blocks(groups=self.groups, dropout=self.dropout, fir=self.fir),
+            middle=self.middle,
+            sum_outputs=self.sum_outputs,
+        )
 
-        Raises:
-            PartError: `channel_mult` has another number of levels, or the encoder's widths are no whole multiples.
-        """
-        if self.channel_mult is not None:
-            if len(self.channel_mult) != len(info.levels):
-                raise PartError(f"channel_mult has {len(self.channel_mult)} entries for {len(info.levels)} levels")
-            return tuple(self.channels * mult for mult in self.channel_mult)
-        finest = info.levels[0].skips[-1]
-        for index, level in enumerate(info.levels):
-            if level.skips[-1] % finest:
-                raise PartError(
-                    f"level {index} of the encoder has {level.skips[-1]} channels, which is no whole multiple of the "
-                    f"finest level's {finest}: give the decoder a channel_mult with {len(info.levels)} entries"
-                )
-        return tuple(self.channels * level.skips[-1] // finest for level in info.levels)
 
-    def check(self, info: FeatureInfo) -> None:
-        widths = self.widths(info)
-        for index, level in enumerate(info.levels):
-            if level.reduction != 2**index:
-                raise PartError(
-                    f"level {index} of the encoder has 1/{level.reduction} of the image's side, but ddpmpp doubles the "
-                    f"side once per level and needs 1/{2**index} there"
-                )
-        for index, channels_in in self._blocks(info, widths):
-            groups = group_count(channels_in, self.groups)
-            if channels_in % groups:
-                raise PartError(
-                    f"level {index}: {channels_in} channels (its own and the encoder's skip) cannot be split into "
-                    f"{groups} groups; set `groups`, say to 16, or another width"
-                )
+@attrs.frozen(kw_only=True)
+class NCSNpp(DDPMpp):
+    """DDPM++ with NCSN++'s filter."""
 
-    def _blocks(self, info: FeatureInfo, widths: tuple[int, ...]) -> list[tuple[int, int]]:
-        """(level, input channels) of every residual block, in the order in which they run."""
-        before, found = info.bottom, list[tuple[int, int]]()
-        for index in reversed(range(len(widths))):
-            for skip in reversed(info.levels[index].skips):
-                found.append((index, before + skip))
-                before = widths[index]
-        return found
+    fir: bool = True
 
-    def build(self, info: FeatureInfo, shape: Shape) -> "nn.Module":
-        from msdk.decoders.score_sde_net import DDPMppDecoder
 
-        self.check(info)
-        return DDPMppDecoder(self, info, self.widths(info), shape)
+@attrs.frozen(kw_only=True)
+class DDPM(UNetDecoder):
+    """Up-sampling path of DDPM, as score_sde has it; attention once per level, after its last block.
+
+    The other fields are those of `msdk.decoders.unet.UNetDecoder`.
+    Source: Ho et al. 2020, arXiv 2006.11239, appendix B.
+
+    Args:
+        conv_resample: Whether a convolution follows the repeated pixels.
+        middle: Whether block, attention, block at the bottom belong to the decoder.
+    """
+
+    conv_resample: bool = True
+    middle: bool = False
+
+    def plan(self) -> UNetDecoderPlan:
+        return UNetDecoderPlan(
+            style=ddpm_blocks(groups=self.groups, dropout=self.dropout),
+            resampling="conv" if self.conv_resample else "plain",
+            middle=self.middle,
+        )

@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 registry: "Registry[Encoder]" = Registry(
     "encoders",
     {
+        "adm": "msdk.encoders.adm:ADM",
+        "ddpm": "msdk.encoders.score_sde:DDPM",
         "ddpmpp": "msdk.encoders.score_sde:DDPMpp",
+        "ldm": "msdk.encoders.ldm:LDM",
+        "ncsnpp": "msdk.encoders.score_sde:NCSNpp",
+        "song-ddpmpp": "msdk.encoders.song:SongDDPMpp",
+        "song-ncsnpp": "msdk.encoders.song:SongNCSNpp",
     },
     base="msdk.encoders.base:Encoder",
 )

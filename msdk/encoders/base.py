@@ -40,11 +40,15 @@ class FeatureInfo:
         levels: Finest first.
         bottom: Channels of the bottom tensor, which has the resolution of the last level.
         embedding: Width of the noise embedding.
+        classes: Classes of the labels that the encoder takes; 0 means it takes none.
+        base: Width that the levels' widths are multiples of; 0 means that of the finest level.
     """
 
     levels: tuple[Level, ...]
     bottom: int
     embedding: int
+    classes: int = 0
+    base: int = 0
 
 
 @attrs.frozen
@@ -54,25 +58,37 @@ class Features:
     Attributes:
         skips: Tensors [batch, c, h, w] in the order in which they were made, finest level first.
         bottom: [batch, c, h, w], the resolution of the last level.
-        embedding: [batch, e] or [1, e], the noise embedding.
+        embedding: [batch, e] or [1, e], the noise embedding, after its last activation.
+        output_scale: [batch] or [1], what the decoder's prediction is to be multiplied with; None for 1.
     """
 
     skips: "tuple[Tensor, ...]"
     bottom: "Tensor"
     embedding: "Tensor"
+    output_scale: "Tensor | None" = None
 
     def select(self, index: "Tensor") -> "Features":
         """The features of the samples at `index` (int64, on the device of the features)."""
-        embedding = self.embedding
+
+        def picked(values: "Tensor") -> "Tensor":
+            return values if values.shape[0] == 1 else values.index_select(0, index)
+
         return Features(
             skips=tuple(skip.index_select(0, index) for skip in self.skips),
             bottom=self.bottom.index_select(0, index),
-            embedding=embedding if embedding.shape[0] == 1 else embedding.index_select(0, index),
+            embedding=picked(self.embedding),
+            output_scale=None if self.output_scale is None else picked(self.output_scale),
         )
 
 
 class Encoder(abc.ABC):
-    """Spec of an encoder. Concrete ones are frozen attrs classes."""
+    """Spec of an encoder. Concrete ones are frozen attrs classes.
+
+    Attributes:
+        unit_range: Whether it wants images in [0, 1] instead of [-1, 1].
+    """
+
+    unit_range: bool = False
 
     @abc.abstractmethod
     def info(self, shape: Shape) -> FeatureInfo:

@@ -1,72 +1,109 @@
-"""The DDPM++ encoder of score_sde."""
+"""The encoders of score_sde: DDPM, DDPM++ and NCSN++."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import attrs
-from attrs.validators import deep_iterable, ge, gt, le, lt, min_len
+from attrs.validators import ge
 
-from msdk.encoders.base import Encoder, FeatureInfo, Level, Shape
-from msdk.errors import PartError
-from msdk.layers.groups import group_count
-
-if TYPE_CHECKING:
-    from torch import nn
+from msdk.encoders.unet import UNet, UNetPlan
+from msdk.layers.families import ddpm_blocks, ddpmpp_blocks
+from msdk.layers.style import FIR_TAPS, EmbeddingStyle
 
 
 @attrs.frozen(kw_only=True)
-class DDPMpp(Encoder):
-    """Down-sampling path and middle of a DDPM++ U-Net; the defaults are the deep CIFAR-10 net of the paper.
+class DDPMpp(UNet):
+    """Down-sampling path and middle of DDPM++; the defaults are the deep CIFAR-10 net of the paper.
 
-    Per level: `blocks` residual blocks, with attention after each where the level's side is in `attention`; every
-    block, the first convolution and every down-sampled map is a skip. The middle is block, attention, block.
-    Source: Song et al. 2021, arXiv 2011.13456, appendix H; `fir`, `pyramid` and 16 groups make the shared encoder of
-    the paper's multistage net.
+    `fir`, `pyramid` and 16 groups make the shared encoder of the paper's multistage net. The other fields are those of
+    `msdk.encoders.unet.UNet`.
+    Source: Song et al. 2021, arXiv 2011.13456, appendix H.
 
     Args:
-        channels: Base width.
-        channel_mult: Width of each level, finest first, as multiples of `channels`.
-        blocks: Residual blocks per level.
-        attention: Sides in pixels at which to attend.
-        dropout: Dropout probability in the residual blocks.
         fir: Whether to down-sample with a FIR filter instead of a 2x2 mean.
-        pyramid: "residual" adds a down-sampled copy of the input at every level.
-        groups: Cap on the groups of the norms.
+        pyramid: "residual" adds a convolved, down-sampled copy of the input at every level, "skip" a 1x1 map of it.
+        embedding: "positional" of what the network is fed, or "fourier" of its logarithm.
+        middle: Whether block, attention, block at the bottom belong to the encoder.
+        unit_range: Whether images are in [0, 1]; the network then maps them to [-1, 1] itself.
+        divide: Whether the prediction is divided by the noise level that the network is fed ("scale by sigma").
+        noise_levels: (largest, smallest, count) of a geometric series of noise levels; the network is then fed their
+            numbers, not the levels.
     """
 
-    channels: int = attrs.field(default=128, validator=ge(4))
-    channel_mult: tuple[int, ...] = attrs.field(default=(1, 2, 2, 2), validator=[min_len(1), deep_iterable(gt(0))])
     blocks: int = attrs.field(default=8, validator=ge(1))
-    attention: tuple[int, ...] = attrs.field(default=(16,), validator=deep_iterable(gt(0)))
-    dropout: float = attrs.field(default=0.1, validator=[ge(0), lt(1)])
     fir: bool = False
-    pyramid: Literal["none", "residual"] = "none"
-    groups: int = attrs.field(default=32, validator=[ge(1), le(1024)])
+    pyramid: Literal["none", "residual", "skip"] = "none"
+    embedding: Literal["positional", "fourier"] = "positional"
+    middle: bool = True
+    unit_range: bool = False
+    divide: bool = False
+    noise_levels: tuple[float, float, int] | None = None
 
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each level, finest first."""
-        return tuple(self.channels * mult for mult in self.channel_mult)
+    def plan(self) -> UNetPlan:
+        return UNetPlan(
+            stem=self.channels,
+            widths=self.widths(),
+            style=ddpmpp_blocks(groups=self.groups, dropout=self.dropout, fir=self.fir),
+            embedding=self._embedding(),
+            pyramid=self.pyramid,
+            pyramid_taps=FIR_TAPS if self.fir else None,
+            middle=self.middle,
+            unit_range=self.unit_range,
+            output_scale=(self.noise_levels or "noise") if self.divide else None,
+        )
 
-    def info(self, shape: Shape) -> FeatureInfo:
-        side, levels = min(shape[1:]), list[Level]()
-        before = self.channels
-        for index, width in enumerate(self.widths()):
-            if index and any(length % 2**index for length in shape[1:]):
-                raise PartError(
-                    f"an image of {shape[1]}x{shape[2]} cannot be halved {index} times for level {index} of "
-                    f"{len(self.channel_mult)}: use at most {index} entries in channel_mult, or another image size"
-                )
-            for channels in (before, width):
-                self._check_groups(channels, f"level {index}")
-            levels.append(Level(2**index, (before, *[width] * self.blocks), (side >> index) in self.attention))
-            before = width
-        return FeatureInfo(tuple(levels), bottom=before, embedding=4 * self.channels)
+    def _embedding(self) -> EmbeddingStyle:
+        fourier = self.embedding == "fourier"
+        return EmbeddingStyle(
+            kind=self.embedding,
+            features=2 * self.channels if fourier else self.channels,
+            width=4 * self.channels,
+            log=fourier,
+            fourier_parameter=True,
+            classes=self.classes,
+            augment=self.augment,
+        )
 
-    def build(self, shape: Shape) -> "nn.Module":
-        from msdk.encoders.score_sde_net import DDPMppEncoder
 
-        return DDPMppEncoder(self, shape, self.info(shape))
+@attrs.frozen(kw_only=True)
+class NCSNpp(DDPMpp):
+    """DDPM++ with NCSN++'s filter, input pyramid and Fourier features; fed sigma, and divided by it."""
 
-    def _check_groups(self, channels: int, where: str) -> None:
-        groups = group_count(channels, self.groups)
-        if channels % groups:
-            raise PartError(f"{where}: {channels} channels cannot be split into {groups} groups; set another `groups`")
+    fir: bool = True
+    pyramid: Literal["none", "residual", "skip"] = "residual"
+    embedding: Literal["positional", "fourier"] = "fourier"
+    divide: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class DDPM(UNet):
+    """Down-sampling path and middle of DDPM, as score_sde has it; the defaults are its CIFAR-10 net.
+
+    Source: Ho et al. 2020, arXiv 2006.11239, appendix B.
+
+    Args:
+        conv_resample: Whether a level goes to the next by a convolution of stride 2, not by a mean.
+        middle: Whether block, attention, block at the bottom belong to the encoder.
+        unit_range: Whether images are in [0, 1]; the network then maps them to [-1, 1] itself.
+    """
+
+    blocks: int = attrs.field(default=2, validator=ge(1))
+    conv_resample: bool = True
+    middle: bool = True
+    unit_range: bool = False
+
+    def plan(self) -> UNetPlan:
+        return UNetPlan(
+            stem=self.channels,
+            widths=self.widths(),
+            style=ddpm_blocks(groups=self.groups, dropout=self.dropout),
+            embedding=EmbeddingStyle(
+                kind="positional",
+                features=self.channels,
+                width=4 * self.channels,
+                classes=self.classes,
+                augment=self.augment,
+            ),
+            resampling="conv-one-sided" if self.conv_resample else "plain",
+            middle=self.middle,
+            unit_range=self.unit_range,
+        )

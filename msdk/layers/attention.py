@@ -1,7 +1,5 @@
 """Self-attention over the pixels of a feature map."""
 
-import math
-
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,29 +7,34 @@ from torch.nn import functional as F  # noqa: N812  the name every torch reader 
 
 from msdk.layers.conv import Conv2d
 from msdk.layers.norm import group_norm
+from msdk.layers.style import BlockStyle
 
 
 class Attention2d(nn.Module):
-    """(x + proj(softmax(q k / sqrt(c)) v)) / sqrt(2), one head over all pixels.
+    """(x + proj(softmax(q k / sqrt(c)) v)) * skip_scale over all pixels; output channels of `qkv` are [q|k|v][head][c].
 
-    Source: DDPM (Ho et al. 2020, arXiv 2006.11239, appendix B) with score_sde's rescaled skip. The paper's cost
-    convention sees none of it: the projections are matrix products there, not convolutions.
+    Source: DDPM (Ho et al. 2020, arXiv 2006.11239, appendix B); heads after Dhariwal and Nichol 2021, arXiv 2105.05233.
 
     Args:
         channels: Channels of the feature map.
-        groups: Cap on the groups of the norm.
+        style: Norm, heads, skip scale and initial weights.
     """
 
-    def __init__(self, channels: int, groups: int) -> None:
+    def __init__(self, channels: int, style: BlockStyle) -> None:
         super().__init__()
-        self.norm = group_norm(channels, groups)
-        self.query = Conv2d(channels, channels, 1, scale=0.1, paper_counted=False)
-        self.key = Conv2d(channels, channels, 1, scale=0.1, paper_counted=False)
-        self.value = Conv2d(channels, channels, 1, scale=0.1, paper_counted=False)
-        self.proj = Conv2d(channels, channels, 1, scale=0.0, paper_counted=False)
+        self.heads, self.skip_scale = style.head_count(channels), style.skip_scale
+        self.norm = group_norm(channels, style)
+        counted = style.paper_attention
+        # A scale of 0.2 over [3c, c] is the bound that score_sde's 0.1 gives each [c, c], and EDM's sqrt(0.2).
+        self.qkv = Conv2d(channels, 3 * channels, 1, init=style.init, scale=0.2, paper_counted=counted)
+        self.proj = Conv2d(channels, channels, 1, init=style.init, scale=0.0, paper_counted=counted)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
-        h = self.norm(x)
-        q, k, v = (rearrange(part(h), "b c h w -> b 1 (h w) c") for part in (self.query, self.key, self.value))
-        h = rearrange(F.scaled_dot_product_attention(q, k, v), "b 1 (h w) c -> b c h w", h=x.shape[2])
-        return (x + self.proj(h)) / math.sqrt(2)
+        q, k, v = rearrange(self.qkv(self.norm(x)), "b (n heads c) h w -> n b heads (h w) c", n=3, heads=self.heads)
+        h = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads (h w) c -> b (heads c) h w", h=x.shape[2])
+        return (x + self.proj(h)) * self.skip_scale
+
+
+def attention(channels: int, style: BlockStyle) -> nn.Module:
+    """Attention, or nothing where the map is narrower than one head, as in ADM."""
+    return Attention2d(channels, style) if style.head_count(channels) else nn.Identity()

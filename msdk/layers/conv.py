@@ -1,12 +1,14 @@
-"""Convolutions and linear maps with the initialisation of score_sde."""
+"""Convolutions and linear maps with the initial weights of the published networks."""
 
 from torch import Tensor, nn
+
+from msdk.layers.style import Init
 
 
 def variance_scaling_(weight: Tensor, scale: float) -> None:
     """Fills a weight [out, in, *kernel] with U(-a, a), a = sqrt(3 scale / mean(fan_in, fan_out)).
 
-    Source: score_sde's default initialiser; a scale of 0 means 1e-10 there, and here.
+    Source: score_sde's default initialiser; a scale of 0 means 1e-10 there, and here. EDM's Xavier law is the same.
     """
     receptive = weight[0, 0].numel()
     fan_average = receptive * (weight.shape[0] + weight.shape[1]) / 2
@@ -14,8 +16,17 @@ def variance_scaling_(weight: Tensor, scale: float) -> None:
     nn.init.uniform_(weight, -bound, bound)
 
 
+def _reset(layer: nn.Conv2d | nn.Linear, init: Init, scale: float) -> None:
+    if init == "xavier":
+        variance_scaling_(layer.weight, scale)
+    elif scale == 0:
+        nn.init.zeros_(layer.weight)
+    if layer.bias is not None and (init == "xavier" or scale == 0):
+        nn.init.zeros_(layer.bias)
+
+
 class Conv2d(nn.Conv2d):
-    """A convolution that keeps the size of the image (before its stride), variance-scaled, with a bias of 0.
+    """A convolution that keeps the size of the image (before its stride).
 
     Args:
         channels_in: Input channels.
@@ -23,7 +34,8 @@ class Conv2d(nn.Conv2d):
         kernel: Side of the kernel, odd.
         stride: Stride.
         padding: Zeros around the image; half the kernel when not given.
-        scale: Scale of the initial weights.
+        init: Law of the initial weights.
+        scale: Scale of the initial weights under "xavier"; 0 starts at (almost) nothing under both laws.
         paper_counted: Whether the paper's cost convention sees this layer (msdk.budgeting).
     """
 
@@ -35,9 +47,11 @@ class Conv2d(nn.Conv2d):
         *,
         stride: int = 1,
         padding: int | None = None,
+        init: Init = "xavier",
         scale: float = 1.0,
         paper_counted: bool = True,
     ) -> None:
+        self.init: Init = init
         self.scale = scale
         super().__init__(
             channels_in, channels_out, kernel, stride=stride, padding=kernel // 2 if padding is None else padding
@@ -45,14 +59,30 @@ class Conv2d(nn.Conv2d):
         self.paper_counted = paper_counted
 
     def reset_parameters(self) -> None:
-        variance_scaling_(self.weight, self.scale)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        if self.init == "torch" and self.scale:
+            super().reset_parameters()
+        _reset(self, self.init, self.scale)
 
 
 class Linear(nn.Linear):
-    """A linear map, variance-scaled with scale 1, with a bias of 0."""
+    """A linear map.
+
+    Args:
+        features_in: Input features.
+        features_out: Output features.
+        bias: Whether it has one.
+        init: Law of the initial weights.
+        scale: As in `Conv2d`.
+    """
+
+    def __init__(
+        self, features_in: int, features_out: int, *, bias: bool = True, init: Init = "xavier", scale: float = 1.0
+    ) -> None:
+        self.init: Init = init
+        self.scale = scale
+        super().__init__(features_in, features_out, bias=bias)
 
     def reset_parameters(self) -> None:
-        variance_scaling_(self.weight, 1.0)
-        nn.init.zeros_(self.bias)
+        if self.init == "torch" and self.scale:
+            super().reset_parameters()
+        _reset(self, self.init, self.scale)

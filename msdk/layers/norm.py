@@ -1,10 +1,10 @@
-"""Group normalisation with the group count of DDPM++."""
+"""Group normalisation with the group count and epsilon of a style."""
 
 from torch import nn
 
-from msdk.layers.groups import group_count
+from msdk.layers.style import BlockStyle
 
 
-def group_norm(channels: int, groups: int) -> nn.GroupNorm:
-    """Group norm over `group_count` groups with epsilon 1e-6. The caller checks that the channels divide."""
-    return nn.GroupNorm(group_count(channels, groups), channels, eps=1e-6)
+def group_norm(channels: int, style: BlockStyle) -> nn.GroupNorm:
+    """The caller checks that the channels divide (`BlockStyle.check`)."""
+    return nn.GroupNorm(style.group_count(channels), channels, eps=style.eps)

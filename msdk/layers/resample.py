@@ -1,4 +1,4 @@
-"""Halving and doubling the image: plain means and repeats, or a finite-impulse-response (FIR) filter."""
+"""Halving and doubling the image: plain means and repeats, a finite-impulse-response (FIR) filter, or a convolution."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  the name every torch reader knows
 
 from msdk.layers.conv import Conv2d
-
-FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
-"""The filter of NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H, after StyleGAN2)."""
+from msdk.layers.style import FIR_TAPS, BlockStyle
 
 
 class FIR(nn.Module):
@@ -65,20 +63,61 @@ class Resample(nn.Module):
         return F.avg_pool2d(x, 2)
 
 
-class PyramidDownsample(nn.Module):
-    """One level of the residual input pyramid: FIR filter, then a 3x3 convolution of stride 2.
+def resampling(resample: Literal["up", "down"], style: BlockStyle) -> FIR | Resample:
+    """Resampling without weights: by the style's FIR filter where it has one."""
+    return Resample(resample) if style.taps is None else FIR(resample, taps=style.taps)
 
-    Source: NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H). The paper's cost convention leaves it out.
+
+class ConvDownsample(nn.Module):
+    """A 3x3 convolution of stride 2, with zeros on all sides (LDM) or at the right and bottom alone (DDPM)."""
+
+    def __init__(self, channels: int, style: BlockStyle, *, one_sided: bool, channels_in: int | None = None) -> None:
+        super().__init__()
+        self.one_sided = one_sided
+        self.conv = Conv2d(channels_in or channels, channels, stride=2, padding=0 if one_sided else 1, init=style.init)
+
+    def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.one_sided else x)
+
+
+class ConvUpsample(nn.Module):
+    """Repeated pixels, then a 3x3 convolution (DDPM, LDM)."""
+
+    def __init__(self, channels: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.up = Resample("up")
+        self.conv = Conv2d(channels, channels, init=style.init)
+
+    def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h2 w2"]:
+        return self.conv(self.up(x))
+
+
+class PyramidDownsample(nn.Module):
+    """One level of the residual input pyramid: a FIR filter and a 3x3 convolution, halving the image once.
+
+    Both orders are the same map. NCSN++ filters first and convolves with stride 2; EDM's copy convolves first, at four
+    times the cost, which its published budgets contain.
+    Source: NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H). The paper's cost convention leaves score_sde's out.
 
     Args:
         channels_in: Channels of the pyramid above.
         channels_out: Channels of the encoder at the level below.
+        taps: The filter.
+        conv_first: Whether the convolution comes first, as in EDM.
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, *, taps: Sequence[float], conv_first: bool = False) -> None:
         super().__init__()
-        self.filter = FIR("none", padding=2)
-        self.conv = Conv2d(channels_in, channels_out, stride=2, padding=0, paper_counted=False)
+        reach = (len(taps) - 1) // 2
+        self.conv_first = conv_first
+        if conv_first:
+            self.filter = FIR("down", taps=taps, padding=0)
+            self.conv = Conv2d(channels_in, channels_out, padding=1 + reach)
+        else:
+            self.filter = FIR("none", taps=taps, padding=1 + reach)
+            self.conv = Conv2d(channels_in, channels_out, stride=2, padding=0, paper_counted=False)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
+        if self.conv_first:
+            return self.filter(self.conv(x))  # the filter sums to 1 and sees no border, so it leaves the bias alone
         return self.conv(self.filter(x))

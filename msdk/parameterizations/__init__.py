@@ -12,6 +12,10 @@ registry: "Registry[Parameterization]" = Registry(
     {
         "eps": "msdk.parameterizations.eps:Eps",
         "edm": "msdk.parameterizations.edm:EDM",
+        "vp": "msdk.parameterizations.vp:VP",
+        "ve": "msdk.parameterizations.ve:VE",
+        "iddpm": "msdk.parameterizations.iddpm:IDDPM",
+        "score": "msdk.parameterizations.score:Score",
     },
     base="msdk.parameterizations.base:Parameterization",
 )

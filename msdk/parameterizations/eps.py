@@ -14,11 +14,14 @@ class Eps(Parameterization):
     Source: Ho et al. 2020, arXiv 2006.11239, Eq. 12; the time scale is score_sde's for continuous VP models.
 
     Args:
-        time_scale: The network is fed `time_scale * t`.
+        time_scale: The network is fed `time_scale * t + time_offset`.
+        time_offset: -1 with a scale of 1000 feeds a discrete schedule's step numbers.
     """
 
     time_scale: float = attrs.field(default=999.0, validator=gt(0))
+    time_offset: float = 0.0
 
     def coefficients(self, schedule: Schedule, t: Time) -> Coefficients[Time]:
         alpha = schedule.alpha(t)
-        return Coefficients(c_skip=1 / alpha, c_out=-schedule.ratio(t), c_in=alpha * 0 + 1, c_noise=self.time_scale * t)
+        fed = self.time_scale * t + self.time_offset
+        return Coefficients(c_skip=1 / alpha, c_out=-schedule.ratio(t), c_in=alpha * 0 + 1, c_noise=fed)

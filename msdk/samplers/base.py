@@ -37,7 +37,10 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def times(self, schedule: Schedule, steps: int) -> list[float]:
-        """Descending times from `t_max`, one more than there are intervals; a last 0.0 is the clean image."""
+        """Descending times from `t_max`, one more than there are intervals; a last 0.0 is the clean image.
+
+        It means that whatever the schedule's own noise at 0 is; grids end above it.
+        """
 
     @abc.abstractmethod
     def calls(self, steps: int) -> list[int]:

@@ -35,9 +35,9 @@ class DDIM(OneCallSampler):
         self, denoise: Denoise, schedule: Schedule, x_t: "Tensor", t: float, s: float, memory: None, noise: Noise
     ) -> "tuple[Tensor, None]":
         x_0 = denoise(x_t, t)
-        sigma_s = schedule.sigma(s)
-        if sigma_s == 0:
+        if s == 0:
             return x_0, None
+        sigma_s = schedule.sigma(s)
         eps = (x_t - schedule.alpha(t) * x_0) / schedule.sigma(t)
         up = self.eta * sigma_s * math.sqrt(1 - (schedule.ratio(s) / schedule.ratio(t)) ** 2)
         x_s = schedule.alpha(s) * x_0 + math.sqrt(sigma_s**2 - up**2) * eps

@@ -47,13 +47,12 @@ class DPMpp2M(OneCallSampler):
     ) -> "tuple[Tensor, Previous]":
         x_0 = denoise(x_t, t)
         following = Previous(t=t, x_0=x_0, first_order_at=memory.first_order_at)
-        sigma_s = schedule.sigma(s)
-        if sigma_s == 0:
+        if s == 0:
             return x_0, following
         h = schedule.lam(s) - schedule.lam(t)
         estimate = x_0
         if memory.x_0 is not None and t != memory.first_order_at:
             r = (schedule.lam(t) - schedule.lam(memory.t)) / h
             estimate = x_0 + (x_0 - memory.x_0) / (2 * r)
-        x_s = sigma_s / schedule.sigma(t) * x_t - schedule.alpha(s) * math.expm1(-h) * estimate
+        x_s = schedule.sigma(s) / schedule.sigma(t) * x_t - schedule.alpha(s) * math.expm1(-h) * estimate
         return x_s, following

@@ -47,7 +47,7 @@ class Heun(Sampler):
         self, denoise: Denoise, schedule: Schedule, x_t: "Tensor", t: float, s: float, memory: None, noise: Noise
     ) -> "tuple[Tensor, None]":
         x_0 = denoise(x_t, t)
-        if schedule.sigma(s) == 0:
+        if s == 0:
             return x_0, None  # Euler into r = 0 lands on the estimate itself
         y, r, dr = x_t / schedule.alpha(t), schedule.ratio(t), schedule.ratio(s) - schedule.ratio(t)
         slope_t = (y - x_0) / r

@@ -11,6 +11,9 @@ registry: "Registry[Schedule]" = Registry(
     "schedules",
     {
         "vp-linear": "msdk.schedules.vp:VPLinear",
+        "vp-discrete": "msdk.schedules.vp_discrete:VPDiscrete",
+        "vp-scaled-linear": "msdk.schedules.vp_discrete:VPScaledLinear",
+        "ve": "msdk.schedules.ve:VE",
         "edm": "msdk.schedules.edm:EDM",
     },
     base="msdk.schedules.base:Schedule",

@@ -71,3 +71,14 @@ class Schedule(abc.ABC):
     def t_of_lam(self, lam: Time) -> Time:
         """The inverse of `lam`."""
         return self.t_of_ratio(functions(lam).exp(-lam))
+
+
+def linear_beta_time(ratio: Time, beta_min: float, beta_max: float) -> Time:
+    """The time at which the linear-beta diffusion reaches a ratio.
+
+    -2 log alpha = log(1 + ratio^2) is a quadratic in t; this form of its root does not cancel for small ratios.
+    """
+    maths = functions(ratio)
+    slope = beta_max - beta_min
+    excess = maths.log1p(ratio * ratio)
+    return 2 * excess / (maths.sqrt(beta_min**2 + 2 * slope * excess) + beta_min)

@@ -3,7 +3,7 @@
 import attrs
 from attrs.validators import gt
 
-from msdk.schedules.base import Schedule, Time, functions
+from msdk.schedules.base import Schedule, Time, functions, linear_beta_time
 
 
 @attrs.frozen(kw_only=True)
@@ -44,8 +44,4 @@ class VPLinear(Schedule):
         return maths.sqrt(-maths.expm1(2 * self.log_alpha(t)))
 
     def t_of_ratio(self, ratio: Time) -> Time:
-        # -2 log alpha = log(1 + ratio^2) is a quadratic in t; this root form does not cancel for small ratios.
-        maths = functions(ratio)
-        slope = self.beta_max - self.beta_min
-        excess = maths.log1p(ratio * ratio)
-        return 2 * excess / (maths.sqrt(self.beta_min**2 + 2 * slope * excess) + self.beta_min)
+        return linear_beta_time(ratio, self.beta_min, self.beta_max)

@@ -11,6 +11,7 @@ from msdk.budgeting.counting import count, count_fvcore, count_paper, count_seco
 from msdk.errors import PartError
 from msdk.layers.attention import Attention2d
 from msdk.layers.resample import FIR
+from msdk.layers.style import BlockStyle
 
 
 class Calls(nn.Module):
@@ -51,7 +52,7 @@ def test_the_two_counters_agree(batch, channels_in, channels_out, kernel, stride
     """Fvcore with our rules and torch's counter give the same integer for convolution, linear map and attention."""
     net = nn.Sequential(
         nn.Conv2d(channels_in, 4 * channels_out, kernel, stride=stride, padding=kernel // 2),
-        Attention2d(4 * channels_out, 32),
+        Attention2d(4 * channels_out, BlockStyle()),
         nn.Flatten(),
         nn.LazyLinear(3),
     )
@@ -68,7 +69,7 @@ def test_filters_are_a_row_of_their_own():
 
 def test_paper_convention_sees_only_ordinary_layers():
     """Conv2d with its bias additions and Linear are counted; attention and what says so itself are not."""
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Attention2d(8, 32))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Attention2d(8, BlockStyle()))
     assert count_paper(net, [torch.zeros(1, 3, 4, 4)]).by_operator == {"conv": 16 * 8 * 27, "conv_bias": 16 * 8}
 
 

@@ -11,6 +11,7 @@ from msdk.errors import PartError
 from msdk.layers.conv import Conv2d
 from msdk.layers.embedding import NoiseEmbedding
 from msdk.layers.residual import ResidualBlock
+from msdk.layers.style import BlockStyle, EmbeddingStyle
 from msdk_timm import backbone
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.dense.bias)
 
     def forward(
-        self, x: Float[Tensor, "batch c h w"], active: Float[Tensor, "batch_or_1 e"]
+        self, x: Float[Tensor, "batch c h w"], embedding: Float[Tensor, "batch_or_1 e"]
     ) -> Float[Tensor, "batch c h w"]:
-        scale, shift = self.dense(active)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.dense(embedding)[:, :, None, None].chunk(2, dim=1)
         return x * (1 + scale) + shift
 
 
@@ -47,7 +48,7 @@ class TimmEncoder(nn.Module):
     def __init__(self, spec: "Timm", shape: Shape, info: FeatureInfo) -> None:
         super().__init__()
         maps = spec.maps(shape)
-        self.embedding = NoiseEmbedding(spec.channels)
+        self.embedding = NoiseEmbedding(EmbeddingStyle(kind="positional", features=spec.channels, width=info.embedding))
         self.stem = Conv2d(shape[0], spec.channels)
         self.backbone = backbone.create(spec.backbone, shape, maps, pretrained=spec.pretrained)
         mapped = {found.reduction for found in maps}
@@ -59,9 +60,8 @@ class TimmEncoder(nn.Module):
             if not here
         )
         self.modulations = nn.ModuleList(Modulation(width, info.embedding) for width in widths)
-        self.middle = ResidualBlock(
-            info.bottom, info.bottom, embedding=info.embedding, groups=_groups(info.bottom), dropout=0.0
-        )
+        style = BlockStyle(groups=_groups(info.bottom))
+        self.middle = ResidualBlock(info.bottom, info.bottom, style, embedding=info.embedding)
 
     def forward(
         self,
@@ -79,8 +79,7 @@ class TimmEncoder(nn.Module):
         for mapped in self.mapped:
             h = next(maps) if mapped else next(bridges)(F.silu(h))
             levels.append(h)
-        active = F.silu(embedding)
-        skips = tuple(modulate(h, active) for modulate, h in zip(self.modulations, levels, strict=True))
+        skips = tuple(modulate(h, embedding) for modulate, h in zip(self.modulations, levels, strict=True))
         return Features(skips, self.middle(skips[-1], embedding), embedding)
 
 

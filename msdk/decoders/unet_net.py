@@ -1,0 +1,80 @@
+"""The network of every U-Net decoder."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from msdk.decoders.unet import UNetDecoderPlan
+from msdk.encoders.base import FeatureInfo, Features
+from msdk.layers.attention import attention
+from msdk.layers.resample import ConvUpsample, resampling
+from msdk.layers.residual import Middle, OutputHead, ResidualBlock
+
+
+class DecoderLevel(nn.Module):
+    """The blocks of one resolution, its prediction if it makes one, then the way up to the next."""
+
+    def __init__(
+        self, blocks: list[ResidualBlock], attentions: list[nn.Module], head: OutputHead | None, up: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.blocks, self.attentions = nn.ModuleList(blocks), nn.ModuleList(attentions)
+        self.head, self.up = head, up
+
+    def forward(self, h: Tensor, skips: list[Tensor], embedding: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The features for the next level, and this level's own prediction."""
+        for block, attend in zip(self.blocks, self.attentions, strict=True):
+            h = attend(block(torch.cat([h, skips.pop()], dim=1), embedding))
+        predicted = None if self.head is None else self.head(h)
+        if self.up is not None:
+            h = self.up(h, embedding) if isinstance(self.up, ResidualBlock) else self.up(h)
+        return h, predicted
+
+
+class UNetDecoderNet(nn.Module):
+    """See `msdk.decoders.unet.UNetDecoder`."""
+
+    def __init__(
+        self,
+        plan: UNetDecoderPlan,
+        info: FeatureInfo,
+        widths: tuple[int, ...],
+        attends: tuple[bool, ...],
+        outputs: int,
+    ) -> None:
+        super().__init__()
+        style, width = plan.style, info.embedding
+
+        def up(channels: int) -> nn.Module:
+            if plan.resampling == "block":
+                return ResidualBlock(channels, channels, style, embedding=width, resample="up")
+            return ConvUpsample(channels, style) if plan.resampling == "conv" else resampling("up", style)
+
+        self.middle = Middle(info.bottom, style, embedding=width) if plan.middle else None
+        levels: list[DecoderLevel] = []  # coarsest first
+        before = info.bottom
+        for index in reversed(range(len(widths))):
+            channels, skips = widths[index], info.levels[index].skips
+            blocks: list[ResidualBlock] = []
+            for skip in reversed(skips):
+                blocks.append(ResidualBlock(before + skip, channels, style, embedding=width))
+                before = channels
+            where = {"all": range(len(blocks)), "last": [len(blocks) - 1]}[plan.attend] if attends[index] else []
+            attentions = [attention(channels, style) if i in where else nn.Identity() for i in range(len(blocks))]
+            head = OutputHead(channels, outputs, style) if plan.sum_outputs or index == 0 else None
+            levels.append(DecoderLevel(blocks, attentions, head, up(channels) if index else None))
+        self.levels = nn.ModuleList(levels)
+        self.up_output = resampling("up", style) if plan.sum_outputs and len(widths) > 1 else None
+
+    def forward(self, features: Features) -> Float[Tensor, "batch c h w"]:
+        h, embedding, skips = features.bottom, features.embedding, list(features.skips)
+        if self.middle is not None:
+            h = self.middle(h, embedding)
+        image: Tensor | None = None
+        for level in self.levels:
+            h, predicted = level(h, skips, embedding)
+            if image is not None and self.up_output is not None:
+                predicted = self.up_output(image) + predicted
+            image = predicted
+        assert image is not None  # the finest level always predicts
+        return image

@@ -1,0 +1,118 @@
+"""What `msdk show` says of a part: where it comes from, what it does, and each field with type, default and meaning."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from msdk.registry import registry_of
+
+
+@attrs.frozen
+class Field:
+    """One field of a part: what a recipe may set.
+
+    Attributes:
+        name: Its key in a recipe.
+        type: Its type, as Python writes it.
+        default: Its default as plain data; None where it is `required`.
+        required: Whether a recipe must set it.
+        help: Its line of the docstring.
+    """
+
+    name: str
+    type: str
+    default: Any
+    required: bool
+    help: str
+
+
+@attrs.frozen
+class Description:
+    """A registered part in words."""
+
+    kind: str
+    singular: str
+    name: str
+    owner: str
+    version: str
+    file: str
+    target: str
+    description: str
+    fields: tuple[Field, ...]
+
+    def as_json(self) -> Mapping[str, Any]:
+        """The object of `msdk show --json`."""
+        data = attrs.asdict(self)
+        del data["singular"]
+        return data
+
+
+def describe(kind: str, name: str) -> Description:
+    """Imports one part and reads what it says of itself.
+
+    Raises:
+        UnknownNameError: There is no such kind or name.
+        PluginError: Its package cannot be imported.
+    """
+    registry = registry_of(kind)
+    part: Any = registry.get(name)
+    origin = registry.origin(name)
+    helps = _field_help(part)
+    fields = [
+        Field(
+            name=field.name.rstrip("_"),
+            type=_type_name(field.type),
+            default=_plain(field.default),
+            required=field.default is attrs.NOTHING,
+            help=helps.get(field.name, ""),
+        )
+        for field in (attrs.fields(part) if attrs.has(part) else ())
+    ]
+    return Description(
+        kind=registry.kind,
+        singular=registry.singular,
+        name=name,
+        owner=origin.owner,
+        version=origin.version,
+        file=inspect.getsourcefile(part) or "",
+        target=origin.target,
+        description=(inspect.getdoc(part) or "").split("\n\nArgs:")[0].split("\n\nAttributes:")[0],
+        fields=tuple(fields),
+    )
+
+
+def _field_help(part: type) -> dict[str, str]:
+    """Field name -> meaning, from the Args sections of the class and of the classes whose fields it inherits."""
+    helps: dict[str, str] = {}
+    for base in reversed(part.__mro__[:-1]):
+        helps |= _argument_help(inspect.cleandoc(base.__doc__ or ""))
+    return helps
+
+
+def _argument_help(document: str) -> dict[str, str]:
+    helps: dict[str, str] = {}
+    name = ""
+    for line in document.partition("Args:\n")[2].splitlines():
+        head, colon, rest = line.strip().partition(": ")
+        if colon and head.isidentifier() and line.startswith("    ") and not line.startswith("     "):
+            name = head
+            helps[name] = rest
+        elif name and line.strip():
+            helps[name] += " " + line.strip()
+        elif not line.strip():
+            break
+    return helps
+
+
+def _type_name(kind: object) -> str:
+    return (
+        kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
+    )
+
+
+def _plain(default: object) -> object:
+    if default is attrs.NOTHING:
+        return None
+    return list(default) if isinstance(default, tuple) else default

@@ -1,0 +1,55 @@
+"""The residual and attention blocks of the published families, as styles."""
+
+from msdk.layers.style import FIR_TAPS, BlockStyle
+
+
+def ddpmpp_blocks(*, groups: int, dropout: float, fir: bool) -> BlockStyle:
+    """Blocks of DDPM++ and NCSN++: sums are rescaled by sqrt(1/2), and EDM kept them for its own copies."""
+    return BlockStyle(groups=groups, dropout=dropout, taps=FIR_TAPS if fir else None)
+
+
+def ddpm_blocks(*, groups: int, dropout: float) -> BlockStyle:
+    """Blocks of DDPM: a fixed number of groups, plain sums, and 1x1 shortcuts that the paper's tool did not see."""
+    return BlockStyle(groups=groups, group_width=1, dropout=dropout, skip_scale=1.0, paper_shortcut=False)
+
+
+def song_blocks(*, groups: int, dropout: float, taps: tuple[float, ...]) -> BlockStyle:
+    """Blocks of EDM's SongUNet: those of DDPM++; its attention is seen by the paper's cost convention."""
+    # A filter of two equal taps is the 2x2 mean, and upwards the repeated pixel: no filter at all is cheaper.
+    return BlockStyle(
+        groups=groups,
+        dropout=dropout,
+        taps=None if len(taps) == 2 and len(set(taps)) == 1 else taps,
+        paper_attention=True,
+    )
+
+
+def adm_blocks(*, groups: int, dropout: float, head_width: int) -> BlockStyle:
+    """Blocks of ADM: scale and shift behind the second norm, plain sums, heads of a fixed width."""
+    return BlockStyle(
+        groups=groups,
+        eps=1e-5,
+        skip_scale=1.0,
+        modulation="scale-shift",
+        project_resampled=False,
+        dropout=dropout,
+        head_width=head_width,
+        init="torch",
+        paper_attention=True,
+    )
+
+
+def ldm_blocks(*, groups: int, dropout: float, heads: int, head_width: int | None, scale_shift: bool) -> BlockStyle:
+    """Blocks of LDM: a fixed number of groups, plain sums, shortcuts only where the width changes."""
+    return BlockStyle(
+        groups=groups,
+        group_width=1,
+        eps=1e-5,
+        skip_scale=1.0,
+        modulation="scale-shift" if scale_shift else "shift",
+        project_resampled=False,
+        dropout=dropout,
+        heads=heads,
+        head_width=head_width,
+        init="torch",
+    )

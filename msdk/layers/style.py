@@ -1,0 +1,103 @@
+"""What the published U-Nets differ in beside their widths: data alone, so that a recipe is checked without torch."""
+
+import math
+from typing import Literal
+
+import attrs
+
+from msdk.errors import PartError
+
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+"""The filter of NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H, after StyleGAN2)."""
+
+Init = Literal["xavier", "torch"]
+"""Law of initial weights: "xavier" is uniform over the mean of fan-in and fan-out with biases of 0 (score_sde, Song),
+"torch" is torch's own, uniform over fan-in (ADM, LDM). Layers that end a residual branch start at nearly 0 in both."""
+
+
+@attrs.frozen(kw_only=True)
+class BlockStyle:
+    """How residual and attention blocks are made.
+
+    Attributes:
+        groups: Cap on the groups of the norms.
+        group_width: Fewest channels of a group: the norms have min(groups, channels / group_width) groups.
+        eps: Epsilon of the norms.
+        skip_scale: Factor of the sum of block and shortcut.
+        modulation: "shift" adds the embedding in front of the second norm, "scale-shift" scales and shifts behind it.
+        project_resampled: Whether a block that resamples has a 1x1 shortcut even where the width stays.
+        taps: FIR filter that resampling uses; None means 2x2 means and repeated pixels.
+        dropout: Probability in front of the second convolution.
+        heads: Attention heads, where `head_width` is None.
+        head_width: Channels per attention head; a narrower map then has no attention.
+        init: Law of initial weights.
+        paper_attention: Whether the paper's cost convention sees the projections of attention.
+        paper_shortcut: Whether it sees the 1x1 shortcuts.
+    """
+
+    groups: int = 32
+    group_width: int = 4
+    eps: float = 1e-6
+    skip_scale: float = math.sqrt(0.5)
+    modulation: Literal["shift", "scale-shift"] = "shift"
+    project_resampled: bool = True
+    taps: tuple[float, ...] | None = None
+    dropout: float = 0.0
+    heads: int = 1
+    head_width: int | None = None
+    init: Init = "xavier"
+    paper_attention: bool = False
+    paper_shortcut: bool = True
+
+    def group_count(self, channels: int) -> int:
+        """Groups of a norm over that many channels; at least 1."""
+        return max(min(channels // self.group_width, self.groups), 1)
+
+    def head_count(self, channels: int) -> int:
+        """Attention heads over that many channels; 0 means no attention."""
+        return self.heads if self.head_width is None else channels // self.head_width
+
+    def check(self, channels: int, where: str, *, attention: bool = False) -> None:
+        """Raises `PartError` where the channels do not split into groups, or into heads if there is attention."""
+        groups = self.group_count(channels)
+        if channels % groups:
+            raise PartError(
+                f"{where}: {channels} channels cannot be split into {groups} groups; set another `groups` or width"
+            )
+        heads = self.head_count(channels) if attention else 1
+        if heads and channels % heads:
+            raise PartError(f"{where}: {channels} channels cannot be split into {heads} attention heads")
+
+
+@attrs.frozen(kw_only=True)
+class EmbeddingStyle:
+    """How the noise level and the labels become one vector.
+
+    Attributes:
+        kind: "positional" is [sin, cos] with the last frequency at 1/10000 (score_sde, Song), "timestep" is [cos, sin]
+            that stops short of it (ADM, LDM, DiT), "fourier" has random frequencies.
+        features: Values that the noise level becomes first.
+        width: Values of the result.
+        log: Whether Fourier features are of the logarithm of what is fed.
+        fourier_scale: Standard deviation of the random frequencies.
+        fourier_parameter: Whether these are stored as a parameter that is not trained, instead of a buffer.
+        classes: Classes of the labels; 0 takes none.
+        augment: Augmentation labels per image; 0 takes none.
+        label_at: Whether class labels join before the first layer or after the second.
+        label_bias: Whether the map of class labels has a bias.
+        label_scale: Whether class labels are scaled by the root of their number.
+        init: Law of initial weights.
+    """
+
+    kind: Literal["positional", "timestep", "fourier"]
+    features: int
+    width: int
+    log: bool = False
+    fourier_scale: float = 16.0
+    fourier_parameter: bool = False
+    classes: int = 0
+    augment: int = 0
+    label_at: Literal["input", "output"] = "input"
+    label_bias: bool = True
+    label_scale: bool = True
+    init: Init = "xavier"

@@ -1,0 +1,112 @@
+"""Variance-preserving schedules that are tables of steps, read between the steps too."""
+
+import bisect
+import functools
+import itertools
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+from attrs.validators import ge, gt, lt
+
+from msdk.schedules.base import Schedule, Time, functions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@functools.cache
+def _log_alphas(steps: int, beta_min: float, beta_max: float, spacing: str) -> tuple[float, ...]:
+    """Log alpha after each step."""
+    low, high = (beta_min, beta_max) if spacing == "linear" else (math.sqrt(beta_min), math.sqrt(beta_max))
+    betas = (low + (high - low) * i / (steps - 1) for i in range(steps))
+    logs = (math.log1p(-(beta if spacing == "linear" else beta * beta)) / 2 for beta in betas)
+    return tuple(itertools.accumulate(logs))
+
+
+@attrs.frozen(kw_only=True)
+class VPDiscrete(Schedule):
+    """DDPM's steps: step i = 0 .. steps - 1 is at t = (i + 1) / steps; log alpha is piecewise linear between them.
+
+    Source: Ho et al. 2020, arXiv 2006.11239, section 4; the reading between steps is DPM-Solver's (Lu et al. 2022,
+    arXiv 2206.00927, appendix D.4).
+
+    Args:
+        steps: Number of steps.
+        beta_min: Variance that the first step adds.
+        beta_max: Variance that the last step adds.
+        spacing: Whether the betas ("linear") or their square roots ("scaled-linear") are evenly spaced.
+    """
+
+    steps: int = attrs.field(default=1000, validator=ge(2))
+    beta_min: float = attrs.field(default=1e-4, validator=[gt(0), lt(1)])
+    beta_max: float = attrs.field(default=0.02, validator=[gt(0), lt(1)])
+    spacing: Literal["linear", "scaled-linear"] = "linear"
+
+    @property
+    def t_min(self) -> float:
+        return 1 / self.steps
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def prior_std(self) -> float:
+        return 1.0
+
+    @property
+    def _table(self) -> tuple[float, ...]:
+        return _log_alphas(self.steps, self.beta_min, self.beta_max, self.spacing)
+
+    def log_alpha(self, t: Any) -> Any:
+        """Between two steps on their straight line; outside them on that of the nearest two."""
+        table, place = self._table, self._place(t)
+        if isinstance(place, float):
+            left = min(max(math.floor(place), 0), self.steps - 2)
+            return table[left] + (place - left) * (table[left + 1] - table[left])
+        values = _tensor(table, place)
+        left = place.floor().clamp(0, self.steps - 2)
+        index = left.long()
+        return values[index] + (place - left) * (values[index + 1] - values[index])
+
+    def _place(self, t: Any) -> Any:
+        return t * self.steps - 1
+
+    def alpha(self, t: Time) -> Time:
+        return functions(t).exp(self.log_alpha(t))
+
+    def sigma(self, t: Time) -> Time:
+        maths = functions(t)
+        return maths.sqrt(-maths.expm1(2 * self.log_alpha(t)))
+
+    def t_of_ratio(self, ratio: Time) -> Time:
+        table, maths = self._table, functions(ratio)
+        wanted: Any = -maths.log1p(ratio * ratio) / 2
+        place: Any
+        if isinstance(wanted, float):
+            left = min(max(bisect.bisect_left(table, -wanted, key=lambda log: -log) - 1, 0), self.steps - 2)
+            place = left + (wanted - table[left]) / (table[left + 1] - table[left])
+        else:
+            values = _tensor(table, wanted)
+            index = (maths.searchsorted(-values, -wanted) - 1).clamp(0, self.steps - 2)
+            place = index + (wanted - values[index]) / (values[index + 1] - values[index])
+        return (place + 1) / self.steps
+
+
+@attrs.frozen(kw_only=True)
+class VPScaledLinear(VPDiscrete):
+    """Latent diffusion's steps: the square roots of the betas are evenly spaced; the defaults are its CelebA model's.
+
+    Source: Rombach et al. 2022, arXiv 2112.10752.
+    """
+
+    beta_min: float = attrs.field(default=0.0015, validator=[gt(0), lt(1)])
+    beta_max: float = attrs.field(default=0.0195, validator=[gt(0), lt(1)])
+    spacing: Literal["linear", "scaled-linear"] = "scaled-linear"
+
+
+def _tensor(table: tuple[float, ...], like: Any) -> "Tensor":
+    import torch
+
+    return torch.tensor(table, dtype=like.dtype, device=like.device)
