@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from msdk.errors import RecipeError as RecipeError
     from msdk.partition import Partition as Partition
     from msdk.partition import Stage as Stage
+    from msdk.pretrained import load_pretrained as load_pretrained
     from msdk.recipe import Recipe as Recipe
     from msdk.recipe import load_recipe as load_recipe
     from msdk.running import run as run
@@ -45,6 +46,7 @@ _HOMES = {
     "budget": "msdk.budgeting",
     "build": "msdk.building",
     "cluster": "msdk.clustering",
+    "load_pretrained": "msdk.pretrained",
     "load_recipe": "msdk.recipe",
     "load_run": "msdk.checkpoint",
     "run": "msdk.running",
@@ -80,6 +82,7 @@ __all__ = [
     "datasets",
     "decoders",
     "encoders",
+    "load_pretrained",
     "load_recipe",
     "load_run",
     "noise_levels",

@@ -27,7 +27,7 @@ class StageNetwork(nn.Module):
         c_noise: Float[Tensor, " batch_or_1"],
         label: Tensor | None = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch c h w"]:
+    ) -> Float[Tensor, "batch outputs h w"]:
         features: Features = self.encoder(x, c_noise, label, augment)
         if self.adapter is not None:
             features = self.adapter(features)
@@ -85,7 +85,7 @@ class StagedNetwork(nn.Module):
         stage: int,
         label: Tensor | None = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch c h w"]:
+    ) -> Float[Tensor, "batch outputs h w"]:
         """The raw network of one stage; `stage` is a Python int, so that tracing and compiling see no routing.
 
         Args:
@@ -105,7 +105,7 @@ class StagedNetwork(nn.Module):
         stages: Int[Tensor, " batch"],
         label: Tensor | None = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch c h w"]:
+    ) -> Float[Tensor, "batch outputs h w"]:
         """A batch of mixed stages: a shared encoder runs once on all of it, each decoder once on its own samples.
 
         Which decoders run is decided on the host, so `stages` on the CPU costs no device synchronisation.

@@ -43,6 +43,13 @@ ALLOWED = {
     "recipe": ["structuring", "merging", "partition", "encoders.adapter", *BASES],
     "building": ["recipe", "denoiser", "encoders.adapter"],
     "checkpoint": ["recipe", "building"],
+    # It names our parts one by one, because it says which of them each published network is.
+    "pretrained": [
+        "recipe",
+        "building",
+        "checkpoint",
+        *(f"{kind}.*" for kind in ("encoders", "decoders", "schedules", "parameterizations", "layers")),
+    ],
     "budgeting": ["building", "samplers.base", "noise_levels.base"],
     "clustering": ["recipe", "building", "checkpoint", "datasets.*", "clusterings.base"],
     "training": ["building", "checkpoint", "noise_levels.*", "weightings.*", "datasets.*", "budgeting.*"],

@@ -1,5 +1,7 @@
 """The decoders of score_sde: DDPM, DDPM++ and NCSN++, of any width, behind any U-Net encoder."""
 
+from typing import Literal
+
 import attrs
 
 from msdk.decoders.unet import UNetDecoder, UNetDecoderPlan
@@ -15,17 +17,22 @@ class DDPMpp(UNetDecoder):
 
     Args:
         fir: Whether to up-sample with a FIR filter instead of repeating pixels.
+        resampling: "block" resamples inside a residual block, "plain" between blocks.
+        rescale: Whether sums of a block and its shortcut are multiplied by sqrt(1/2).
         sum_outputs: Whether every level predicts an image, which are summed ("output skip").
         middle: Whether block, attention, block at the bottom belong to the decoder.
     """
 
     fir: bool = False
+    resampling: Literal["block", "plain"] = "block"
+    rescale: bool = True
     sum_outputs: bool = False
     middle: bool = False
 
     def plan(self) -> UNetDecoderPlan:
         return UNetDecoderPlan(
-            style=ddpmpp_blocks(groups=self.groups, dropout=self.dropout, fir=self.fir),
+            style=ddpmpp_blocks(groups=self.groups, dropout=self.dropout, fir=self.fir, rescale=self.rescale),
+            resampling=self.resampling,
             middle=self.middle,
             sum_outputs=self.sum_outputs,
         )

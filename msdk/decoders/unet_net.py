@@ -8,7 +8,7 @@ from msdk.decoders.unet import UNetDecoderPlan
 from msdk.encoders.base import FeatureInfo, Features
 from msdk.layers.attention import attention
 from msdk.layers.resample import ConvUpsample, resampling
-from msdk.layers.residual import Middle, OutputHead, ResidualBlock
+from msdk.layers.residual import Middle, OutputHead, ResidualBlock, block_pairs
 
 
 class DecoderLevel(nn.Module):
@@ -21,9 +21,13 @@ class DecoderLevel(nn.Module):
         self.blocks, self.attentions = nn.ModuleList(blocks), nn.ModuleList(attentions)
         self.head, self.up = head, up
 
+    def pairs(self) -> list[tuple[ResidualBlock, nn.Module]]:
+        """Each block, and what attends behind it: `Attention2d`, or the identity."""
+        return block_pairs(self.blocks, self.attentions)
+
     def forward(self, h: Tensor, skips: list[Tensor], embedding: Tensor) -> tuple[Tensor, Tensor | None]:
         """The features for the next level, and this level's own prediction."""
-        for block, attend in zip(self.blocks, self.attentions, strict=True):
+        for block, attend in self.pairs():
             h = attend(block(torch.cat([h, skips.pop()], dim=1), embedding))
         predicted = None if self.head is None else self.head(h)
         if self.up is not None:

@@ -20,6 +20,8 @@ class DDPMpp(UNet):
 
     Args:
         fir: Whether to down-sample with a FIR filter instead of a 2x2 mean.
+        resampling: "block" resamples inside a residual block, "plain" between blocks.
+        rescale: Whether sums of a block and its shortcut are multiplied by sqrt(1/2).
         pyramid: "residual" adds a convolved, down-sampled copy of the input at every level, "skip" a 1x1 map of it.
         embedding: "positional" of what the network is fed, or "fourier" of its logarithm.
         middle: Whether block, attention, block at the bottom belong to the encoder.
@@ -31,6 +33,8 @@ class DDPMpp(UNet):
 
     blocks: int = attrs.field(default=8, validator=ge(1))
     fir: bool = False
+    resampling: Literal["block", "plain"] = "block"
+    rescale: bool = True
     pyramid: Literal["none", "residual", "skip"] = "none"
     embedding: Literal["positional", "fourier"] = "positional"
     middle: bool = True
@@ -42,8 +46,9 @@ class DDPMpp(UNet):
         return UNetPlan(
             stem=self.channels,
             widths=self.widths(),
-            style=ddpmpp_blocks(groups=self.groups, dropout=self.dropout, fir=self.fir),
+            style=ddpmpp_blocks(groups=self.groups, dropout=self.dropout, fir=self.fir, rescale=self.rescale),
             embedding=self._embedding(),
+            resampling=self.resampling,
             pyramid=self.pyramid,
             pyramid_taps=FIR_TAPS if self.fir else None,
             middle=self.middle,
@@ -84,12 +89,15 @@ class DDPM(UNet):
         conv_resample: Whether a level goes to the next by a convolution of stride 2, not by a mean.
         middle: Whether block, attention, block at the bottom belong to the encoder.
         unit_range: Whether images are in [0, 1]; the network then maps them to [-1, 1] itself.
+        noise_levels: (largest, smallest, count) of a geometric series of noise levels whose numbers the network is fed;
+            the prediction is then divided by the level.
     """
 
     blocks: int = attrs.field(default=2, validator=ge(1))
     conv_resample: bool = True
     middle: bool = True
     unit_range: bool = False
+    noise_levels: tuple[float, float, int] | None = None
 
     def plan(self) -> UNetPlan:
         return UNetPlan(
@@ -106,4 +114,5 @@ class DDPM(UNet):
             resampling="conv-one-sided" if self.conv_resample else "plain",
             middle=self.middle,
             unit_range=self.unit_range,
+            output_scale=self.noise_levels,
         )

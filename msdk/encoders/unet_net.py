@@ -12,7 +12,7 @@ from msdk.layers.attention import attention
 from msdk.layers.conv import Conv2d
 from msdk.layers.embedding import NoiseEmbedding
 from msdk.layers.resample import ConvDownsample, PyramidDownsample, resampling
-from msdk.layers.residual import Middle, ResidualBlock
+from msdk.layers.residual import Middle, ResidualBlock, block_pairs
 
 
 class ResidualPyramid(nn.Module):
@@ -61,9 +61,13 @@ class EncoderLevel(nn.Module):
         self.blocks, self.attentions = nn.ModuleList(blocks), nn.ModuleList(attentions)
         self.down, self.pyramid = down, pyramid
 
+    def pairs(self) -> list[tuple[ResidualBlock, nn.Module]]:
+        """Each block, and what attends behind it: `Attention2d`, or the identity."""
+        return block_pairs(self.blocks, self.attentions)
+
     def forward(self, h: Tensor, pyramid: Tensor, embedding: Tensor, skips: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Adds its skips; returns the features and the input pyramid for the next level."""
-        for block, attend in zip(self.blocks, self.attentions, strict=True):
+        for block, attend in self.pairs():
             h = attend(block(h, embedding))
             skips.append(h)
         if self.down is not None:

@@ -1,11 +1,18 @@
 """The residual and attention blocks of the published families, as styles."""
 
+import math
+
 from msdk.layers.style import FIR_TAPS, BlockStyle
 
 
-def ddpmpp_blocks(*, groups: int, dropout: float, fir: bool) -> BlockStyle:
+def ddpmpp_blocks(*, groups: int, dropout: float, fir: bool, rescale: bool = True) -> BlockStyle:
     """Blocks of DDPM++ and NCSN++: sums are rescaled by sqrt(1/2), and EDM kept them for its own copies."""
-    return BlockStyle(groups=groups, dropout=dropout, taps=FIR_TAPS if fir else None)
+    return BlockStyle(
+        groups=groups,
+        dropout=dropout,
+        taps=FIR_TAPS if fir else None,
+        skip_scale=math.sqrt(0.5) if rescale else 1.0,
+    )
 
 
 def ddpm_blocks(*, groups: int, dropout: float) -> BlockStyle:

@@ -1,5 +1,6 @@
 """The residual block of all U-Nets here, and the middle that they share."""
 
+import typing
 from typing import Literal
 
 from jaxtyping import Float
@@ -71,6 +72,11 @@ class ResidualBlock(nn.Module):
         if self.shortcut is not None:
             x = self.shortcut(x)
         return (x + h) * self.style.skip_scale
+
+
+def block_pairs(blocks: nn.ModuleList, attentions: nn.ModuleList) -> list[tuple[ResidualBlock, nn.Module]]:
+    """Blocks beside what attends behind each, with their types, which a ModuleList forgets."""
+    return typing.cast("list[tuple[ResidualBlock, nn.Module]]", list(zip(blocks, attentions, strict=True)))
 
 
 class Middle(nn.Module):

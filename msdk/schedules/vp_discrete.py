@@ -36,16 +36,19 @@ class VPDiscrete(Schedule):
         beta_min: Variance that the first step adds.
         beta_max: Variance that the last step adds.
         spacing: Whether the betas ("linear") or their square roots ("scaled-linear") are evenly spaced.
+        clock: "steps" is the above. "held" is score_sde's: step i starts at t = i / (steps - 1) and holds until the
+            next one starts, as its discrete checkpoints look their tables up.
     """
 
     steps: int = attrs.field(default=1000, validator=ge(2))
     beta_min: float = attrs.field(default=1e-4, validator=[gt(0), lt(1)])
     beta_max: float = attrs.field(default=0.02, validator=[gt(0), lt(1)])
     spacing: Literal["linear", "scaled-linear"] = "linear"
+    clock: Literal["steps", "held"] = "steps"
 
     @property
     def t_min(self) -> float:
-        return 1 / self.steps
+        return 1 / self.steps if self.clock == "steps" else 0.0
 
     @property
     def t_max(self) -> float:
@@ -71,7 +74,10 @@ class VPDiscrete(Schedule):
         return values[index] + (place - left) * (values[index + 1] - values[index])
 
     def _place(self, t: Any) -> Any:
-        return t * self.steps - 1
+        if self.clock == "steps":
+            return t * self.steps - 1
+        start = t * (self.steps - 1) + 1e-4  # so that a step's own time, which may be rounded down, is in it
+        return float(math.floor(start)) if isinstance(start, float) else start.floor()
 
     def alpha(self, t: Time) -> Time:
         return functions(t).exp(self.log_alpha(t))
@@ -91,7 +97,7 @@ class VPDiscrete(Schedule):
             values = _tensor(table, wanted)
             index = (maths.searchsorted(-values, -wanted) - 1).clamp(0, self.steps - 2)
             place = index + (wanted - values[index]) / (values[index + 1] - values[index])
-        return (place + 1) / self.steps
+        return (place + 1) / self.steps if self.clock == "steps" else place / (self.steps - 1)
 
 
 @attrs.frozen(kw_only=True)

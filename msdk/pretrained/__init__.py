@@ -1,0 +1,65 @@
+"""Published checkpoints -> Denoiser: the same numbers from the original's own weights, under our names."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from msdk.building import join
+from msdk.denoiser import Denoiser
+from msdk.errors import UnknownNameError, unknown
+from msdk.pretrained import edm, ldm, score_sde
+from msdk.pretrained.checkpoints import Weights, weights_of
+from msdk.pretrained.config import Config
+from msdk.pretrained.pieces import Original, assembled
+
+FAMILIES: Mapping[str, Callable[[str, Config], Original]] = {
+    "edm": edm.original,
+    "vp": edm.original,
+    "ve": edm.original,
+    "iddpm": edm.original,
+    "score_sde": score_sde.original,
+    "ldm": ldm.original,
+    "multistage-edm": edm.original,
+    "multistage-score-sde": score_sde.original,
+    "multistage-ldm": ldm.original,
+}
+"""Family -> what knows its configurations and names."""
+
+
+def load_pretrained(
+    family: str,
+    state_dict: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    *,
+    weights: Weights = "raw",
+    device: str | torch.device = "cpu",
+) -> Denoiser:
+    """Builds a published network and fills it with the original's weights.
+
+    Args:
+        family: "edm", "vp", "ve", "iddpm" (EDM's preconditioners), "score_sde", "ldm", or the paper's
+            "multistage-edm", "multistage-score-sde", "multistage-ldm".
+        state_dict: Tensors under the original's names, or the dictionary that its training saves; None leaves the
+            network untrained.
+        config: The constructor's settings as the original's JSON has them, see the family's `original`.
+        weights: "ema" for the averages that score_sde and LDM save beside the weights.
+        device: Where to put it; "meta" builds without memory (then `state_dict` must be None).
+
+    Returns:
+        A denoiser in eval mode, in float32. Its `t` is sigma for EDM's families, the original's time for score_sde's,
+        and (step + 1) / steps for LDM's.
+
+    Raises:
+        UnknownNameError: There is no such family.
+        PartError: A setting is not supported; or keys are missing, unknown or misshapen, which are all listed.
+    """
+    if family not in FAMILIES:
+        raise UnknownNameError(unknown("family of checkpoints", family, FAMILIES))
+    original = FAMILIES[family](family, Config(config))
+    denoiser = join(original.parts, original.partition, "meta" if str(device) == "meta" else "cpu")
+    if state_dict is not None:
+        pieces = original.pieces(denoiser.network).found
+        found = assembled(pieces, weights_of(family, state_dict, pieces, weights), family)
+        denoiser.network.load_state_dict(found)
+    return denoiser.to(device).eval()

@@ -1,0 +1,60 @@
+"""Finds the weights in what the originals save: prefixes, wrappers, and lists or copies of averages."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from msdk.errors import PartError
+from msdk.pretrained.pieces import Piece, listed
+
+Weights = Literal["raw", "ema"]
+"""The weights as trained, or their moving averages where the original saves both."""
+
+
+def weights_of(family: str, saved: Mapping[str, Any], pieces: Sequence[Piece], weights: Weights) -> Mapping[str, Any]:
+    """The state dict under the names of the original's network.
+
+    Args:
+        family: Whose checkpoint it is.
+        saved: A plain state dict, or the dictionary that the original's training saves.
+        pieces: The network's.
+        weights: "ema" for score_sde's `ema.shadow_params` (a list in the order of parameters), or LDM's `model_ema.`.
+
+    Raises:
+        PartError: There are no averages.
+    """
+    if family.endswith(("score_sde", "score-sde")):
+        return _score_sde(saved, pieces, weights)
+    if family.endswith("ldm"):
+        return _ldm(saved, pieces, weights)
+    if weights == "ema":
+        raise PartError(f"a checkpoint of {family} holds one set of weights, which are averages already: ask for 'raw'")
+    return saved
+
+
+def _score_sde(saved: Mapping[str, Any], pieces: Sequence[Piece], weights: Weights) -> Mapping[str, Any]:
+    model: Mapping[str, Any] = saved["model"] if isinstance(saved.get("model"), Mapping) else saved
+    model = {key.removeprefix("module."): value for key, value in model.items()}
+    if weights == "raw":
+        return model
+    averages = saved.get("ema", saved).get("shadow_params")
+    if averages is None:
+        raise PartError("this checkpoint has no averaged weights (ema.shadow_params): ask for 'raw'")
+    return model | listed(pieces, averages)  # what is not trained is not averaged
+
+
+_NETWORK = "model.diffusion_model."
+
+
+def _ldm(saved: Mapping[str, Any], pieces: Sequence[Piece], weights: Weights) -> Mapping[str, Any]:
+    saved = saved["state_dict"] if isinstance(saved.get("state_dict"), Mapping) else saved
+    if weights == "ema":
+        # Names of buffers may hold no dots, so the original removes them.
+        dotless = {f"model_ema.diffusion_model.{piece.key}".replace(".", ""): piece.key for piece in pieces}
+        averages = {dotless[name]: value for key, value in saved.items() if (name := key.replace(".", "")) in dotless}
+        if not averages:
+            raise PartError("this checkpoint has no averaged weights (model_ema.): ask for 'raw'")
+        return averages
+    whole = any(key.startswith(_NETWORK) for key in saved)  # diffusion, network and autoencoder in one
+    if not whole:
+        return saved
+    return {key.removeprefix(_NETWORK): value for key, value in saved.items() if key.startswith(_NETWORK)}
