@@ -187,8 +187,8 @@ class Denoiser(nn.Module):
         Of a network that predicts a variance too, F is the first half.
         """
         channels = x_t.shape[1]
-        # A noise level fed in bf16 would be off by up to 2 of 999.
-        precise = torch.promote_types(x_t.dtype, torch.float32)
+        # A noise level fed in bf16 would be off by up to 2 of 999; Apple's devices have no float64.
+        precise = torch.float32 if x_t.device.type == "mps" else torch.float64
         if not isinstance(t, Tensor):
             c = self.parameterization.coefficients(self.schedule, float(t))
             c_noise = torch.full((1,), c.c_noise, dtype=precise, device=x_t.device)

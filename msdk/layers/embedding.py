@@ -83,7 +83,9 @@ class NoiseEmbedding(nn.Module):
     ) -> Float[Tensor, "batch e"]:
         style, like = self.style, self.hidden.weight
         labels = self._labels(label, like)
-        h = self._features(c_noise).to(like.dtype)
+        # Angles of hundreds of radians lose their last digits in float32; Apple's devices have nothing better.
+        precise = c_noise.float() if c_noise.device.type == "mps" else c_noise.double()
+        h = self._features(precise).to(like.dtype)
         if labels is not None and style.label_at == "input":
             h = h + labels
         if augment is not None:
