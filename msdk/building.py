@@ -85,5 +85,13 @@ def join(parts: Parts, partition: Partition, device: str | torch.device = "cpu",
         adapted = info if adapter is None else adapter.info(info)
         decoders = [decoder.build(adapted, shape) for decoder in parts.decoders]
     network = StagedNetwork(encoders, decoders, adapters)
-    denoiser = Denoiser(network, partition, parts.schedule, parts.parameterization, shape, info.classes)
+    denoiser = Denoiser(
+        network,
+        partition,
+        parts.schedule,
+        parts.parameterization,
+        shape,
+        info.classes,
+        unit_range=parts.encoder.unit_range,
+    )
     return denoiser.to(device)

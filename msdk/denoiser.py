@@ -138,6 +138,7 @@ class Denoiser(nn.Module):
         parameterization: What the network is fed and what its output means.
         shape: Channels, height and width of the images.
         classes: Classes of its labels; 0 for an unconditional one.
+        unit_range: Whether its images are in [0, 1] instead of [-1, 1].
     """
 
     def __init__(
@@ -148,13 +149,15 @@ class Denoiser(nn.Module):
         parameterization: Parameterization,
         shape: Shape,
         classes: int = 0,
+        *,
+        unit_range: bool = False,
     ) -> None:
         super().__init__()
         if len(partition) != len(network.decoders):
             raise PartError(f"{len(partition)} stages need as many decoders, got {len(network.decoders)}")
         self.network = network
         self.partition, self.schedule, self.parameterization = partition, schedule, parameterization
-        self.shape, self.classes = shape, classes
+        self.shape, self.classes, self.unit_range = shape, classes, unit_range
 
     def forward(
         self,

@@ -101,7 +101,7 @@ def sample(
             done += 1
             if progress is not None:
                 progress(done, total)
-        images.append(x.cpu())
+        images.append((2 * x - 1 if denoiser.unit_range else x).cpu())
     return torch.cat(images)
 
 

@@ -37,7 +37,7 @@ def original(family: str, config: Config) -> Original:
         PartError: A setting is unknown or not supported, or the parts do not fit.
     """
     multistage = family == "multistage-ldm"
-    config.ignore("use_checkpoint", "use_fp16", "legacy", "num_heads_upsample", "stage_num", "transformer_depth", "why")
+    config.ignore("use_checkpoint", "use_fp16", "legacy", "stage_num", "transformer_depth", "why")
     for key, only in (("dims", 2), ("use_spatial_transformer", False), ("context_dim", None), ("n_embed", None)):
         config.only(key, [only], only)
     side, channels = int(config.take("image_size")), int(config.take("in_channels"))
@@ -50,6 +50,7 @@ def original(family: str, config: Config) -> Original:
     if multiples[0] != 1:
         raise PartError(f"config.channel_mult must start with 1, as the original's last layer needs, got {multiples}")
     heads, head_width = int(config.take("num_heads", -1)), int(config.take("num_head_channels", -1))
+    heads_up = int(config.take("num_heads_upsample", -1))
     if heads < 1 and head_width < 1:
         raise PartError("config must have num_heads or num_head_channels")
     order = "(n heads c)" if config.take("use_new_attention_order", False) else "(heads n c)"
@@ -75,8 +76,14 @@ def original(family: str, config: Config) -> Original:
         **shared,
     )
     widths = ints(config.take("de_nfs")) if multistage else (width,)
+    upwards: dict[str, Any] = {**shared, "heads": heads_up} if heads_up > 0 else shared
     decoders: list[Decoder] = [
-        ldm_decoders.LDM(channels=own, variance=variance, attention=_attention(stage, rates, len(multiples)), **shared)
+        ldm_decoders.LDM(
+            **upwards,
+            channels=own,
+            variance=variance,
+            attention=_attention(stage, rates, len(multiples)),
+        )
         for stage, own in enumerate(widths)
     ]
     partition = _stages(ints(config.take("stage_interval", STAGES)), schedule) if multistage else Partition()

@@ -158,7 +158,7 @@ def assembled(pieces: Sequence[Piece], state: Mapping[str, Any], what: str) -> d
         others = [key for key, value in constants if not _alike(tensors[key], value)]
         _list(wrong, "constants that the config contradicts", others)
     if wrong:
-        raise PartError(f"this is no checkpoint of {what} with that config. " + ". ".join(wrong))
+        raise PartError(f"this is no checkpoint of {what} with that config:\n  " + "\n  ".join(wrong))
     rows: dict[str, list[Tensor]] = {}
     for piece in pieces:
         if piece.ours:

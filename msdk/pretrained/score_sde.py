@@ -37,7 +37,8 @@ def original(family: str, config: Config) -> Original:
 
     Args:
         family: "score_sde" or "multistage-score-sde".
-        config: The tables `model`, `data` and `training`. `model.group` is the cap on the groups of the norms.
+        config: The tables `model`, `data` and `training`. `model.group` is the cap on the groups of the norms. Of
+            the other two, which describe the training program, only what the network depends on is read.
 
     Raises:
         PartError: A setting is unknown or not supported, or the parts do not fit.
@@ -48,10 +49,9 @@ def original(family: str, config: Config) -> Original:
     ddpm = model.only("name", ["ncsnpp_multistage"] if multistage else ["ncsnpp", "ddpm"], None) == "ddpm"
     for key, only in (("normalization", "GroupNorm"), ("nonlinearity", "swish"), ("conditional", True)):
         model.only(key, [only], only)
-    model.ignore("ema_rate", "init_scale", "conv_size", "num_classes", "stage_num")
+    model.ignore("ema_rate", "init_scale", "fourier_scale", "conv_size", "num_classes", "stage_num")
     side, channels = int(data.take("image_size")), int(data.take("num_channels", 3))
     centered = bool(data.take("centered", True))
-    data.ignore("dataset", "random_flip", "uniform_dequantization", "tfrecords_path", "category")
     schedule, parameterization = _process(model, training)
     encoder, decoders = (_ddpm if ddpm else _ncsnpp)(model, schedule, unit_range=not centered, multistage=multistage)
     partition = _stages(model, schedule) if multistage else Partition()
@@ -76,8 +76,6 @@ def _process(model: Config, training: Config) -> tuple[Schedule, Parameterizatio
     process = training.only("sde", ["vpsde", "vesde"], "vesde" if scaled else "vpsde")
     positional = model.take("embedding_type", "fourier") == "positional"
     continuous = bool(training.take("continuous", not (process == "vesde" and positional)))
-    training.ignore("batch_size", "n_iters", "snapshot_freq", "log_freq", "eval_freq", "snapshot_sampling")
-    training.ignore("likelihood_weighting", "reduce_mean", "snapshot_freq_for_preemption")
     steps = int(model.take("num_scales", 1000))
     low, high = float(model.take("sigma_min", 0.01)), float(model.take("sigma_max", 50.0))
     beta_low, beta_high = float(model.take("beta_min", 0.1)), float(model.take("beta_max", 20.0))
@@ -138,7 +136,6 @@ def _ncsnpp(model: Config, schedule: Schedule, *, unit_range: bool, multistage: 
     widths = ints(model.take("de_nfs")) if multistage else (channels,)
     common = _common(model, channels, 16 if multistage else 32)
     model.only("attention_type", ["ddpm"], "ddpm")
-    model.only("fourier_scale", [16], 16)
     model.only("progressive_combine", ["sum"], "sum")
     fir, rescale = bool(model.take("fir", False)), bool(model.take("skip_rescale", True))
     kind = model.only("resblock_type", ["biggan", "ddpm"], "biggan")

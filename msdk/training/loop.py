@@ -178,7 +178,7 @@ class Trainer:
             images = flipped(images, generator)
         draw = draw_times(self.recipe, self.denoiser, options.batch_size, generator)
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        values = losses(self.recipe, self.denoiser, to_range(images), draw.times)
+        values = losses(self.recipe, self.denoiser, to_range(images, unit_range=self.denoiser.unit_range), draw.times)
         self.optimizer.zero_grad(set_to_none=True)  # an idle decoder keeps no gradient, so Adam leaves it alone
         values.mean().backward()
         if options.clip_norm:

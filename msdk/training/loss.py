@@ -36,9 +36,9 @@ def draw_times(recipe: Recipe, denoiser: Denoiser, batch: int, generator: Genera
     return Draw(stages, noise.draw(schedule, partition, stages, generator))
 
 
-def to_range(images: UInt8[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
-    """Pixels 0 .. 255 to [-1, 1]."""
-    return images.float() / 127.5 - 1
+def to_range(images: UInt8[Tensor, "batch c h w"], *, unit_range: bool = False) -> Float[Tensor, "batch c h w"]:
+    """Pixels 0 .. 255 to [-1, 1], or to [0, 1] for networks that want that."""
+    return images.float() / 255 if unit_range else images.float() / 127.5 - 1
 
 
 def losses(
