@@ -223,7 +223,7 @@ class Bench:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in parameters:
                 saved[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            return tensor.detach()  # a hook that returns an output itself makes a cycle, which keeps the graph alive
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             step()
