@@ -6,6 +6,9 @@ multistage CIFAR-10 net in turn with each of its stages alone and with three sep
 training step counts as three forward passes of MACs. Prints a table on stderr and one JSON line on stdout. Aims, never
 asserted: at least 1.2 times diffusers' MACs per second, and a mixed batch within 1.05 of what its stages predict.
 
+Compare with --channels-last, as msdk trains: without it diffusers' attention still hands on channels-last images, so
+most of its convolutions run in that faster layout, and msdk's do not.
+
 Memory is torch.cuda's largest allocation above what stood before on CUDA; on the CPU it is what autograd saves for the
 backward pass, each storage once and parameters left out.
 

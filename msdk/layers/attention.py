@@ -34,7 +34,8 @@ class Attention2d(nn.Module):
         if qkv.stride(-1) != 1:  # fused kernels want the channels side by side, as channels-last images have them
             qkv = qkv.contiguous()
         h = rearrange(F.scaled_dot_product_attention(*qkv), "b heads (h w) c -> b (heads c) h w", h=x.shape[2])
-        return (x + self.proj(h)) * self.skip_scale
+        h = x + self.proj(h)
+        return h if self.skip_scale == 1 else h * self.skip_scale  # a factor of 1 would still read and write the map
 
 
 def attention(channels: int, style: BlockStyle) -> nn.Module:
