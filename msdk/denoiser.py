@@ -110,21 +110,28 @@ class StagedNetwork(nn.Module):
 
         Which decoders run is decided on the host, so `stages` on the CPU costs no device synchronisation.
         """
-        present = stages.unique().tolist()
+        present, counts = (found.tolist() for found in stages.unique(return_counts=True))
         if len(present) == 1:
             return self(x, c_noise, present[0], label, augment)
-        picks = [(stages == stage).nonzero().squeeze(1) for stage in present]
-        restore = torch.cat(picks).argsort().to(x.device, non_blocking=True)
-        features = self.features(x, c_noise, 0, label, augment) if self.shared else None
-        outputs: list[Tensor] = []
-        for stage, pick in zip(present, picks, strict=True):
-            index = pick.to(x.device, non_blocking=True)
-            if features is not None:
-                own_features = features.select(index)
-                outputs.append(scaled(self.decoders[stage](own_features), own_features))
-            else:
-                own = (None if part is None else part.index_select(0, index) for part in (label, augment))
-                outputs.append(self(x[index], c_noise[index], stage, *own))
+        # Sorted by stage in front of the encoder, a decoder's features are one piece of the batch: no copies of them.
+        order = stages.argsort(stable=True)
+        index, restore = (indices.to(x.device, non_blocking=True) for indices in (order, order.argsort()))
+
+        def sorted_by_stage(part: Tensor | None) -> Tensor | None:
+            return None if part is None else part.to(x.device).index_select(0, index)
+
+        x, c_noise = x.index_select(0, index), c_noise.index_select(0, index)
+        label, augment = sorted_by_stage(label), sorted_by_stage(augment)
+        if self.shared:
+            pieces = self.features(x, c_noise, 0, label, augment).split(counts)
+            outputs = [scaled(self.decoders[stage](own), own) for stage, own in zip(present, pieces, strict=True)]
+        else:
+            nothing = (None,) * len(present)
+            pieces = (nothing if part is None else part.split(counts) for part in (x, c_noise, label, augment))
+            outputs = [
+                self(own_x, own_noise, stage, own_label, own_augment)
+                for stage, own_x, own_noise, own_label, own_augment in zip(present, *pieces, strict=True)
+            ]
         return torch.cat(outputs).index_select(0, restore)
 
 

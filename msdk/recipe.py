@@ -243,7 +243,7 @@ def structure(
     except Exception as error:
         problems += flattened_errors(error)
     else:
-        recipe = _rebased(recipe, sources)
+        recipe = _spending(_rebased(recipe, sources))
         problems += _misfits(recipe)
     if recipe is None or problems:
         for problem in problems:
@@ -255,6 +255,12 @@ def structure(
 def to_toml(recipe: Recipe) -> str:
     """The resolved recipe, every default written out."""
     return tomli_w.dumps(to_data(recipe))
+
+
+def _spending(recipe: Recipe) -> Recipe:
+    """The recipe, its sampler set for the wanted number of network calls."""
+    nfe = recipe.sampling.nfe
+    return recipe if nfe is None else attrs.evolve(recipe, sampler=recipe.sampler.spending(nfe))
 
 
 # --- checks between parts ---------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import torch
 
 from msdk.decoders.score_sde import DDPMpp as DecoderSpec
 from msdk.denoiser import Denoiser, StagedNetwork
+from msdk.encoders.base import Features
 from msdk.encoders.score_sde import DDPMpp as EncoderSpec
 from msdk.errors import PartError
 from msdk.parameterizations.edm import EDM
@@ -19,9 +20,9 @@ TIMES = torch.tensor([0.9, 0.1, 0.5, 0.442, 0.6308, 0.2, 1.0], dtype=torch.float
 STAGES = [2, 0, 1, 0, 1, 0, 2]
 
 
-def make(sharing="shared", parameterization=None):
+def make(sharing="shared", parameterization=None, **labels):
     """A small denoiser of three stages in float64, all of whose weights matter."""
-    spec = EncoderSpec(channels=8, channel_mult=(1, 2), blocks=1, attention=(4,), groups=4, dropout=0.0)
+    spec = EncoderSpec(channels=8, channel_mult=(1, 2), blocks=1, attention=(4,), groups=4, dropout=0.0, **labels)
     encoders = [spec.build(SHAPE) for _ in range(3 if sharing == "separate" else 1)]
     decoders = [DecoderSpec(channels=n, groups=4, dropout=0.0).build(spec.info(SHAPE), SHAPE) for n in (16, 12, 4)]
     network = StagedNetwork(encoders, decoders)
@@ -53,6 +54,27 @@ def test_a_mixed_batch_is_its_images_one_by_one(sharing):
     mixed_gradients, single_gradients = gradients(denoiser, mixed), gradients(denoiser, single)
     assert all(gradient is not None and gradient.any() for gradient in mixed_gradients.values())
     torch.testing.assert_close(mixed_gradients, single_gradients, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("sharing", ["shared", "separate"])
+def test_labels_stay_with_their_images(sharing):
+    """In a batch of mixed stages each image keeps its class and its augmentation label."""
+    denoiser, x = make(sharing, classes=7, augment=2), images()
+    label, augment = torch.arange(7), torch.arange(14.0, dtype=torch.float64).reshape(7, 2)
+    single = [denoiser(x[i : i + 1], t, label[i : i + 1], augment[i : i + 1]) for i, t in enumerate(TIMES.tolist())]
+    torch.testing.assert_close(denoiser(x, TIMES, label, augment), torch.cat(single), rtol=1e-10, atol=1e-10)
+
+
+def test_features_are_split_without_copies():
+    """Pieces are views of the features, also nested ones; what all samples share goes to every piece."""
+    skip, one, scale = torch.randn(5, 2, 4, 4), torch.randn(1, 3), torch.arange(5.0)
+    first, second = Features((skip, skip + 1), skip, one, scale).split([2, 3])
+    assert [len(part.bottom) for part in (first, second)] == [2, 3]
+    assert second.bottom.data_ptr() == skip[2:].data_ptr()
+    torch.testing.assert_close(second.skips, (skip[2:], skip[2:] + 1))
+    assert first.embedding is second.embedding is one
+    torch.testing.assert_close([first.output_scale, second.output_scale], [scale[:2], scale[2:]])
+    assert Features((), skip, one).split([5])[0].output_scale is None
 
 
 @pytest.mark.parametrize("sharing", ["shared", "separate"])

@@ -616,6 +616,15 @@ def test_nfe_counts_network_calls(write):
     assert recipe.steps == 18
 
 
+def test_nfe_settles_the_orders_of_dpm_solver(write):
+    """The recipe's sampler and steps make exactly `nfe` calls together, and written out, for another `nfe` too."""
+    recipe = load_recipe(write(BASE + 'sampler = { name = "dpm-solver" }\nsampling = { nfe = 18 }'))
+    assert recipe.sampler.calls(recipe.steps) == [3, 3, 3, 3, 3, 2, 1]
+    assert structure(tomllib.loads(to_toml(recipe)), "again") == recipe
+    again = load_recipe(write(to_toml(recipe)), ["sampling.nfe=19"])
+    assert again.sampler.calls(again.steps) == [3, 3, 3, 3, 3, 3, 1]
+
+
 # --- clusterings ------------------------------------------------------------------------------------------------------
 
 

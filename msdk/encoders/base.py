@@ -6,7 +6,8 @@ own specs know it without torch), and the `nn.Module` that `build` returns. The 
 """
 
 import abc
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -67,18 +68,21 @@ class Features:
     embedding: "Tensor"
     output_scale: "Tensor | None" = None
 
-    def select(self, index: "Tensor") -> "Features":
-        """The features of the samples at `index` (int64, on the device of the features)."""
+    def split(self, sizes: "Sequence[int]") -> "tuple[Features, ...]":
+        """The features of the first `sizes[0]` samples, of the next `sizes[1]`, ...: views, so nothing is copied.
 
-        def picked(values: "Tensor") -> "Tensor":
-            return values if values.shape[0] == 1 else values.index_select(0, index)
+        Where the batch has 1 entry, as of a noise level that all samples share, every part gets it.
+        """
 
-        return Features(
-            skips=tuple(skip.index_select(0, index) for skip in self.skips),
-            bottom=self.bottom.index_select(0, index),
-            embedding=picked(self.embedding),
-            output_scale=None if self.output_scale is None else picked(self.output_scale),
-        )
+        def parts(value: Any) -> "list[Any]":
+            if isinstance(value, tuple):
+                return list(zip(*map(parts, value), strict=True)) or [()] * len(sizes)
+            if value is None or len(value) == 1:
+                return [value] * len(sizes)
+            return value.split(list(sizes))  # its gradient is one concatenation; that of slices would be sums
+
+        split = {field.name: parts(getattr(self, field.name)) for field in attrs.fields(Features)}
+        return tuple(Features(**{name: pieces[i] for name, pieces in split.items()}) for i in range(len(sizes)))
 
 
 class Encoder(abc.ABC):

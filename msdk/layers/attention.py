@@ -30,9 +30,12 @@ class Attention2d(nn.Module):
         self.proj = Conv2d(channels, channels, 1, init=style.init, scale=0.0, paper_counted=counted)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
-        q, k, v = rearrange(self.qkv(self.norm(x)), "b (n heads c) h w -> n b heads (h w) c", n=3, heads=self.heads)
-        h = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads (h w) c -> b (heads c) h w", h=x.shape[2])
-        return (x + self.proj(h)) * self.skip_scale
+        qkv = rearrange(self.qkv(self.norm(x)), "b (n heads c) h w -> n b heads (h w) c", n=3, heads=self.heads)
+        if qkv.stride(-1) != 1:  # fused kernels want the channels side by side, as channels-last images have them
+            qkv = qkv.contiguous()
+        h = rearrange(F.scaled_dot_product_attention(*qkv), "b heads (h w) c -> b (heads c) h w", h=x.shape[2])
+        h = x + self.proj(h)
+        return h if self.skip_scale == 1 else h * self.skip_scale  # a factor of 1 would still read and write the map
 
 
 def attention(channels: int, style: BlockStyle) -> nn.Module:

@@ -3,6 +3,7 @@
 import typing
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  the name every torch reader knows
@@ -67,11 +68,12 @@ class ResidualBlock(nn.Module):
             h = self.norm1(h + self.dense(embedding)[:, :, None, None])
         else:
             scale, shift = self.dense(embedding)[:, :, None, None].chunk(2, dim=1)
-            h = self.norm1(h) * (1 + scale) + shift
+            h = torch.addcmul(shift, self.norm1(h), 1 + scale)  # one pass over the map instead of two
         h = self.conv1(self.dropout(F.silu(h)))
         if self.shortcut is not None:
             x = self.shortcut(x)
-        return (x + h) * self.style.skip_scale
+        h = x + h
+        return h if self.style.skip_scale == 1 else h * self.style.skip_scale
 
 
 def block_pairs(blocks: nn.ModuleList, attentions: nn.ModuleList) -> list[tuple[ResidualBlock, nn.Module]]:

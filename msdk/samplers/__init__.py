@@ -11,6 +11,7 @@ registry: "Registry[Sampler]" = Registry(
     "samplers",
     {
         "ddim": "msdk.samplers.ddim:DDIM",
+        "dpm-solver": "msdk.samplers.dpm_solver:DPMSolver",
         "dpmpp-2m": "msdk.samplers.dpmpp:DPMpp2M",
         "heun": "msdk.samplers.heun:Heun",
     },

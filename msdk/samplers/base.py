@@ -46,6 +46,13 @@ class Sampler(abc.ABC):
     def calls(self, steps: int) -> list[int]:
         """Network calls in each interval of `times`."""
 
+    def spending(self, nfe: int) -> "Sampler":
+        """Returns the sampler with those settings changed that a wish for `nfe` network calls decides: none in most.
+
+        A recipe with `sampling.nfe` holds the result, so that its sampler and its number of steps belong together.
+        """
+        return self
+
     @abc.abstractmethod
     def init(self, times: Sequence[float]) -> Any:
         """What the first step is given as memory."""
@@ -82,7 +89,7 @@ class OneCallSampler(Sampler):
 
 
 def steps_for(sampler: Sampler, nfe: int) -> int:
-    """The number of steps that makes exactly `nfe` network calls.
+    """The number of steps with which a sampler, see `Sampler.spending`, makes exactly `nfe` network calls.
 
     Raises:
         PartError: No number of steps does; the message has the nearest that can be had.

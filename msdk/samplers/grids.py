@@ -21,6 +21,11 @@ def time_grid(grid: Grid, schedule: Schedule, steps: int, t_end: float, rho: flo
         raise PartError(f"a sampler needs at least 1 step, got {steps}")
     if end >= start:
         raise PartError(f"t_end = {t_end} must be below the schedule's t_max = {start}")
+    return spaced(grid, schedule, start, end, steps, rho)
+
+
+def spaced(grid: Grid, schedule: Schedule, start: float, end: float, steps: int, rho: float) -> list[float]:
+    """`steps + 1` descending times from `start` to `end`, both exactly."""
 
     def even(first: float, last: float) -> list[float]:
         return [first + (last - first) * i / steps for i in range(steps + 1)]

@@ -57,6 +57,25 @@ def test_parameters(unified_paper, multistage_paper):
     assert active == [169_478_467, 107_521_411, 47_134_707]
 
 
+def test_the_reference_readmes_sampler():
+    """DPM-Solver-3 singlestep, 20 calls, log-SNR grid: 12/2/6 by stage, 21.62 GMACs per call (paper.md section 5)."""
+    found = msdk.budget(msdk.load_recipe(f"{CIFAR}/dpm-multistage-readme.toml"))
+    assert found.nfe == 20
+    assert [stage.calls for stage in found.stages] == [12, 2, 6]
+    assert round(found.equivalent_macs("sampling") / 1e9, 2) == 21.62
+
+
+@pytest.mark.parametrize(
+    ("name", "active"),
+    [("separate", [107_521_411] * 3), ("separate-tp", [169_478_467, 107_521_411, 47_134_707])],
+)
+def test_separate_networks_of_table_3(name, active):
+    """Each stage has the parameters of paper.md section 4, and no stage shares any with another."""
+    found = msdk.budget(msdk.load_recipe(f"{CIFAR}/{name}.toml"))
+    assert [stage.encoder_params + stage.decoder_params for stage in found.stages] == active
+    assert found.params == sum(active)
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize(
     ("name", "config"), [("dpm-unified", "sde_ddpmpp_deep_nf128"), ("dpm-multistage", "sde_ms3_192_128_16")]

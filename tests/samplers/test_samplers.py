@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -19,12 +20,22 @@ from msdk.errors import PartError
 from msdk.partition import Partition
 from msdk.samplers.base import call_times, steps_for
 from msdk.samplers.ddim import DDIM
+from msdk.samplers.dpm_solver import DPMSolver
 from msdk.samplers.dpmpp import DPMpp2M
 from msdk.samplers.heun import Heun
 from msdk.schedules.edm import EDM
 from msdk.schedules.vp import VPLinear
 
-every_sampler = pytest.mark.parametrize("sampler", [msdk.samplers.get(name)() for name in msdk.samplers.names()])
+every_sampler = pytest.mark.parametrize(
+    "sampler",
+    [
+        *(msdk.samplers.get(name)() for name in msdk.samplers.names()),
+        DPMSolver(order=1, last_orders=(2, 2, 3)),
+        DPMSolver(order=2, grid="quadratic-t", last_orders=(1,), final_denoise=True),
+        DPMSolver(order=3, grid="rho", last_orders=()),
+    ],
+    ids=str,
+)
 every_schedule = pytest.mark.parametrize("schedule", [msdk.schedules.get(name)() for name in msdk.schedules.names()])
 
 
@@ -102,7 +113,7 @@ def reference(schedule, t_end):
 @every_sampler
 def test_the_order_of_convergence_is_the_declared_one(sampler, schedule):
     """Halving the steps' length divides the error by 2^order, on an even grid in log-SNR."""
-    sampler = type(sampler)(grid="uniform-lam")
+    sampler = attrs.evolve(sampler, grid="uniform-lam")
     times = sampler.times(schedule, 8)
     x, exact = reference(schedule, times[-1] or times[-2])
     if times[-1] == 0:  # the last step, to the clean image, is the denoiser's own answer
@@ -111,6 +122,28 @@ def test_the_order_of_convergence_is_the_declared_one(sampler, schedule):
         (sampled(sampler, schedule, steps, mixture_mean, x)[0] - exact).square().mean().sqrt() for steps in (80, 160)
     ]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(sampler.order, abs=0.15)
+
+
+def test_dpm_solver_spends_any_number_of_calls():
+    """A recipe's `nfe` makes the published order sequence, settled once and for all; `steps` keeps what is given."""
+    for order, nfe, expected in [
+        (3, 18, [3, 3, 3, 3, 3, 2, 1]),
+        (3, 19, [3, 3, 3, 3, 3, 3, 1]),
+        (3, 20, [3, 3, 3, 3, 3, 3, 2]),
+        (3, 3, [2, 1]),
+        (3, 1, [1]),
+        (2, 11, [2, 2, 2, 2, 2, 1]),
+        (2, 10, [2, 2, 2, 2, 2]),
+        (1, 4, [1, 1, 1, 1]),
+    ]:
+        for final in (False, True):
+            sampler = DPMSolver(order=order, final_denoise=final).spending(nfe + final)
+            steps = steps_for(sampler, nfe + final)
+            assert sampler.calls(steps) == expected + [1] * final
+            assert sampler.spending(nfe + final) == sampler
+    assert DPMSolver(last_orders=()).spending(18).calls(6) == [3] * 6
+    assert DPMSolver(order=3).calls(7) == [3, 3, 3, 3, 3, 3, 2]
+    assert DPMSolver(last_orders=(2, 1)).calls(1) == [1]
 
 
 def test_heun_makes_35_calls_in_18_steps():
@@ -188,14 +221,21 @@ GRIDS = {
 
 def ours(case):
     """Schedule, sampler and steps that express a case of the vectors; None where nothing of ours does."""
-    if case["f"] == "dpm" and case["method"] == "multistep" and case["sched"].startswith("lin"):
-        if "solver_type" in case or "dynamic_thresholding" in case:
+    if case["f"] == "dpm" and case["sched"].startswith("lin"):
+        if "solver_type" in case or "dynamic_thresholding" in case or case["method"] == "adaptive":
             return None
         shared = {
             "grid": GRIDS[case["skip"]],
             "t_end": float(case["sched"].removeprefix("lin")),
             "final_denoise": bool(case["dtz"]),
         }
+        if case["method"] != "multistep":
+            if case["alg"] == "dpmsolver++":
+                return None
+            fixed = case["method"] == "singlestep_fixed"
+            sampler = DPMSolver(**shared, order=case["order"], last_orders=() if fixed else None)
+            sampler = sampler if fixed else sampler.spending(case["nfe"])
+            return VPLinear(), sampler, steps_for(sampler, case["nfe"])
         if case["order"] == 1:  # DPM-Solver-1, in either prediction, is DDIM
             return VPLinear(), DDIM(**shared), case["steps"]
         if case["order"] == 2 and case["alg"] == "dpmsolver++":
