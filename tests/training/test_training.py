@@ -16,7 +16,7 @@ import msdk
 from msdk.building import build
 from msdk.checkpoint import checkpoints, latest, load_checkpoint
 from msdk.errors import RunError
-from msdk.training.ema import EMA
+from msdk.training.ema import EMA, ramped
 from msdk.training.loss import batch_indices, draw_times, losses
 from recipes import tiny
 
@@ -223,7 +223,7 @@ def test_averages_ramp_up():
     """The average after n updates uses min(decay, (1 + n) / (10 + n)); buffers are taken as they are."""
     layer = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(layer.weight)
-    ema = EMA(layer, 0.9)
+    ema = EMA(layer, ramped(0.9))
     torch.nn.init.ones_(layer.weight)
     ema.update(1)
     assert ema.state_dict()["weight"].item() == pytest.approx(1 - 2 / 11)
