@@ -6,6 +6,7 @@ Source: Karras et al. 2022, arXiv 2206.00364, appendix F.2, after Karras et al. 
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 
 import attrs
 import torch
@@ -24,6 +25,9 @@ SYNTHESIS = (1.115087052457, 0.591271763114, -0.057543526229, -0.091271763114)
 
 Source: the 9/7 wavelets of Cohen, Daubechies and Feauveau 1992, scaled to gains 1 and 2.
 """
+
+MIDPOINTS = (1.0, 9 / 16, 0.0, -1 / 16)
+"""Right half of a filter that doubles a smooth image and keeps its pixels (Deslauriers and Dubuc 1989)."""
 
 
 @attrs.frozen(eq=False)
@@ -133,8 +137,9 @@ def draw_changes(batch: int, probability: float, generator: Generator) -> Change
 def resampled(images: Float[Tensor, "batch c h w"], maps: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "batch c h w"]:
     """Images under affine maps of the plane, reflected at their borders.
 
-    The image is doubled by a low-pass filter, sampled by cubic interpolation at twice the resolution, and halved by
-    the matching filter, which removes what the result could not hold. Under the identity this is exact.
+    The image is doubled by a low-pass filter and, for a finer grid to interpolate in, by midpoints; it is sampled at
+    twice its resolution, and halved by the matching filter, which removes what the result could not hold. Under the
+    identity this is exact.
 
     Args:
         images: At least 2 pixels in each direction.
@@ -142,7 +147,7 @@ def resampled(images: Float[Tensor, "batch c h w"], maps: Float[Tensor, "batch 3
     """
     height, width = images.shape[2:]
     reach = len(ANALYSIS) - 1
-    # In both grids 1 is the distance from the centre to the outermost pixels, so a doubled grid keeps the numbers.
+    # grid_sample puts the outermost pixels at -1 and 1, so these numbers mean the same place in every doubled grid.
     half = torch.tensor([(width - 1) / 2, (height - 1) / 2, 1.0], dtype=torch.float64)
     back = (torch.linalg.inv(maps) * half / half[:, None])[:, :2]
     across, down = (
@@ -150,25 +155,31 @@ def resampled(images: Float[Tensor, "batch c h w"], maps: Float[Tensor, "batch 3
     )
     back, across, down = (values.to(images.device, images.dtype, non_blocking=True) for values in (back, across, down))
     x = back[:, :, 0, None, None] * across + back[:, :, 1, None, None] * down[:, None] + back[:, :, 2, None, None]
-    vertical, horizontal = (_doubling(side).to(images.device, images.dtype) for side in (height, width))
-    fine = vertical @ images @ horizontal.T
+
+    def along(matrix: Callable[[int], Tensor], values: Tensor) -> Tensor:
+        rows, columns = (matrix(side).to(images.device, images.dtype, non_blocking=True) for side in (height, width))
+        return rows @ values @ columns.T
+
     fine = torch.nn.functional.grid_sample(
-        fine, x.permute(0, 2, 3, 1), mode="bicubic", padding_mode="reflection", align_corners=True
+        along(_quadrupling, images), x.permute(0, 2, 3, 1), padding_mode="reflection", align_corners=True
     )
-    vertical, horizontal = (_halving(side).to(images.device, images.dtype) for side in (height, width))
-    return vertical @ fine @ horizontal.T
+    return along(_halving, fine)
 
 
 @functools.cache
-def _doubling(side: int) -> Float[Tensor, "fine side"]:
-    """A matrix that puts 2 side - 1 pixels, every second of them an old one, in the place of `side`."""
+def _quadrupling(side: int) -> Float[Tensor, "fine side"]:
+    return _doubling(2 * side - 1, MIDPOINTS) @ _doubling(side, SYNTHESIS)
+
+
+def _doubling(side: int, taps: Sequence[float]) -> Float[Tensor, "fine side"]:
+    """A matrix that puts 2 side - 1 pixels, every second of them in an old place, where there were `side`."""
     fine, period = 2 * side - 1, max(2 * (side - 1), 1)
     matrix = torch.zeros(fine, side, dtype=torch.float64)
-    for offset in range(1 - len(SYNTHESIS), len(SYNTHESIS)):
+    for offset in range(1 - len(taps), len(taps)):
         rows = torch.arange(offset % 2, fine, 2)
         source = (rows - offset).div(2, rounding_mode="floor").abs() % period
         source = torch.where(source < side, source, period - source)  # reflected about the outermost pixels
-        matrix.index_put_((rows, source), matrix.new_tensor(SYNTHESIS[abs(offset)]), accumulate=True)
+        matrix.index_put_((rows, source), matrix.new_tensor(taps[abs(offset)]), accumulate=True)
     return matrix
 
 
