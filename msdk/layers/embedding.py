@@ -79,8 +79,8 @@ class NoiseEmbedding(nn.Module):
         self.out = Linear(style.width, style.width, init=init)
 
     def forward(
-        self, c_noise: Float[Tensor, " batch"], label: Tensor | None = None, augment: Tensor | None = None
-    ) -> Float[Tensor, "batch e"]:
+        self, c_noise: Float[Tensor, " batch_or_1"], label: Tensor | None = None, augment: Tensor | None = None
+    ) -> Float[Tensor, "rows e"]:
         style, like = self.style, self.hidden.weight
         labels = self._labels(label, like)
         h = self._features(c_noise).to(like.dtype)
