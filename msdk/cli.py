@@ -272,6 +272,12 @@ def sample(
         Path | None,
         Parameter(help="Folder for grid.png and one PNG per seed; RUN/samples, then RUN/samples-2, ... by default."),
     ] = None,
+    label: Annotated[
+        int | None, Parameter(help="The class of every image, -1 for none. By default seed modulo the classes.")
+    ] = None,
+    guidance: Annotated[
+        float | None, Parameter(help="Weight of classifier-free guidance. The recipe's by default.")
+    ] = None,
     explain: Annotated[
         bool, Parameter(negative="", help="Print each network call with its stage, and draw nothing.")
     ] = False,
@@ -283,6 +289,7 @@ def sample(
     """Draw images from a trained run.
 
     Examples: msdk sample runs/digits-multistage --seeds 0-15 --out more --set sampler.name=heun --set sampling.steps=18
+    / msdk sample runs/digits-conditional --label 3 --guidance 2
 
     Parameters
     ----------
@@ -292,7 +299,9 @@ def sample(
     numbers = None if seeds is None else _seeds(seeds)
     if not (run / "recipe.toml").is_file():
         raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
-    recipe = _load(run / "recipe.toml", overrides)
+    wanted = {"label": label, "guidance": None if guidance is None else float(guidance)}
+    options = [f"sampling.{key}={value}" for key, value in wanted.items() if value is not None]
+    recipe = _load(run / "recipe.toml", [*(overrides or ()), *options])
     from msdk.checkpoint import refuse_other_recipe
 
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
@@ -521,7 +530,8 @@ def _explain(recipe: "Recipe", *, as_json: bool) -> None:
     from msdk.report import calls_grid
     from msdk.sampling import explain
 
-    calls = [attrs.asdict(call) for call in explain(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps)]
+    found = explain(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps, recipe.guidance)
+    calls = [attrs.asdict(call) for call in found]
     if as_json:
         display.print_json(calls)
     else:

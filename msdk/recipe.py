@@ -20,8 +20,9 @@ from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
 from msdk.encoders.adapter import Adapter
-from msdk.encoders.base import Encoder, Shape
+from msdk.encoders.base import Encoder, FeatureInfo, Shape
 from msdk.errors import MsdkError, PartError, Problem, RecipeError
+from msdk.guidance import Guidance
 from msdk.merging import Merged, Sources, source_of
 from msdk.noise_levels.base import NoiseLevel, StageDraw
 from msdk.parameterizations.base import Parameterization
@@ -33,6 +34,9 @@ from msdk.weightings.base import Weighting
 
 Convention = Literal["exact", "paper", "fvcore"]
 """How costs are counted, see `msdk.budgeting`."""
+
+AUGMENT_LABELS = 9
+"""Labels that say what `training.augment` did to an image, see `msdk.training.augmentation`."""
 
 T = TypeVar("T")
 
@@ -88,9 +92,17 @@ class Training:
         lr: Learning rate of Adam.
         warmup: Steps over which the learning rate rises linearly from 0.
         betas: Decay of Adam's first and second moment.
+        weight_decay: Decoupled weight decay (AdamW, Loshchilov and Hutter 2019, arXiv 1711.05101); 0 is Adam.
+        sanitize: Whether gradients that are not finite are replaced before clipping: NaN by 0, infinities by +-1e5
+            (EDM). The loss is left as it is.
         clip_norm: Largest norm of the whole gradient; 0 does not clip.
         ema_decay: Decay of the averaged weights, ramped up as min(decay, (1 + n) / (10 + n)); 0 keeps none.
-        flip: Whether images are mirrored left to right with probability 1/2.
+        ema_half_life: Images after which a weight counts half in the average (EDM); 0 means `ema_decay` rules instead.
+        ema_ramp: The half-life is at most this share of the images seen so far; 0 does not ramp it up.
+        flip: Whether images are mirrored left to right with probability 1/2, without telling the network.
+        augment: Probability of each geometric change of EDM's augmentation; 0 changes nothing. Its labels are fed to
+            an encoder with `augment = 9`. See `msdk.training.augmentation`.
+        label_dropout: Probability that an image's class is withheld, which guidance needs (Ho and Salimans 2022).
         precision: "bf16" runs the networks under autocast; weights and optimiser stay in float32.
         seed: Seed of the initial weights and of everything drawn in training.
         log_every: Steps between lines of metrics.jsonl.
@@ -106,14 +118,25 @@ class Training:
     lr: float = attrs.field(default=2e-4, validator=gt(0))
     warmup: int = attrs.field(default=0, validator=ge(0))
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=deep_iterable([ge(0), lt(1)]))
+    weight_decay: float = attrs.field(default=0.0, validator=ge(0))
+    sanitize: bool = False
     clip_norm: float = attrs.field(default=1.0, validator=ge(0))
     ema_decay: float = attrs.field(default=0.9999, validator=[ge(0), lt(1)])
+    ema_half_life: float = attrs.field(default=0.0, validator=ge(0))
+    ema_ramp: float = attrs.field(default=0.05, validator=ge(0))
     flip: bool = False
+    augment: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
+    label_dropout: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = attrs.field(default=0, validator=ge(0))
     log_every: int = attrs.field(default=100, validator=ge(1))
     checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))
     keep: int = attrs.field(default=2, validator=ge(1))
+
+
+def _ascending(_: object, field: object, value: tuple[float, float]) -> None:
+    if not 0 <= value[0] < value[1]:
+        raise ValueError(f"expected [low, high] in ratio with 0 <= low < high, got {list(value)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -122,10 +145,14 @@ class Sampling:
 
     Args:
         steps: Intervals of the sampler's time grid.
-        nfe: Network calls per image.
+        nfe: Network calls per image, a guided one counted once.
         images: Images that `msdk sample` draws, with seeds `seed`, `seed + 1`, ...
         seed: First seed.
-        batch_size: Images per network call; changes no image.
+        batch_size: Images per network call, twice as many where it is guided; changes no image.
+        label: The class of every image, -1 for no class; when not given, that of seed s is s modulo the classes.
+        guidance: Weight of classifier-free guidance; 1 is the plain conditional model. Meant for models that were
+            trained with `label_dropout`. See `msdk.guidance`.
+        guidance_interval: Guided where low < ratio <= high, plain conditional elsewhere; everywhere when not given.
     """
 
     steps: int | None = attrs.field(default=None, validator=optional([ge(1), le(10_000)]))
@@ -133,6 +160,9 @@ class Sampling:
     images: int = attrs.field(default=64, validator=[ge(1), le(1_000_000)])
     seed: int = attrs.field(default=0, validator=ge(0))
     batch_size: int = attrs.field(default=64, validator=ge(1))
+    label: int | None = attrs.field(default=None, validator=optional(ge(-1)))
+    guidance: float = attrs.field(default=1.0, validator=ge(0))
+    guidance_interval: tuple[float, float] | None = attrs.field(default=None, validator=optional(_ascending))
 
 
 DEFAULT_STEPS = 20
@@ -181,6 +211,16 @@ class Recipe:
         if self.sampling.nfe is not None:
             return steps_for(self.sampler, self.sampling.nfe)
         return self.sampling.steps or DEFAULT_STEPS
+
+    @property
+    def classes(self) -> int:
+        """Classes of the labels that the encoder takes; 0 for an unconditional model."""
+        return self.encoder.info(self.shape).classes
+
+    @property
+    def guidance(self) -> Guidance:
+        """How sampling is guided."""
+        return Guidance(weight=self.sampling.guidance, interval=self.sampling.guidance_interval)
 
     @property
     def clustered(self) -> bool:
@@ -312,6 +352,7 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
     yield from misfit
     if not misfit:
         info = recipe.encoder.info(recipe.shape)
+        yield from _label_misfits(recipe, info)
         if recipe.adapter is not None:
             misfit = list(_failing("adapter", functools.partial(recipe.adapter.info, info)))
             yield from misfit
@@ -320,6 +361,29 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
             info = recipe.adapter.info(info)
         for index, decoder in enumerate(recipe.decoders):
             yield from _failing(f"decoders.{index}", functools.partial(decoder.check, info))
+
+
+def _label_misfits(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
+    """Class and augmentation labels that the encoder does not take."""
+    options, classes = recipe.sampling, info.classes
+    conditional = {
+        "label": options.label is not None,
+        "guidance": options.guidance != 1,
+        "guidance_interval": options.guidance_interval is not None,
+    }
+    for key in [key for key, given in conditional.items() if given and not classes]:
+        yield Problem(f"sampling.{key}", "needs a class-conditional model: set encoder.classes, or leave this key out")
+    if classes and options.label is not None and options.label >= classes:
+        yield Problem(
+            "sampling.label",
+            f"there is no class {options.label}: encoder.classes is {classes}, so use 0 .. {classes - 1}",
+        )
+    if recipe.training.augment and info.augment not in (0, AUGMENT_LABELS):
+        yield Problem(
+            "encoder.augment",
+            f"training.augment gives {AUGMENT_LABELS} labels per image, not {info.augment}: use {AUGMENT_LABELS}, or 0 "
+            "to feed none",
+        )
 
 
 def _failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:

@@ -3,6 +3,7 @@
 Everything here reads the plain data that `--json` prints, so a saved budget or clustering can be shown again.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -140,6 +141,14 @@ def stages_grid(one: Json) -> Grid:
         f"second counter (torch), exact convention: {scaled(audit['second_counter_macs'], unit)} {prefix}MACs over all "
         f"stages, relative difference {audit['relative_difference']:.1e}.",
     ]
+    guidance = one.get("guidance")
+    if guidance and guidance["extra_calls"]:
+        low, high = guidance["interval"] or (0, math.inf)
+        where = "in all calls" if math.isinf(high) else f"for ratio in ({low:.4g}, {high:.4g}]"
+        notes.append(
+            f"guidance of weight {guidance['weight']:.4g} {where} evaluates the network with and without the class: "
+            f"{guidance['extra_calls']} of the calls are its own."
+        )
     if one["uncounted"]:
         notes.append(f"NOT COUNTED: {', '.join(f'{op} x{times}' for op, times in one['uncounted'].items())}.")
     title = ": ".join(part for part in (short(one["recipe"]), one["title"]) if part)
@@ -170,9 +179,10 @@ def clusters_grid(clusters: Json) -> Grid:
 def calls_grid(calls: Sequence[Json]) -> Grid:
     """Every network call of a sampler."""
     rows = tuple(
-        (str(i), str(c["step"]), f"{c['t']:.5g}", f"{c['ratio']:.5g}", str(c["stage"])) for i, c in enumerate(calls)
+        (str(i), str(c["step"]), f"{c['t']:.5g}", f"{c['ratio']:.5g}", str(c["stage"]), str(c["evaluations"]))
+        for i, c in enumerate(calls)
     )
-    return Grid("Network calls", ("call", "step", "t", "ratio", "stage"), rows)
+    return Grid("Network calls", ("call", "step", "t", "ratio", "stage", "evaluations"), rows)
 
 
 def run_markdown(

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
 from msdk.building import pick_device
 from msdk.checkpoint import load_run, written_whole
 from msdk.denoiser import Denoiser
-from msdk.errors import RunError
+from msdk.errors import PartError, RunError
+from msdk.guidance import Guidance
 from msdk.partition import Partition
 from msdk.recipe import Recipe
-from msdk.samplers.base import Sampler, call_times
+from msdk.samplers.base import Denoise, Sampler, call_times
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -25,18 +26,25 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Call:
-    """One network call of a sampler: the interval it serves (`step`), its time and ratio, and the stage it goes to."""
+    """One network call of a sampler: the interval it serves (`step`), its time and ratio, and the stage it goes to.
+
+    `evaluations` is what it costs: 2 where it is guided, which evaluates the network with and without the class.
+    """
 
     step: int
     t: float
     ratio: float
     stage: int
+    evaluations: int = 1
 
 
-def explain(partition: Partition, schedule: Schedule, sampler: Sampler, steps: int) -> list[Call]:
-    """Every network call that sampling makes, in order, with its stage; runs no network."""
+def explain(
+    partition: Partition, schedule: Schedule, sampler: Sampler, steps: int, guidance: Guidance | None = None
+) -> list[Call]:
+    """Every network call that sampling makes, in order, with its stage and its evaluations; runs no network."""
+    guidance = guidance or Guidance()
     return [
-        Call(step, t, schedule.ratio(t), partition.at(t, schedule))
+        Call(step, t, schedule.ratio(t), partition.at(t, schedule), guidance.evaluations(schedule.ratio(t)))
         for step, times in enumerate(call_times(sampler, schedule, steps))
         for t in times
     ]
@@ -65,7 +73,9 @@ def sample(
     seeds: Sequence[int],
     *,
     batch_size: int = 64,
-    label: Tensor | None = None,
+    label: int | Sequence[int] | Tensor | None = None,
+    guidance: float = 1.0,
+    guidance_interval: tuple[float, float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "images c h w"]:
     """Draws one image per seed.
@@ -75,25 +85,34 @@ def sample(
         sampler: How to go from noise to an image.
         steps: Intervals of its time grid.
         seeds: One per image; an image depends on its seed, not on the batch it is in.
-        batch_size: Images per network call.
-        label: Class labels [images], for encoders that take them.
+        batch_size: Images per network call, twice as many where it is guided.
+        label: Class numbers, one for all images or int64 [images]; -1 is no class. When not given, a class-conditional
+            denoiser draws class `seed % classes`.
+        guidance: Weight of classifier-free guidance, see `msdk.guidance`; 1 is the plain conditional estimate.
+        guidance_interval: Guided where low < ratio <= high; everywhere when not given.
         progress: Told (intervals done, intervals in all).
 
     Returns:
         Images, on the CPU, nominally in [-1, 1].
+
+    Raises:
+        PartError: A label that the denoiser does not know, or guidance without classes.
     """
     device = next(denoiser.parameters()).device
+    guide = Guidance(weight=guidance, interval=guidance_interval)
+    labels = class_labels(denoiser.classes, seeds, label)
+    if labels is None and guidance != 1:
+        raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
     times = sampler.times(denoiser.schedule, steps)
     chunks = [list(seeds[start : start + batch_size]) for start in range(0, len(seeds), batch_size)]
     done, total = 0, len(chunks) * (len(times) - 1)
     images: list[Tensor] = []
     for index, chunk in enumerate(chunks):
         noise = SeededNoise(chunk)
-        classes = None if label is None else label[index * batch_size : index * batch_size + len(chunk)].to(device)
-
-        def denoise(x: Tensor, t: float, classes: Tensor | None = classes) -> Tensor:
-            return denoiser(x, t, classes)
-
+        denoise: Denoise = denoiser
+        if labels is not None:
+            own = labels[index * batch_size : index * batch_size + len(chunk)].to(device)
+            denoise = guide.around(denoiser, denoiser.schedule, own)
         x = denoiser.schedule.prior_std * noise(torch.empty(len(chunk), *denoiser.shape, device=device))
         memory = sampler.init(times)
         for t, s in itertools.pairwise(times):
@@ -103,6 +122,32 @@ def sample(
                 progress(done, total)
         images.append((2 * x - 1 if denoiser.unit_range else x).cpu())
     return torch.cat(images)
+
+
+def class_labels(
+    classes: int, seeds: Sequence[int], label: int | Sequence[int] | Tensor | None
+) -> Int[Tensor, " images"] | None:
+    """The class of each image on the CPU, or None for a denoiser without classes.
+
+    Raises:
+        PartError: Labels for a denoiser without classes, another number of them than images, or unknown ones.
+    """
+    if not classes:
+        if label is not None:
+            raise PartError("this denoiser takes no class labels: leave `label` out, or set the encoder's `classes`")
+        return None
+    if label is None:
+        return torch.tensor([seed % classes for seed in seeds])
+    found = torch.as_tensor(label).cpu()
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise PartError(f"class labels are whole numbers, got {found.dtype}")
+    if found.ndim and found.shape != (len(seeds),):
+        raise PartError(f"label is one class, or one for each of {len(seeds)} images, got {tuple(found.shape)}")
+    found = found.long().expand(len(seeds))
+    unknown = sorted({int(number) for number in found if not -1 <= number < classes})
+    if unknown:
+        raise PartError(f"there is no class {unknown[0]}: use 0 .. {classes - 1}, or -1 for no class")
+    return found
 
 
 def write_samples(
@@ -127,7 +172,17 @@ def write_samples(
     options = recipe.sampling
     seeds = range(options.seed, options.seed + options.images) if seeds is None else seeds
     denoiser = load_run(place, device=pick_device(device))
-    images = sample(denoiser, recipe.sampler, recipe.steps, seeds, batch_size=options.batch_size, progress=progress)
+    images = sample(
+        denoiser,
+        recipe.sampler,
+        recipe.steps,
+        seeds,
+        batch_size=options.batch_size,
+        label=options.label,
+        guidance=options.guidance,
+        guidance_interval=options.guidance_interval,
+        progress=progress,
+    )
     pixels = to_pixels(images)
     out = out or place / "samples"
     refuse_other_folder(out)

@@ -161,6 +161,26 @@ def test_sample_explains(recipe, tmp_path, capsys, monkeypatch):
     assert (code, "samples exists: replace it with --force" in err) == (2, True)
 
 
+def test_sample_takes_label_and_guidance(tmp_path, capsys, monkeypatch):
+    """--label and --guidance are short for recipe keys: checked, and shown call by call with what they cost."""
+    run = tmp_path / "run"
+    msdk.train(tiny("encoder.classes=10", "training.label_dropout=0.1"), run)
+    _, out, _ = quick(capsys, monkeypatch, "sample", run, "--guidance", "2", "--explain", "--json")
+    assert {call["evaluations"] for call in json.loads(out)} == {2}
+    interval = ("--set", "sampling.guidance_interval=[0.3, 2.5]")
+    _, out, _ = quick(capsys, monkeypatch, "sample", run, "--guidance", "2", *interval, "--explain", "--json")
+    assert all(call["evaluations"] == 1 + (0.3 < call["ratio"] <= 2.5) for call in json.loads(out))
+    code, out, _ = quick(
+        capsys, monkeypatch, "sample", run, "--label", "3", "--guidance", "2", "--seeds", "0-1", "--json"
+    )
+    assert (code, json.loads(out)["images"]) == (0, 2)
+    code, _, err = quick(capsys, monkeypatch, "sample", run, "--label", "10")
+    assert (code, "there is no class 10: encoder.classes is 10, so use 0 .. 9" in " ".join(err.split())) == (2, True)
+    msdk.train(tiny(), tmp_path / "plain")
+    code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "plain", "--guidance", "2")
+    assert (code, "sampling.guidance needs a class-conditional model" in " ".join(err.split())) == (2, True)
+
+
 def test_budget_and_cluster_print_json_alone(recipe, tmp_path):
     """On stdout is one JSON document; notes and progress go to stderr."""
     out, _ = command("budget", recipe, "recipes/digits/multistage.toml", "--set", "training.batch_size=4", "--json")

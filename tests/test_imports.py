@@ -40,7 +40,8 @@ ALLOWED = {
     "denoiser": ["partition", *BASES],
     "structuring": ["registry", *BASES, *KINDS],  # of a kind its torch-free registry, none of its parts
     "merging": [],
-    "recipe": ["structuring", "merging", "partition", "encoders.adapter", *BASES],
+    "guidance": ["samplers.base", "schedules.base"],
+    "recipe": ["structuring", "merging", "partition", "guidance", "encoders.adapter", *BASES],
     "building": ["recipe", "denoiser", "encoders.adapter"],
     "checkpoint": ["recipe", "building"],
     # It names our parts one by one, because it says which of them each published network is.
@@ -53,7 +54,7 @@ ALLOWED = {
     "budgeting": ["building", "samplers.base", "noise_levels.base"],
     "clustering": ["recipe", "building", "checkpoint", "datasets.*", "clusterings.base"],
     "training": ["building", "checkpoint", "noise_levels.*", "weightings.*", "datasets.*", "budgeting.*"],
-    "sampling": ["checkpoint", "denoiser", "samplers.base"],
+    "sampling": ["checkpoint", "guidance", "denoiser", "samplers.base"],
     "report": [],
     "describing": ["registry"],
     "display": ["report", "describing", "training.*", "clustering"],

@@ -610,6 +610,39 @@ def test_sampling_that_cannot_be_is_told(write, lines, key, message):
     assert message in told[1]
 
 
+@pytest.mark.parametrize(
+    ("fields", "line", "key", "message"),
+    [
+        ("", "sampling = { guidance = 2.0 }", "sampling.guidance", "model: set encoder.classes, or leave"),
+        ("", "sampling = { guidance_interval = [0.1, 2] }", "sampling.guidance_interval", "needs a class-conditional"),
+        ("", "sampling = { label = 3 }", "sampling.label", "needs a class-conditional model"),
+        ("classes = 10", "sampling = { label = 10 }", "sampling.label", "there is no class 10"),
+        ("classes = 10", "sampling = { label = -2 }", "sampling.label", "must be >= -1"),
+        ("classes = 10", "sampling = { guidance = -1 }", "sampling.guidance", "must be >= 0"),
+        ("classes = 10", "sampling = { guidance_interval = [2, 2] }", "sampling.guidance_interval", "[2.0, 2.0]"),
+        ("classes = 10", "sampling = { guidance_interval = [-1, 2] }", "sampling.guidance_interval", "0 <= low"),
+        ("", "training = { label_dropout = 1.5 }", "training.label_dropout", "must be <= 1"),
+        ("", "training = { augment = -0.1 }", "training.augment", "must be >= 0"),
+        ("augment = 4", "training = { augment = 0.1 }", "encoder.augment", "gives 9 labels per image, not 4"),
+    ],
+)  # fmt: skip
+def test_labels_that_cannot_be_are_told(write, fields, line, key, message):
+    """Classes and guidance need a conditional encoder, an interval ascends, and augmentation has nine labels."""
+    (told,) = problems(write(BASE.replace("[1, 2]", f"[1, 2], {fields}".rstrip(", ")) + line)).items()
+    assert told[0] == key
+    assert message in told[1]
+
+
+def test_guidance_follows_the_recipe(write):
+    """Weight and interval become the guidance of sampling; augmentation may go without labels, or with nine."""
+    conditional = BASE.replace("[1, 2]", "[1, 2], classes = 10, augment = 9")
+    recipe = load_recipe(write(conditional), ["sampling.guidance=2", "sampling.guidance_interval=[0.5, 3]"])
+    assert (recipe.classes, recipe.guidance.weight, recipe.guidance.interval) == (10, 2.0, (0.5, 3.0))
+    assert load_recipe(write(conditional), ["training.augment=0.1"]).training.augment == 0.1
+    plain = load_recipe(write(BASE), ["training.augment=0.1"])
+    assert (plain.classes, plain.guidance.weight, plain.guidance.interval) == (0, 1.0, None)
+
+
 def test_nfe_counts_network_calls(write):
     """35 calls of Heun are 18 steps, the last of which makes one call."""
     recipe = load_recipe(write(BASE + 'sampler = { name = "heun" }\nsampling = { nfe = 35 }'))

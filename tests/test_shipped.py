@@ -30,6 +30,26 @@ def test_recipe_builds_and_is_counted(path):
     assert denoiser.eval()(images, torch.tensor([0.5, 0.01])).shape == images.shape
 
 
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("cifar10/edm-unified", "edm_cifar10_uncond_vp_ddpmpp"),
+        ("cifar10/edm-multistage", "ms_edm_cifar10"),
+        ("imagenet64/adm", "edm_imagenet64_cond_adm"),
+        ("ffhq64/ddpmpp", "edm_ffhq64_uncond_vp_ddpmpp"),
+    ],
+)
+def test_edm_recipes_have_the_published_parameters(name, published, outside_data):
+    """As many weights as the published network, in all and in each decoder; augmentation and class maps included."""
+    golden = json.loads((outside_data / "golden" / "shapes" / f"{published}.json").read_text())
+    network = msdk.build(msdk.load_recipe(f"recipes/{name}.toml"), "meta").network
+    assert sum(parameter.numel() for parameter in network.parameters()) == golden["n_params"]
+    if golden["params_per_decoder"] is not None:
+        decoders = [sum(parameter.numel() for parameter in decoder.parameters()) for decoder in network.decoders]
+        assert decoders == list(golden["params_per_decoder"].values())
+
+
 @pytest.mark.parametrize("path", sorted(Path("benchmarks").glob("bench_*.py")), ids=str)
 def test_benchmark_runs(path):
     """Each benchmark runs once, tiny, and prints one JSON line with its results."""

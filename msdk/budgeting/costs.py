@@ -31,7 +31,8 @@ class StageCosts:
         encoder_macs: MACs of its encoder for one image.
         decoder_macs: MACs of its decoder for one image.
         by_operator: MACs of both by operator; the rows add up to the total, `conv_fir` (resampling filters) included.
-        calls: Network calls that the recipe's sampler makes in this stage, None without a recipe.
+        calls: Network calls per image that the recipe's sampler makes in this stage, guided ones twice; None without
+            a recipe.
         weights: Share of the stage: "sampling" of those calls, "training" of the images drawn, "length" of time.
     """
 
@@ -72,6 +73,15 @@ class StageCosts:
 
 
 @attrs.frozen
+class GuidanceCosts:
+    """What classifier-free guidance adds: a second evaluation of every call inside its interval of ratio."""
+
+    weight: float
+    interval: tuple[float, float] | None
+    extra_calls: int
+
+
+@attrs.frozen
 class TrainingCosts:
     """What training costs: the paper's figure (forward, one image per iteration), and the real one."""
 
@@ -98,6 +108,7 @@ class Budget:
         params: All parameters, each tensor once.
         encoder_params: Those of all encoders.
         stages: Costs by stage, least noise first.
+        guidance: None for a denoiser without a recipe.
         training: None for a denoiser without a recipe.
         uncounted: Operators without a counting rule, and how often they ran.
         exact_macs: Sum over stages, by fvcore with our rules.
@@ -111,6 +122,7 @@ class Budget:
     params: int
     encoder_params: int
     stages: tuple[StageCosts, ...]
+    guidance: GuidanceCosts | None
     training: TrainingCosts | None
     uncounted: Mapping[str, int]
     exact_macs: int
@@ -138,6 +150,7 @@ class Budget:
             "stages": [stage.as_json() for stage in self.stages],
             "equivalent_macs": {name: self.equivalent_macs(name) for name in ("sampling", "training", "length")},
             "nfe": self.nfe,
+            "guidance": self.guidance and attrs.asdict(self.guidance),
             "training": training and {**attrs.asdict(training), "total_flops": training.total_flops},
             "uncounted": dict(self.uncounted),
             "audit": {
@@ -197,6 +210,7 @@ def budget(
         params=_params(denoiser),
         encoder_params=_params(denoiser.network.encoders),
         stages=stages,
+        guidance=_guidance(stages, recipe) if recipe is not None else None,
         training=_training(stages, recipe) if recipe is not None else None,
         uncounted=dict(uncounted),
         exact_macs=exact,
@@ -221,8 +235,8 @@ class _FlatEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, x: Tensor, c_noise: Tensor) -> tuple[Tensor, ...]:
-        features: Features = self.encoder(x, c_noise)
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, ...]:
+        features: Features = self.encoder(x, c_noise, label)
         return (*features.skips, features.bottom, features.embedding)
 
 
@@ -244,7 +258,10 @@ def count_parts(denoiser: Denoiser, shape: Shape, how: Convention) -> tuple[list
         asked = exact if how == "exact" else attrs.evolve(counters[how](part, inputs), uncounted=exact.uncounted)
         return PartCosts(_params(part), asked, exact.total, count_second(part, inputs))
 
-    image = (torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta"))
+    image = [torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")]
+    if denoiser.classes:
+        # A call of a conditional network has a class; augmentation labels are fed in training alone.
+        image.append(torch.empty(1, denoiser.classes, device="meta"))
     encoders, features = list[PartCosts](), list[Tensor]()
     for encoder in denoiser.network.encoders:
         flat = _FlatEncoder(encoder)
@@ -268,8 +285,9 @@ def _weighted(costs: Sequence[StageCosts], denoiser: Denoiser, recipe: Recipe | 
     whole = schedule.t_max - schedule.t_min
     calls, training = list[int | None]([None] * len(costs)), list[float | None]([None] * len(costs))
     if recipe is not None:
-        times = [t for interval in call_times(recipe.sampler, schedule, recipe.steps) for t in interval]
-        visits = Counter(partition.at(t, schedule) for t in times)
+        visits: Counter[int] = Counter()
+        for t in (t for interval in call_times(recipe.sampler, schedule, recipe.steps) for t in interval):
+            visits[partition.at(t, schedule)] += recipe.guidance.evaluations(schedule.ratio(t))
         calls = [visits[index] for index in range(len(costs))]
         shares = recipe.training.noise.shares(schedule, partition)
         training = list(stage_probabilities(recipe.training.stage_draw, shares))
@@ -286,6 +304,12 @@ def _weighted(costs: Sequence[StageCosts], denoiser: Denoiser, recipe: Recipe | 
         )
         for cost, call, share in zip(costs, calls, training, strict=True)
     )
+
+
+def _guidance(stages: Sequence[StageCosts], recipe: Recipe) -> GuidanceCosts:
+    calls = sum(stage.calls or 0 for stage in stages)
+    guidance = recipe.guidance
+    return GuidanceCosts(guidance.weight, guidance.interval, calls - sum(recipe.sampler.calls(recipe.steps)))
 
 
 def _mean(stages: Sequence[StageCosts], weights: str) -> float | None:

@@ -20,8 +20,6 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 class _Folder(Source):
-    labels = None
-
     def __init__(self, path: Path, shape: Shape) -> None:
         if not path.is_dir():
             raise DataError(f"there is no folder {path}: set data.path")
@@ -29,6 +27,15 @@ class _Folder(Source):
         self._files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         if not self._files:
             raise DataError(f"the folder {path} holds no images ({', '.join(sorted(SUFFIXES))})")
+        self.labels = self._read_labels()
+
+    def _read_labels(self) -> list[int] | None:
+        """The number of each image's sub-folder, or None where an image lies in the folder itself."""
+        places = [file.relative_to(self._path).parts for file in self._files]
+        if any(len(parts) == 1 for parts in places):
+            return None
+        numbers = {name: number for number, name in enumerate(sorted({parts[0] for parts in places}))}
+        return [numbers[parts[0]] for parts in places]
 
     @functools.cached_property
     def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  reads every file, so only if asked
@@ -54,6 +61,8 @@ class _Folder(Source):
 @attrs.frozen(kw_only=True)
 class Folder(ImageFiles):
     """All images below a folder, square and of one size, in the order of their paths.
+
+    Where every image lies in a sub-folder, these are the classes, in the order of their names.
 
     Args:
         path: The folder.

@@ -42,6 +42,7 @@ class FeatureInfo:
         bottom: Channels of the bottom tensor, which has the resolution of the last level.
         embedding: Width of the noise embedding.
         classes: Classes of the labels that the encoder takes; 0 means it takes none.
+        augment: Augmentation labels per image that the encoder takes; 0 means it takes none.
         base: Width that the levels' widths are multiples of; 0 means that of the finest level.
     """
 
@@ -49,6 +50,7 @@ class FeatureInfo:
     bottom: int
     embedding: int
     classes: int = 0
+    augment: int = 0
     base: int = 0
 
 

@@ -106,6 +106,7 @@ class UNet(Encoder):
             bottom=before,
             embedding=plan.embedding.width,
             classes=self.classes,
+            augment=self.augment,
             base=self.channels,
         )
 

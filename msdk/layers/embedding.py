@@ -80,7 +80,7 @@ class NoiseEmbedding(nn.Module):
 
     def forward(
         self, c_noise: Float[Tensor, " batch_or_1"], label: Tensor | None = None, augment: Tensor | None = None
-    ) -> Float[Tensor, "batch e"]:
+    ) -> Float[Tensor, "rows e"]:
         style, like = self.style, self.hidden.weight
         labels = self._labels(label, like)
         # Angles of hundreds of radians lose their last digits in float32; Apple's devices have nothing better.

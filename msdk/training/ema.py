@@ -1,33 +1,60 @@
 """Averaged weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+Decay = Callable[[int], float]
+"""The decay d of the n-th update, n = 1, 2, ..."""
+
+
+def ramped(decay: float) -> Decay:
+    """Decay min(decay, (1 + n) / (10 + n)); 0 keeps the last weights.
+
+    Source: score_sde (Song et al. 2021, arXiv 2011.13456).
+    """
+    return lambda update: min(decay, (1 + update) / (10 + update))
+
+
+def halving(half_life: float, ramp: float, batch: int) -> Decay:
+    """Decay 0.5^(batch / h), with the half-life h = min(half_life, ramp x images seen before this batch).
+
+    Source: EDM (Karras et al. 2022, arXiv 2206.00364, appendix F.2).
+
+    Args:
+        half_life: In images.
+        ramp: Share of the images seen; 0 does not ramp up.
+        batch: Images per update.
+    """
+
+    def decay(update: int) -> float:
+        images = min(half_life, ramp * (update - 1) * batch) if ramp else half_life
+        return 0.5 ** (batch / images) if images else 0.0
+
+    return decay
+
 
 class EMA:
-    """Exponential moving average of a module's parameters: e <- d e + (1 - d) w, d = min(decay, (1 + n) / (10 + n)).
+    """Exponential moving average of a module's parameters: e <- d e + (1 - d) w.
 
     torch's own AveragedModel reads its step counter from the device at every update, which waits for the device.
-    Source: score_sde (Song et al. 2021, arXiv 2011.13456), which ramps the decay up the same way.
 
     Args:
         module: Its parameters are averaged; its buffers are taken as they are.
-        decay: Largest decay; 0 keeps the last weights.
+        decay: Gives d for each update.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, decay: Decay) -> None:
         self.module, self.decay = module, decay
         self.averages = [parameter.detach().clone() for parameter in module.parameters()]
 
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Takes in the weights after `updates` optimiser steps."""
-        decay = min(self.decay, (1 + updates) / (10 + updates))
         weights = [parameter.detach() for parameter in self.module.parameters()]
         # torch's own averaging calls it too; there is no public name for it.
-        torch._foreach_lerp_(self.averages, weights, 1 - decay)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+        torch._foreach_lerp_(self.averages, weights, 1 - self.decay(updates))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Averages and buffers under the module's own names."""

@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -34,7 +34,9 @@ from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
 from msdk.errors import RunError
 from msdk.recipe import Recipe, to_toml
-from msdk.training.ema import EMA
+from msdk.training.augmentation import draw_changes
+from msdk.training.ema import EMA, halving, ramped
+from msdk.training.labels import training_labels, withheld
 from msdk.training.loss import batch_indices, draw_times, flipped, losses, mixed_seed, to_range
 
 
@@ -100,7 +102,7 @@ def train(
 
     Raises:
         RunError: The folder exists, belongs to another recipe, or cannot be written; or the loss is not finite.
-        DataError: The data cannot be read.
+        DataError: The data cannot be read, or lacks the classes that the encoder takes.
     """
     run, device = Path(run_dir), pick_device(device)
     recipe = recipe.with_partition(recipe.partition())
@@ -109,6 +111,7 @@ def train(
     else:
         refuse_existing(run, force=force)
     source = recipe.data.open()
+    training_labels(recipe, source)  # what is wrong with them is told before a run folder is made
     costs = budget(recipe, convention="exact")
     if resume:
         write_text(run / "recipe.toml", to_toml(recipe))
@@ -128,10 +131,18 @@ class Trainer:
         # Convolutions run faster with channels last, on CPUs and on tensor cores alike.
         self.denoiser: Denoiser = build(recipe, device).train().to(memory_format=torch.channels_last)
         options = recipe.training
-        self.optimizer = torch.optim.Adam(
-            self.denoiser.network.parameters(), lr=options.lr, betas=options.betas, fused=True
+        self.labels = training_labels(recipe, source)
+        self.augment_labels = recipe.encoder.info(recipe.shape).augment > 0
+        self.optimizer = torch.optim.AdamW(  # without weight decay it is Adam
+            self.denoiser.network.parameters(),
+            lr=options.lr,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
+            fused=True,
         )
-        self.ema = EMA(self.denoiser.network, options.ema_decay)
+        half_life, ramp = options.ema_half_life, options.ema_ramp
+        decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
+        self.ema = EMA(self.denoiser.network, decay)
         self.iteration = 0
         self.images_by_stage = [0] * len(recipe.decoders)
         self.seconds = 0.0
@@ -171,16 +182,22 @@ class Trainer:
         # Every random number of a step follows from the seed and the step, so a resumed run repeats nothing and skips
         # nothing, whatever the device.
         torch.manual_seed(mixed_seed(options.seed, "noise", self.iteration))
-        generator = torch.Generator().manual_seed(mixed_seed(options.seed, "draw", self.iteration))
+        generator = self._generator("draw")
         first = self.iteration * options.batch_size
-        images = self.source.read(batch_indices(first, options.batch_size, len(self.source), options.seed))
+        indices = batch_indices(first, options.batch_size, len(self.source), options.seed)
+        images = self.source.read(indices)
         if options.flip:
             images = flipped(images, generator)
         draw = draw_times(self.recipe, self.denoiser, options.batch_size, generator)
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        values = losses(self.recipe, self.denoiser, to_range(images, unit_range=self.denoiser.unit_range), draw.times)
+        x_0, augment = self._augmented(to_range(images, unit_range=self.denoiser.unit_range))
+        values = losses(self.recipe, self.denoiser, x_0, draw.times, self._labels(indices), augment)
         self.optimizer.zero_grad(set_to_none=True)  # an idle decoder keeps no gradient, so Adam leaves it alone
         values.mean().backward()
+        if options.sanitize:
+            for parameter in self.denoiser.network.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
         if options.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.denoiser.network.parameters(), options.clip_norm)
         for group in self.optimizer.param_groups:
@@ -191,6 +208,27 @@ class Trainer:
         for stage, seen in enumerate(torch.bincount(draw.stages, minlength=len(self.images_by_stage)).tolist()):
             self.images_by_stage[stage] += seen
         return draw.stages, values.detach()
+
+    def _labels(self, indices: Sequence[int]) -> Tensor | None:
+        """The classes of the images that a step reads, some withheld; None for a model without classes."""
+        if self.labels is None:
+            return None
+        options = self.recipe.training
+        labels = withheld(self.labels[list(indices)], options.label_dropout, self._generator("label"))
+        return labels.to(self.device, non_blocking=True)
+
+    def _augmented(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The images of a step after augmentation, and the labels of it for an encoder that takes them."""
+        options = self.recipe.training
+        if not options.augment:
+            return images, None
+        changes = draw_changes(len(images), options.augment, self._generator("augment"))
+        labels = changes.labels().to(self.device, non_blocking=True) if self.augment_labels else None
+        return changes.apply(images), labels
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        """Random numbers of one step for one purpose, so that none depends on whether another one is drawn."""
+        return torch.Generator().manual_seed(mixed_seed(self.recipe.training.seed, purpose, self.iteration))
 
     def _log(self, sums: Tensor, counts: Tensor, rate: float) -> None:
         """One line of metrics.jsonl, and the ledger. Waits for the device, so it is done every `log_every` steps."""

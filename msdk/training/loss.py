@@ -42,7 +42,12 @@ def to_range(images: UInt8[Tensor, "batch c h w"], *, unit_range: bool = False) 
 
 
 def losses(
-    recipe: Recipe, denoiser: Denoiser, x_0: Float[Tensor, "batch c h w"], times: Tensor
+    recipe: Recipe,
+    denoiser: Denoiser,
+    x_0: Float[Tensor, "batch c h w"],
+    times: Tensor,
+    label: Tensor | None = None,
+    augment: Tensor | None = None,
 ) -> Float[Tensor, " batch"]:
     """Weighted squared error of every image, averaged over its pixels.
 
@@ -54,6 +59,8 @@ def losses(
         denoiser: On the device of the images.
         x_0: Clean images in [-1, 1].
         times: float64 [batch], on the CPU.
+        label: Class numbers int64 [batch], -1 for none, on the device of the images.
+        augment: Augmentation labels [batch, n], on the device of the images.
     """
 
     def beside(values: Tensor) -> Tensor:
@@ -63,7 +70,7 @@ def losses(
     noise = torch.randn_like(x_0)
     x_t = beside(schedule.alpha(times)) * x_0 + beside(schedule.sigma(times)) * noise
     with torch.autocast(x_0.device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16"):
-        output, _ = denoiser.output(x_t, times)
+        output, _ = denoiser.output(x_t, times, label, augment)
     of_image, of_noise = parameterization.target_weights(schedule, times)
     target = beside(of_image) * x_0 + beside(of_noise) * noise
     c_out = parameterization.coefficients(schedule, times).c_out

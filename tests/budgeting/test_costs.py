@@ -7,6 +7,7 @@ import pytest
 
 import msdk
 from msdk.errors import PartError
+from msdk.report import stages_grid
 from recipes import tiny
 
 CIFAR = "recipes/cifar10"
@@ -90,6 +91,60 @@ def test_against_the_published_programs(name, config, outside_data, request):
     for stage, counted, theirs in zip(exact.stages, paper.stages, reference["stages"], strict=True):
         assert learned(stage) == theirs["exact_macs"] - theirs["exact_macs_by_op"].get("conv_fir", 0)
         assert counted.macs == theirs["torchstat"]["total"]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("cifar10/edm-unified", "edm_ddpmpp_cifar"),
+        ("cifar10/edm-multistage", "edm_ms3_192_128_16_cres222"),
+        ("imagenet64/adm", "edm_adm_64_cond"),
+    ],
+)
+def test_edm_against_the_published_programs(name, config, outside_data):
+    """Parameters, exact MACs without filters, and the paper's convention; a conditional net is counted with a class."""
+    reference = json.loads((outside_data / "golden" / "flops.json").read_text())["configs"][config]
+    recipe = msdk.load_recipe(f"recipes/{name}.toml")
+    exact, paper = (msdk.budget(recipe, convention=convention) for convention in ("exact", "paper"))
+    assert exact.params == reference["params"]["total"]
+    assert exact.encoder_params == reference["params"]["encoder"]
+    assert not exact.uncounted
+    assert exact.exact_macs == exact.second_macs
+    for stage, counted, theirs in zip(exact.stages, paper.stages, reference["stages"], strict=True):
+        assert learned(stage) == theirs["exact_macs"] - theirs["exact_macs_by_op"].get("conv_fir", 0)
+        assert counted.macs == theirs["torchstat"]["total"]
+
+
+def test_the_class_embedding_is_counted():
+    """A conditional encoder costs the map of its class rows more, and nothing else changes."""
+    plain, conditional = msdk.budget(tiny()), msdk.budget(tiny("encoder.classes=10"))
+    width = tiny().encoder.channels
+    for ours, theirs in zip(conditional.stages, plain.stages, strict=True):
+        assert ours.encoder_macs - theirs.encoder_macs == 10 * width
+        assert ours.decoder_macs == theirs.decoder_macs
+    assert not conditional.uncounted
+
+
+def test_guidance_doubles_the_calls_in_its_interval():
+    """Calls by stage, their shares, equivalent MACs and the paper's PFLOPs follow; weight 1 costs nothing."""
+    settings = ("encoder.classes=10", "sampling.steps=8")
+    plain = msdk.budget(tiny(*settings, "sampling.guidance=1"))
+    middle = msdk.budget(tiny(*settings, "sampling.guidance=3", "sampling.guidance_interval=[0.3, 2.5]"))
+    whole = msdk.budget(tiny(*settings, "sampling.guidance=3"))
+    calls = [stage.calls for stage in plain.stages]
+    assert plain.as_json()["guidance"] == {"weight": 1, "interval": None, "extra_calls": 0}
+    assert [stage.calls for stage in middle.stages] == [calls[0], 2 * calls[1], calls[2]]
+    assert middle.as_json()["guidance"] == {"weight": 3, "interval": (0.3, 2.5), "extra_calls": calls[1]}
+    assert (middle.nfe, whole.nfe) == (plain.nfe + calls[1], 2 * plain.nfe)
+    mean = sum(stage.calls * stage.macs for stage in middle.stages) / middle.nfe
+    assert middle.equivalent_macs("sampling") == pytest.approx(mean)
+    assert whole.equivalent_macs("sampling") == pytest.approx(plain.equivalent_macs("sampling"))
+    assert middle.training.paper_pflops == pytest.approx(4 * mean / 1e15)
+    (note,) = (note for note in stages_grid(middle.as_json()).notes if note.startswith("guidance"))
+    assert note.startswith("guidance of weight 3 for ratio in (0.3, 2.5] evaluates")
+    assert f"{calls[1]} of the calls" in note
+    assert not [note for note in stages_grid(plain.as_json()).notes if note.startswith("guidance")]
 
 
 def test_json_has_the_contract(multistage_paper):

@@ -130,6 +130,18 @@ def test_images_are_read_in_the_order_of_their_names(store):
     assert source.labels is None
 
 
+def test_sub_folders_are_classes(tmp_path):
+    """The first sub-folder of each image, numbered by name, is its class; an image beside them leaves no labels."""
+    for name in ("dog/x.png", "cat/y.png", "cat/deep/z.png", "ant/readme.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encoded())
+    source = Folder(path=tmp_path, size=8).open()
+    assert source.labels == [0, 0, 1]  # cat, cat, dog: a folder without images is no class
+    assert all(type(label) is int for label in source.labels)
+    (tmp_path / "stray.png").write_bytes(encoded())
+    assert Folder(path=tmp_path, size=8).open().labels is None
+
+
 @pytest.mark.parametrize(
     ("mode", "level", "channels", "expected"),
     [

@@ -16,7 +16,7 @@ import msdk
 from msdk.building import build
 from msdk.checkpoint import checkpoints, latest, load_checkpoint
 from msdk.errors import RunError
-from msdk.training.ema import EMA
+from msdk.training.ema import EMA, halving, ramped
 from msdk.training.loss import batch_indices, draw_times, losses
 from recipes import tiny
 
@@ -223,13 +223,80 @@ def test_averages_ramp_up():
     """The average after n updates uses min(decay, (1 + n) / (10 + n)); buffers are taken as they are."""
     layer = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(layer.weight)
-    ema = EMA(layer, 0.9)
+    ema = EMA(layer, ramped(0.9))
     torch.nn.init.ones_(layer.weight)
     ema.update(1)
     assert ema.state_dict()["weight"].item() == pytest.approx(1 - 2 / 11)
     for _ in range(3):
         ema.update(10_000)
     assert ema.state_dict()["weight"].item() == pytest.approx(1 - 2 / 11 * 0.9**3)
+
+
+def test_half_lives_ramp_up():
+    """EDM's decay: after h images a weight counts half, with h at most a share of the images seen before."""
+    decay = halving(half_life=1000, ramp=0.05, batch=100)
+    assert decay(1) == 0  # nothing has been seen: the first weights are forgotten at once
+    assert decay(11) == pytest.approx(0.5 ** (100 / 50))
+    assert decay(10_000) ** 10 == pytest.approx(0.5)
+    assert halving(half_life=1000, ramp=0, batch=100)(1) ** 10 == pytest.approx(0.5)
+
+
+def test_weight_decay_is_decoupled(tmp_path):
+    """Weights shrink by lr x decay besides Adam's own step; those of an idle decoder do not move."""
+    base = ('training.noise={name="edm", mean=-6.0, std=0.1}', "training.iterations=1", "training.warmup=0")
+    recipe = tiny(*base)
+    initial = build(recipe).network.state_dict()
+    msdk.train(recipe, tmp_path / "plain", device="cpu")
+    msdk.train(tiny(*base, "training.weight_decay=0.5"), tmp_path / "decayed", device="cpu")
+    plain, decayed = (load_checkpoint(latest(tmp_path / name)).model for name in ("plain", "decayed"))
+    shrunk = 1 - recipe.training.lr * 0.5
+    for key, start in initial.items():
+        idle = key.startswith(("decoders.1.", "decoders.2."))
+        expected = start if idle else plain[key] + (shrunk - 1) * start
+        torch.testing.assert_close(decayed[key], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_decay_the_optimiser_is_adam(tmp_path, monkeypatch):
+    """Weight decay 0 gives the numbers of torch's Adam, bit for bit."""
+    msdk.train(tiny(), tmp_path / "ours", device="cpu")
+
+    def adam(parameters, *, weight_decay, **options):
+        return torch.optim.Adam(parameters, **options)
+
+    monkeypatch.setattr(torch.optim, "AdamW", adam)
+    msdk.train(tiny(), tmp_path / "adam", device="cpu")
+    ours, theirs = (load_checkpoint(latest(tmp_path / name)).model for name in ("ours", "adam"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_gradients_are_sanitized(tmp_path, monkeypatch):
+    """NaN becomes 0 and infinities a large number before clipping, so weights survive a gradient that is neither."""
+    spoiled = {"nan": math.nan, "inf": math.inf}
+
+    def train(name, value, *settings):
+        seen = []
+
+        def broken(recipe, denoiser, *rest):
+            def spoil(grad):
+                grad = grad.clone()
+                grad.view(-1)[0] = value
+                return grad
+
+            weight = denoiser.network.encoder(0).stem.weight
+            if not seen:
+                weight.register_hook(spoil)
+                seen.append(weight)
+            return losses(recipe, denoiser, *rest)
+
+        monkeypatch.setattr(msdk.training.loop, "losses", broken)
+        msdk.train(tiny("training.clip_norm=0", *settings), tmp_path / name, device="cpu")
+        weight = load_checkpoint(latest(tmp_path / name)).model["encoders.0.stem.weight"]
+        return bool(weight.isfinite().all())
+
+    for name, value in spoiled.items():
+        assert train(f"{name}-sanitized", value, "training.sanitize=true", "training.iterations=2")
+    with pytest.raises(RunError, match="the loss is nan"):
+        train("nan-raw", math.nan, "training.iterations=2")
 
 
 def test_edges_are_compared_as_ratios(tmp_path):

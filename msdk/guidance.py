@@ -1,0 +1,57 @@
+"""Classifier-free guidance: a wrapper around a conditional estimate of x_0, which any sampler takes as its network."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from msdk.samplers.base import Denoise
+from msdk.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Estimate = Callable[["Tensor", float, "Tensor"], "Tensor"]
+"""`estimate(x_t, t, label)` estimates x_0 for class numbers int64 [batch], where -1 is no class."""
+
+
+@attrs.frozen(kw_only=True)
+class Guidance:
+    """x_0 = x_0(no class) + w (x_0(class) - x_0(no class)) inside an interval of ratio, x_0(class) outside of it.
+
+    Source: Ho and Salimans 2022, arXiv 2207.12598; the interval: Kynkaanniemi et al. 2024, arXiv 2404.07724.
+
+    Args:
+        weight: w; 1 is the plain conditional estimate.
+        interval: Guided where low < ratio <= high, so that neighbouring intervals share no level; None guides at all.
+    """
+
+    weight: float = 1.0
+    interval: tuple[float, float] | None = None
+
+    def evaluations(self, ratio: float) -> int:
+        """Network evaluations per image of a call at a ratio: 2 where both estimates are needed, else 1."""
+        low, high = self.interval or (-1.0, float("inf"))
+        return 2 if self.weight != 1 and low < ratio <= high else 1
+
+    def around(self, estimate: Estimate, schedule: Schedule, label: "Tensor") -> Denoise:
+        """What a sampler calls instead of the network.
+
+        Both estimates run as one batch of twice the size, at one time, so in one stage.
+
+        Args:
+            estimate: The conditional network, a `Denoiser` for example.
+            schedule: Gives the ratio of a time.
+            label: Class numbers int64 [batch], on the device of the images.
+        """
+        import torch
+
+        labels = torch.cat([label, torch.full_like(label, -1)])
+
+        def denoise(x_t: "Tensor", t: float) -> "Tensor":
+            if self.evaluations(schedule.ratio(t)) == 1:
+                return estimate(x_t, t, label)
+            conditional, unconditional = estimate(torch.cat([x_t, x_t]), t, labels).chunk(2)
+            return unconditional + self.weight * (conditional - unconditional)
+
+        return denoise

@@ -1,0 +1,46 @@
+"""The classes of training images: checked before training starts, withheld at random while it runs."""
+
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+from msdk.datasets.base import Source
+from msdk.errors import DataError
+from msdk.recipe import Recipe
+from msdk.structuring import to_data
+
+
+def training_labels(recipe: Recipe, source: Source) -> Int[Tensor, " images"] | None:
+    """The class of every image of the data, on the CPU; None for a model without classes, which uses none.
+
+    Raises:
+        DataError: The data has no labels, or one that is no class of the encoder.
+    """
+    classes = recipe.classes
+    if not classes:
+        return None
+    data = to_data(recipe.data)
+    named = " ".join(str(data[key]) for key in ("name", "path") if key in data)
+    if source.labels is None:
+        raise DataError(
+            f"the data set {named} has no class labels, but encoder.classes is {classes}: give a folder one sub-folder "
+            "per class, or a zip file a dataset.json, or set encoder.classes to 0"
+        )
+    labels = torch.tensor(source.labels, dtype=torch.int64)
+    wrong = ((labels < 0) | (labels >= classes)).nonzero().squeeze(1)
+    if len(wrong):
+        first, needed = int(wrong[0]), int(labels.max()) + 1
+        fix = f"set encoder.classes to {needed}" if needed > classes and labels.min() >= 0 else "correct the labels"
+        raise DataError(
+            f"image {first} of the data set {named} has class {int(labels[first])}, but the classes are 0 .. "
+            f"{classes - 1} ({len(wrong)} such images): {fix}"
+        )
+    return labels
+
+
+def withheld(labels: Int[Tensor, " batch"], probability: float, generator: Generator) -> Int[Tensor, " batch"]:
+    """The labels, each replaced by -1 (no class) with a probability.
+
+    Source: Ho and Salimans 2022, arXiv 2207.12598, Algorithm 1.
+    """
+    return torch.where(torch.rand(len(labels), generator=generator) < probability, -1, labels)
