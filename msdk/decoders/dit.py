@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import attrs
 from attrs.validators import ge
 
-from msdk.decoders.transformer import Transformer
+from msdk.decoders.transformer import TransformerDecoder
 from msdk.encoders.base import FeatureInfo, Shape
 from msdk.errors import PartError
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(kw_only=True)
-class DiT(Transformer):
+class DiT(TransformerDecoder):
     """Last blocks and final layer of DiT, behind a `dit` encoder of any width.
 
     A linear map leads from the encoder's width to the decoder's, where they differ. The condition keeps the encoder's
-    width, and every block maps it to its own. The other fields are those of `msdk.decoders.transformer.Transformer`.
+    width, and every block maps it to its own. The other fields are those of
+    `msdk.decoders.transformer.TransformerDecoder`.
     Source: Peebles and Xie 2023, arXiv 2212.09748, section 3.2; the cut into encoder and decoders is ours.
 
     Args:

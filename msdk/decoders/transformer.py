@@ -12,7 +12,7 @@ from msdk.layers.style import TransformerStyle
 
 
 @attrs.frozen(kw_only=True)
-class Transformer(Decoder):
+class TransformerDecoder(Decoder):
     """Further blocks of a width of their own, behind a transformer trunk.
 
     Args:

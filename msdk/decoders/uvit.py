@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import attrs
 from attrs.validators import ge
 
-from msdk.decoders.transformer import Transformer
+from msdk.decoders.transformer import TransformerDecoder
 from msdk.encoders.base import FeatureInfo, Shape
 from msdk.errors import PartError
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(kw_only=True)
-class UViT(Transformer):
+class UViT(TransformerDecoder):
     """Out-blocks and head of U-ViT, behind a `uvit` encoder of any width: one block for each long skip.
 
     Each block starts with linear(cat[x, skip]), which also maps the encoder's width to the decoder's. The published
     multi-stage net has one final convolution for all decoders; here each has its own. The other fields are those of
-    `msdk.decoders.transformer.Transformer`.
+    `msdk.decoders.transformer.TransformerDecoder`.
     Source: Bao et al. 2023, arXiv 2209.12152, section 3.
     """
 

@@ -22,7 +22,7 @@ class UViTEncoder(nn.Module):
         super().__init__()
         self.width, (rows, columns) = spec.width, patch_grid(shape, spec.patch)
         self.patches = PatchEmbed(shape, spec.patch, spec.width, init="torch")
-        self.classes = ClassTable(spec.classes, spec.width, null=spec.null_class)
+        self.classes = ClassTable(spec.classes, spec.width, null=spec.null_class, std=1.0)
         self.positions = nn.Parameter(torch.empty(1, (info.tokens or 0) + rows * columns, spec.width))
         nn.init.trunc_normal_(self.positions, std=STD)
         self.blocks = nn.ModuleList(plain_block(spec.style()) for _ in info.levels[0].skips)

@@ -80,12 +80,13 @@ class ClassTable(nn.Module):
         classes: Number of classes; with 0, labels are refused.
         width: Channels of the vectors.
         null: Whether "no class" is learned.
+        std: Standard deviation of the initial vectors.
     """
 
-    def __init__(self, classes: int, width: int, *, null: bool) -> None:
+    def __init__(self, classes: int, width: int, *, null: bool, std: float) -> None:
         super().__init__()
         self.classes, self.null = classes, null
-        self.table = nn.Parameter(STD * torch.randn(classes + null, width)) if classes else None
+        self.table = nn.Parameter(std * torch.randn(classes + null, width)) if classes else None
 
     def forward(self, label: Tensor | None, like: Float[Tensor, "some d"]) -> Float[Tensor, "batch_or_1 d"]:
         """The vectors of class numbers [batch], -1 for none, or of rows [batch, classes]; `like` gives dtype and width.
@@ -116,7 +117,7 @@ class ConditionEmbedding(nn.Module):
         self.hidden, self.out = Linear(self.FEATURES, width), Linear(width, width)
         nn.init.normal_(self.hidden.weight, std=STD)
         nn.init.normal_(self.out.weight, std=STD)
-        self.classes = ClassTable(classes, width, null=null)
+        self.classes = ClassTable(classes, width, null=null, std=STD)
 
     def forward(self, c_noise: Float[Tensor, " levels"], label: Tensor | None = None) -> Float[Tensor, "vectors d"]:
         """One vector per image; a single one where the batch has one noise level and no labels."""
