@@ -11,7 +11,11 @@ CHECKED = (
     "msdk.denoiser",
     "msdk.encoders.unet_net",
     "msdk.encoders.adapter_net",
+    "msdk.encoders.dit_net",
+    "msdk.encoders.uvit_net",
     "msdk.decoders.unet_net",
+    "msdk.decoders.dit_net",
+    "msdk.decoders.uvit_net",
 )
 """Modules whose annotated shapes are checked at every call. Torch-free modules name their tensors only to readers."""
 

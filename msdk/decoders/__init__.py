@@ -13,10 +13,12 @@ registry: "Registry[Decoder]" = Registry(
         "adm": "msdk.decoders.adm:ADM",
         "ddpm": "msdk.decoders.score_sde:DDPM",
         "ddpmpp": "msdk.decoders.score_sde:DDPMpp",
+        "dit": "msdk.decoders.dit:DiT",
         "ldm": "msdk.decoders.ldm:LDM",
         "ncsnpp": "msdk.decoders.score_sde:NCSNpp",
         "song-ddpmpp": "msdk.decoders.song:SongDDPMpp",
         "song-ncsnpp": "msdk.decoders.song:SongNCSNpp",
+        "uvit": "msdk.decoders.uvit:UViT",
     },
     base="msdk.decoders.base:Decoder",
 )

@@ -94,6 +94,11 @@ class UNetDecoder(Decoder):
         return tuple(level.reduction in self.attention for level in info.levels)
 
     def check(self, info: FeatureInfo) -> None:
+        if info.tokens is not None:
+            raise PartError(
+                "level 0 of the encoder has tokens [batch, n, c], but a U-Net decoder convolves maps [batch, c, h, w]: "
+                "use a transformer decoder (`dit`, `uvit`), or an encoder that gives maps"
+            )
         widths, plan = self.widths(info), self.plan()
         for index, level in enumerate(info.levels):
             if level.reduction != 2**index:

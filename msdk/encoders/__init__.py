@@ -13,10 +13,12 @@ registry: "Registry[Encoder]" = Registry(
         "adm": "msdk.encoders.adm:ADM",
         "ddpm": "msdk.encoders.score_sde:DDPM",
         "ddpmpp": "msdk.encoders.score_sde:DDPMpp",
+        "dit": "msdk.encoders.dit:DiT",
         "ldm": "msdk.encoders.ldm:LDM",
         "ncsnpp": "msdk.encoders.score_sde:NCSNpp",
         "song-ddpmpp": "msdk.encoders.song:SongDDPMpp",
         "song-ncsnpp": "msdk.encoders.song:SongNCSNpp",
+        "uvit": "msdk.encoders.uvit:UViT",
     },
     base="msdk.encoders.base:Encoder",
 )

@@ -28,8 +28,13 @@ class Adapter:
         """The features behind the adapter.
 
         Raises:
-            PartError: It has another number of levels than the encoder.
+            PartError: The encoder gives tokens, or it has another number of levels.
         """
+        if info.tokens is not None:
+            raise PartError(
+                "the encoder's features are tokens [batch, n, c], and an adapter convolves maps [batch, c, h, w]: "
+                "leave it out, transformer decoders map the encoder's width to their own"
+            )
         if len(self.channels) != len(info.levels):
             widths = ", ".join(str(level.skips[-1] if level.skips else info.bottom) for level in info.levels)
             raise PartError(

@@ -44,6 +44,8 @@ class FeatureInfo:
         classes: Classes of the labels that the encoder takes; 0 means it takes none.
         augment: Augmentation labels per image that the encoder takes; 0 means it takes none.
         base: Width that the levels' widths are multiples of; 0 means that of the finest level.
+        tokens: None for maps [batch, c, h, w]. Otherwise the features are sequences [batch, tokens + h w, c] of one
+            level: that many tokens in front of the grid's own, which follow row by row.
     """
 
     levels: tuple[Level, ...]
@@ -52,6 +54,7 @@ class FeatureInfo:
     classes: int = 0
     augment: int = 0
     base: int = 0
+    tokens: int | None = None
 
 
 @attrs.frozen
@@ -59,8 +62,9 @@ class Features:
     """What an encoder computed for a batch.
 
     Attributes:
-        skips: Tensors [batch, c, h, w] in the order in which they were made, finest level first.
-        bottom: [batch, c, h, w], the resolution of the last level.
+        skips: Tensors [batch, c, h, w], or [batch, n, c] of a transformer (`FeatureInfo.tokens`), in the order in which
+            they were made, finest level first.
+        bottom: [batch, c, h, w], or [batch, n, c]; the resolution of the last level.
         embedding: [batch, e] or [1, e], the noise embedding, after its last activation.
         output_scale: [batch] or [1], what the decoder's prediction is to be multiplied with; None for 1.
     """

@@ -23,6 +23,15 @@ def positional(c_noise: Float[Tensor, " batch"], width: int, *, endpoint: bool) 
     return F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, width % 2))
 
 
+def timestep(c_noise: Float[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:
+    """[cos(c f_i), sin(c f_i)] with f_i = 10000^(-i / (width/2)); an odd width gets a column of zeros.
+
+    Source: Dhariwal and Nichol 2021, arXiv 2105.05233, in their code; LDM, DiT and U-ViT have it from there.
+    """
+    sin, cos = positional(c_noise, width // 2 * 2, endpoint=False).chunk(2, dim=1)
+    return F.pad(torch.cat([cos, sin], dim=1), (0, width % 2))
+
+
 class Fourier(nn.Module):
     """[sin(2 pi c f_i), cos(2 pi c f_i)] with random frequencies that are drawn once.
 
@@ -102,8 +111,7 @@ class NoiseEmbedding(nn.Module):
             return self.fourier(c_noise)
         if self.style.kind == "positional":
             return positional(c_noise, self.style.features, endpoint=True)
-        sin, cos = positional(c_noise, self.style.features // 2 * 2, endpoint=False).chunk(2, dim=1)
-        return F.pad(torch.cat([cos, sin], dim=1), (0, self.style.features % 2))
+        return timestep(c_noise, self.style.features)
 
     def _labels(self, label: Tensor | None, like: Tensor) -> Tensor | None:
         if self.label is None:

@@ -101,3 +101,26 @@ class EmbeddingStyle:
     label_bias: bool = True
     label_scale: bool = True
     init: Init = "xavier"
+
+
+@attrs.frozen(kw_only=True)
+class TransformerStyle:
+    """The sizes of transformer blocks.
+
+    Attributes:
+        width: Channels of a token.
+        heads: Attention heads.
+        mlp_ratio: Width of the MLPs' hidden layer, as a multiple of `width`.
+    """
+
+    width: int
+    heads: int
+    mlp_ratio: float
+
+    def check(self) -> None:
+        """Raises `PartError` where the width does not split into heads."""
+        if self.width % self.heads:
+            raise PartError(
+                f"a width of {self.width} cannot be split into {self.heads} attention heads: set another `width` or "
+                "`heads`"
+            )

@@ -1,0 +1,65 @@
+"""The network of the U-ViT decoder."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from msdk.encoders.base import FeatureInfo, Features, Shape
+from msdk.layers.conv import Conv2d
+from msdk.layers.style import TransformerStyle
+from msdk.layers.transformer import init_plain, patch_grid, plain_block, unpatchify
+
+if TYPE_CHECKING:
+    from msdk.decoders.uvit import UViT
+
+
+class OutBlock(nn.Module):
+    """block(linear(cat[x, skip])).
+
+    Args:
+        width_in: Channels of x.
+        skip: Channels of the skip.
+        style: Sizes of the block, whose width the linear map leads to.
+    """
+
+    def __init__(self, width_in: int, skip: int, style: TransformerStyle) -> None:
+        super().__init__()
+        self.join = nn.Linear(width_in + skip, style.width)
+        init_plain(self.join)
+        self.block = plain_block(style)
+
+    def forward(
+        self, x: Float[Tensor, "batch n d"], skip: Float[Tensor, "batch n e"]
+    ) -> Float[Tensor, "batch n width"]:
+        return self.block(self.join(torch.cat([x, skip], dim=2)))
+
+
+class UViTDecoder(nn.Module):
+    """See `msdk.decoders.uvit.UViT`."""
+
+    def __init__(self, spec: "UViT", info: FeatureInfo, shape: Shape) -> None:
+        super().__init__()
+        (level,) = info.levels
+        self.patch, self.front = level.reduction, info.tokens or 0
+        self.grid = patch_grid(shape, self.patch)
+        blocks: list[OutBlock] = []
+        before = info.bottom
+        for skip in reversed(level.skips):
+            blocks.append(OutBlock(before, skip, spec.style()))
+            before = spec.width
+        self.blocks = nn.ModuleList(blocks)
+        outputs = shape[0] * (2 if spec.variance else 1)
+        self.norm = nn.LayerNorm(spec.width)
+        self.head = nn.Linear(spec.width, self.patch**2 * outputs)
+        init_plain(self.head)
+        self.conv = Conv2d(outputs, outputs, init="torch")
+
+    def forward(self, features: Features) -> Float[Tensor, "batch c h w"]:
+        h = features.bottom
+        for block, skip in zip(self.blocks, reversed(features.skips), strict=True):
+            h = block(h, skip)
+        # As published, the tokens in front are mapped too before they are left out; the counts agree so.
+        patches = self.head(self.norm(h))[:, self.front :]
+        return self.conv(unpatchify(patches, self.grid, self.patch))
