@@ -10,7 +10,7 @@ from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
-from msdk.recipe import Recipe
+from msdk.recipe import Recipe, lowest_noise
 from msdk.schedules.base import Schedule
 
 
@@ -76,6 +76,7 @@ def join(parts: Parts, partition: Partition, device: str | torch.device = "cpu",
     Raises:
         PartError: Parts do not fit.
     """
+    parts.encoder.check_noise(lowest_noise(parts.parameterization, parts.schedule))
     info, shape, adapter = parts.encoder.info(parts.shape), parts.shape, parts.adapter
     count = len(parts.decoders) if parts.separate else 1
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):

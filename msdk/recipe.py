@@ -348,6 +348,8 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
     yield from _sampling_misfits(recipe)
+    lowest = functools.partial(lowest_noise, recipe.parameterization, recipe.schedule)
+    yield from _failing("encoder", lambda: recipe.encoder.check_noise(lowest()))
     misfit = list(_failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
     yield from misfit
     if not misfit:
@@ -384,6 +386,12 @@ def _label_misfits(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
             f"training.augment gives {AUGMENT_LABELS} labels per image, not {info.augment}: use {AUGMENT_LABELS}, or 0 "
             "to feed none",
         )
+
+
+def lowest_noise(parameterization: Parameterization, schedule: Schedule) -> float:
+    """What networks are fed as noise level a hair above the end of a schedule that is nearest the data."""
+    t = schedule.t_min + 1e-6 * (schedule.t_max - schedule.t_min)  # at the end itself some logarithms are infinite
+    return parameterization.coefficients(schedule, t).c_noise
 
 
 def _failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:

@@ -6,6 +6,7 @@ import attrs
 from attrs.validators import ge
 
 from msdk.encoders.unet import UNet, UNetPlan
+from msdk.errors import PartError
 from msdk.layers.families import ddpm_blocks, ddpmpp_blocks
 from msdk.layers.style import FIR_TAPS, EmbeddingStyle
 
@@ -55,6 +56,14 @@ class DDPMpp(UNet):
             unit_range=self.unit_range,
             output_scale=(self.noise_levels or "noise") if self.divide else None,
         )
+
+    def check_noise(self, lowest: float) -> None:
+        if lowest < 0 and (self.embedding == "fourier" or self.divide):
+            raise PartError(
+                f"it takes the logarithm of the noise level, or divides by it, but the parameterization feeds it "
+                f"{lowest:.4g} at the schedule's end near the data: use the parameterization 'score' (fed sigma), or "
+                'embedding = "positional" and divide = false'
+            )
 
     def _embedding(self) -> EmbeddingStyle:
         fourier = self.embedding == "fourier"
