@@ -162,7 +162,7 @@ def test_an_adapter_is_a_part_of_its_own(name):
         (
             encoder("ddpmpp"),
             decoder("ddpmpp", 10),
-            r"level 0 \(its own channels and the encoder's 8\): 18 channels cannot be split",
+            r"level 0 .*encoder's 8\): 18 channels cannot be split",
         ),
         (encoder("dit"), decoder("ddpmpp", 8), "tokens"),
         (encoder("ldm"), decoder("uvit", 8), "maps"),
