@@ -1,0 +1,1 @@
+"""Published checkpoints: their constructor arguments as specs, and their parameter names as ours."""
