@@ -16,6 +16,7 @@ import cattrs
 import tomli_w
 from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
 
+from msdk.autoencoders.base import Autoencoder
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
@@ -157,6 +158,7 @@ class Recipe:
 
     title: str = ""
     data: Dataset
+    autoencoder: Autoencoder | None = None
     schedule: Schedule = _part(Schedule, "vp-linear")
     parameterization: Parameterization = _part(Parameterization, "eps")
     stages: Stages = attrs.field(factory=Stages)
@@ -172,8 +174,8 @@ class Recipe:
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of what the networks see."""
-        return self.data.shape
+        """Channels, height and width of what the networks see: images, or their latents behind an autoencoder."""
+        return self.data.shape if self.autoencoder is None else self.autoencoder.latent_shape(self.data.shape)
 
     @property
     def steps(self) -> int:
@@ -302,7 +304,8 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
     yield from _sampling_misfits(recipe)
-    misfit = list(_failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
+    misfit = list(_failing("autoencoder", lambda: recipe.shape))
+    misfit = misfit or list(_failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
     yield from misfit
     if not misfit:
         info = recipe.encoder.info(recipe.shape)

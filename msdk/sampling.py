@@ -66,6 +66,7 @@ def sample(
     *,
     batch_size: int = 64,
     label: Tensor | None = None,
+    decode: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "images c h w"]:
     """Draws one image per seed.
@@ -77,6 +78,7 @@ def sample(
         seeds: One per image; an image depends on its seed, not on the batch it is in.
         batch_size: Images per network call.
         label: Class labels [images], for encoders that take them.
+        decode: Whether latents become images; false returns what the network sees.
         progress: Told (intervals done, intervals in all).
 
     Returns:
@@ -101,7 +103,7 @@ def sample(
             done += 1
             if progress is not None:
                 progress(done, total)
-        images.append(x.cpu())
+        images.append((denoiser.decode(x) if decode else x).cpu())
     return torch.cat(images)
 
 

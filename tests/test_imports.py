@@ -42,7 +42,8 @@ ALLOWED = {
     "structuring": ["registry", *BASES, *KINDS],  # of a kind its torch-free registry, none of its parts
     "merging": [],
     "recipe": ["structuring", "merging", "partition", "encoders.adapter", *BASES],
-    "building": ["recipe", "denoiser", "encoders.adapter"],
+    "weights": [],
+    "building": ["recipe", "denoiser", "encoders.adapter", "weights"],
     "pretrained": ["autoencoders.*", "encoders.base"],
     "checkpoint": ["recipe", "building"],
     "budgeting": ["building", "samplers.base", "noise_levels.base"],

@@ -57,8 +57,8 @@ class ConvAutoencoder(Autoencoder):
         factor = reductions[-1]
         if height % factor or width % factor:
             raise PartError(
-                f"images of {height}x{width} cannot be halved {len(reductions) - 1} times for {len(reductions)} levels: use "
-                f"sides that {factor} divides, or fewer entries in channel_mult"
+                f"images of {height}x{width} cannot be halved {len(reductions) - 1} times for {len(reductions)} "
+                f"levels: use sides that {factor} divides, or fewer entries in channel_mult"
             )
         for reduction in self.attention:
             if reduction not in reductions:

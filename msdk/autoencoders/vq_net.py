@@ -1,5 +1,7 @@
 """The network of the vector-quantised autoencoder."""
 
+import contextlib
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -40,8 +42,7 @@ class VectorQuantizer(nn.Module):
     def forward(
         self, h: Float[Tensor, "batch c h w"]
     ) -> tuple[Float[Tensor, "batch c h w"], Float[Tensor, ""], Int[Tensor, "batch h w"]]:
-        # Under autocast, distances in bf16 would pick other codes.
-        with torch.autocast(h.device.type, enabled=False):
+        with _without_autocast(h.device.type):
             h = h.to(self.codes.dtype)
             pixels = h.permute(0, 2, 3, 1)
             with torch.no_grad():
@@ -49,6 +50,13 @@ class VectorQuantizer(nn.Module):
             z_q = self.codes[indices].permute(0, 3, 1, 2)
             loss = (z_q.detach() - h).square().mean() + COMMITMENT * (z_q - h.detach()).square().mean()
             return h + (z_q - h).detach(), loss, indices
+
+
+def _without_autocast(device: str) -> contextlib.AbstractContextManager[object]:
+    """Distances in bf16 would pick other codes. The meta device, on which budgets count, knows no autocast."""
+    if not torch.amp.is_autocast_available(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 class VQNet(nn.Module):

@@ -44,7 +44,7 @@ class Count:
 
 
 _FREE = """
-abs add add_ amax amin avg_pool2d clone cos cumsum div div_ erf exp expand_as feature_dropout fill_ gelu gelu_
+abs add add_ amax amin argmin avg_pool2d clone cos cumsum div div_ erf exp expand_as feature_dropout fill_ gelu gelu_
 hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ index_select leaky_relu lift_fresh log log_softmax lt
 max_pool2d mean min mul mul_ native_dropout neg new_ones numpy_T ones_like pad pixel_shuffle pixel_unshuffle pow
 reciprocal repeat repeat_interleave rms_norm rsqrt rsub sigmoid sigmoid_ silu silu_ sin softmax sqrt square std sub sub_

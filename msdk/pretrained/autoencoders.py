@@ -103,7 +103,7 @@ def _modules(spec: ConvAutoencoder) -> Iterator[tuple[str, str]]:
         if index < last:
             yield f"encoder.levels.{index}.resample.conv", f"{theirs}.downsample.conv"
         before = width
-    for index in reversed(range(len(widths))):  # the original numbers levels from the finest, ours run from the coarsest
+    for index in reversed(range(len(widths))):  # the original numbers from the finest level, ours from the coarsest
         ours, theirs = f"decoder.levels.{last - index}", f"decoder.up.{index}"
         yield from _level(ours, theirs, spec.blocks + 1, attends[index], changes=before != widths[index])
         if index:

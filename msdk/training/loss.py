@@ -41,6 +41,13 @@ def to_range(images: UInt8[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w
     return images.float() / 127.5 - 1
 
 
+@torch.no_grad()
+def encoded(recipe: Recipe, denoiser: Denoiser, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
+    """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16"):
+        return denoiser.encode(images).float()
+
+
 def losses(
     recipe: Recipe, denoiser: Denoiser, x_0: Float[Tensor, "batch c h w"], times: Tensor
 ) -> Float[Tensor, " batch"]:
@@ -52,7 +59,7 @@ def losses(
     Args:
         recipe: Its weighting and precision are used.
         denoiser: On the device of the images.
-        x_0: Clean images in [-1, 1].
+        x_0: Clean images in [-1, 1], or clean latents.
         times: float64 [batch], on the CPU.
     """
 

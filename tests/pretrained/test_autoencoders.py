@@ -30,7 +30,9 @@ KL_CONFIG = {"embed_dim": 2, "ddconfig": {**NETWORK, "double_z": True}, "num_gro
 
 def translated(net, names, original, dtype):
     """The original's tensors under our names."""
-    return {ours: torch.cat([original[name].to(dtype) for name in names[ours].split(" + ")]) for ours in net.state_dict()}
+    return {
+        ours: torch.cat([original[name].to(dtype) for name in names[ours].split(" + ")]) for ours in net.state_dict()
+    }
 
 
 @pytest.mark.golden
