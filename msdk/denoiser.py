@@ -1,7 +1,7 @@
 """The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -160,7 +160,7 @@ class Denoiser(nn.Module):
         self.shape, self.classes = shape, classes
         self.autoencoder = None if autoencoder is None else autoencoder.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Denoiser":
         """Sets training mode, in which only the network changes: the autoencoder is frozen and stays in eval mode."""
         super().train(mode)
         if self.autoencoder is not None:
