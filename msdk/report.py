@@ -140,10 +140,20 @@ def stages_grid(one: Json) -> Grid:
         f"second counter (torch), exact convention: {scaled(audit['second_counter_macs'], unit)} {prefix}MACs over all "
         f"stages, relative difference {audit['relative_difference']:.1e}.",
     ]
+    if one["autoencoder"]:
+        notes.append(_autoencoder_note(one["autoencoder"]))
     if one["uncounted"]:
         notes.append(f"NOT COUNTED: {', '.join(f'{op} x{times}' for op, times in one['uncounted'].items())}.")
     title = ": ".join(part for part in (short(one["recipe"]), one["title"]) if part)
     return Grid(title, (*head, "of which FIR") if filters else head, tuple(rows), tuple(notes))
+
+
+def _autoencoder_note(costs: Json) -> str:
+    prefix, unit = si_prefix(costs["decode_macs"])
+    return (
+        f"autoencoder, in no stage: {millions(costs['params'])} M parameters; {scaled(costs['encode_macs'], unit)} "
+        f"{prefix}MACs to encode a training image, {scaled(costs['decode_macs'], unit)} to decode a sample."
+    )
 
 
 def clusters_grid(clusters: Json) -> Grid:
