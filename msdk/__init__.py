@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from msdk import autoencoders as autoencoders
     from msdk import clusterings as clusterings
     from msdk import datasets as datasets
     from msdk import decoders as decoders
@@ -54,6 +55,7 @@ _HOMES = {
     "train": "msdk.training",
 }
 _PACKAGES = (
+    "autoencoders",
     "clusterings",
     "datasets",
     "decoders",
@@ -75,6 +77,7 @@ __all__ = [
     "RecipeError",
     "Stage",
     "__version__",
+    "autoencoders",
     "budget",
     "build",
     "cluster",

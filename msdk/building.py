@@ -1,17 +1,25 @@
 """Recipe -> Denoiser: the only place that joins the parts."""
 
+from pathlib import Path
+
 import attrs
 import torch
+from torch import nn
 
+from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
 from msdk.denoiser import Denoiser, StagedNetwork
 from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
-from msdk.errors import PartError
+from msdk.errors import PartError, RunError
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.recipe import Recipe, lowest_noise
 from msdk.schedules.base import Schedule
+from msdk.weights import put_weights, read_weights
+
+AUTOENCODER = "autoencoder.safetensors"
+"""Where a run folder keeps the weights of its autoencoder."""
 
 
 def pick_device(name: str | None) -> str:
@@ -32,6 +40,8 @@ def pick_device(name: str | None) -> str:
 def build(recipe: Recipe, device: str | torch.device = "cpu", partition: Partition | None = None) -> Denoiser:
     """Builds the denoiser of a recipe, with the initial weights of its training seed.
 
+    An autoencoder has the weights that the recipe names; initial ones where it names none, which is enough for budgets.
+
     Args:
         recipe: A checked recipe.
         device: Where parameters live; "meta" builds without memory, for counting.
@@ -39,8 +49,12 @@ def build(recipe: Recipe, device: str | torch.device = "cpu", partition: Partiti
 
     Raises:
         PartError: The stage edges are not known yet, or parts do not fit.
+        RunError: The autoencoder's weights are missing, damaged, or another autoencoder's.
     """
     partition = recipe.partition() if partition is None else partition
+    autoencoder = None
+    if recipe.autoencoder is not None:
+        autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.shape, device, seed=recipe.training.seed)
     return join(
         Parts(
             encoder=recipe.encoder,
@@ -54,7 +68,45 @@ def build(recipe: Recipe, device: str | torch.device = "cpu", partition: Partiti
         partition,
         device,
         seed=recipe.training.seed,
+        autoencoder=autoencoder,
     )
+
+
+def build_autoencoder(
+    spec: Autoencoder, shape: Shape, device: str | torch.device = "cpu", *, seed: int = 0
+) -> nn.Module:
+    """Builds an autoencoder for images of a shape, with the weights that its spec names.
+
+    Raises:
+        PartError: The images do not suit it.
+        RunError: The weights are missing, damaged, or another autoencoder's.
+    """
+    meta = str(device) == "meta"
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
+        torch.manual_seed(seed)
+        autoencoder = spec.build(shape)
+    if spec.weights is not None and not meta:
+        path = weights_file(spec)
+        put_weights(autoencoder, read_weights(path), path, "autoencoder")
+    return autoencoder.to(device)
+
+
+def weights_file(spec: Autoencoder) -> Path:
+    """The file that holds an autoencoder's weights.
+
+    Raises:
+        RunError: The spec names none, or there is no such file; the message says how to get one.
+    """
+    advice = "`msdk pretrained convert FILE --family vq --out X` makes one from a published checkpoint"
+    if spec.weights is None:
+        raise RunError(
+            "training on latents needs a trained autoencoder: set autoencoder.weights to the .safetensors file of one; "
+            f"{advice}"
+        )
+    path = spec.weights / AUTOENCODER if spec.weights.is_dir() else spec.weights
+    if not path.is_file():
+        raise RunError(f"autoencoder.weights names {path}, but there is no such file; {advice}")
+    return path
 
 
 @attrs.frozen(kw_only=True)
@@ -70,8 +122,15 @@ class Parts:
     adapter: Adapter | None = None
 
 
-def join(parts: Parts, partition: Partition, device: str | torch.device = "cpu", *, seed: int = 0) -> Denoiser:
-    """Builds the networks of the parts and puts them together.
+def join(
+    parts: Parts,
+    partition: Partition,
+    device: str | torch.device = "cpu",
+    *,
+    seed: int = 0,
+    autoencoder: nn.Module | None = None,
+) -> Denoiser:
+    """Builds the networks of the parts and puts them together, behind an autoencoder that is already built.
 
     Raises:
         PartError: Parts do not fit.
@@ -94,5 +153,6 @@ def join(parts: Parts, partition: Partition, device: str | torch.device = "cpu",
         shape,
         info.classes,
         unit_range=parts.encoder.unit_range,
+        autoencoder=autoencoder,
     )
     return denoiser.to(device)

@@ -6,6 +6,7 @@ moment, or a full disk, leaves the last good checkpoint as it was. Weights are s
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -17,16 +18,17 @@ from typing import Any, Literal
 
 import attrs
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from msdk import __version__
-from msdk.building import build
+from msdk.building import AUTOENCODER, build, weights_file
 from msdk.denoiser import Denoiser
 from msdk.errors import RunError
 from msdk.recipe import Recipe, load_recipe, to_toml
 from msdk.structuring import PARTS, to_data
+from msdk.weights import put_weights, read_weights
 
 Weights = Literal["ema", "raw"]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -121,20 +123,44 @@ def _sync(path: Path, *, deep: bool = True) -> None:
 
 
 def start_run(path: Path, recipe: Recipe, *, force: bool = False, data_digest: str = "") -> None:
-    """Makes a new run folder with the resolved recipe and the lock.
+    """Makes a new run folder with the resolved recipe, the lock, and the weights of the autoencoder if there is one.
 
     Raises:
-        RunError: The folder exists, and `force` is false or it is no run folder.
+        RunError: The folder exists, and `force` is false or it is no run folder; or the weights cannot be read.
     """
     refuse_existing(path, force=force)
+    # Read before an old folder goes, which may be the one that holds them.
+    frozen = None if recipe.autoencoder is None else _bytes(weights_file(recipe.autoencoder))
     try:
         if path.exists():
             shutil.rmtree(path)
         path.mkdir(parents=True)
     except OSError as error:
         raise _not_written(path, error) from error
-    write_text(path / "recipe.toml", to_toml(recipe))
-    write_json(path / "lock.json", lock(recipe, data_digest))
+    if frozen is not None:
+        with written_whole(path / AUTOENCODER) as temporary:
+            temporary.write_bytes(frozen)
+    write_recipe(path, recipe)
+    write_json(path / "lock.json", lock(recipe, data_digest, frozen))
+
+
+def write_recipe(path: Path, recipe: Recipe) -> None:
+    """Writes the resolved recipe of a run folder; its autoencoder is the folder's own, so the folder can be moved."""
+    write_text(path / "recipe.toml", to_toml(with_autoencoder_of(recipe, Path())))
+
+
+def with_autoencoder_of(recipe: Recipe, path: Path) -> Recipe:
+    """The same recipe with the autoencoder's weights from a run folder."""
+    if recipe.autoencoder is None:
+        return recipe
+    return attrs.evolve(recipe, autoencoder=attrs.evolve(recipe.autoencoder, weights=path / AUTOENCODER))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -147,7 +173,7 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise RunError(f"{path} is not a run folder (it has no lock.json), so --force does not replace it")
 
 
-def lock(recipe: Recipe, data_digest: str) -> dict[str, Any]:
+def lock(recipe: Recipe, data_digest: str, autoencoder: bytes | None = None) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code and command."""
     owners: dict[str, str] = {}
     for value in (*attrs.asdict(recipe, recurse=False).values(), *recipe.decoders, recipe.training.noise):
@@ -162,9 +188,15 @@ def lock(recipe: Recipe, data_digest: str) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "plugins": owners,
         "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
+        "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
+
+
+def _origin_of(recipe: Recipe, autoencoder: bytes) -> dict[str, Any]:
+    own = to_data(recipe.autoencoder)
+    return {"name": own["name"], "weights": own["weights"], "sha256": hashlib.sha256(autoencoder).hexdigest()}
 
 
 def _git_commit() -> str | None:
@@ -202,6 +234,8 @@ def refuse_other_recipe(path: Path, recipe: Recipe) -> None:
         data = {key: value for key, value in to_data(of).items() if key not in FREE_TO_CHANGE}
         data["training"] = {key: value for key, value in data["training"].items() if key not in FREE_IN_TRAINING}
         data["data"] = {key: value for key, value in data["data"].items() if key != "path"}
+        if "autoencoder" in data:
+            data["autoencoder"] = {key: value for key, value in data["autoencoder"].items() if key != "weights"}
         return data
 
     ours, theirs = essence(recipe), essence(run_recipe(path))
@@ -270,18 +304,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
             iteration=state["iteration"],
             images_by_stage=tuple(state["images_by_stage"]),
             seconds=state["seconds"],
-            **{name: _tensors(path / f"{name}.safetensors") for name in ("model", "ema", "optimizer")},
+            **{name: read_weights(path / f"{name}.safetensors") for name in ("model", "ema", "optimizer")},
         )
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"the checkpoint {path} is damaged: {error}") from error
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  a file is no mapping
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"the checkpoint file {path} is damaged: {error}") from error
 
 
 def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path) -> None:
@@ -290,18 +316,7 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path
     Raises:
         RunError: They belong to another network; the message lists the first keys that do not fit.
     """
-    own = denoiser.network.state_dict()
-    wrong = [f"missing {key}" for key in own if key not in weights]
-    wrong += [f"unknown {key}" for key in weights if key not in own]
-    wrong += [
-        f"{key} is {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in weights and weights[key].shape != own[key].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise RunError(f"{source} belongs to another recipe: {'; '.join(wrong[:3])}{more}")
-    denoiser.network.load_state_dict(weights)
+    put_weights(denoiser.network, weights, source, "recipe")
 
 
 def load_run(run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu") -> Denoiser:
@@ -318,5 +333,5 @@ def load_run(run_dir: str | Path, *, weights: Weights = "ema", device: str | tor
     run = Path(run_dir)
     denoiser = build(run_recipe(run))
     path = latest(run) / ("ema.safetensors" if weights == "ema" else "model.safetensors")
-    load_weights(denoiser, _tensors(path), path)
+    load_weights(denoiser, read_weights(path), path)
     return denoiser.to(device).eval()

@@ -416,9 +416,7 @@ def convert_checkpoint(
     if as_json:
         display.print_json(made.as_json())
     else:
-        stages = f"{made.stages} stage" + ("s" if made.stages > 1 else "")
-        text = f"{made.config}: {made.params:,} parameters, {stages}; run folder {made.run_dir}"
-        display.stdout().print(text, highlight=False)
+        display.show_converted(made)
 
 
 @pretrained.command(name="list")

@@ -1,12 +1,13 @@
 """The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from msdk.autoencoders.base import FirstStage
 from msdk.encoders.base import Features, Shape
 from msdk.errors import PartError
 from msdk.parameterizations.base import Coefficients, Parameterization
@@ -143,9 +144,10 @@ class Denoiser(nn.Module):
         partition: Stage edges in ratio.
         schedule: Gives `t` its meaning.
         parameterization: What the network is fed and what its output means.
-        shape: Channels, height and width of the images.
+        shape: Channels, height and width of what the network sees: of the images, or of their latents.
         classes: Classes of its labels; 0 for an unconditional one.
         unit_range: Whether its images are in [0, 1] instead of [-1, 1].
+        autoencoder: Between images and latents, a `FirstStage`; it is frozen here. None where the network sees images.
     """
 
     def __init__(
@@ -158,6 +160,7 @@ class Denoiser(nn.Module):
         classes: int = 0,
         *,
         unit_range: bool = False,
+        autoencoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if len(partition) != len(network.decoders):
@@ -165,6 +168,28 @@ class Denoiser(nn.Module):
         self.network = network
         self.partition, self.schedule, self.parameterization = partition, schedule, parameterization
         self.shape, self.classes, self.unit_range = shape, classes, unit_range
+        self.autoencoder = None if autoencoder is None else autoencoder.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Denoiser":
+        """Sets training mode, in which only the network changes: the autoencoder is frozen and stays in eval mode."""
+        super().train(mode)
+        if self.autoencoder is not None:
+            self.autoencoder.eval()
+        return self
+
+    def encode(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
+        """What the network sees of images in its range: their scaled latents, or the images themselves."""
+        if self.autoencoder is None:
+            return images
+        first_stage = cast("FirstStage", self.autoencoder)
+        return first_stage.encode(images) * first_stage.scale
+
+    def decode(self, x_0: Float[Tensor, "batch d h2 w2"]) -> Float[Tensor, "batch c h w"]:
+        """The images of what the network sees, nominally in [-1, 1]."""
+        if self.autoencoder is None:
+            return x_0
+        first_stage = cast("FirstStage", self.autoencoder)
+        return first_stage.decode(x_0 / first_stage.scale)
 
     def forward(
         self,

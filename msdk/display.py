@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from msdk.clustering import Clusters
     from msdk.describing import Description
+    from msdk.pretrained.converting import Converted
     from msdk.training import Step
 
 PIPE_WIDTH = 150
@@ -54,6 +55,17 @@ def show_part(part: "Description") -> None:
             default = "required" if field.required else json.dumps(field.default)
             table.add_row(field.name, escape(field.type), escape(default), escape(field.help))
         out.print(table)
+
+
+def show_converted(made: "Converted") -> None:
+    text = f"{made.config}: {made.params:,} parameters"
+    if made.stages:
+        text += f", {made.stages} stage" + ("s" if made.stages > 1 else "") + f"; run folder {made.folder}"
+        text += ", with its autoencoder" if made.autoencoder else ""
+    else:
+        name = (made.autoencoder or {}).get("name")
+        text += f'; a recipe points to it by: autoencoder = {{ name = "{name}", weights = "{made.folder}" }}'
+    stdout().print(text, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:

@@ -33,7 +33,7 @@ class DataError(MsdkError):
 
 
 class RunError(MsdkError):
-    """A run folder that exists, is incomplete, or belongs to another recipe."""
+    """A run folder or a file of weights that exists, is missing or damaged, or belongs to another recipe."""
 
 
 class Problem:

@@ -16,6 +16,7 @@ import cattrs
 import tomli_w
 from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
 
+from msdk.autoencoders.base import Autoencoder
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
@@ -187,6 +188,7 @@ class Recipe:
 
     title: str = ""
     data: Dataset
+    autoencoder: Autoencoder | None = None
     schedule: Schedule = _part(Schedule, "vp-linear")
     parameterization: Parameterization = _part(Parameterization, "eps")
     stages: Stages = attrs.field(factory=Stages)
@@ -202,8 +204,8 @@ class Recipe:
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of what the networks see."""
-        return self.data.shape
+        """Channels, height and width of what the networks see: images, or their latents behind an autoencoder."""
+        return self.data.shape if self.autoencoder is None else self.autoencoder.latent_shape(self.data.shape)
 
     @property
     def steps(self) -> int:
@@ -350,7 +352,10 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
     yield from _sampling_misfits(recipe)
     lowest = functools.partial(lowest_noise, recipe.parameterization, recipe.schedule)
     yield from _failing("encoder", lambda: recipe.encoder.check_noise(lowest()))
-    misfit = list(_failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
+    if recipe.autoencoder is not None and recipe.encoder.unit_range:
+        yield Problem("encoder.unit_range", "is for images in [0, 1], but with an autoencoder the network sees latents")
+    misfit = list(_failing("autoencoder", lambda: recipe.shape))
+    misfit = misfit or list(_failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
     yield from misfit
     if not misfit:
         info = recipe.encoder.info(recipe.shape)

@@ -26,6 +26,7 @@ KINDS = (
     "decoders",
     "schedules",
     "parameterizations",
+    "autoencoders",
     "samplers",
     "clusterings",
     "noise_levels",

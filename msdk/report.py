@@ -149,10 +149,20 @@ def stages_grid(one: Json) -> Grid:
             f"guidance of weight {guidance['weight']:.4g} {where} evaluates the network with and without the class: "
             f"{guidance['extra_calls']} of the calls are its own."
         )
+    if one["autoencoder"]:
+        notes.append(_autoencoder_note(one["autoencoder"]))
     if one["uncounted"]:
         notes.append(f"NOT COUNTED: {', '.join(f'{op} x{times}' for op, times in one['uncounted'].items())}.")
     title = ": ".join(part for part in (short(one["recipe"]), one["title"]) if part)
     return Grid(title, (*head, "of which FIR") if filters else head, tuple(rows), tuple(notes))
+
+
+def _autoencoder_note(costs: Json) -> str:
+    prefix, unit = si_prefix(costs["decode_macs"])
+    return (
+        f"autoencoder, in no stage: {millions(costs['params'])} M parameters; {scaled(costs['encode_macs'], unit)} "
+        f"{prefix}MACs to encode a training image, {scaled(costs['decode_macs'], unit)} to decode a sample."
+    )
 
 
 def clusters_grid(clusters: Json) -> Grid:

@@ -76,6 +76,7 @@ def sample(
     label: int | Sequence[int] | Tensor | None = None,
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,
+    decode: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "images c h w"]:
     """Draws one image per seed.
@@ -90,6 +91,7 @@ def sample(
             denoiser draws class `seed % classes`.
         guidance: Weight of classifier-free guidance, see `msdk.guidance`; 1 is the plain conditional estimate.
         guidance_interval: Guided where low < ratio <= high; everywhere when not given.
+        decode: Whether latents become images; false returns what the network sees.
         progress: Told (intervals done, intervals in all).
 
     Returns:
@@ -120,7 +122,10 @@ def sample(
             done += 1
             if progress is not None:
                 progress(done, total)
-        images.append((2 * x - 1 if denoiser.unit_range else x).cpu())
+        if decode:
+            x = denoiser.decode(x)
+            x = 2 * x - 1 if denoiser.unit_range else x
+        images.append(x.cpu())
     return torch.cat(images)
 
 

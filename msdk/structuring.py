@@ -12,6 +12,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from msdk import (
+    autoencoders,
     clusterings,
     datasets,
     decoders,
@@ -22,6 +23,7 @@ from msdk import (
     schedules,
     weightings,
 )
+from msdk.autoencoders.base import Autoencoder
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
@@ -38,6 +40,7 @@ PARTS: Mapping[type, Registry[Any]] = {
     Dataset: datasets.registry,
     Schedule: schedules.registry,
     Parameterization: parameterizations.registry,
+    Autoencoder: autoencoders.registry,
     Encoder: encoders.registry,
     Decoder: decoders.registry,
     Weighting: weightings.registry,

@@ -9,6 +9,9 @@ from jaxtyping import install_import_hook
 CHECKED = (
     "msdk.layers",
     "msdk.denoiser",
+    "msdk.autoencoders.conv_net",
+    "msdk.autoencoders.kl_net",
+    "msdk.autoencoders.vq_net",
     "msdk.encoders.unet_net",
     "msdk.encoders.adapter_net",
     "msdk.encoders.dit_net",

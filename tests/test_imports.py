@@ -33,6 +33,7 @@ ALLOWED = {
     "layers": [],
     "encoders": ["registry", "layers.*"],
     "decoders": ["registry", "layers.*", "encoders.base"],
+    "autoencoders": ["registry", "layers.*", "encoders.base"],
     "parameterizations": ["registry", "schedules.base"],
     "noise_levels": ["registry", "partition", "schedules.base"],
     "weightings": ["registry", "schedules.base"],
@@ -42,22 +43,18 @@ ALLOWED = {
     "merging": [],
     "guidance": ["samplers.base", "schedules.base"],
     "recipe": ["structuring", "merging", "partition", "guidance", "encoders.adapter", *BASES],
-    "building": ["recipe", "denoiser", "encoders.adapter"],
+    "weights": [],
+    "building": ["recipe", "denoiser", "encoders.adapter", "weights"],
     "checkpoint": ["recipe", "building"],
-    # It names our parts one by one, because it says which of them each published network is.
-    "pretrained": [
-        "recipe",
-        "building",
-        "checkpoint",
-        *(f"{kind}.*" for kind in ("encoders", "decoders", "schedules", "parameterizations", "layers")),
-    ],
+    # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
+    "pretrained": ["recipe", "building", "checkpoint", "layers.*", *(f"{kind}.*" for kind in KINDS)],
     "budgeting": ["building", "samplers.base", "noise_levels.base"],
     "clustering": ["recipe", "building", "checkpoint", "datasets.*", "clusterings.base"],
     "training": ["building", "checkpoint", "noise_levels.*", "weightings.*", "datasets.*", "budgeting.*"],
     "sampling": ["checkpoint", "guidance", "denoiser", "samplers.base"],
     "report": [],
     "describing": ["registry"],
-    "display": ["report", "describing", "training.*", "clustering"],
+    "display": ["report", "describing", "pretrained.*", "training.*", "clustering"],
     "running": ["budgeting.*", "clustering", "training.*", "sampling", "report"],  # the verbs, a report the last
 }
 """Unit (module or package of msdk) -> what it may import, by design.md section 1; `x.*` is x and all that is in it.

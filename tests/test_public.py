@@ -12,7 +12,7 @@ import pytest
 import msdk
 from msdk.registry import KINDS
 
-FUNCTIONS = ["budget", "build", "cluster", "load_recipe", "load_run", "run", "sample", "train"]
+FUNCTIONS = ["budget", "build", "cluster", "load_pretrained", "load_recipe", "load_run", "run", "sample", "train"]
 CLASSES = ["Budget", "Denoiser", "MsdkError", "Partition", "Recipe", "RecipeError", "Stage"]
 
 

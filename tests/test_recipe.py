@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdk import (
+    autoencoders,
     clusterings,
     datasets,
     decoders,
@@ -119,6 +120,13 @@ fields = {
     "data": st.one_of(part(datasets, "digits"), part(datasets, "folder", **images), part(datasets, "zip", **images)),
     "schedule": st.one_of(part(schedules, "vp-linear", beta_max=st.floats(10, 30)), part(schedules, "edm")),
     "parameterization": st.one_of(part(parameterizations, "eps"), part(parameterizations, "edm", sigma_data=positive)),
+    "autoencoder": st.one_of(
+        st.none(),
+        part(
+            autoencoders, "vq-f4", channel_mult=st.just((1,)), weights=files, scale=positive, codes=st.integers(1, 99)
+        ),
+        part(autoencoders, "kl", channel_mult=st.just((1,)), attention=st.sampled_from([(), (1,)])),
+    ),
     "encoder": part(
         encoders,
         "ddpmpp",
@@ -709,3 +717,28 @@ def test_a_plugin_cannot_spoil_a_default(write, monkeypatch):
     assert structure(tomllib.loads(to_toml(recipe)), "again") == recipe
     told = problems(write(BASE + 'sampler = { name = "dpmpp-2m" }'))
     assert "Write 'msdk:dpmpp-2m' or 'demo:dpmpp-2m'" in told["sampler.name"]
+
+
+def test_networks_behind_an_autoencoder_see_latents(write):
+    """The shape that encoder and decoders are checked with is that of the latents; weights may be missing."""
+    path = write(BASE + 'autoencoder = { name = "vq-f4", channel_mult = [1, 2], weights = "vq.safetensors" }')
+    recipe = load_recipe(path)
+    assert (recipe.data.shape, recipe.shape) == ((1, 8, 8), (3, 4, 4))
+    assert recipe.autoencoder.weights == path.parent / "vq.safetensors"
+    assert load_recipe(write(BASE)).shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "message"),
+    [
+        ("channel_mult = [1, 1, 1, 1, 1]", "autoencoder", "images of 8x8 cannot be halved 4 times for 5 levels"),
+        ("channels = 100", "autoencoder", "level 0: 100 channels cannot be split into 32 groups"),
+        ("channel_mult = [1, 1, 1, 1]", "encoder", "an image of 1x1 cannot be halved 1 times"),
+        ("code = 3", "autoencoder.code", "Did you mean 'codes'?"),
+    ],
+)
+def test_an_autoencoder_that_does_not_fit_is_told(write, fields, key, message):
+    """What the images or the networks do not suit is told at its place, once."""
+    (found,) = problems(write(BASE + f'autoencoder = {{ name = "vq-f4", {fields} }}')).items()
+    assert found[0] == key
+    assert message in found[1]

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -97,6 +97,31 @@ class TrainingCosts:
 
 
 @attrs.frozen
+class PartCosts:
+    """One part: its count in the asked convention, and the two exact counts."""
+
+    count: Count
+    exact: int
+    second: int
+
+
+@attrs.frozen
+class AutoencoderCosts:
+    """The first stage: its parameters, and its MACs to encode one training image and to decode one sample."""
+
+    params: int
+    encode: PartCosts
+    decode: PartCosts
+
+    def as_json(self) -> dict[str, int]:
+        return {
+            "params": self.params,
+            "encode_macs": self.encode.count.total,
+            "decode_macs": self.decode.count.total,
+        }
+
+
+@attrs.frozen
 class Budget:
     """The budget of one recipe.
 
@@ -107,6 +132,8 @@ class Budget:
         shape: Channels, height and width of the input.
         params: All parameters, each tensor once.
         encoder_params: Those of all encoders.
+        other_params: Those of the autoencoder and of adapters.
+        autoencoder: Its costs, which are in no stage; None without one.
         stages: Costs by stage, least noise first.
         guidance: None for a denoiser without a recipe.
         training: None for a denoiser without a recipe.
@@ -121,6 +148,8 @@ class Budget:
     shape: Shape
     params: int
     encoder_params: int
+    other_params: int
+    autoencoder: AutoencoderCosts | None
     stages: tuple[StageCosts, ...]
     guidance: GuidanceCosts | None
     training: TrainingCosts | None
@@ -146,7 +175,8 @@ class Budget:
             "title": self.title,
             "convention": self.convention,
             "input_shape": list(self.shape),
-            "params": {"total": self.params, "encoder": self.encoder_params, "other": 0},
+            "params": {"total": self.params, "encoder": self.encoder_params, "other": self.other_params},
+            "autoencoder": self.autoencoder and self.autoencoder.as_json(),
             "stages": [stage.as_json() for stage in self.stages],
             "equivalent_macs": {name: self.equivalent_macs(name) for name in ("sampling", "training", "length")},
             "nfe": self.nfe,
@@ -179,21 +209,24 @@ def budget(
     shape = shape or denoiser.shape
     how = convention or (recipe.budget.convention if recipe is not None else "exact")
     encoders, decoders = count_parts(denoiser, shape, how)
+    autoencoder = count_autoencoder(denoiser.autoencoder, shape, how)
+    first_stage = () if autoencoder is None else (autoencoder.encode, autoencoder.decode)
     uncounted: Counter[str] = Counter()
-    for part in (*encoders, *decoders):
+    for part in (*encoders, *decoders, *first_stage):
         uncounted.update(part.count.uncounted)
     costs: list[StageCosts] = []
     exact = second = 0
+    network = denoiser.network
     for stage, times in zip(denoiser.partition.stages, denoiser.partition.times(denoiser.schedule), strict=True):
-        encoder, decoder = encoders[0 if denoiser.network.shared else stage.index], decoders[stage.index]
+        encoder, decoder = encoders[0 if network.shared else stage.index], decoders[stage.index]
         exact += encoder.exact + decoder.exact
         second += encoder.second + decoder.second
         costs.append(
             StageCosts(
                 stage=stage,
                 times=times,
-                encoder_params=encoder.params,
-                decoder_params=decoder.params,
+                encoder_params=_params(network.encoder(stage.index)),
+                decoder_params=_params(network.decoders[stage.index]),
                 encoder_macs=encoder.count.total,
                 decoder_macs=decoder.count.total,
                 by_operator=dict(encoder.count.by_operator + decoder.count.by_operator),
@@ -209,6 +242,8 @@ def budget(
         shape=shape,
         params=_params(denoiser),
         encoder_params=_params(denoiser.network.encoders),
+        other_params=_params(denoiser.network.adapters) + (autoencoder.params if autoencoder is not None else 0),
+        autoencoder=autoencoder,
         stages=stages,
         guidance=_guidance(stages, recipe) if recipe is not None else None,
         training=_training(stages, recipe) if recipe is not None else None,
@@ -218,25 +253,17 @@ def budget(
     )
 
 
-@attrs.frozen
-class PartCosts:
-    """One encoder or decoder: its parameters, its count in the asked convention, and the two exact counts."""
-
-    params: int
-    count: Count
-    exact: int
-    second: int
-
-
 class _FlatEncoder(nn.Module):
-    """Features as a tuple: a tracer follows tensors, not attrs classes."""
+    """Features as a tuple, behind the adapter if there is one: a tracer follows tensors, not attrs classes."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, adapter: nn.Module | None) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.adapter = encoder, adapter
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, ...]:
         features: Features = self.encoder(x, c_noise, label)
+        if self.adapter is not None:
+            features = self.adapter(features)
         return (*features.skips, features.bottom, features.embedding)
 
 
@@ -249,25 +276,51 @@ class _FlatDecoder(nn.Module):
         return self.decoder(Features(tensors[:-2], tensors[-2], tensors[-1]))
 
 
+class _Coder(nn.Module):
+    """One direction of an autoencoder."""
+
+    def __init__(self, autoencoder: nn.Module, direction: Literal["encode", "decode"]) -> None:
+        super().__init__()
+        self.autoencoder, self.direction = autoencoder, direction
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(self.autoencoder, self.direction)(x)
+
+
 def count_parts(denoiser: Denoiser, shape: Shape, how: Convention) -> tuple[list[PartCosts], list[PartCosts]]:
-    """Costs of every encoder and every decoder, each counted once for one image."""
-    counters: dict[str, Callable[[nn.Module, Sequence[Tensor]], Count]] = {"paper": count_paper, "fvcore": count_fvcore}
-
-    def costs(part: nn.Module, inputs: Sequence[Tensor]) -> PartCosts:
-        exact = count(part, inputs)
-        asked = exact if how == "exact" else attrs.evolve(counters[how](part, inputs), uncounted=exact.uncounted)
-        return PartCosts(_params(part), asked, exact.total, count_second(part, inputs))
-
+    """Costs of every encoder, with the adapter behind it, and of every decoder, each counted once for one image."""
+    network = denoiser.network
     image = [torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")]
     if denoiser.classes:
         # A call of a conditional network has a class; augmentation labels are fed in training alone.
-        image.append(torch.empty(1, denoiser.classes, device="meta"))
+        image.append(torch.empty(1, dtype=torch.int64, device="meta"))
     encoders, features = list[PartCosts](), list[Tensor]()
-    for encoder in denoiser.network.encoders:
-        flat = _FlatEncoder(encoder)
-        encoders.append(costs(flat, image))
+    for index in range(len(network.encoders)):
+        flat = _FlatEncoder(network.encoder(index), network.adapter(index))
+        encoders.append(_costs(flat, image, how))
         features = features or _outputs(flat, image)
-    return encoders, [costs(_FlatDecoder(decoder), features) for decoder in denoiser.network.decoders]
+    return encoders, [_costs(_FlatDecoder(decoder), features, how) for decoder in network.decoders]
+
+
+def count_autoencoder(autoencoder: nn.Module | None, shape: Shape, how: Convention) -> AutoencoderCosts | None:
+    """Costs of an autoencoder whose latents have a shape."""
+    if autoencoder is None:
+        return None
+    encoder, decoder = _Coder(autoencoder, "encode"), _Coder(autoencoder, "decode")
+    latents = torch.empty(1, *shape, device="meta")
+    (image,) = _outputs(decoder, [latents])
+    return AutoencoderCosts(
+        params=_params(autoencoder),
+        encode=_costs(encoder, [image[None]], how),
+        decode=_costs(decoder, [latents], how),
+    )
+
+
+def _costs(part: nn.Module, inputs: Sequence[Tensor], how: Convention) -> PartCosts:
+    counters: dict[str, Callable[[nn.Module, Sequence[Tensor]], Count]] = {"paper": count_paper, "fvcore": count_fvcore}
+    exact = count(part, inputs)
+    asked = exact if how == "exact" else attrs.evolve(counters[how](part, inputs), uncounted=exact.uncounted)
+    return PartCosts(asked, exact.total, count_second(part, inputs))
 
 
 def _outputs(module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:

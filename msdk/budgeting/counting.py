@@ -44,11 +44,11 @@ class Count:
 
 
 _FREE = """
-abs add add_ addcmul amax amin avg_pool2d clone cos cumsum div div_ erf exp expand_as feature_dropout fill_ gelu gelu_
-hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ index_select leaky_relu lift_fresh log log_softmax lt
-max_pool2d mean min mul mul_ native_dropout neg new_ones numpy_T ones_like pad pixel_shuffle pixel_unshuffle pow
-reciprocal repeat repeat_interleave rms_norm rsqrt rsub sigmoid sigmoid_ silu silu_ sin softmax sqrt square std sub sub_
-sum swapaxes tanh unflatten unfold var where
+__and__ abs add add_ addcmul amax amin arange argmin avg_pool2d clone cos cumsum div div_ embedding eq erf exp
+expand_as feature_dropout fill_ ge gelu gelu_ hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_
+index_select leaky_relu lift_fresh log log_softmax lt max_pool2d mean min mul mul_ native_dropout neg new_ones numpy_T
+ones_like pad pixel_shuffle pixel_unshuffle pow reciprocal repeat repeat_interleave rms_norm rsqrt rsub sigmoid
+sigmoid_ silu silu_ sin softmax sqrt square std sub sub_ sum swapaxes tanh unflatten unfold var where
 """
 FREE = frozenset(f"aten::{name}" for name in _FREE.split())
 """Operators that are known to cost no MACs; anything else without a rule is shown, never silently zero."""

@@ -17,6 +17,8 @@ def variance_scaling_(weight: Tensor, scale: float) -> None:
 
 
 def _reset(layer: nn.Conv2d | nn.Linear, init: Init, scale: float) -> None:
+    if init == "torch-all":
+        return
     if init == "xavier":
         variance_scaling_(layer.weight, scale)
     elif scale == 0:
@@ -35,7 +37,7 @@ class Conv2d(nn.Conv2d):
         stride: Stride.
         padding: Zeros around the image; half the kernel when not given.
         init: Law of the initial weights.
-        scale: Scale of the initial weights under "xavier"; 0 starts at (almost) nothing under both laws.
+        scale: Scale of the initial weights under "xavier"; 0 starts at (almost) nothing, but for "torch-all".
         paper_counted: Whether the paper's cost convention sees this layer (msdk.budgeting).
     """
 
@@ -59,7 +61,7 @@ class Conv2d(nn.Conv2d):
         self.paper_counted = paper_counted
 
     def reset_parameters(self) -> None:
-        if self.init == "torch" and self.scale:
+        if self.init == "torch-all" or (self.init == "torch" and self.scale):
             super().reset_parameters()
         _reset(self, self.init, self.scale)
 
@@ -83,6 +85,6 @@ class Linear(nn.Linear):
         super().__init__(features_in, features_out, bias=bias)
 
     def reset_parameters(self) -> None:
-        if self.init == "torch" and self.scale:
+        if self.init == "torch-all" or (self.init == "torch" and self.scale):
             super().reset_parameters()
         _reset(self, self.init, self.scale)

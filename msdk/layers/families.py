@@ -60,3 +60,8 @@ def ldm_blocks(*, groups: int, dropout: float, heads: int, head_width: int | Non
         head_width=head_width,
         init="torch",
     )
+
+
+def autoencoder_blocks(*, groups: int) -> BlockStyle:
+    """Blocks of LDM's autoencoders: a fixed number of groups, plain sums, one head, and torch's own initial weights."""
+    return BlockStyle(groups=groups, group_width=1, skip_scale=1.0, init="torch-all", paper_attention=True)

@@ -10,9 +10,10 @@ from msdk.errors import PartError
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
 """The filter of NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H, after StyleGAN2)."""
 
-Init = Literal["xavier", "torch"]
+Init = Literal["xavier", "torch", "torch-all"]
 """Law of initial weights: "xavier" is uniform over the mean of fan-in and fan-out with biases of 0 (score_sde, Song),
-"torch" is torch's own, uniform over fan-in (ADM, LDM). Layers that end a residual branch start at nearly 0 in both."""
+"torch" is torch's own, uniform over fan-in (ADM, LDM). Layers that end a residual branch start at nearly 0 in both;
+"torch-all" is torch's own for them too (autoencoders)."""
 
 
 @attrs.frozen(kw_only=True)

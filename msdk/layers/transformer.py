@@ -91,12 +91,16 @@ class ClassTable(nn.Module):
     def forward(self, label: Tensor | None, like: Float[Tensor, "some d"]) -> Float[Tensor, "batch_or_1 d"]:
         """The vectors of class numbers [batch], -1 for none, or of rows [batch, classes]; `like` gives dtype and width.
 
-        A batch without labels costs no product with the table.
+        Numbers are looked up, which costs no product with the table; only rows are multiplied with it.
         """
         if label is None:
             return self.table[-1:] if self.table is not None and self.null else torch.zeros_like(like[:1])
         if self.table is None:
             raise PartError("this encoder takes no class labels: set its `classes`")
+        if label.ndim == 1:
+            known = (label >= 0) & (label < self.classes)
+            vectors = F.embedding(torch.where(known, label, self.classes if self.null else 0), self.table)
+            return vectors if self.null else vectors * known[:, None]
         rows = class_rows(label, self.classes, self.table)
         if self.null:
             rows = torch.cat([rows, 1 - rows.sum(dim=1, keepdim=True)], dim=1)

@@ -1,14 +1,16 @@
-"""Published checkpoints -> Denoiser: the same numbers from the original's own weights, under our names."""
+"""Published checkpoints -> Denoiser (or autoencoder): the same numbers from the original weights, under our names."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
+from torch import nn
 
-from msdk.building import join
+from msdk.building import build_autoencoder, join
 from msdk.denoiser import Denoiser
 from msdk.errors import UnknownNameError, unknown
 from msdk.pretrained import edm, ldm, score_sde
+from msdk.pretrained.autoencoders import pieces_of, spec_of
 from msdk.pretrained.checkpoints import Weights, weights_of
 from msdk.pretrained.config import Config
 from msdk.pretrained.pieces import Original, assembled
@@ -26,6 +28,36 @@ FAMILIES: Mapping[str, Callable[[str, Config], Original]] = {
 }
 """Family -> what knows its configurations and names."""
 
+AUTOENCODERS = ("vq", "kl")
+"""Families that are autoencoders."""
+
+
+def check_family(family: str) -> None:
+    """Raises `UnknownNameError` where there is no such family of checkpoints."""
+    known = (*FAMILIES, *AUTOENCODERS)
+    if family not in known:
+        raise UnknownNameError(unknown("family of checkpoints", family, known))
+
+
+@overload
+def load_pretrained(  # pyright: ignore[reportOverlappingOverload]  "vq" is a str too, and the first that fits is taken
+    family: Literal["vq", "kl"],
+    state_dict: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    *,
+    weights: Weights = "raw",
+    device: str | torch.device = "cpu",
+) -> nn.Module: ...
+@overload
+def load_pretrained(
+    family: str,
+    state_dict: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    *,
+    weights: Weights = "raw",
+    device: str | torch.device = "cpu",
+) -> Denoiser: ...
+
 
 def load_pretrained(
     family: str,
@@ -34,12 +66,12 @@ def load_pretrained(
     *,
     weights: Weights = "raw",
     device: str | torch.device = "cpu",
-) -> Denoiser:
+) -> Denoiser | nn.Module:
     """Builds a published network and fills it with the original's weights.
 
     Args:
         family: "edm", "vp", "ve", "iddpm" (EDM's preconditioners), "score_sde", "ldm", or the paper's
-            "multistage-edm", "multistage-score-sde", "multistage-ldm".
+            "multistage-edm", "multistage-score-sde", "multistage-ldm"; or "vq" and "kl" for LDM's autoencoders.
         state_dict: Tensors under the original's names, or the dictionary that its training saves; None leaves the
             network untrained.
         config: The constructor's settings as the original's JSON has them, see the family's `original`.
@@ -48,14 +80,15 @@ def load_pretrained(
 
     Returns:
         A denoiser in eval mode, in float32. Its `t` is sigma for EDM's families, the original's time for score_sde's,
-        and (step + 1) / steps for LDM's.
+        and (step + 1) / steps for LDM's. For "vq" and "kl" an autoencoder, see `msdk.autoencoders.base.FirstStage`.
 
     Raises:
         UnknownNameError: There is no such family.
         PartError: A setting is not supported; or keys are missing, unknown or misshapen, which are all listed.
     """
-    if family not in FAMILIES:
-        raise UnknownNameError(unknown("family of checkpoints", family, FAMILIES))
+    check_family(family)
+    if family in AUTOENCODERS:
+        return _autoencoder(family, state_dict, config, weights, device)
     original = FAMILIES[family](family, Config(config))
     denoiser = join(original.parts, original.partition, "meta" if str(device) == "meta" else "cpu")
     if state_dict is not None:
@@ -63,3 +96,18 @@ def load_pretrained(
         found = assembled(pieces, weights_of(family, state_dict, pieces, weights), family)
         denoiser.network.load_state_dict(found)
     return denoiser.to(device).eval()
+
+
+def _autoencoder(
+    family: str,
+    state_dict: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    weights: Weights,
+    device: str | torch.device,
+) -> nn.Module:
+    spec, shape = spec_of(config)
+    network = build_autoencoder(spec, shape, "meta" if str(device) == "meta" else "cpu")
+    if state_dict is not None:
+        pieces = pieces_of(spec, network)
+        network.load_state_dict(assembled(pieces, weights_of(family, state_dict, pieces, weights), family))
+    return network.to(device).eval()

@@ -26,6 +26,8 @@ def weights_of(family: str, saved: Mapping[str, Any], pieces: Sequence[Piece], w
         return _score_sde(saved, pieces, weights)
     if family.endswith("ldm"):
         return _ldm(saved, pieces, weights)
+    if family in ("vq", "kl") and weights == "raw":
+        return first_stage(saved)
     if weights == "ema":
         raise PartError(f"a checkpoint of {family} holds one set of weights, which are averages already: ask for 'raw'")
     return saved
@@ -42,7 +44,15 @@ def _score_sde(saved: Mapping[str, Any], pieces: Sequence[Piece], weights: Weigh
     return model | listed(pieces, averages)  # what is not trained is not averaged
 
 
-_NETWORK = "model.diffusion_model."
+_NETWORK, _FIRST_STAGE = "model.diffusion_model.", "first_stage_model."
+
+
+def first_stage(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights of the autoencoder, of a checkpoint of its own or of a whole LDM; without those of its loss."""
+    saved = saved["state_dict"] if isinstance(saved.get("state_dict"), Mapping) else saved
+    if any(key.startswith((_NETWORK, _FIRST_STAGE)) for key in saved):
+        saved = {key.removeprefix(_FIRST_STAGE): value for key, value in saved.items() if key.startswith(_FIRST_STAGE)}
+    return {key: value for key, value in saved.items() if not key.startswith("loss.")}
 
 
 def _ldm(saved: Mapping[str, Any], pieces: Sequence[Piece], weights: Weights) -> Mapping[str, Any]:

@@ -2,28 +2,34 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+from safetensors.torch import save_file
+from torch import nn
 
-from msdk.building import Parts
-from msdk.checkpoint import Checkpoint, save_checkpoint, start_run, write_json
+from msdk.autoencoders.base import Autoencoder
+from msdk.building import AUTOENCODER, Parts
+from msdk.checkpoint import Checkpoint, refuse_existing, save_checkpoint, start_run, write_json, written_whole
 from msdk.datasets.folder import Folder
 from msdk.denoiser import Denoiser
+from msdk.encoders.base import Shape
 from msdk.errors import PartError, RunError, UnknownNameError, nearest
-from msdk.partition import Partition
-from msdk.pretrained import FAMILIES, load_pretrained
-from msdk.pretrained.checkpoints import Weights, weights_of
+from msdk.pretrained import AUTOENCODERS, FAMILIES, check_family, load_pretrained
+from msdk.pretrained.autoencoders import pieces_of, spec_of
+from msdk.pretrained.checkpoints import Weights, first_stage, weights_of
 from msdk.pretrained.config import Config
 from msdk.pretrained.files import read_checkpoint
-from msdk.pretrained.pieces import Original, Piece
+from msdk.pretrained.pieces import Piece
 from msdk.pretrained.published import PUBLISHED
 from msdk.recipe import Recipe, Sampling, Stages
 from msdk.samplers.base import Sampler
 from msdk.samplers.dpmpp import DPMpp2M
 from msdk.samplers.heun import Heun
+from msdk.structuring import to_data
 
 
 @attrs.frozen
@@ -31,20 +37,22 @@ class Converted:
     """What a conversion made.
 
     Attributes:
-        run_dir: The run folder.
-        config: The configuration's name among the published ones, or where it came from.
+        folder: The run folder, or for an autoencoder the folder that a recipe's `autoencoder.weights` names.
+        config: The configuration's name among the published ones, or the family of the one that was given.
         params: Parameters of the network.
-        stages: Number of its stages.
+        stages: Number of its stages; 0 for an autoencoder alone.
+        autoencoder: The recipe's `[autoencoder]`, where there is one.
     """
 
-    run_dir: Path
+    folder: Path
     config: str
     params: int
     stages: int
+    autoencoder: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The object of `msdk pretrained convert --json`."""
-        return {"run": str(self.run_dir), "config": self.config, "params": self.params, "stages": self.stages}
+        return {**attrs.asdict(self), "folder": str(self.folder)}
 
 
 def convert(
@@ -57,6 +65,8 @@ def convert(
     force: bool = False,
 ) -> Converted:
     """Writes a run folder from a checkpoint file of an original program.
+
+    A whole LDM checkpoint brings its autoencoder along, if that is a published one.
 
     Args:
         file: A .safetensors file, or a torch file of tensors alone; a pickle that needs code is refused.
@@ -73,26 +83,64 @@ def convert(
         UnknownNameError: There is no such family or configuration.
     """
     file, out = Path(file), Path(out)
-    _known(family)
+    check_family(family)
+    refuse_existing(out, force=force)
     saved, carried = read_checkpoint(file)
     name, settings = _settings(family, saved, config, carried, weights)
-    denoiser = load_pretrained(family, saved, settings, weights=weights)
+    network = load_pretrained(family, saved, settings, weights=weights)
+    if family in AUTOENCODERS:
+        spec, _ = spec_of(settings)
+        made = _write_autoencoder(out, network, attrs.evolve(spec, weights=out.resolve()), name)
+    else:
+        made = _write_run(out, family, network, settings, saved, f"{name}, from {file.name}", name, force=force)
+    origin = {"file": file.name, "sha256": _digest(file), "family": family, "weights": weights, "config": settings}
+    write_json(out / "pretrained.json", origin)
+    return made
+
+
+def _write_run(
+    out: Path,
+    family: str,
+    denoiser: Denoiser,
+    settings: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    title: str,
+    name: str,
+    *,
+    force: bool,
+) -> Converted:
     parts = FAMILIES[family](family, Config(settings)).parts
-    recipe = _recipe(parts, denoiser.partition, title=f"{name}, from {file.name}")
-    start_run(out, recipe, force=force)
+    with tempfile.TemporaryDirectory() as folder:
+        spec, shape = (None, parts.shape)
+        if family.endswith("ldm"):
+            spec, shape = _first_stage(saved, parts.shape, Path(folder))
+        recipe = _recipe(parts, denoiser, title=title, autoencoder=spec, shape=shape)
+        start_run(out, recipe, force=force)
     state = denoiser.network.state_dict()
     seen = tuple([0] * len(denoiser.partition))
     save_checkpoint(out, Checkpoint(0, seen, state, state, {}, 0.0), keep=1)
-    origin = {"file": file.name, "sha256": _digest(file), "family": family, "weights": weights, "config": settings}
-    write_json(out / "pretrained.json", origin)
-    params = sum(parameter.numel() for parameter in denoiser.parameters())
-    return Converted(out, name, params, len(denoiser.partition))
+    return Converted(out, name, _params(denoiser), len(denoiser.partition), None if spec is None else to_data(spec))
 
 
-def _known(family: str) -> None:
-    if family not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise UnknownNameError(f"no family of checkpoints named '{family}'.{nearest(family, FAMILIES)} Known: {known}.")
+def _write_autoencoder(out: Path, network: nn.Module, spec: Autoencoder, name: str) -> Converted:
+    out.mkdir(parents=True, exist_ok=True)
+    with written_whole(out / AUTOENCODER) as temporary:
+        save_file(network.state_dict(), temporary)
+    write_json(out / "lock.json", {"autoencoder": name})  # what makes it a folder of ours
+    return Converted(out, name, _params(network), 0, to_data(spec))
+
+
+def _first_stage(saved: Mapping[str, Any], latents: Shape, folder: Path) -> tuple[Autoencoder | None, Shape]:
+    """The autoencoder of a whole LDM checkpoint and the shape of its images, if it is a published one."""
+    try:
+        _, settings = _settings("vq", first_stage(saved), None, None, "raw")
+    except PartError:
+        return None, latents
+    spec, image = spec_of(settings)
+    file = folder / AUTOENCODER
+    save_file(load_pretrained("vq", saved, settings).state_dict(), file)
+    factor = image[1] // spec.latent_shape(image)[1]
+    return attrs.evolve(spec, weights=file), (image[0], latents[1] * factor, latents[2] * factor)
 
 
 def _settings(
@@ -111,8 +159,9 @@ def _settings(
                 f"no published configuration of {family} named '{config}'.{nearest(config, published)} Known: {known}."
             )
         return config, published[config]
-    if config is not None or carried is not None:
-        return family, config if config is not None else carried or {}
+    given = config if config is not None else carried
+    if given is not None:
+        return family, given
     for name, settings in published.items():
         pieces = _pieces(family, settings)
         found = weights_of(family, saved, pieces, weights)
@@ -127,26 +176,34 @@ def _settings(
 
 
 def _pieces(family: str, settings: Mapping[str, Any]) -> list[Piece]:
-    original: Original = FAMILIES[family](family, Config(settings))
-    network: Denoiser = load_pretrained(family, None, settings, device="meta")
-    return original.pieces(network.network).found
+    if family in AUTOENCODERS:
+        spec, _ = spec_of(settings)
+        return pieces_of(spec, load_pretrained("vq", None, settings, device="meta"))
+    denoiser = load_pretrained(family, None, settings, device="meta")
+    return FAMILIES[family](family, Config(settings)).pieces(denoiser.network).found
 
 
-def _recipe(parts: Parts, partition: Partition, *, title: str) -> Recipe:
+def _recipe(parts: Parts, denoiser: Denoiser, *, title: str, autoencoder: Autoencoder | None, shape: Shape) -> Recipe:
     """A recipe whose data is still to be named: sampling needs its shape alone."""
-    channels, side, _ = parts.shape
+    channels, side, _ = shape
     sampler: Sampler = DPMpp2M(grid="uniform-lam") if parts.schedule.prior_std == 1 else Heun()
+    edges = denoiser.partition.edges
     return Recipe(
         title=title,
         data=Folder(path=Path("data"), size=side, channels=channels),
         schedule=parts.schedule,
         parameterization=parts.parameterization,
-        stages=Stages(edges_ratio=partition.edges) if partition.edges else Stages(),
+        autoencoder=autoencoder,
+        stages=Stages(edges_ratio=edges) if edges else Stages(),
         encoder=parts.encoder,
         decoders=parts.decoders,
         sampler=sampler,
         sampling=Sampling(steps=18 if isinstance(sampler, Heun) else 20),
     )
+
+
+def _params(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _digest(file: Path) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
-from msdk.building import build, pick_device
+from msdk.building import build, pick_device, weights_file
 from msdk.checkpoint import (
     Checkpoint,
     append_text,
@@ -27,17 +27,19 @@ from msdk.checkpoint import (
     refuse_other_recipe,
     save_checkpoint,
     start_run,
+    with_autoencoder_of,
     write_json,
+    write_recipe,
     write_text,
 )
 from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
 from msdk.errors import RunError
-from msdk.recipe import Recipe, to_toml
+from msdk.recipe import Recipe
 from msdk.training.augmentation import draw_changes
 from msdk.training.ema import EMA, halving, ramped
 from msdk.training.labels import training_labels, withheld
-from msdk.training.loss import batch_indices, draw_times, flipped, losses, mixed_seed, to_range
+from msdk.training.loss import batch_indices, draw_times, encoded, flipped, losses, mixed_seed, to_range
 
 
 @attrs.frozen
@@ -108,18 +110,20 @@ def train(
     recipe = recipe.with_partition(recipe.partition())
     if resume:
         refuse_other_recipe(run, recipe)
+        recipe = with_autoencoder_of(recipe, run)
     else:
         refuse_existing(run, force=force)
+    if recipe.autoencoder is not None:
+        weights_file(recipe.autoencoder)  # told before anything slow
     source = recipe.data.open()
     training_labels(recipe, source)  # what is wrong with them is told before a run folder is made
     costs = budget(recipe, convention="exact")
+    trainer = Trainer(recipe, run, source, costs, device)  # what cannot be built is told before a folder is replaced
     if resume:
-        write_text(run / "recipe.toml", to_toml(recipe))
+        write_recipe(run, recipe)
+        trainer.restore(load_checkpoint(latest(run)), latest(run))
     else:
         start_run(run, recipe, force=force, data_digest=source.digest)
-    trainer = Trainer(recipe, run, source, costs, device)
-    if resume:
-        trainer.restore(load_checkpoint(latest(run)), latest(run))
     return trainer.run(progress or (lambda step: None))
 
 
@@ -191,6 +195,7 @@ class Trainer:
         draw = draw_times(self.recipe, self.denoiser, options.batch_size, generator)
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         x_0, augment = self._augmented(to_range(images, unit_range=self.denoiser.unit_range))
+        x_0 = encoded(self.recipe, self.denoiser, x_0)
         values = losses(self.recipe, self.denoiser, x_0, draw.times, self._labels(indices), augment)
         self.optimizer.zero_grad(set_to_none=True)  # an idle decoder keeps no gradient, so Adam leaves it alone
         values.mean().backward()

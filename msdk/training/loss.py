@@ -41,6 +41,13 @@ def to_range(images: UInt8[Tensor, "batch c h w"], *, unit_range: bool = False) 
     return images.float() / 255 if unit_range else images.float() / 127.5 - 1
 
 
+@torch.no_grad()
+def encoded(recipe: Recipe, denoiser: Denoiser, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
+    """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16"):
+        return denoiser.encode(images).float()
+
+
 def losses(
     recipe: Recipe,
     denoiser: Denoiser,
@@ -57,7 +64,7 @@ def losses(
     Args:
         recipe: Its weighting and precision are used.
         denoiser: On the device of the images.
-        x_0: Clean images in [-1, 1].
+        x_0: Clean images in [-1, 1], or clean latents.
         times: float64 [batch], on the CPU.
         label: Class numbers int64 [batch], -1 for none, on the device of the images.
         augment: Augmentation labels [batch, n], on the device of the images.

@@ -6,11 +6,13 @@ import attrs
 import pytest
 
 import msdk
+from msdk.budgeting.costs import count_autoencoder
 from msdk.errors import PartError
 from msdk.report import stages_grid
-from recipes import tiny
+from msdk.sampling import explain
+from recipes import AUTOENCODER, tiny
 
-CIFAR = "recipes/cifar10"
+CIFAR, CELEBA = "recipes/cifar10", "recipes/celeba256"
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +211,91 @@ def test_unknown_edges_are_told():
     """A recipe that is still to be clustered says so."""
     with pytest.raises(PartError, match="run `msdk cluster`"):
         msdk.budget(msdk.load_recipe("recipes/digits/multistage.toml"))
+
+
+@pytest.mark.slow
+def test_table_2_on_latents():
+    """88.39 and 76.19 GMACs, 8/4/8 of 20 calls, 43.31 and 12.95 PFLOPs, and all parameters (paper, Table 2)."""
+    unified, multistage = (
+        msdk.budget(msdk.load_recipe(f"{CELEBA}/{name}.toml")) for name in ("ldm-unified", "ldm-multistage")
+    )
+    assert [stage.macs for stage in unified.stages] == [88_388_175_872]
+    assert [stage.macs for stage in multistage.stages] == [105_821_054_976, 72_968_038_400, 48_165_988_352]
+    assert [stage.calls for stage in multistage.stages] == [8, 4, 8]
+    assert round(multistage.equivalent_macs("sampling") / 1e9, 2) == 76.19
+    assert round(unified.training.paper_pflops, 2) == 43.31
+    assert round(multistage.training.paper_pflops, 2) == 12.95
+    assert (unified.params, unified.other_params) == (274_056_163 + 55_322_782, 55_322_782)
+    assert (multistage.params, multistage.encoder_params) == (493_841_449 + 55_322_782, 107_911_776)
+    active = [stage.encoder_params + stage.decoder_params for stage in multistage.stages]
+    assert active == [315_967_139, 223_829_923, 169_867_939]
+    assert (unified.exact_macs, unified.second_macs) == (101_200_031_744, 101_200_031_744)
+    assert multistage.exact_macs == multistage.second_macs
+    for part in (unified.autoencoder.encode, unified.autoencoder.decode):
+        assert part.exact == part.second
+    assert not multistage.uncounted
+
+
+def test_the_calls_of_the_published_sampler():
+    """The network is fed 999, 949.05, ..., 49.95, as LDM's DPM-Solver++ feeds it; 8, 4 and 8 go to the three stages."""
+    recipe = msdk.load_recipe(f"{CELEBA}/ldm-multistage.toml")
+    calls = explain(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps)
+    fed = [recipe.parameterization.coefficients(recipe.schedule, call.t).c_noise for call in calls]
+    assert fed == pytest.approx([999 - 49.95 * i for i in range(20)], abs=1e-9)
+    assert [call.stage for call in calls] == [2] * 8 + [1] * 4 + [0] * 8
+
+
+def test_an_autoencoder_is_beside_the_stages():
+    """Its parameters are `other` and in the total, its MACs are of one encode and one decode, outside all stages."""
+    plain = msdk.budget(tiny("data.name=digits"))
+    found = msdk.budget(tiny(f"autoencoder={AUTOENCODER}}}"))
+    data = found.as_json()
+    assert data["input_shape"] == [2, 4, 4]
+    assert data["autoencoder"].keys() == {"params", "encode_macs", "decode_macs"}
+    assert data["params"]["other"] == data["autoencoder"]["params"] > 0
+    assert data["params"]["total"] == sum(
+        [data["params"]["encoder"], data["params"]["other"], *(stage["params"]["decoder"] for stage in data["stages"])]
+    )
+    assert found.exact_macs == found.second_macs < plain.exact_macs
+    assert plain.as_json()["autoencoder"] is None
+    assert plain.as_json()["params"]["other"] == 0
+    assert not found.uncounted
+
+
+@pytest.mark.parametrize("name", ["vq-f4", "kl"])
+def test_both_counters_agree_on_autoencoders(name):
+    """Encode and decode cost the same by fvcore and by torch's counter; quantising is part of decoding a VQ."""
+    spec = msdk.autoencoders.get(name)(channels=8, channel_mult=(1, 2), blocks=1, groups=4, attention=(2,))
+    costs = count_autoencoder(spec.build((3, 16, 8)), (3, 8, 4), "exact")
+    for part in (costs.encode, costs.decode):
+        assert part.exact == part.second > 0
+        assert not part.count.uncounted
+    assert costs.decode.count.by_operator["linear"] == (8 * 4 * 8192 * 3 if name == "vq-f4" else 0)
+
+
+@pytest.mark.parametrize("sharing", ["shared", "separate"])
+def test_adapters_are_counted(sharing):
+    """An adapter's MACs are those of the encoder in front of it, its parameters `other`; nothing is lost or doubled."""
+    decoders = ", ".join(f'{{name="ddpmpp", channels={c}, channel_mult=[1, 1]}}' for c in (12, 8, 4))
+    same = (f"sharing={sharing}", f"decoders=[{decoders}]", 'encoder={name="ddpmpp", channels=8, channel_mult=[1, 1]}')
+    without, adapted = (msdk.budget(tiny(*same, *more)) for more in ((), ("adapter.channels=[8, 8]",)))
+    convolutions = [8 * 8] * 2 + [4 * 4] * 3  # pixels of each skip, two a level, and of the bottom
+    copies = 1 if sharing == "shared" else 3
+    for before, after in zip(without.stages, adapted.stages, strict=True):
+        assert after.encoder_macs - before.encoder_macs == 8 * 8 * sum(convolutions)
+        assert after.decoder_macs == before.decoder_macs
+        assert (after.encoder_params, after.decoder_params) == (before.encoder_params, before.decoder_params)
+    assert adapted.other_params == copies * len(convolutions) * (8 * 8 + 8)
+    assert adapted.params - without.params == adapted.other_params
+    decoders_params = sum(stage.decoder_params for stage in adapted.stages)
+    assert adapted.params == adapted.encoder_params + decoders_params + adapted.other_params
+    assert adapted.exact_macs == adapted.second_macs
+
+
+@pytest.mark.parametrize("levels", ["", ", noise_levels=[50.0, 0.01, 100]"])
+def test_networks_that_divide_by_the_noise_are_counted(levels):
+    """Features with an output scale are counted like others, with no operator left over."""
+    encoder = f'encoder={{name="ncsnpp", channels=8, channel_mult=[1, 1], blocks=1, attention=[4]{levels}}}'
+    found = msdk.budget(tiny(encoder, "schedule.name=ve", 'parameterization={name="score"}'))
+    assert found.exact_macs == found.second_macs
+    assert not found.uncounted

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 import msdk
-from msdk.pretrained import FAMILIES
+from msdk.pretrained import AUTOENCODERS, FAMILIES
+from msdk.pretrained.autoencoders import pieces_of, spec_of
 from msdk.pretrained.config import Config
 
 pytestmark = pytest.mark.golden
@@ -25,6 +26,8 @@ FAMILY = {
     "NCSNpp_multimodel": "multistage-score-sde",
     "UNetModel": "ldm",
     "UNetModel_multistage": "multistage-ldm",
+    "VQModelInterface": "vq",
+    "AutoencoderKL": "kl",
 }
 """The original's class -> family."""
 
@@ -73,6 +76,12 @@ def loaded(name):
 
 def outputs(denoiser, case, call, vectors, dtype):
     """What ours computes of a call, by the name of the vector that it must equal."""
+    if "h_f64" in vectors:  # an autoencoder
+        h = denoiser.encode(vectors["x"].to(dtype))
+        z_q, loss, indices = denoiser.quantize(h)
+        assert torch.equal(indices.flatten(), vectors["indices"].flatten().long())
+        plain = denoiser.decode(h, quantize=False)
+        return {"h": h, "z_q": z_q, "vq_loss": loss[None], "dec": denoiser.decode(h), "dec_not_quantized": plain}
     given = {
         key.split(".")[1]: value.to(dtype) if value.is_floating_point() else value
         for key, value in vectors.items()
@@ -110,12 +119,12 @@ def test_published_network(name, dtype):
     for call in case["calls"]:
         with torch.no_grad():
             found = outputs(denoiser, case, call, vectors, dtype)
-        found.setdefault("routed", None)
         for part, value in found.items():
-            wanted = vectors.get(f"{call['id']}.{'out' if part == 'routed' else part}_f64")
+            name = "out" if part == "routed" else part
+            key = name if "h_f64" in vectors else f"{call['id']}.{name}"
+            wanted = vectors.get(f"{key}_f64")
             if value is None or wanted is None:
                 continue
-            key = f"{call['id']}.{'out' if part == 'routed' else part}"
             relative = 1e-4 if part == "score" and not continuous(case) else 1e-9
             tolerance = case["tol_f32"][key] if dtype == torch.float32 else relative * float(wanted.abs().max())
             torch.testing.assert_close(value.double(), wanted, rtol=0, atol=tolerance)
@@ -130,7 +139,7 @@ def continuous(case):
 
 @functools.cache
 def shapes():
-    """The full-size configurations of golden/shapes by name, but for autoencoders."""
+    """The full-size configurations of golden/shapes by name."""
     place = folder("shapes")
     files = sorted(place.glob("*.json")) if place else []
     found = {file.stem: json.loads(file.read_text()) for file in files}
@@ -142,8 +151,12 @@ def test_full_size(name):
     """On the meta device, the original's keys, each once, their shapes, and the number of parameters follow."""
     wanted = shapes()[name]
     family = family_of(wanted["cls"], wanted["constructor"])
-    denoiser = msdk.load_pretrained(family, None, wanted["constructor"], device="meta")
-    pieces = FAMILIES[family](family, Config(wanted["constructor"])).pieces(denoiser.network).found
+    network = msdk.load_pretrained(family, None, wanted["constructor"], device="meta")
+    if family in AUTOENCODERS:
+        pieces = pieces_of(spec_of(wanted["constructor"])[0], network)
+    else:
+        network = network.network
+        pieces = FAMILIES[family](family, Config(wanted["constructor"])).pieces(network).found
     assert len({piece.key for piece in pieces}) == len(pieces)
     assert {piece.key: list(piece.shape) for piece in pieces} == {
         key: value[0] for key, value in wanted["keys"].items()
@@ -151,8 +164,7 @@ def test_full_size(name):
     assert {piece.key for piece in pieces if not piece.ours or "freqs" in piece.key} == {
         key for key, value in wanted["keys"].items() if "buffer" in value
     }
-    assert sum(parameter.numel() for parameter in denoiser.parameters()) == wanted["n_params"]
-    own = denoiser.network.state_dict()
-    assert {piece.ours for piece in pieces} - {""} == set(own)
+    assert sum(parameter.numel() for parameter in network.parameters()) == wanted["n_params"]
+    assert {piece.ours for piece in pieces} - {""} == set(network.state_dict())
     if family.endswith(("score_sde", "score-sde")):  # a list of averages is read in this order
         assert [piece.key for piece in pieces] == list(wanted["keys"])
