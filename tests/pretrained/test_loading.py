@@ -3,13 +3,16 @@
 import json
 import pickle
 
+import attrs
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import msdk
+from msdk.building import build_autoencoder
 from msdk.errors import PartError, RunError, UnknownNameError
 from msdk.pretrained import FAMILIES
+from msdk.pretrained.autoencoders import pieces_of, spec_of
 from msdk.pretrained.config import Config
 from msdk.pretrained.converting import convert
 from msdk.pretrained.files import read_checkpoint
@@ -243,6 +246,84 @@ def test_a_multistage_run_keeps_its_stages(tmp_path):
         t = (step + 1) / 100
         assert found.partition.at(t, found.schedule) == (step >= 40)
         torch.testing.assert_close(estimate(found, t), estimate(direct, t), rtol=0, atol=0)
+
+
+VQ = {
+    "embed_dim": 3,
+    "n_embed": 16,
+    "num_groups": 4,
+    "ddconfig": {
+        "z_channels": 3,
+        "resolution": 16,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 8,
+        "ch_mult": [1, 2],
+        "num_res_blocks": 1,
+        "attn_resolutions": [8],
+        "double_z": False,
+    },
+}
+
+
+def vq_state(seed=0):
+    """A state dict of the autoencoder under the original's names, with random weights."""
+    spec, shape = spec_of(VQ)
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        piece.key: 0.1 * torch.randn(piece.shape, generator=generator) for piece in pieces_of(spec, spec.build(shape))
+    }
+
+
+def test_an_autoencoder_is_loaded_from_any_of_its_files():
+    """Alone (with what its loss trained), or inside a whole LDM checkpoint, its weights are the same."""
+    state, x = vq_state(), torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    alone = msdk.load_pretrained("vq", state, VQ)
+    others = [
+        {"state_dict": {**state, "loss.discriminator.x": torch.zeros(1)}},
+        {f"first_stage_model.{key}": value for key, value in state.items()}
+        | {"model.diffusion_model.x": torch.zeros(1)},
+    ]
+    for saved in others:
+        found = msdk.load_pretrained("vq", saved, VQ)
+        torch.testing.assert_close(found.decode(found.encode(x)), alone.decode(alone.encode(x)), rtol=0, atol=0)
+    del state["quant_conv.bias"]
+    with pytest.raises(PartError, match="1 missing: quant_conv.bias"):
+        msdk.load_pretrained("vq", state, VQ)
+
+
+def test_an_autoencoder_becomes_a_folder_that_recipes_name(tmp_path, monkeypatch):
+    """`autoencoder.weights` takes what `convert` made; a folder that exists is not replaced unasked."""
+    monkeypatch.setitem(PUBLISHED, "vq", {"tiny-vq": VQ})
+    torch.save(vq_state(), tmp_path / "vq.pt")
+    made = convert(tmp_path / "vq.pt", "vq", tmp_path / "vq")
+    assert (made.config, made.stages, made.autoencoder["name"]) == ("tiny-vq", 0, "vq-f4")
+    spec, shape = spec_of(VQ)
+    found = build_autoencoder(attrs.evolve(spec, weights=tmp_path / "vq"), shape)
+    wanted = msdk.load_pretrained("vq", vq_state(), VQ)
+    torch.testing.assert_close(found.state_dict(), wanted.state_dict(), rtol=0, atol=0)
+    with pytest.raises(RunError, match="--force"):
+        convert(tmp_path / "vq.pt", "vq", tmp_path / "vq")
+    convert(tmp_path / "vq.pt", "vq", tmp_path / "vq", force=True)
+
+
+def test_a_whole_ldm_checkpoint_brings_its_autoencoder(tmp_path, monkeypatch):
+    """Network and autoencoder of one file make one run, whose samples are images, not latents."""
+    monkeypatch.setitem(PUBLISHED, "vq", {"tiny-vq": VQ})
+    monkeypatch.setitem(PUBLISHED, "ldm", {"tiny-ldm": LDM})
+    network = original_state("ldm", LDM)
+    saved = {f"model.diffusion_model.{key}": value for key, value in network.items()}
+    saved |= {f"first_stage_model.{key}": value for key, value in vq_state().items()} | {"betas": torch.zeros(3)}
+    torch.save({"state_dict": saved, "epoch": 3}, tmp_path / "ldm.ckpt")
+    made = convert(tmp_path / "ldm.ckpt", "ldm", tmp_path / "run")
+    assert (made.config, made.autoencoder["name"]) == ("tiny-ldm", "vq-f4")
+    found, recipe = msdk.load_run(tmp_path / "run"), msdk.load_recipe(tmp_path / "run" / "recipe.toml")
+    assert recipe.data.shape == (3, 16, 16)
+    torch.testing.assert_close(estimate(found), estimate(msdk.load_pretrained("ldm", network, LDM)), rtol=0, atol=0)
+    latents = msdk.sample(found, recipe.sampler, 2, [0], decode=False)
+    images = msdk.sample(found, recipe.sampler, 2, [0])
+    assert (latents.shape, images.shape) == ((1, 3, 8, 8), (1, 3, 16, 16))
+    torch.testing.assert_close(msdk.load_pretrained("vq", vq_state(), VQ).decode(latents), images)
 
 
 class Stranger:
