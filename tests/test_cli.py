@@ -219,3 +219,32 @@ def test_run_does_everything(tmp_path):
     assert "exists: continue it with --resume" in err
     command(*arguments, *small, "--resume", "--set", "training.iterations=4")
     assert len(list((run / "checkpoints").iterdir())) == 2
+
+
+def test_pretrained_list_names_what_convert_takes(capsys, monkeypatch):
+    """Every published configuration is listed under its family, as a table and as JSON."""
+    code, out, _ = quick(capsys, monkeypatch, "pretrained", "list", "--json")
+    listed = json.loads(out)
+    assert code == 0
+    assert "ldm-celebahq256" in listed["ldm"]
+    _, table, _ = quick(capsys, monkeypatch, "pretrained", "list")
+    assert all(name in table for names in listed.values() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--family", "emd"], "no family of checkpoints named 'emd'. Did you mean 'edm'?"),
+        (["--family", "edm"], "cannot be read as data"),
+        (["--family", "edm", "--weights", "best"], "no kind of weights named 'best'"),
+        (["--family", "edm", "--config", "gone.json"], "gone.json cannot be read"),
+    ],
+)
+def test_pretrained_convert_tells_what_is_wrong(capsys, monkeypatch, tmp_path, options, words):
+    """Wrong names and foreign files end with exit code 2 and leave no folder behind."""
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"hello")
+    code, out, err = quick(capsys, monkeypatch, "pretrained", "convert", file, "--out", tmp_path / "run", *options)
+    assert (code, out) == (2, "")
+    assert words in " ".join(err.split())
+    assert not (tmp_path / "run").exists()
