@@ -1,6 +1,5 @@
 """The command line. Each command is a thin line to one verb; torch is imported only by those that compute."""
 
-import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -9,10 +8,22 @@ from cyclopts import App, CycloptsError, Parameter
 
 from msdk import __version__, display
 from msdk.errors import MsdkError, RunError, UnknownNameError
+from msdk.options import (
+    AsJson,
+    Device,
+    Force,
+    Resume,
+    RunFolder,
+    Set,
+    convention_named,
+    default_run_dir,
+    free_path,
+    seeds_of,
+)
 
 if TYPE_CHECKING:
     from msdk.clustering import Clusters
-    from msdk.recipe import Convention, Recipe
+    from msdk.recipe import Recipe
     from msdk.training import TrainingResult
 
 app = App(
@@ -26,16 +37,6 @@ recipes = App(name="recipe", help="Check and show recipe files.")
 app.command(recipes)
 pretrained = App(name="pretrained", help="Use checkpoints that others have published.")
 app.command(pretrained)
-
-Set = Annotated[
-    list[str] | None,
-    Parameter(name="--set", negative="", help="Override one key: --set training.batch_size=64. May be repeated."),
-]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document on stdout, nothing else.")]
-Force = Annotated[bool, Parameter(negative="", help="Replace what exists.")]
-Resume = Annotated[bool, Parameter(negative="", help="Go on from the newest checkpoint.")]
-RunFolder = Annotated[Path | None, Parameter(help="The run folder; runs/DATA-NAME by default.")]
-Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; CUDA where there is one by default.")]
 
 
 @app.command(name="list")
@@ -147,7 +148,7 @@ def budget(
     recipe
         TOML files; the first is what the others are compared with.
     """
-    how = _convention(convention)
+    how = convention_named(convention)
     loaded = [(path, _load(path, overrides)) for path in recipe]
     from msdk.budgeting import budget as count
     from msdk.report import budget_grids
@@ -240,7 +241,7 @@ def train(
         A TOML file.
     """
     loaded = _load(recipe, overrides)
-    place = out or _run_dir(recipe)
+    place = out or default_run_dir(recipe)
     from msdk.checkpoint import refuse_existing, run_recipe
     from msdk.training import train as run_training
 
@@ -296,7 +297,7 @@ def sample(
     run
         A run folder that `msdk train` or `msdk run` made.
     """
-    numbers = None if seeds is None else _seeds(seeds)
+    numbers = None if seeds is None else seeds_of(seeds)
     if not (run / "recipe.toml").is_file():
         raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
     wanted = {"label": label, "guidance": None if guidance is None else float(guidance)}
@@ -305,7 +306,7 @@ def sample(
     from msdk.checkpoint import refuse_other_recipe
 
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
-    place = out or (run / "samples" if force else _free(run / "samples"))
+    place = out or (run / "samples" if force else free_path(run / "samples"))
     if not explain and place.exists() and not force:
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
     if explain:
@@ -350,7 +351,7 @@ def run_all(
         A TOML file.
     """
     loaded = _load(recipe, overrides)
-    place = out or _run_dir(recipe)
+    place = out or default_run_dir(recipe)
     from msdk.budgeting import Budget
     from msdk.report import comparison_grid, stages_grid
     from msdk.running import Watcher
@@ -486,34 +487,6 @@ def _interrupted(result: "TrainingResult") -> int:
     """Says where an interrupted run was saved; the exit code of its signal."""
     display.warn(f"interrupted: saved at iteration {result.last.iteration} in {result.run_dir}; --resume goes on")
     return 128 + result.interrupted
-
-
-def _free(path: Path) -> Path:
-    """The path itself, or with the first number that makes it new: samples, samples-2, samples-3, ..."""
-    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
-    return next(each for each in itertools.chain([path], numbered) if not each.exists())
-
-
-def _run_dir(recipe: Path) -> Path:
-    return Path("runs") / f"{recipe.resolve().parent.name}-{recipe.stem}"
-
-
-def _convention(name: str | None) -> "Convention | None":
-    from msdk.errors import unknown
-
-    if name is None or name in ("exact", "paper", "fvcore"):
-        return name
-    raise UnknownNameError(unknown("counting convention", name, ("exact", "paper", "fvcore")))
-
-
-def _seeds(text: str) -> list[int]:
-    numbers: list[int] = []
-    for piece in text.split(","):
-        first, dash, last = piece.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
-            raise MsdkError(f"--seeds {text}: write single seeds and ranges, for example 0-63 or 1,5,9")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
 
 
 def _plain(error: CycloptsError) -> str:

@@ -54,6 +54,7 @@ ALLOWED = {
     "sampling": ["checkpoint", "guidance", "denoiser", "samplers.base"],
     "report": [],
     "describing": ["registry"],
+    "options": ["recipe"],
     "display": ["report", "describing", "pretrained.*", "training.*", "clustering"],
     "running": ["budgeting.*", "clustering", "training.*", "sampling", "report"],  # the verbs, a report the last
 }
