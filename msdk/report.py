@@ -249,8 +249,8 @@ def scaled(count: float | None, unit: float) -> str:
 
 
 def brief(value: float) -> str:
-    """Three significant digits, with separators for large numbers."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """Two decimals (three significant digits below 1), or separators for large numbers."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.3g}"
 
 
 def short(recipe: str) -> str:
