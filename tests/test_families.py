@@ -1,5 +1,9 @@
 """What holds for every registered network: any encoder with any decoder that fits, any mixture of stages in a batch."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import attrs
 import pytest
 import torch
@@ -188,3 +192,24 @@ def test_an_encoder_of_log_noise_refuses_negative_noise():
     )
     with pytest.raises(PartError, match=r"logarithm .* feeds it \S+ at the schedule's end"):
         join(parts, Partition())
+
+
+@pytest.mark.slow
+def test_every_stage_is_one_graph():
+    """A compiler sees each family's stage whole, without a break, and computes the same."""
+    # In a process of its own: shape checks, which tests switch on, are no graph.
+    program = f"""
+import sys, torch
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_families import MAPS, TIMES, TOKENS, LABELS, decoder, encoder, inputs, joined
+for name in [*MAPS, *TOKENS]:
+    stage = joined(encoder(name), [decoder(name, width) for width in (16, 12, 8)]).stage(1)
+    given = inputs()[0], 999 * TIMES, LABELS
+    torch._dynamo.reset()
+    compiled = torch.compile(stage, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*given), stage(*given))
+    print(name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [*MAPS, *TOKENS]

@@ -1,6 +1,5 @@
 """The network of an adapter."""
 
-import attrs
 from torch import nn
 
 from msdk.encoders.base import FeatureInfo, Features
@@ -22,4 +21,4 @@ class AdapterNet(nn.Module):
 
     def forward(self, features: Features) -> Features:
         skips = tuple(conv(skip) for conv, skip in zip(self.skips, features.skips, strict=True))
-        return attrs.evolve(features, skips=skips, bottom=self.bottom(features.bottom))
+        return features._replace(skips=skips, bottom=self.bottom(features.bottom))

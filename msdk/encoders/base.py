@@ -7,7 +7,7 @@ own specs know it without torch), and the `nn.Module` that `build` returns. The 
 
 import abc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
@@ -57,9 +57,8 @@ class FeatureInfo:
     tokens: int | None = None
 
 
-@attrs.frozen
-class Features:
-    """What an encoder computed for a batch.
+class Features(NamedTuple):
+    """What an encoder computed for a batch; a tuple, because compilers cannot trace the making of a frozen class.
 
     Attributes:
         skips: Tensors [batch, c, h, w], or [batch, n, c] of a transformer (`FeatureInfo.tokens`), in the order in which
@@ -87,8 +86,7 @@ class Features:
                 return [value] * len(sizes)
             return value.split(list(sizes))  # its gradient is one concatenation; that of slices would be sums
 
-        split = {field.name: parts(getattr(self, field.name)) for field in attrs.fields(Features)}
-        return tuple(Features(**{name: pieces[i] for name, pieces in split.items()}) for i in range(len(sizes)))
+        return tuple(Features(*fields) for fields in zip(*map(parts, self), strict=True))
 
 
 class Encoder(abc.ABC):
