@@ -310,7 +310,12 @@ def sample(
     if not explain and place.exists() and not force:
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
     if explain:
-        _explain(recipe, as_json=as_json)
+        from msdk.sampling import explain as calls_of
+
+        display.show_calls(
+            calls_of(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps, recipe.guidance),
+            as_json=as_json,
+        )
         return
     from msdk.sampling import write_samples
 
@@ -493,17 +498,3 @@ def _plain(error: CycloptsError) -> str:
     from rich.markup import escape
 
     return escape(" ".join(str(error).split()))
-
-
-def _explain(recipe: "Recipe", *, as_json: bool) -> None:
-    import attrs
-
-    from msdk.report import calls_grid
-    from msdk.sampling import explain
-
-    found = explain(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps, recipe.guidance)
-    calls = [attrs.asdict(call) for call in found]
-    if as_json:
-        display.print_json(calls)
-    else:
-        display.show(calls_grid(calls).rich())

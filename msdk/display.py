@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from msdk.clustering import Clusters
     from msdk.describing import Description
     from msdk.pretrained.converting import Converted
+    from msdk.sampling import Call
     from msdk.training import Step
 
 PIPE_WIDTH = 150
@@ -55,6 +56,18 @@ def show_part(part: "Description") -> None:
             default = "required" if field.required else json.dumps(field.default)
             table.add_row(field.name, escape(field.type), escape(default), escape(field.help))
         out.print(table)
+
+
+def show_calls(calls: "list[Call]", *, as_json: bool) -> None:
+    import attrs
+
+    from msdk.report import calls_grid
+
+    found = [attrs.asdict(call) for call in calls]
+    if as_json:
+        print_json(found)
+    else:
+        show(calls_grid(found).rich())
 
 
 def show_converted(made: "Converted") -> None:

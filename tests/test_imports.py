@@ -55,7 +55,7 @@ ALLOWED = {
     "report": [],
     "describing": ["registry"],
     "options": ["recipe"],
-    "display": ["report", "describing", "pretrained.*", "training.*", "clustering"],
+    "display": ["report", "describing", "pretrained.*", "sampling", "training.*", "clustering"],
     "running": ["budgeting.*", "clustering", "training.*", "sampling", "report"],  # the verbs, a report the last
 }
 """Unit (module or package of msdk) -> what it may import, by design.md section 1; `x.*` is x and all that is in it.

@@ -4,8 +4,7 @@ import attrs
 from attrs.validators import deep_iterable, ge, gt, min_len
 
 from msdk.encoders.unet import UNet, UNetPlan
-from msdk.layers.families import adm_blocks
-from msdk.layers.style import EmbeddingStyle
+from msdk.layers.families import adm_blocks, openai_embedding
 
 
 @attrs.frozen(kw_only=True)
@@ -34,16 +33,8 @@ class ADM(UNet):
             stem=self.channels * self.channel_mult[0],
             widths=self.widths(),
             style=adm_blocks(groups=self.groups, dropout=self.dropout, head_width=self.head_width),
-            embedding=EmbeddingStyle(
-                kind="timestep",
-                features=self.channels,
-                width=self.channels * self.embedding_mult,
-                classes=self.classes,
-                augment=self.augment,
-                label_at="output",
-                label_bias=False,
-                label_scale=False,
-                init="torch",
+            embedding=openai_embedding(
+                self.channels, self.channels * self.embedding_mult, classes=self.classes, augment=self.augment
             ),
             middle=self.middle,
         )

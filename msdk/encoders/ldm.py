@@ -6,8 +6,7 @@ import attrs
 from attrs.validators import deep_iterable, ge, gt, lt, min_len
 
 from msdk.encoders.unet import UNet, UNetPlan
-from msdk.layers.families import ldm_blocks
-from msdk.layers.style import EmbeddingStyle
+from msdk.layers.families import ldm_blocks, openai_embedding
 
 
 @attrs.frozen(kw_only=True)
@@ -47,17 +46,7 @@ class LDM(UNet):
                 head_width=self.head_width or None,
                 scale_shift=self.scale_shift,
             ),
-            embedding=EmbeddingStyle(
-                kind="timestep",
-                features=self.channels,
-                width=4 * self.channels,
-                classes=self.classes,
-                augment=self.augment,
-                label_at="output",
-                label_bias=False,
-                label_scale=False,
-                init="torch",
-            ),
+            embedding=openai_embedding(self.channels, 4 * self.channels, classes=self.classes, augment=self.augment),
             resampling=self.resampling,
             middle=self.middle,
         )

@@ -2,7 +2,7 @@
 
 import math
 
-from msdk.layers.style import FIR_TAPS, BlockStyle
+from msdk.layers.style import FIR_TAPS, BlockStyle, EmbeddingStyle
 
 
 def ddpmpp_blocks(*, groups: int, dropout: float, fir: bool, rescale: bool = True) -> BlockStyle:
@@ -58,6 +58,21 @@ def ldm_blocks(*, groups: int, dropout: float, heads: int, head_width: int | Non
         dropout=dropout,
         heads=heads,
         head_width=head_width,
+        init="torch",
+    )
+
+
+def openai_embedding(features: int, width: int, *, classes: int, augment: int) -> EmbeddingStyle:
+    """The embedding of ADM and LDM, after OpenAI's: classes are a table of vectors behind the second layer."""
+    return EmbeddingStyle(
+        kind="timestep",
+        features=features,
+        width=width,
+        classes=classes,
+        augment=augment,
+        label_at="output",
+        label_bias=False,
+        label_scale=False,
         init="torch",
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic
 
 import attrs
 
-from msdk.schedules.base import Schedule, Time
+from msdk.schedules.base import Schedule, Time, functions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,3 +40,14 @@ class Parameterization(abc.ABC):
         """
         c = self.coefficients(schedule, t)
         return (1 - c.c_skip * schedule.alpha(t)) / c.c_out, -c.c_skip * schedule.sigma(t) / c.c_out
+
+
+def noise_of_unit_input(schedule: Schedule, t: Time, *, c_noise: Time) -> Coefficients[Time]:
+    """EDM's preconditioning of networks that predict the noise from inputs of unit variance.
+
+    x_0 = y - r F(y / sqrt(r^2 + 1), c_noise) with r = sigma / alpha and y = x_t / alpha.
+    Source: Karras et al. 2022, arXiv 2206.00364, Table 1, columns VP and iDDPM.
+    """
+    ratio, alpha = schedule.ratio(t), schedule.alpha(t)
+    c_in = 1 / (functions(t).sqrt(ratio * ratio + 1) * alpha)
+    return Coefficients(c_skip=1 / alpha, c_out=-ratio, c_in=c_in, c_noise=c_noise)

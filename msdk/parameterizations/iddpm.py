@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 from attrs.validators import gt
 
-from msdk.parameterizations.base import Coefficients, Parameterization
-from msdk.schedules.base import Schedule, Time, functions
+from msdk.parameterizations.base import Coefficients, Parameterization, noise_of_unit_input
+from msdk.schedules.base import Schedule, Time
 
 
 @functools.cache
@@ -43,13 +43,8 @@ class IDDPM(Parameterization):
     c_2: float = attrs.field(default=0.008, validator=gt(0))
 
     def coefficients(self, schedule: Schedule, t: Time) -> Coefficients[Time]:
-        ratio, alpha = schedule.ratio(t), schedule.alpha(t)
-        return Coefficients(
-            c_skip=1 / alpha,
-            c_out=-ratio,
-            c_in=1 / (functions(t).sqrt(ratio * ratio + 1) * alpha),
-            c_noise=self.steps - 1 - self._nearest(ratio),
-        )
+        ratio = schedule.ratio(t)
+        return noise_of_unit_input(schedule, t, c_noise=self.steps - 1 - self._nearest(ratio))
 
     def _nearest(self, ratio: Any) -> Any:
         levels = noise_levels(self.steps, self.c_1, self.c_2)

@@ -3,8 +3,8 @@
 import attrs
 from attrs.validators import gt
 
-from msdk.parameterizations.base import Coefficients, Parameterization
-from msdk.schedules.base import Schedule, Time, functions, linear_beta_time
+from msdk.parameterizations.base import Coefficients, Parameterization, noise_of_unit_input
+from msdk.schedules.base import Schedule, Time, linear_beta_time
 
 
 @attrs.frozen(kw_only=True)
@@ -25,10 +25,7 @@ class VP(Parameterization):
     steps: int = attrs.field(default=1000, validator=gt(1))
 
     def coefficients(self, schedule: Schedule, t: Time) -> Coefficients[Time]:
-        ratio, alpha = schedule.ratio(t), schedule.alpha(t)
-        return Coefficients(
-            c_skip=1 / alpha,
-            c_out=-ratio,
-            c_in=1 / (functions(t).sqrt(ratio * ratio + 1) * alpha),
-            c_noise=(self.steps - 1) * linear_beta_time(ratio, self.beta_min, self.beta_max),
+        ratio = schedule.ratio(t)
+        return noise_of_unit_input(
+            schedule, t, c_noise=(self.steps - 1) * linear_beta_time(ratio, self.beta_min, self.beta_max)
         )
