@@ -14,7 +14,7 @@ from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError, RunError
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
-from msdk.recipe import Recipe, lowest_noise
+from msdk.recipe import Recipe, noise_range
 from msdk.schedules.base import Schedule
 from msdk.weights import put_weights, read_weights
 
@@ -135,7 +135,9 @@ def join(
     Raises:
         PartError: Parts do not fit.
     """
-    parts.encoder.check_noise(lowest_noise(parts.parameterization, parts.schedule))
+    fed = noise_range(parts.parameterization, parts.schedule)
+    if fed is not None:
+        parts.encoder.check_noise(*fed)
     info, shape, adapter = parts.encoder.info(parts.shape), parts.shape, parts.adapter
     count = len(parts.decoders) if parts.separate else 1
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):

@@ -13,7 +13,7 @@ from msdk.building import pick_device
 from msdk.checkpoint import write_json, write_text
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Source
-from msdk.errors import RunError
+from msdk.errors import PartError, RunError
 from msdk.partition import Partition
 from msdk.recipe import Recipe
 from msdk.structuring import to_data
@@ -93,6 +93,11 @@ def cluster(
     looked = False
     for name in chosen:
         spec: Clustering = named if named is not None and name == own else clusterings.get(name)()
+        if spec.looks_at_data and recipe.encoder.unit_range:
+            raise PartError(
+                f"{name} measures images in [-1, 1], but encoder.unit_range has them in [0, 1], where every edge has "
+                "half the ratio: cluster with encoder.unit_range=false, and write half of its edges_ratio"
+            )
         started = time.perf_counter()
         result = spec.find(
             schedule,

@@ -37,7 +37,11 @@ class StageNetwork(nn.Module):
 
 def scaled(output: Tensor, features: Features) -> Tensor:
     """The prediction times the features' `output_scale`, for networks that divide by the noise level."""
-    return output if features.output_scale is None else output * per_image(features.output_scale, output)
+    if features.output_scale is None:
+        return output
+    # Under bf16 the scale would be off by up to 0.4 %, alike for all images of a noise level.
+    precise = output.to(torch.promote_types(output.dtype, torch.float32))
+    return precise * per_image(features.output_scale, precise)
 
 
 class StagedNetwork(nn.Module):

@@ -74,11 +74,15 @@ def show_converted(made: "Converted") -> None:
     text = f"{made.config}: {made.params:,} parameters"
     if made.stages:
         text += f", {made.stages} stage" + ("s" if made.stages > 1 else "") + f"; run folder {made.folder}"
-        text += ", with its autoencoder" if made.autoencoder else ""
+        text += f" ({made.process})" + (", with its autoencoder" if made.autoencoder else "")
     else:
         name = (made.autoencoder or {}).get("name")
         text += f'; a recipe points to it by: autoencoder = {{ name = "{name}", weights = "{made.folder}" }}'
     stdout().print(text, highlight=False, soft_wrap=True)
+    if made.averages:
+        warn("the file has averaged weights too, which published scores are of: --weights ema takes them")
+    if made.latents:
+        warn("the file has no autoencoder that is known, so samples are latents: set [autoencoder] in its recipe.toml")
 
 
 def warn(text: str) -> None:

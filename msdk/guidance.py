@@ -22,7 +22,7 @@ class Guidance:
     Source: Ho and Salimans 2022, arXiv 2207.12598; the interval: Kynkaanniemi et al. 2024, arXiv 2404.07724.
 
     Args:
-        weight: w; 1 is the plain conditional estimate.
+        weight: w; 1 is the plain conditional estimate, 0 the one without a class: neither costs a second evaluation.
         interval: Guided where low < ratio <= high, so that neighbouring intervals share no level; None guides at all.
     """
 
@@ -32,7 +32,12 @@ class Guidance:
     def evaluations(self, ratio: float) -> int:
         """Network evaluations per image of a call at a ratio: 2 where both estimates are needed, else 1."""
         low, high = self.interval or (-1.0, float("inf"))
-        return 2 if self.weight != 1 and low < ratio <= high else 1
+        return 2 if self.weight not in (0, 1) and low < ratio <= high else 1
+
+    def _classless(self, ratio: float) -> bool:
+        """Whether a call wants the estimate without a class alone."""
+        low, high = self.interval or (-1.0, float("inf"))
+        return self.weight == 0 and low < ratio <= high
 
     def around(self, estimate: Estimate, schedule: Schedule, label: "Tensor") -> Denoise:
         """What a sampler calls instead of the network.
@@ -49,8 +54,9 @@ class Guidance:
         labels = torch.cat([label, torch.full_like(label, -1)])
 
         def denoise(x_t: "Tensor", t: float) -> "Tensor":
-            if self.evaluations(schedule.ratio(t)) == 1:
-                return estimate(x_t, t, label)
+            ratio = schedule.ratio(t)
+            if self.evaluations(ratio) == 1:
+                return estimate(x_t, t, labels[len(label) :] if self._classless(ratio) else label)
             conditional, unconditional = estimate(torch.cat([x_t, x_t]), t, labels).chunk(2)
             return unconditional + self.weight * (conditional - unconditional)
 

@@ -350,8 +350,9 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
     yield from _sampling_misfits(recipe)
-    lowest = functools.partial(lowest_noise, recipe.parameterization, recipe.schedule)
-    yield from _failing("encoder", lambda: recipe.encoder.check_noise(lowest()))
+    fed = noise_range(recipe.parameterization, recipe.schedule)
+    if fed is not None:
+        yield from _failing("encoder", lambda: recipe.encoder.check_noise(*fed))
     if recipe.autoencoder is not None and recipe.encoder.unit_range:
         yield Problem("encoder.unit_range", "is for images in [0, 1], but with an autoencoder the network sees latents")
     misfit = list(_failing("autoencoder", lambda: recipe.shape))
@@ -393,10 +394,17 @@ def _label_misfits(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
         )
 
 
-def lowest_noise(parameterization: Parameterization, schedule: Schedule) -> float:
-    """What networks are fed as noise level a hair above the end of a schedule that is nearest the data."""
-    t = schedule.t_min + 1e-6 * (schedule.t_max - schedule.t_min)  # at the end itself some logarithms are infinite
-    return parameterization.coefficients(schedule, t).c_noise
+def noise_range(parameterization: Parameterization, schedule: Schedule) -> tuple[float, float] | None:
+    """The lowest and highest value that networks are fed as noise level, over the times of a schedule.
+
+    None where settings are too extreme for floats, which is told of the parts that they stand in.
+    """
+    first = schedule.t_min + 1e-6 * (schedule.t_max - schedule.t_min)  # at the end itself some logarithms are infinite
+    try:
+        fed = [parameterization.coefficients(schedule, t).c_noise for t in (first, schedule.t_max)]
+    except (ArithmeticError, ValueError):
+        return None
+    return min(fed), max(fed)
 
 
 def _failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:

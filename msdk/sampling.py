@@ -100,7 +100,8 @@ def sample(
     Raises:
         PartError: A label that the denoiser does not know, or guidance without classes.
     """
-    device = next(denoiser.parameters()).device
+    weight = next(denoiser.parameters())
+    device = weight.device
     guide = Guidance(weight=guidance, interval=guidance_interval)
     labels = class_labels(denoiser.classes, seeds, label)
     if labels is None and guidance != 1:
@@ -115,7 +116,9 @@ def sample(
         if labels is not None:
             own = labels[index * batch_size : index * batch_size + len(chunk)].to(device)
             denoise = guide.around(denoiser, denoiser.schedule, own)
-        x = denoiser.schedule.prior_std * noise(torch.empty(len(chunk), *denoiser.shape, device=device))
+        x = denoiser.schedule.prior_std * noise(
+            torch.empty(len(chunk), *denoiser.shape, device=device, dtype=weight.dtype)
+        )
         memory = sampler.init(times)
         for t, s in itertools.pairwise(times):
             x, memory = sampler.step(denoise, denoiser.schedule, x, t, s, memory, noise)

@@ -5,6 +5,7 @@ from attrs.validators import deep_iterable, ge, gt, lt, min_len
 
 from msdk.decoders.unet import UNetDecoder, UNetDecoderPlan
 from msdk.layers.families import song_blocks
+from msdk.layers.style import even_taps
 
 
 @attrs.frozen(kw_only=True)
@@ -21,7 +22,7 @@ class SongDDPMpp(UNetDecoder):
     """
 
     dropout: float = attrs.field(default=0.13, validator=[ge(0), lt(1)])
-    taps: tuple[float, ...] = attrs.field(default=(1.0, 1.0), validator=[min_len(2), deep_iterable(gt(0))])
+    taps: tuple[float, ...] = attrs.field(default=(1.0, 1.0), validator=[min_len(2), deep_iterable(gt(0)), even_taps])
     sum_outputs: bool = False
     middle: bool = True
 
@@ -37,4 +38,6 @@ class SongDDPMpp(UNetDecoder):
 class SongNCSNpp(SongDDPMpp):
     """EDM's NCSN++: DDPM++ with a filter."""
 
-    taps: tuple[float, ...] = attrs.field(default=(1.0, 3.0, 3.0, 1.0), validator=[min_len(2), deep_iterable(gt(0))])
+    taps: tuple[float, ...] = attrs.field(
+        default=(1.0, 3.0, 3.0, 1.0), validator=[min_len(2), deep_iterable(gt(0)), even_taps]
+    )

@@ -106,8 +106,8 @@ class Encoder(abc.ABC):
             PartError: The image does not suit the encoder; the message names the level and the reason.
         """
 
-    def check_noise(self, lowest: float) -> None:  # noqa: B027  most encoders take any
-        """Raises `PartError` where the encoder cannot take the lowest value that it will be fed as noise level."""
+    def check_noise(self, lowest: float, highest: float) -> None:  # noqa: B027  most encoders take any
+        """Raises `PartError` where the encoder cannot take the values that it will be fed as noise levels."""
 
     @abc.abstractmethod
     def build(self, shape: Shape) -> "nn.Module":

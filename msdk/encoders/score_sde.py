@@ -41,7 +41,9 @@ class DDPMpp(UNet):
     middle: bool = True
     unit_range: bool = False
     divide: bool = False
-    noise_levels: tuple[float, float, int] | None = None
+    noise_levels: tuple[float, float, int] | None = attrs.field(
+        default=None, validator=lambda instance, attribute, value: _positive(instance, attribute, value)
+    )
 
     def plan(self) -> UNetPlan:
         return UNetPlan(
@@ -57,7 +59,8 @@ class DDPMpp(UNet):
             output_scale=(self.noise_levels or "noise") if self.divide else None,
         )
 
-    def check_noise(self, lowest: float) -> None:
+    def check_noise(self, lowest: float, highest: float) -> None:
+        _check_numbers(self.noise_levels if self.divide else None, lowest, highest)
         if lowest < 0 and (self.embedding == "fourier" or self.divide):
             raise PartError(
                 f"it takes the logarithm of the noise level, or divides by it, but the parameterization feeds it "
@@ -106,7 +109,9 @@ class DDPM(UNet):
     conv_resample: bool = True
     middle: bool = True
     unit_range: bool = False
-    noise_levels: tuple[float, float, int] | None = None
+    noise_levels: tuple[float, float, int] | None = attrs.field(
+        default=None, validator=lambda instance, attribute, value: _positive(instance, attribute, value)
+    )
 
     def plan(self) -> UNetPlan:
         return UNetPlan(
@@ -125,3 +130,20 @@ class DDPM(UNet):
             unit_range=self.unit_range,
             output_scale=self.noise_levels,
         )
+
+    def check_noise(self, lowest: float, highest: float) -> None:
+        _check_numbers(self.noise_levels, lowest, highest)
+
+
+def _check_numbers(levels: tuple[float, float, int] | None, lowest: float, highest: float) -> None:
+    """Raises `PartError` where the network is fed other things than numbers of its noise levels."""
+    if levels is not None and not 0 <= lowest <= highest <= levels[2] - 1:
+        raise PartError(
+            f"noise_levels has {levels[2]} levels, numbered from 0, but the parameterization feeds the network "
+            f"{lowest:.4g} to {highest:.4g}: use the parameterization 'score' with feed = 'index', steps = {levels[2]}"
+        )
+
+
+def _positive(_: object, __: object, levels: tuple[float, float, int] | None) -> None:
+    if levels is not None and not (levels[0] > 0 and levels[1] > 0 and levels[2] > 0):
+        raise ValueError(f"must be two noise levels and a count, all above 0, got {list(levels)}")

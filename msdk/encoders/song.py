@@ -7,7 +7,7 @@ from attrs.validators import deep_iterable, ge, gt, min_len
 
 from msdk.encoders.unet import UNet, UNetPlan
 from msdk.layers.families import song_blocks
-from msdk.layers.style import EmbeddingStyle
+from msdk.layers.style import EmbeddingStyle, even_taps
 
 
 @attrs.frozen(kw_only=True)
@@ -29,7 +29,7 @@ class SongDDPMpp(UNet):
 
     channel_mult: tuple[int, ...] = attrs.field(default=(2, 2, 2), validator=[min_len(1), deep_iterable(gt(0))])
     dropout: float = attrs.field(default=0.13, validator=[ge(0), attrs.validators.lt(1)])
-    taps: tuple[float, ...] = attrs.field(default=(1.0, 1.0), validator=[min_len(2), deep_iterable(gt(0))])
+    taps: tuple[float, ...] = attrs.field(default=(1.0, 1.0), validator=[min_len(2), deep_iterable(gt(0)), even_taps])
     pyramid: Literal["none", "residual", "skip"] = "none"
     embedding: Literal["positional", "fourier"] = "positional"
     embedding_mult: int = attrs.field(default=4, validator=ge(1))
@@ -59,7 +59,9 @@ class SongDDPMpp(UNet):
 class SongNCSNpp(SongDDPMpp):
     """EDM's NCSN++: DDPM++ with a filter, a residual input pyramid and Fourier features."""
 
-    taps: tuple[float, ...] = attrs.field(default=(1.0, 3.0, 3.0, 1.0), validator=[min_len(2), deep_iterable(gt(0))])
+    taps: tuple[float, ...] = attrs.field(
+        default=(1.0, 3.0, 3.0, 1.0), validator=[min_len(2), deep_iterable(gt(0)), even_taps]
+    )
     pyramid: Literal["none", "residual", "skip"] = "residual"
     embedding: Literal["positional", "fourier"] = "fourier"
     noise_mult: int = attrs.field(default=2, validator=ge(1))

@@ -10,6 +10,17 @@ from msdk.errors import PartError
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
 """The filter of NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H, after StyleGAN2)."""
 
+
+def even_taps(_: object, __: object, taps: "tuple[float, ...]") -> None:
+    """Validator of resampling filters: one of odd length would shift the image by half a pixel.
+
+    Raises:
+        ValueError: The length is odd.
+    """
+    if len(taps) % 2:
+        raise ValueError(f"must have an even number of entries, got {len(taps)}")
+
+
 Init = Literal["xavier", "torch", "torch-all"]
 """Law of initial weights: "xavier" is uniform over the mean of fan-in and fan-out with biases of 0 (score_sde, Song),
 "torch" is torch's own, uniform over fan-in (ADM, LDM). Layers that end a residual branch start at nearly 0 in both;

@@ -1,17 +1,21 @@
 """Published checkpoints -> Denoiser (or autoencoder): the same numbers from the original weights, under our names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, overload
 
 import torch
 from torch import nn
 
+from msdk.autoencoders.kl import KL
+from msdk.autoencoders.vq import VQ
 from msdk.building import build_autoencoder, join
 from msdk.denoiser import Denoiser
-from msdk.errors import UnknownNameError, unknown
+from msdk.encoders.base import Shape
+from msdk.errors import MsdkError, PartError, UnknownNameError, unknown
 from msdk.pretrained import edm, ldm, score_sde
 from msdk.pretrained.autoencoders import pieces_of, spec_of
-from msdk.pretrained.checkpoints import Weights, weights_of
+from msdk.pretrained.checkpoints import Weights, check_betas, weights_of
 from msdk.pretrained.config import Config
 from msdk.pretrained.pieces import Original, assembled
 
@@ -37,6 +41,30 @@ def check_family(family: str) -> None:
     known = (*FAMILIES, *AUTOENCODERS)
     if family not in known:
         raise UnknownNameError(unknown("family of checkpoints", family, known))
+
+
+def original_of(family: str, config: Mapping[str, Any]) -> Original:
+    """What a configuration means, see the family's `original`; raises `PartError` for one that cannot be meant."""
+    with _readable():
+        return FAMILIES[family](family, Config(config))
+
+
+def autoencoder_of(family: str, config: Mapping[str, Any]) -> tuple[VQ | KL, Shape]:
+    """The spec of an autoencoder and the shape of its images; raises `PartError` likewise."""
+    with _readable():
+        return spec_of(config, family)
+
+
+@contextmanager
+def _readable() -> Generator[None]:
+    """Values of a wrong kind, a text for a number say, become errors that say so."""
+    try:
+        yield
+    except MsdkError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        reason = error.args[0] if isinstance(error, ValueError) and error.args else f"{type(error).__name__}: {error}"
+        raise PartError(f"the config has a value that its constructor could not take: {reason}") from error
 
 
 @overload
@@ -89,11 +117,13 @@ def load_pretrained(
     check_family(family)
     if family in AUTOENCODERS:
         return _autoencoder(family, state_dict, config, weights, device)
-    original = FAMILIES[family](family, Config(config))
+    original = original_of(family, config)
     denoiser = join(original.parts, original.partition, "meta" if str(device) == "meta" else "cpu")
     if state_dict is not None:
         pieces = original.pieces(denoiser.network).found
         found = assembled(pieces, weights_of(family, state_dict, pieces, weights), family)
+        if family.endswith("ldm"):
+            check_betas(state_dict, original.parts.schedule)
         denoiser.network.load_state_dict(found)
     return denoiser.to(device).eval()
 
@@ -105,7 +135,7 @@ def _autoencoder(
     weights: Weights,
     device: str | torch.device,
 ) -> nn.Module:
-    spec, shape = spec_of(config)
+    spec, shape = autoencoder_of(family, config)
     network = build_autoencoder(spec, shape, "meta" if str(device) == "meta" else "cpu")
     if state_dict is not None:
         pieces = pieces_of(spec, network)

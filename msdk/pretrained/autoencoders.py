@@ -22,12 +22,13 @@ FIXED: Mapping[str, object] = {
 """Options of the original networks that the published autoencoders leave alone, and so do we."""
 
 
-def spec_of(config: Mapping[str, Any]) -> tuple[VQ | KL, Shape]:
+def spec_of(config: Mapping[str, Any], family: str = "") -> tuple[VQ | KL, Shape]:
     """The spec of an original autoencoder, and the shape of its images.
 
     Args:
         config: The constructor's arguments: `embed_dim`, `ddconfig`, for VQ `n_embed`, and `num_groups` where it is not
             32. Others, which say how it was trained, are passed over.
+        family: "vq" or "kl", where that is known.
 
     Raises:
         PartError: An argument is missing, or has a value that no published autoencoder has.
@@ -39,7 +40,7 @@ def spec_of(config: Mapping[str, Any]) -> tuple[VQ | KL, Shape]:
             "channels": network["ch"],
             "channel_mult": tuple(network["ch_mult"]),
             "blocks": network["num_res_blocks"],
-            "attention": tuple(sorted(resolution // side for side in sides)),
+            "attention": tuple(2**level for level in range(len(network["ch_mult"])) if resolution >> level in sides),
             "z_channels": network["z_channels"],
             "latent_channels": config["embed_dim"],
             "groups": config.get("num_groups", 32),
@@ -53,6 +54,10 @@ def spec_of(config: Mapping[str, Any]) -> tuple[VQ | KL, Shape]:
     if inputs != outputs:
         raise PartError(f"an autoencoder gives back what it takes, but in_channels is {inputs} and out_ch {outputs}")
     quantised = "n_embed" in config
+    kind = "vq" if quantised else "kl"
+    if family not in ("", kind):
+        having = "with" if quantised else "without"
+        raise PartError(f"a config {having} n_embed is of the family '{kind}', not '{family}'")
     if network.get("double_z", not quantised) == quantised:
         raise PartError("double_z is for Gaussian latents, which have no n_embed: give one of the two")
     spec = VQ(codes=config["n_embed"], **common) if quantised else KL(**common)

@@ -1,10 +1,16 @@
 """Finds the weights in what the originals save: prefixes, wrappers, and lists or copies of averages."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from msdk.errors import PartError
 from msdk.pretrained.pieces import Piece, listed
+from msdk.schedules.base import Schedule
+from msdk.schedules.vp_discrete import VPDiscrete
 
 Weights = Literal["raw", "ema"]
 """The weights as trained, or their moving averages where the original saves both."""
@@ -38,10 +44,23 @@ def _score_sde(saved: Mapping[str, Any], pieces: Sequence[Piece], weights: Weigh
     model = {key.removeprefix("module."): value for key, value in model.items()}
     if weights == "raw":
         return model
-    averages = saved.get("ema", saved).get("shadow_params")
+    averages = _averages(saved)
     if averages is None:
         raise PartError("this checkpoint has no averaged weights (ema.shadow_params): ask for 'raw'")
     return model | listed(pieces, averages)  # what is not trained is not averaged
+
+
+def _averages(saved: Mapping[str, Any]) -> list[Tensor] | None:
+    """The list of averages, where there is one."""
+    ema: Any = saved.get("ema", saved)
+    found: Any = ema.get("shadow_params") if isinstance(ema, Mapping) else None
+    return found if isinstance(found, list) and all(isinstance(one, Tensor) for one in found) else None
+
+
+def has_averages(saved: Mapping[str, Any]) -> bool:
+    """Whether averages lie beside the raw weights."""
+    inner: Any = saved.get("state_dict", saved)
+    return _averages(saved) is not None or any(str(key).startswith("model_ema.diffusion") for key in inner)
 
 
 _NETWORK, _FIRST_STAGE = "model.diffusion_model.", "first_stage_model."
@@ -68,3 +87,19 @@ def _ldm(saved: Mapping[str, Any], pieces: Sequence[Piece], weights: Weights) ->
     if not whole:
         return saved
     return {key.removeprefix(_NETWORK): value for key, value in saved.items() if key.startswith(_NETWORK)}
+
+
+def check_betas(saved: Mapping[str, Any], schedule: Schedule) -> None:
+    """Raises `PartError` where a whole LDM checkpoint was trained under another diffusion than the config says."""
+    inner: Any = saved.get("state_dict", saved)
+    betas: Any = inner.get("betas")
+    if not isinstance(betas, Tensor) or not isinstance(schedule, VPDiscrete):
+        return
+    alphas = [schedule.alpha((step + 1) / schedule.steps) ** 2 for step in range(schedule.steps)]
+    wanted = [1 - after / before for before, after in itertools.pairwise([1.0, *alphas])]
+    if len(betas) != len(wanted) or not torch.allclose(betas.double(), torch.tensor(wanted).double(), rtol=1e-3):
+        raise PartError(
+            f"the checkpoint's diffusion has {len(betas)} steps with betas from {float(betas[0]):.6g} to "
+            f"{float(betas[-1]):.6g}, but the config means {len(wanted)} from {wanted[0]:.6g} to {wanted[-1]:.6g}: set "
+            "timesteps, linear_start and linear_end in the config"
+        )

@@ -18,10 +18,11 @@ from msdk.datasets.folder import Folder
 from msdk.denoiser import Denoiser
 from msdk.encoders.base import Shape
 from msdk.errors import PartError, RunError, UnknownNameError, nearest
-from msdk.pretrained import AUTOENCODERS, FAMILIES, check_family, load_pretrained
+from msdk.parameterizations.base import Parameterization
+from msdk.parameterizations.eps import Eps
+from msdk.pretrained import AUTOENCODERS, autoencoder_of, check_family, load_pretrained, original_of
 from msdk.pretrained.autoencoders import pieces_of, spec_of
-from msdk.pretrained.checkpoints import Weights, first_stage, weights_of
-from msdk.pretrained.config import Config
+from msdk.pretrained.checkpoints import Weights, first_stage, has_averages, weights_of
 from msdk.pretrained.files import read_checkpoint
 from msdk.pretrained.pieces import Piece
 from msdk.pretrained.published import PUBLISHED
@@ -29,6 +30,9 @@ from msdk.recipe import Recipe, Sampling, Stages
 from msdk.samplers.base import Sampler
 from msdk.samplers.dpmpp import DPMpp2M
 from msdk.samplers.heun import Heun
+from msdk.schedules.base import Schedule
+from msdk.schedules.edm import EDM
+from msdk.schedules.vp_discrete import VPDiscrete
 from msdk.structuring import to_data
 
 
@@ -42,6 +46,9 @@ class Converted:
         params: Parameters of the network.
         stages: Number of its stages; 0 for an autoencoder alone.
         autoencoder: The recipe's `[autoencoder]`, where there is one.
+        process: Schedule and parameterization that were assumed: names and shapes do not tell them apart.
+        averages: Whether the file has averages too (`--weights ema`) and they were not taken.
+        latents: Whether samples are latents, because the autoencoder is not in the file or not a published one.
     """
 
     folder: Path
@@ -49,6 +56,9 @@ class Converted:
     params: int
     stages: int
     autoencoder: Mapping[str, Any] | None = None
+    process: str = ""
+    averages: bool = False
+    latents: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The object of `msdk pretrained convert --json`."""
@@ -85,15 +95,22 @@ def convert(
     file, out = Path(file), Path(out)
     check_family(family)
     refuse_existing(out, force=force)
+    if file.resolve().is_relative_to(out.resolve()):
+        raise RunError(f"{file} lies in {out}, which would be replaced: choose another --out, or move the file")
+    if family in AUTOENCODERS and (out / "recipe.toml").exists():
+        raise RunError(f"{out} is the run folder of a diffusion model, which an autoencoder does not replace")
     saved, carried = read_checkpoint(file)
+    digest = _digest(file)
     name, settings = _settings(family, saved, config, carried, weights)
     network = load_pretrained(family, saved, settings, weights=weights)
     if family in AUTOENCODERS:
-        spec, _ = spec_of(settings)
+        spec, _ = autoencoder_of(family, settings)
         made = _write_autoencoder(out, network, attrs.evolve(spec, weights=out.resolve()), name)
     else:
-        made = _write_run(out, family, network, settings, saved, f"{name}, from {file.name}", name, force=force)
-    origin = {"file": file.name, "sha256": _digest(file), "family": family, "weights": weights, "config": settings}
+        made = _write_run(
+            out, family, network, settings, saved, f"{name}, from {file.name}", name, weights=weights, force=force
+        )
+    origin = {"file": file.name, "sha256": digest, "family": family, "weights": weights, "config": settings}
     write_json(out / "pretrained.json", origin)
     return made
 
@@ -107,9 +124,10 @@ def _write_run(
     title: str,
     name: str,
     *,
+    weights: Weights,
     force: bool,
 ) -> Converted:
-    parts = FAMILIES[family](family, Config(settings)).parts
+    parts = original_of(family, settings).parts
     with tempfile.TemporaryDirectory() as folder:
         spec, shape = (None, parts.shape)
         if family.endswith("ldm"):
@@ -119,7 +137,16 @@ def _write_run(
     state = denoiser.network.state_dict()
     seen = tuple([0] * len(denoiser.partition))
     save_checkpoint(out, Checkpoint(0, seen, state, state, {}, 0.0), keep=1)
-    return Converted(out, name, _params(denoiser), len(denoiser.partition), None if spec is None else to_data(spec))
+    return Converted(
+        out,
+        name,
+        _params(denoiser),
+        len(denoiser.partition),
+        autoencoder=None if spec is None else to_data(spec),
+        process=f"{to_data(recipe.schedule)['name']}, {to_data(recipe.parameterization)['name']}",
+        averages=weights == "raw" and has_averages(saved),
+        latents=family.endswith("ldm") and spec is None,
+    )
 
 
 def _write_autoencoder(out: Path, network: nn.Module, spec: Autoencoder, name: str) -> Converted:
@@ -127,7 +154,7 @@ def _write_autoencoder(out: Path, network: nn.Module, spec: Autoencoder, name: s
     with written_whole(out / AUTOENCODER) as temporary:
         save_file(network.state_dict(), temporary)
     write_json(out / "lock.json", {"autoencoder": name})  # what makes it a folder of ours
-    return Converted(out, name, _params(network), 0, to_data(spec))
+    return Converted(out, name, _params(network), 0, autoencoder=to_data(spec))
 
 
 def _first_stage(saved: Mapping[str, Any], latents: Shape, folder: Path) -> tuple[Autoencoder | None, Shape]:
@@ -137,6 +164,8 @@ def _first_stage(saved: Mapping[str, Any], latents: Shape, folder: Path) -> tupl
     except PartError:
         return None, latents
     spec, image = spec_of(settings)
+    inner: Any = saved.get("state_dict", saved)
+    spec = attrs.evolve(spec, scale=float(inner.get("scale_factor", 1.0)))  # LDM measures it on its first batch
     file = folder / AUTOENCODER
     save_file(load_pretrained("vq", saved, settings).state_dict(), file)
     factor = image[1] // spec.latent_shape(image)[1]
@@ -162,12 +191,20 @@ def _settings(
     given = config if config is not None else carried
     if given is not None:
         return family, given
+    fitting: list[str] = []
     for name, settings in published.items():
         pieces = _pieces(family, settings)
         found = weights_of(family, saved, pieces, weights)
         shapes = {key: tuple(getattr(value, "shape", ())) for key, value in found.items()}
         if shapes == {piece.key: piece.shape for piece in pieces}:
-            return name, settings
+            fitting.append(name)
+    if len(fitting) == 1:
+        return fitting[0], published[fitting[0]]
+    if fitting:
+        raise PartError(
+            f"the names and shapes of these weights are those of {' and '.join(fitting)}, which differ in their "
+            "diffusion: choose one with --config NAME"
+        )
     tried = ", ".join(published) or "none is known"
     raise PartError(
         f"these weights have the names and shapes of no published configuration of {family} ({tried}). Give the "
@@ -178,21 +215,27 @@ def _settings(
 def _pieces(family: str, settings: Mapping[str, Any]) -> list[Piece]:
     if family in AUTOENCODERS:
         spec, _ = spec_of(settings)
-        return pieces_of(spec, load_pretrained("vq", None, settings, device="meta"))
+        return pieces_of(spec, load_pretrained(family, None, settings, device="meta"))
     denoiser = load_pretrained(family, None, settings, device="meta")
-    return FAMILIES[family](family, Config(settings)).pieces(denoiser.network).found
+    return original_of(family, settings).pieces(denoiser.network).found
 
 
 def _recipe(parts: Parts, denoiser: Denoiser, *, title: str, autoencoder: Autoencoder | None, shape: Shape) -> Recipe:
     """A recipe whose data is still to be named: sampling needs its shape alone."""
     channels, side, _ = shape
-    sampler: Sampler = DPMpp2M(grid="uniform-lam") if parts.schedule.prior_std == 1 else Heun()
+    if channels not in (1, 3):
+        raise PartError(
+            f"this network sees {channels} channels, latents of an autoencoder that is not in the file or not a "
+            "published one, and a run draws images: load it with msdk.load_pretrained instead"
+        )
+    schedule, parameterization = _to_sample(parts)
+    sampler: Sampler = DPMpp2M(grid="uniform-lam") if schedule.prior_std == 1 else Heun()
     edges = denoiser.partition.edges
     return Recipe(
         title=title,
         data=Folder(path=Path("data"), size=side, channels=channels),
-        schedule=parts.schedule,
-        parameterization=parts.parameterization,
+        schedule=schedule,
+        parameterization=parameterization,
         autoencoder=autoencoder,
         stages=Stages(edges_ratio=edges) if edges else Stages(),
         encoder=parts.encoder,
@@ -200,6 +243,21 @@ def _recipe(parts: Parts, denoiser: Denoiser, *, title: str, autoencoder: Autoen
         sampler=sampler,
         sampling=Sampling(steps=18 if isinstance(sampler, Heun) else 20),
     )
+
+
+def _to_sample(parts: Parts) -> tuple[Schedule, Parameterization]:
+    """The same diffusion in times that samplers can space: for score_sde's held steps, those between them too.
+
+    EDM samples the models of its other preconditioners between sigma 0.002 and 80, where they reach further.
+    """
+    schedule, parameterization = parts.schedule, parts.parameterization
+    if isinstance(schedule, VPDiscrete) and schedule.clock == "held":
+        fed = Eps(time_scale=float(schedule.steps), time_offset=-1.0)
+        return attrs.evolve(schedule, clock="steps"), fed
+    if isinstance(schedule, EDM):
+        low, high = max(0.002, schedule.sigma_min), min(80.0, schedule.sigma_max)
+        return attrs.evolve(schedule, sigma_min=low, sigma_max=high), parameterization
+    return schedule, parameterization
 
 
 def _params(network: nn.Module) -> int:

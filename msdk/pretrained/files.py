@@ -41,8 +41,8 @@ def read_checkpoint(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | 
         named = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"its pickle calls {named[1]}" if named else "it is another format, or its pickle holds code"
         raise RunError(f"{path} cannot be read as data: {reason}.\n{WAY_OUT}") from error
-    if not isinstance(saved, Mapping):
-        raise RunError(f"{path} holds a {type(saved).__name__} instead of tensors by name")
+    if not isinstance(saved, Mapping) or not all(isinstance(key, str) for key in saved):
+        raise RunError(f"{path} holds a {type(saved).__name__} that is not tensors by name")
     return saved, None  # pyright: ignore[reportUnknownVariableType]  plain data, of any type
 
 
@@ -50,4 +50,7 @@ def _safetensors(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | Non
     with safe_open(path, framework="pt") as file:
         note = (file.metadata() or {}).get("config")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  a file is no mapping
-    return tensors, json.loads(note) if note else None
+    config = json.loads(note) if note else None
+    if config is not None and not isinstance(config, dict):
+        raise RunError(f"the metadata `config` of {path} is not a JSON object")
+    return tensors, config

@@ -37,7 +37,7 @@ def original(family: str, config: Config) -> Original:
         PartError: A setting is unknown or not supported, or the parts do not fit.
     """
     multistage = family == "multistage-ldm"
-    config.ignore("use_checkpoint", "use_fp16", "legacy", "stage_num", "transformer_depth", "why")
+    config.ignore("use_checkpoint", "use_fp16", "stage_num", "transformer_depth", "why")
     for key, only in (("dims", 2), ("use_spatial_transformer", False), ("context_dim", None), ("n_embed", None)):
         config.only(key, [only], only)
     side, channels = int(config.take("image_size")), int(config.take("in_channels"))
@@ -51,6 +51,8 @@ def original(family: str, config: Config) -> Original:
         raise PartError(f"config.channel_mult must start with 1, as the original's last layer needs, got {multiples}")
     heads, head_width = int(config.take("num_heads", -1)), int(config.take("num_head_channels", -1))
     heads_up = int(config.take("num_heads_upsample", -1))
+    if not config.take("legacy", True):
+        heads_up = -1  # the original then derives a head's width from num_heads, for all levels
     if heads < 1 and head_width < 1:
         raise PartError("config must have num_heads or num_head_channels")
     order = "(n heads c)" if config.take("use_new_attention_order", False) else "(heads n c)"
@@ -71,7 +73,7 @@ def original(family: str, config: Config) -> Original:
         channels=width,
         channel_mult=multiples,
         blocks=int(config.take("num_res_blocks")),
-        attention=tuple(side // rate for rate in rates),
+        attention=tuple(side >> level for level in range(len(multiples)) if 2**level in rates),
         classes=int(config.take("num_classes", None) or 0),
         **shared,
     )

@@ -21,12 +21,14 @@ _NCSNPP = {
 _FFHQ = {**_SONG, "img_resolution": 64, "channel_mult": [1, 2, 2, 2], "dropout": 0.05}
 
 
-def _sde(model: Mapping[str, Any], sde: str = "vpsde", *, centered: bool = True) -> dict[str, Any]:
+def _sde(
+    model: Mapping[str, Any], sde: str = "vpsde", *, centered: bool = True, continuous: bool = True
+) -> dict[str, Any]:
     shared = {"ch_mult": [1, 2, 2, 2], "attn_resolutions": [16], "dropout": 0.1, "resamp_with_conv": True}
     return {
         "model": {**shared, **model},
         "data": {"image_size": 32, "num_channels": 3, "centered": centered},
-        "training": {"sde": sde, "continuous": True},
+        "training": {"sde": sde, "continuous": continuous},
     }
 
 
@@ -67,11 +69,12 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
     },
     "score_sde": {
-        "sde-cifar10-ddpm-vp": _sde({"name": "ddpm", "nf": 128, "num_res_blocks": 2}),
-        "sde-cifar10-ddpmpp-vp": _sde({**_DDPMPP, "num_res_blocks": 4}),
-        "sde-cifar10-ddpmpp-deep-vp": _sde({**_DDPMPP, "num_res_blocks": 8}),
-        "sde-cifar10-ncsnpp-ve": _sde({**_VE, "num_res_blocks": 4}, "vesde", centered=False),
-        "sde-cifar10-ncsnpp-deep-ve": _sde({**_VE, "num_res_blocks": 8}, "vesde", centered=False),
+        "sde-cifar10-ddpm-continuous-vp": _sde({"name": "ddpm", "nf": 128, "num_res_blocks": 2}),
+        "sde-cifar10-ddpm-discrete-vp": _sde({"name": "ddpm", "nf": 128, "num_res_blocks": 2}, continuous=False),
+        "sde-cifar10-ddpmpp-continuous-vp": _sde({**_DDPMPP, "num_res_blocks": 4}),
+        "sde-cifar10-ddpmpp-deep-continuous-vp": _sde({**_DDPMPP, "num_res_blocks": 8}),
+        "sde-cifar10-ncsnpp-continuous-ve": _sde({**_VE, "num_res_blocks": 4}, "vesde", centered=False),
+        "sde-cifar10-ncsnpp-deep-continuous-ve": _sde({**_VE, "num_res_blocks": 8}, "vesde", centered=False),
     },
     "ldm": {"ldm-celebahq256": _LDM},
     "vq": {

@@ -1,6 +1,7 @@
 """What load_pretrained and convert promise beside parity: errors that list everything, averages, files, run folders."""
 
 import json
+import math
 import pickle
 
 import attrs
@@ -192,7 +193,7 @@ def test_averages_of_ldm_have_names_without_dots():
     raw, averaged = original_state("ldm", LDM), original_state("ldm", LDM, seed=1)
     state = {f"model.diffusion_model.{key}": value for key, value in raw.items()}
     state |= {"model_ema.diffusion_model" + key.replace(".", ""): value for key, value in averaged.items()}
-    state |= {"first_stage_model.x": torch.zeros(1), "betas": torch.zeros(3), "model_ema.decay": torch.zeros(())}
+    state |= {"first_stage_model.x": torch.zeros(1), "model_ema.decay": torch.zeros(())}
     for weights, alone in (("raw", raw), ("ema", averaged)):
         found = estimate(msdk.load_pretrained("ldm", {"state_dict": state}, LDM, weights=weights))
         torch.testing.assert_close(found, estimate(msdk.load_pretrained("ldm", alone, LDM)), rtol=0, atol=0)
@@ -313,7 +314,9 @@ def test_a_whole_ldm_checkpoint_brings_its_autoencoder(tmp_path, monkeypatch):
     monkeypatch.setitem(PUBLISHED, "ldm", {"tiny-ldm": LDM})
     network = original_state("ldm", LDM)
     saved = {f"model.diffusion_model.{key}": value for key, value in network.items()}
-    saved |= {f"first_stage_model.{key}": value for key, value in vq_state().items()} | {"betas": torch.zeros(3)}
+    saved |= {f"first_stage_model.{key}": value for key, value in vq_state().items()} | {
+        "scale_factor": torch.tensor(0.5)
+    }
     torch.save({"state_dict": saved, "epoch": 3}, tmp_path / "ldm.ckpt")
     made = convert(tmp_path / "ldm.ckpt", "ldm", tmp_path / "run")
     assert (made.config, made.autoencoder["name"]) == ("tiny-ldm", "vq-f4")
@@ -323,7 +326,87 @@ def test_a_whole_ldm_checkpoint_brings_its_autoencoder(tmp_path, monkeypatch):
     latents = msdk.sample(found, recipe.sampler, 2, [0], decode=False)
     images = msdk.sample(found, recipe.sampler, 2, [0])
     assert (latents.shape, images.shape) == ((1, 3, 8, 8), (1, 3, 16, 16))
-    torch.testing.assert_close(msdk.load_pretrained("vq", vq_state(), VQ).decode(latents), images)
+    torch.testing.assert_close(msdk.load_pretrained("vq", vq_state(), VQ).decode(latents / 0.5), images)
+
+
+def test_a_checkpoint_of_another_diffusion_is_told():
+    """A whole LDM checkpoint carries its betas: where the config means others, its numbers would be wrong."""
+    betas = torch.linspace(0.0015**0.5, 0.0195**0.5, 1000, dtype=torch.float64) ** 2
+    saved = {f"model.diffusion_model.{key}": value for key, value in original_state("ldm", LDM).items()}
+    msdk.load_pretrained("ldm", {**saved, "betas": betas.float()}, LDM)
+    other = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    with pytest.raises(PartError, match=r"betas from 0\.00085 to 0\.012.*linear_start"):
+        msdk.load_pretrained("ldm", {**saved, "betas": other}, LDM)
+    settings = {**LDM, "linear_start": 0.00085, "linear_end": 0.012}
+    msdk.load_pretrained("ldm", {**saved, "betas": other}, settings)
+
+
+def test_names_that_several_published_networks_have_are_not_guessed(tmp_path, monkeypatch):
+    """Weights do not tell a continuous model from a discrete one, so the user does; the run then samples."""
+    small = changed(SDE, name="ddpm", group=8)
+    discrete = {**small, "training": {"sde": "vpsde", "continuous": False}}
+    monkeypatch.setitem(PUBLISHED, "score_sde", {"tiny-continuous": small, "tiny-discrete": discrete})
+    torch.save(original_state("score_sde", small), tmp_path / "w.pth")
+    with pytest.raises(PartError, match="tiny-continuous and tiny-discrete, which differ in their diffusion"):
+        convert(tmp_path / "w.pth", "score_sde", tmp_path / "run")
+    made = convert(tmp_path / "w.pth", "score_sde", tmp_path / "run", config="tiny-discrete")
+    assert made.process == "vp-discrete, eps"
+    found, recipe = msdk.load_run(tmp_path / "run"), msdk.load_recipe(tmp_path / "run" / "recipe.toml")
+    assert msdk.sample(found, recipe.sampler, 50, [0]).isfinite().all()
+    direct = msdk.load_pretrained("score_sde", original_state("score_sde", small), discrete)
+    step = 300  # at (step + 1) / 1000 in msdk's time, at step / 999 in score_sde's
+    torch.testing.assert_close(estimate(found, (step + 1) / 1000), estimate(direct, step / 999), rtol=1e-5, atol=1e-5)
+
+
+def test_force_never_removes_what_is_converted(tmp_path):
+    """A file inside the folder that --force would replace is refused and still there; so is another kind of run."""
+    state = original_state("edm", SONG)
+    torch.save(state, tmp_path / "w.pt")
+    convert(tmp_path / "w.pt", "edm", tmp_path / "run", config=SONG)
+    inside = tmp_path / "run" / "w.pt"
+    torch.save(state, inside)
+    with pytest.raises(RunError, match="would be replaced"):
+        convert(inside, "edm", tmp_path / "run", config=SONG, force=True)
+    assert inside.is_file()
+    torch.save(vq_state(), tmp_path / "vq.pt")
+    with pytest.raises(RunError, match="run folder of a diffusion model"):
+        convert(tmp_path / "vq.pt", "vq", tmp_path / "run", config=VQ, force=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("edm", {**SONG, "img_channels": "three"}),
+        ("edm", {**SONG, "channel_mult": 2}),
+        ("score_sde", changed(SDE, ch_mult=None)),
+        ("vq", {**VQ, "ddconfig": 3}),
+        ("multistage-edm", {**SONG, "model_type": "MultistageUNet", "stage_interval": [[0, 1]]}),
+    ],
+)
+def test_values_of_a_wrong_kind_are_told(family, config):
+    """A text for a number, or a number for a list, is an error of the config, not a traceback."""
+    with pytest.raises(PartError, match="config"):
+        msdk.load_pretrained(family, None, config)
+
+
+def test_families_of_autoencoders_are_not_mixed_up():
+    """A config with codes is no KL autoencoder."""
+    with pytest.raises(PartError, match="is of the family 'vq', not 'kl'"):
+        msdk.load_pretrained("kl", None, VQ)
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ncsnpp"])
+def test_networks_of_numbered_noise_divide_by_the_level(kind):
+    """Scale by sigma, fed positions: the output is that of the network without it, over the level of that number."""
+    plain = changed(SDE, name=kind, embedding_type="positional", group=8, num_scales=10, sigma_max=5.0)
+    plain = {**plain, "training": {"sde": "vesde", "continuous": False}}
+    scaled, state = changed(plain, scale_by_sigma=True), original_state("score_sde", plain)
+    first, second = (msdk.load_pretrained("score_sde", state, config) for config in (plain, scaled))
+    x, number = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0.0, 7.0])
+    levels = torch.logspace(math.log10(5.0), -2, 10)  # largest first
+    with torch.no_grad():
+        found, wanted = second.network(x, number, 0), first.network(x, number, 0)
+    torch.testing.assert_close(found, wanted / levels[number.long()].view(-1, 1, 1, 1))
 
 
 class Stranger:
@@ -373,11 +456,11 @@ def test_published_configurations_are_the_published_ones(outside_data):
         "edm-cifar10-cond-ve": "edm_cifar10_cond_ve_ncsnpp",
         "edm-ffhq64-uncond-vp": "edm_ffhq64_uncond_vp_ddpmpp",
         "edm-imagenet64-cond-adm": "edm_imagenet64_cond_adm",
-        "sde-cifar10-ddpm-vp": "sde_cifar10_ddpm_vp",
-        "sde-cifar10-ddpmpp-vp": "sde_cifar10_ddpmpp_vp",
-        "sde-cifar10-ddpmpp-deep-vp": "sde_cifar10_ddpmpp_deep_vp",
-        "sde-cifar10-ncsnpp-ve": "sde_cifar10_ncsnpp_ve",
-        "sde-cifar10-ncsnpp-deep-ve": "sde_cifar10_ncsnpp_deep_ve",
+        "sde-cifar10-ddpm-continuous-vp": "sde_cifar10_ddpm_vp",
+        "sde-cifar10-ddpmpp-continuous-vp": "sde_cifar10_ddpmpp_vp",
+        "sde-cifar10-ddpmpp-deep-continuous-vp": "sde_cifar10_ddpmpp_deep_vp",
+        "sde-cifar10-ncsnpp-continuous-ve": "sde_cifar10_ncsnpp_ve",
+        "sde-cifar10-ncsnpp-deep-continuous-ve": "sde_cifar10_ncsnpp_deep_ve",
         "ldm-celebahq256": "ldm_celebahq_unet",
         "multistage-edm": "ms_edm_cifar10",
         "multistage-dpm-cifar10": "ms_sde_cifar10_v2",
@@ -385,8 +468,8 @@ def test_published_configurations_are_the_published_ones(outside_data):
     }
     for family, configs in PUBLISHED.items():
         for name, config in configs.items():
-            if name not in files:
-                continue
+            if name in ("edm-ffhq64-uncond-ve", "sde-cifar10-ddpm-discrete-vp", "ldm-vq-f4"):
+                continue  # no vectors of the first; the others have those of a neighbour and a test of their own
             wanted = json.loads((outside_data / "golden" / "shapes" / f"{files.pop(name)}.json").read_text())["keys"]
             denoiser = msdk.load_pretrained(family, None, config, device="meta")
             pieces = FAMILIES[family](family, Config(config)).pieces(denoiser.network).found
