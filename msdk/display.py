@@ -76,8 +76,8 @@ def show_converted(made: "Converted") -> None:
         text += f", {made.stages} stage" + ("s" if made.stages > 1 else "") + f"; run folder {made.folder}"
         text += f" ({made.process})" + (", with its autoencoder" if made.autoencoder else "")
     else:
-        name = (made.autoencoder or {}).get("name")
-        text += f'; a recipe points to it by: autoencoder = {{ name = "{name}", weights = "{made.folder}" }}'
+        fields = ", ".join(f"{key} = {json.dumps(value)}" for key, value in (made.autoencoder or {}).items())
+        text += f"; a recipe points to it by: autoencoder = {{ {fields} }}"
     stdout().print(text, highlight=False, soft_wrap=True)
     if made.averages:
         warn("the file has averaged weights too, which published scores are of: --weights ema takes them")

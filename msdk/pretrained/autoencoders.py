@@ -26,8 +26,8 @@ def spec_of(config: Mapping[str, Any], family: str = "") -> tuple[VQ | KL, Shape
     """The spec of an original autoencoder, and the shape of its images.
 
     Args:
-        config: The constructor's arguments: `embed_dim`, `ddconfig`, for VQ `n_embed`, and `num_groups` where it is not
-            32. Others, which say how it was trained, are passed over.
+        config: The constructor's arguments: `embed_dim`, `ddconfig`, for VQ `n_embed`, and `num_groups` (or
+            `groups`) where it is not 32. Others, which say how it was trained, are passed over.
         family: "vq" or "kl", where that is known.
 
     Raises:
@@ -43,7 +43,7 @@ def spec_of(config: Mapping[str, Any], family: str = "") -> tuple[VQ | KL, Shape
             "attention": tuple(2**level for level in range(len(network["ch_mult"])) if resolution >> level in sides),
             "z_channels": network["z_channels"],
             "latent_channels": config["embed_dim"],
-            "groups": config.get("num_groups", 32),
+            "groups": config.get("num_groups", config.get("groups", 32)),
         }
         inputs, outputs = network["in_channels"], network["out_ch"]
     except KeyError as error:

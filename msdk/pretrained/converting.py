@@ -154,7 +154,9 @@ def _write_autoencoder(out: Path, network: nn.Module, spec: Autoencoder, name: s
     with written_whole(out / AUTOENCODER) as temporary:
         save_file(network.state_dict(), temporary)
     write_json(out / "lock.json", {"autoencoder": name})  # what makes it a folder of ours
-    return Converted(out, name, _params(network), 0, autoencoder=to_data(spec))
+    usual = to_data(type(spec)())
+    own = {key: value for key, value in to_data(spec).items() if key == "name" or usual.get(key) != value}
+    return Converted(out, name, _params(network), 0, autoencoder=own)
 
 
 def _first_stage(saved: Mapping[str, Any], latents: Shape, folder: Path) -> tuple[Autoencoder | None, Shape]:
