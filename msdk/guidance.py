@@ -29,15 +29,13 @@ class Guidance:
     weight: float = 1.0
     interval: tuple[float, float] | None = None
 
+    def _inside(self, ratio: float) -> bool:
+        low, high = self.interval or (-1.0, float("inf"))
+        return low < ratio <= high
+
     def evaluations(self, ratio: float) -> int:
         """Network evaluations per image of a call at a ratio: 2 where both estimates are needed, else 1."""
-        low, high = self.interval or (-1.0, float("inf"))
-        return 2 if self.weight not in (0, 1) and low < ratio <= high else 1
-
-    def _classless(self, ratio: float) -> bool:
-        """Whether a call wants the estimate without a class alone."""
-        low, high = self.interval or (-1.0, float("inf"))
-        return self.weight == 0 and low < ratio <= high
+        return 2 if self.weight not in (0, 1) and self._inside(ratio) else 1
 
     def around(self, estimate: Estimate, schedule: Schedule, label: "Tensor") -> Denoise:
         """What a sampler calls instead of the network.
@@ -56,7 +54,8 @@ class Guidance:
         def denoise(x_t: "Tensor", t: float) -> "Tensor":
             ratio = schedule.ratio(t)
             if self.evaluations(ratio) == 1:
-                return estimate(x_t, t, labels[len(label) :] if self._classless(ratio) else label)
+                classless = self.weight == 0 and self._inside(ratio)
+                return estimate(x_t, t, labels[len(label) :] if classless else label)
             conditional, unconditional = estimate(torch.cat([x_t, x_t]), t, labels).chunk(2)
             return unconditional + self.weight * (conditional - unconditional)
 

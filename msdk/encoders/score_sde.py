@@ -11,6 +11,11 @@ from msdk.layers.families import ddpm_blocks, ddpmpp_blocks
 from msdk.layers.style import FIR_TAPS, EmbeddingStyle
 
 
+def _positive(_: object, __: object, levels: tuple[float, float, int] | None) -> None:
+    if levels is not None and not (levels[0] > 0 and levels[1] > 0 and levels[2] > 0):
+        raise ValueError(f"must be two noise levels and a count, all above 0, got {list(levels)}")
+
+
 @attrs.frozen(kw_only=True)
 class DDPMpp(UNet):
     """Down-sampling path and middle of DDPM++; the defaults are the deep CIFAR-10 net of the paper.
@@ -41,9 +46,7 @@ class DDPMpp(UNet):
     middle: bool = True
     unit_range: bool = False
     divide: bool = False
-    noise_levels: tuple[float, float, int] | None = attrs.field(
-        default=None, validator=lambda instance, attribute, value: _positive(instance, attribute, value)
-    )
+    noise_levels: tuple[float, float, int] | None = attrs.field(default=None, validator=_positive)
 
     def plan(self) -> UNetPlan:
         return UNetPlan(
@@ -109,9 +112,7 @@ class DDPM(UNet):
     conv_resample: bool = True
     middle: bool = True
     unit_range: bool = False
-    noise_levels: tuple[float, float, int] | None = attrs.field(
-        default=None, validator=lambda instance, attribute, value: _positive(instance, attribute, value)
-    )
+    noise_levels: tuple[float, float, int] | None = attrs.field(default=None, validator=_positive)
 
     def plan(self) -> UNetPlan:
         return UNetPlan(
@@ -142,8 +143,3 @@ def _check_numbers(levels: tuple[float, float, int] | None, lowest: float, highe
             f"noise_levels has {levels[2]} levels, numbered from 0, but the parameterization feeds the network "
             f"{lowest:.4g} to {highest:.4g}: use the parameterization 'score' with feed = 'index', steps = {levels[2]}"
         )
-
-
-def _positive(_: object, __: object, levels: tuple[float, float, int] | None) -> None:
-    if levels is not None and not (levels[0] > 0 and levels[1] > 0 and levels[2] > 0):
-        raise ValueError(f"must be two noise levels and a count, all above 0, got {list(levels)}")
