@@ -310,7 +310,7 @@ def sample(
     if not explain and place.exists() and not force:
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
     if explain:
-        from msdk.sampling import explain as calls_of
+        from msdk.tracing import explain as calls_of
 
         display.show_calls(
             calls_of(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps, recipe.guidance),

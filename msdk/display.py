@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from msdk.clustering import Clusters
     from msdk.describing import Description
     from msdk.pretrained.converting import Converted
-    from msdk.sampling import Call
+    from msdk.tracing import Call
     from msdk.training import Step
 
 PIPE_WIDTH = 150

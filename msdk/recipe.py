@@ -28,6 +28,7 @@ from msdk.merging import Merged, Sources, source_of
 from msdk.noise_levels.base import NoiseLevel, StageDraw
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
+from msdk.quantities import quantity
 from msdk.samplers.base import Sampler, steps_for
 from msdk.schedules.base import Schedule
 from msdk.structuring import PARTS, flattened_errors, strict_converter, to_data
@@ -169,17 +170,33 @@ class Sampling:
 DEFAULT_STEPS = 20
 
 
+LIMITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "memory": "B"}
+"""Key of `[budget]` that limits something -> its unit, see `msdk.quantities`."""
+
+
+def _amount(_: object, field: Any, value: str) -> None:
+    quantity(value, LIMITS[field.name])
+
+
 @attrs.frozen(kw_only=True)
 class BudgetOptions:
-    """How the budget is reported.
+    """How the budget is reported, and what it may not exceed: `msdk budget --check` says no then.
 
     Args:
         convention: "exact" counts every multiply-accumulate, "paper" as the paper's tool, "fvcore" as fvcore alone.
         compare: Other recipes that `msdk run` sets beside this one.
+        params: Most parameters in all, "250M" for example.
+        macs: Most MACs of a mean network call of the sampler, in the convention: "20G".
+        flops: Most FLOPs of the whole training, forward and backward: "3.5E".
+        memory: Most bytes at the peak of a training step, by estimate: "24GiB".
     """
 
     convention: Convention = "exact"
     compare: tuple[Path, ...] = ()
+    params: str | None = attrs.field(default=None, validator=optional(_amount))
+    macs: str | None = attrs.field(default=None, validator=optional(_amount))
+    flops: str | None = attrs.field(default=None, validator=optional(_amount))
+    memory: str | None = attrs.field(default=None, validator=optional(_amount))
 
 
 @attrs.frozen(kw_only=True)

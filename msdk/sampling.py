@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
@@ -15,39 +14,11 @@ from msdk.checkpoint import load_run, written_whole
 from msdk.denoiser import Denoiser
 from msdk.errors import PartError, RunError
 from msdk.guidance import Guidance
-from msdk.partition import Partition
 from msdk.recipe import Recipe
-from msdk.samplers.base import Denoise, Sampler, call_times
-from msdk.schedules.base import Schedule
+from msdk.samplers.base import Denoise, Sampler
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-@attrs.frozen
-class Call:
-    """One network call of a sampler: the interval it serves (`step`), its time and ratio, and the stage it goes to.
-
-    `evaluations` is what it costs: 2 where it is guided, which evaluates the network with and without the class.
-    """
-
-    step: int
-    t: float
-    ratio: float
-    stage: int
-    evaluations: int = 1
-
-
-def explain(
-    partition: Partition, schedule: Schedule, sampler: Sampler, steps: int, guidance: Guidance | None = None
-) -> list[Call]:
-    """Every network call that sampling makes, in order, with its stage and its evaluations; runs no network."""
-    guidance = guidance or Guidance()
-    return [
-        Call(step, t, schedule.ratio(t), partition.at(t, schedule), guidance.evaluations(schedule.ratio(t)))
-        for step, times in enumerate(call_times(sampler, schedule, steps))
-        for t in times
-    ]
 
 
 class SeededNoise:

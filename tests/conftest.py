@@ -1,6 +1,7 @@
 """What all tests share: the outside data, and jaxtyping's shape checks on the modules that import torch."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Counts are cached where no test finds those of a user, and no user those of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSDK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

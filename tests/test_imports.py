@@ -42,20 +42,22 @@ ALLOWED = {
     "structuring": ["registry", *BASES, *KINDS],  # of a kind its torch-free registry, none of its parts
     "merging": [],
     "guidance": ["samplers.base", "schedules.base"],
-    "recipe": ["structuring", "merging", "partition", "guidance", "encoders.adapter", *BASES],
+    "quantities": [],
+    "tracing": ["guidance", "partition", "samplers.base", "schedules.base"],
+    "recipe": ["structuring", "merging", "partition", "guidance", "quantities", "encoders.adapter", *BASES],
     "weights": [],
     "building": ["recipe", "denoiser", "encoders.adapter", "weights"],
     "checkpoint": ["recipe", "building"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "building", "checkpoint", "layers.*", *(f"{kind}.*" for kind in KINDS)],
-    "budgeting": ["building", "samplers.base", "noise_levels.base"],
+    "budgeting": ["building", "quantities", "tracing", "samplers.base", "noise_levels.base"],
     "clustering": ["recipe", "building", "checkpoint", "datasets.*", "clusterings.base"],
     "training": ["building", "checkpoint", "noise_levels.*", "weightings.*", "datasets.*", "budgeting.*"],
     "sampling": ["checkpoint", "guidance", "denoiser", "samplers.base"],
     "report": [],
     "describing": ["registry"],
     "options": ["recipe"],
-    "display": ["report", "describing", "pretrained.*", "sampling", "training.*", "clustering"],
+    "display": ["report", "describing", "pretrained.*", "tracing", "sampling", "training.*", "clustering"],
     "running": ["budgeting.*", "clustering", "training.*", "sampling", "report"],  # the verbs, a report the last
 }
 """Unit (module or package of msdk) -> what it may import, by design.md section 1; `x.*` is x and all that is in it.

@@ -7,7 +7,8 @@ from PIL import Image
 import msdk
 from msdk.errors import PartError, RunError
 from msdk.guidance import Guidance
-from msdk.sampling import explain, grid, to_pixels, write_samples
+from msdk.sampling import grid, to_pixels, write_samples
+from msdk.tracing import explain
 from recipes import tiny
 
 

@@ -1,22 +1,48 @@
-"""The budget of a recipe: what each stage holds and costs, and what sampling and training make of it."""
+"""What a budget holds: parameters, MACs and uses of each stage, and what sampling and training make of them.
+
+Plain numbers; nothing here imports torch, so a budget whose parts were counted before is made in an instant.
+"""
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-import torch
-from torch import Tensor, nn
 
-from msdk.budgeting.counting import Count, count, count_fvcore, count_paper, count_second, weightless
-from msdk.building import build
-from msdk.denoiser import Denoiser
-from msdk.encoders.base import Features, Shape
-from msdk.noise_levels.base import stage_probabilities
+from msdk.encoders.base import Shape
 from msdk.partition import Stage
-from msdk.recipe import Convention, Recipe
-from msdk.samplers.base import call_times
+from msdk.recipe import Convention
+from msdk.tracing import Call
+
+if TYPE_CHECKING:
+    from msdk.budgeting.limits import Limit
+
+WEIGHTS = ("sampling", "training", "length")
+"""Ways to weigh stages: by the sampler's network calls, by the images that training draws, by length of time."""
+
+Weights = Literal["sampling", "training", "length"]
+
+
+@attrs.frozen
+class PartCosts:
+    """One part for one image: an encoder, an adapter, a decoder, one direction of an autoencoder.
+
+    Attributes:
+        params: Its parameters, each tensor once.
+        by_operator: Convention -> MACs by operator; resampling filters are a row of their own, `conv_fir`.
+        second: Exact MACs by torch's FlopCounterMode.
+        uncounted: Operators without a counting rule that are not known to be free, and how often they ran.
+    """
+
+    params: int
+    by_operator: Mapping[Convention, Mapping[str, int]]
+    second: int
+    uncounted: Mapping[str, int]
+
+    def macs(self, convention: Convention) -> int:
+        """All MACs by a convention."""
+        return sum(self.by_operator[convention].values())
 
 
 @attrs.frozen
@@ -26,11 +52,10 @@ class StageCosts:
     Attributes:
         stage: Its index and its edges in ratio.
         times: Its edges in the time of the schedule.
-        encoder_params: Parameters of the encoder it uses.
-        decoder_params: Parameters of its decoder.
-        encoder_macs: MACs of its encoder for one image.
-        decoder_macs: MACs of its decoder for one image.
-        by_operator: MACs of both by operator; the rows add up to the total, `conv_fir` (resampling filters) included.
+        convention: How MACs are counted.
+        encoder: Costs of the encoder it uses.
+        adapter: Costs of the adapter behind that encoder; None without one.
+        decoder: Costs of its decoder.
         calls: Network calls per image that the recipe's sampler makes in this stage, guided ones twice; None without
             a recipe.
         weights: Share of the stage: "sampling" of those calls, "training" of the images drawn, "length" of time.
@@ -38,17 +63,48 @@ class StageCosts:
 
     stage: Stage
     times: tuple[float, float]
-    encoder_params: int
-    decoder_params: int
-    encoder_macs: int
-    decoder_macs: int
-    by_operator: Mapping[str, int]
-    calls: int | None
-    weights: Mapping[str, float | None]
+    convention: Convention
+    encoder: PartCosts
+    adapter: PartCosts | None
+    decoder: PartCosts
+    calls: int | None = None
+    weights: Mapping[str, float | None] = attrs.field(factory=dict)
+
+    @property
+    def parts(self) -> tuple[PartCosts, ...]:
+        return tuple(part for part in (self.encoder, self.adapter, self.decoder) if part is not None)
+
+    @property
+    def encoder_params(self) -> int:
+        return self.encoder.params
+
+    @property
+    def decoder_params(self) -> int:
+        return self.decoder.params
+
+    @property
+    def encoder_macs(self) -> int:
+        """Those of the adapter included."""
+        return self.macs - self.decoder_macs
+
+    @property
+    def decoder_macs(self) -> int:
+        return self.decoder.macs(self.convention)
 
     @property
     def macs(self) -> int:
-        return self.encoder_macs + self.decoder_macs
+        return sum(part.macs(self.convention) for part in self.parts)
+
+    @property
+    def by_operator(self) -> "Counter[str]":
+        """MACs by operator; the rows add up to `macs`."""
+        return self._by_operator(*self.parts)
+
+    def _by_operator(self, *parts: PartCosts) -> "Counter[str]":
+        found: Counter[str] = Counter()
+        for part in parts:
+            found.update(part.by_operator[self.convention])
+        return found
 
     def as_json(self) -> dict[str, Any]:
         high = None if math.isinf(self.stage.high) else self.stage.high
@@ -66,6 +122,8 @@ class StageCosts:
                 "decoder": self.decoder_macs,
                 "total": self.macs,
                 "by_operator": dict(self.by_operator),
+                "encoder_by_operator": dict(self._by_operator(*self.parts[:-1])),
+                "decoder_by_operator": dict(self._by_operator(self.decoder)),
             },
             "calls": self.calls,
             "weights": dict(self.weights),
@@ -83,26 +141,53 @@ class GuidanceCosts:
 
 @attrs.frozen
 class TrainingCosts:
-    """What training costs: the paper's figure (forward, one image per iteration), and the real one."""
+    """What training costs: the paper's figure (forward, one image per iteration), and the real one.
+
+    Attributes:
+        iterations: Optimiser steps.
+        batch_size: Images per step.
+        paper_pflops: Iterations x mean MACs of a sampling call / 1e15, the paper's accounting.
+        forward_macs: Forward MACs of all images, under the training draws.
+        autoencoder_macs: MACs to encode all images for a latent model, which no stage has; 0 without an autoencoder.
+    """
 
     iterations: int
-    images: int
+    batch_size: int
     paper_pflops: float
     forward_macs: float
+    autoencoder_macs: float = 0.0
+
+    @property
+    def images(self) -> int:
+        return self.iterations * self.batch_size
+
+    @property
+    def forward_flops(self) -> float:
+        """Two FLOPs per MAC."""
+        return 2 * self.forward_macs
+
+    @property
+    def backward_flops(self) -> float:
+        """Twice the forward: gradients of inputs and of weights (measured: 1.998 to 2.000 in every network)."""
+        return 2 * self.forward_flops
 
     @property
     def total_flops(self) -> float:
-        """Forward and backward (twice the forward), two FLOPs per MAC."""
-        return self.forward_macs * 3 * 2
+        """Forward and backward."""
+        return self.forward_flops + self.backward_flops
 
-
-@attrs.frozen
-class PartCosts:
-    """One part: its count in the asked convention, and the two exact counts."""
-
-    count: Count
-    exact: int
-    second: int
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "iterations": self.iterations,
+            "images": self.images,
+            "batch_size": self.batch_size,
+            "paper_pflops": self.paper_pflops,
+            "forward_macs": self.forward_macs,
+            "forward_flops": self.forward_flops,
+            "backward_flops": self.backward_flops,
+            "total_flops": self.total_flops,
+            "autoencoder_flops": 2 * self.autoencoder_macs,
+        }
 
 
 @attrs.frozen
@@ -112,13 +197,6 @@ class AutoencoderCosts:
     params: int
     encode: PartCosts
     decode: PartCosts
-
-    def as_json(self) -> dict[str, int]:
-        return {
-            "params": self.params,
-            "encode_macs": self.encode.count.total,
-            "decode_macs": self.decode.count.total,
-        }
 
 
 @attrs.frozen
@@ -130,58 +208,147 @@ class Budget:
         title: The recipe's title.
         convention: How MACs are counted: "exact", "paper" or "fvcore".
         shape: Channels, height and width of the input.
-        params: All parameters, each tensor once.
-        encoder_params: Those of all encoders.
-        other_params: Those of the autoencoder and of adapters.
-        autoencoder: Its costs, which are in no stage; None without one.
         stages: Costs by stage, least noise first.
+        shared: Whether all stages use one encoder.
+        autoencoder: Its costs, which are in no stage; None without one.
+        trace: Network calls of the sampler; empty for a denoiser without a recipe.
         guidance: None for a denoiser without a recipe.
         training: None for a denoiser without a recipe.
-        uncounted: Operators without a counting rule, and how often they ran.
-        exact_macs: Sum over stages, by fvcore with our rules.
-        second_macs: The same by torch's FlopCounterMode.
+        ema: Whether training keeps averaged weights.
+        limits: What the recipe allows, see `msdk.budgeting.limits`.
+        notes: What a reader must know of these figures, a sentence each.
+        memory: Bytes of training and sampling, where they were asked for.
+        timing: Measured speed, where it was asked for.
     """
 
     recipe: str
     title: str
     convention: Convention
     shape: Shape
-    params: int
-    encoder_params: int
-    other_params: int
-    autoencoder: AutoencoderCosts | None
     stages: tuple[StageCosts, ...]
-    guidance: GuidanceCosts | None
-    training: TrainingCosts | None
-    uncounted: Mapping[str, int]
-    exact_macs: int
-    second_macs: int
+    shared: bool
+    autoencoder: AutoencoderCosts | None
+    trace: tuple[Call, ...] = ()
+    guidance: GuidanceCosts | None = None
+    training: TrainingCosts | None = None
+    ema: bool = True
+    limits: tuple["Limit", ...] = ()
+    notes: tuple[str, ...] = ()
+    memory: Any = None
+    timing: Any = None
+
+    @property
+    def params(self) -> int:
+        """All parameters, each tensor once."""
+        return self.encoder_params + sum(stage.decoder_params for stage in self.stages) + self.other_params
+
+    @property
+    def encoder_params(self) -> int:
+        """Those of all encoders."""
+        return sum(stage.encoder_params for stage in (self.stages[:1] if self.shared else self.stages))
+
+    @property
+    def adapter_params(self) -> int:
+        """Those of all adapters."""
+        adapters = [stage.adapter.params for stage in self.stages if stage.adapter is not None]
+        return sum(adapters[:1] if self.shared else adapters)
+
+    @property
+    def other_params(self) -> int:
+        """Those of the autoencoder and of adapters."""
+        return self.adapter_params + (0 if self.autoencoder is None else self.autoencoder.params)
+
+    @property
+    def trained_params(self) -> int:
+        """Those that training changes: all but the autoencoder's."""
+        return self.params - (0 if self.autoencoder is None else self.autoencoder.params)
+
+    @property
+    def shared_params(self) -> int:
+        """Those that every stage uses."""
+        return self.encoder_params + self.adapter_params if self.shared else 0
 
     @property
     def nfe(self) -> int | None:
-        """Network calls per image of the recipe's sampler."""
+        """Network calls per image of the recipe's sampler, guided ones twice."""
         calls = [stage.calls for stage in self.stages]
         return None if None in calls else sum(call or 0 for call in calls)
 
+    @property
+    def exact_macs(self) -> int:
+        """Sum over stages, by fvcore with our rules."""
+        return sum(part.macs("exact") for stage in self.stages for part in stage.parts)
+
+    @property
+    def second_macs(self) -> int:
+        """The same by torch's FlopCounterMode."""
+        return sum(part.second for stage in self.stages for part in stage.parts)
+
+    @property
+    def uncounted(self) -> Mapping[str, int]:
+        """Operators without a counting rule, and how often one run of each part has them."""
+        parts = {id(part): part for stage in self.stages for part in stage.parts}
+        if self.autoencoder is not None:
+            parts |= {id(part): part for part in (self.autoencoder.encode, self.autoencoder.decode)}
+        found: Counter[str] = Counter()
+        for part in parts.values():
+            found.update(part.uncounted)
+        return found
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the figures are not beyond doubt, a sentence each; `--strict` refuses a budget that has any."""
+        found = [
+            f"{operator} has no counting rule and ran {times} time{'s' if times > 1 else ''}, so its MACs are missing"
+            for operator, times in self.uncounted.items()
+        ]
+        parts = {f"stage {stage.stage.index}": stage.parts for stage in self.stages}
+        if self.autoencoder is not None:
+            parts["the autoencoder"] = (self.autoencoder.encode, self.autoencoder.decode)
+        for name, pair in parts.items():
+            first, second = sum(part.macs("exact") for part in pair), sum(part.second for part in pair)
+            if first != second:
+                found.append(f"fvcore counts {first:,} exact MACs in {name}, torch's counter {second:,}")
+        return found
+
     def equivalent_macs(self, weights: str) -> float | None:
         """Mean MACs of a network call under "sampling", "training" or "length" weights."""
-        return _mean(self.stages, weights)
+        return mean_macs(self.stages, weights)
 
     def as_json(self) -> dict[str, Any]:
         """The object of `msdk budget --json` (docs/contracts.md)."""
-        training = self.training
+        first_stage = self.autoencoder
         return {
             "recipe": self.recipe,
             "title": self.title,
             "convention": self.convention,
             "input_shape": list(self.shape),
-            "params": {"total": self.params, "encoder": self.encoder_params, "other": self.other_params},
-            "autoencoder": self.autoencoder and self.autoencoder.as_json(),
+            "params": {
+                "total": self.params,
+                "encoder": self.encoder_params,
+                "other": self.other_params,
+                "shared": self.shared_params,
+                "trained": self.trained_params,
+                "ema": self.trained_params if self.ema else 0,
+            },
+            "autoencoder": first_stage
+            and {
+                "params": first_stage.params,
+                "encode_macs": first_stage.encode.macs(self.convention),
+                "decode_macs": first_stage.decode.macs(self.convention),
+            },
             "stages": [stage.as_json() for stage in self.stages],
-            "equivalent_macs": {name: self.equivalent_macs(name) for name in ("sampling", "training", "length")},
+            "equivalent_macs": {name: self.equivalent_macs(name) for name in WEIGHTS},
             "nfe": self.nfe,
+            "trace": [
+                {**attrs.asdict(call), "macs": call.evaluations * self.stages[call.stage].macs} for call in self.trace
+            ],
             "guidance": self.guidance and attrs.asdict(self.guidance),
-            "training": training and {**attrs.asdict(training), "total_flops": training.total_flops},
+            "training": self.training and {**self.training.as_json(), "explanation": self.explanation()},
+            "memory": self.memory and self.memory.as_json(),
+            "timing": self.timing and self.timing.as_json(),
+            "limits": [limit.as_json() for limit in self.limits],
+            "notes": list(self.notes),
             "uncounted": dict(self.uncounted),
             "audit": {
                 "second_counter_macs": self.second_macs,
@@ -189,194 +356,24 @@ class Budget:
             },
         }
 
-
-def budget(
-    model: Recipe | Denoiser, shape: Shape | None = None, *, convention: Convention | None = None, name: str = ""
-) -> Budget:
-    """Counts the cost of a recipe, or of a denoiser and an input shape.
-
-    Args:
-        model: A recipe whose stage edges are known, or a denoiser.
-        shape: Channels, height and width of the input; the denoiser's own when not given.
-        convention: "exact", "paper" or "fvcore"; the recipe's own (or "exact") when not given.
-        name: What to call it in the report.
-
-    Raises:
-        PartError: The stage edges are not known yet, or a network cannot be traced.
-    """
-    recipe = model if isinstance(model, Recipe) else None
-    denoiser = build(model, "meta") if isinstance(model, Recipe) else model
-    shape = shape or denoiser.shape
-    how = convention or (recipe.budget.convention if recipe is not None else "exact")
-    encoders, decoders = count_parts(denoiser, shape, how)
-    autoencoder = count_autoencoder(denoiser.autoencoder, shape, how)
-    first_stage = () if autoencoder is None else (autoencoder.encode, autoencoder.decode)
-    uncounted: Counter[str] = Counter()
-    for part in (*encoders, *decoders, *first_stage):
-        uncounted.update(part.count.uncounted)
-    costs: list[StageCosts] = []
-    exact = second = 0
-    network = denoiser.network
-    for stage, times in zip(denoiser.partition.stages, denoiser.partition.times(denoiser.schedule), strict=True):
-        encoder, decoder = encoders[0 if network.shared else stage.index], decoders[stage.index]
-        exact += encoder.exact + decoder.exact
-        second += encoder.second + decoder.second
-        costs.append(
-            StageCosts(
-                stage=stage,
-                times=times,
-                encoder_params=_params(network.encoder(stage.index)),
-                decoder_params=_params(network.decoders[stage.index]),
-                encoder_macs=encoder.count.total,
-                decoder_macs=decoder.count.total,
-                by_operator=dict(encoder.count.by_operator + decoder.count.by_operator),
-                calls=None,
-                weights={},
-            )
+    def explanation(self) -> str:
+        """One sentence: where the paper's accounting and the real cost of training differ."""
+        call, image = self.equivalent_macs("sampling"), self.equivalent_macs("training")
+        if not call or not image or self.training is None:
+            return ""
+        shares = " / ".join(f"{100 * (stage.weights['training'] or 0):.3g}" for stage in self.stages)
+        where = f", which training draws from the stages by {shares} %," if len(self.stages) > 1 else ""
+        return (
+            f"The paper's PFLOPs are iterations x {call / 1e9:.4g} GMACs, the mean sampling call, forward, one image; "
+            f"a training image{where} costs {image / 1e9:.4g} GMACs forward ({100 * image / call:.0f} % of that), and "
+            f"training does that for {self.training.batch_size:,} images an iteration, with a backward pass of twice "
+            "the forward."
         )
-    stages = _weighted(costs, denoiser, recipe)
-    return Budget(
-        recipe=name,
-        title=recipe.title if recipe is not None else "",
-        convention=how,
-        shape=shape,
-        params=_params(denoiser),
-        encoder_params=_params(denoiser.network.encoders),
-        other_params=_params(denoiser.network.adapters) + (autoencoder.params if autoencoder is not None else 0),
-        autoencoder=autoencoder,
-        stages=stages,
-        guidance=_guidance(stages, recipe) if recipe is not None else None,
-        training=_training(stages, recipe) if recipe is not None else None,
-        uncounted=dict(uncounted),
-        exact_macs=exact,
-        second_macs=second,
-    )
 
 
-class _FlatEncoder(nn.Module):
-    """Features as a tuple, behind the adapter if there is one: a tracer follows tensors, not attrs classes."""
-
-    def __init__(self, encoder: nn.Module, adapter: nn.Module | None) -> None:
-        super().__init__()
-        self.encoder, self.adapter = encoder, adapter
-
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, ...]:
-        features: Features = self.encoder(x, c_noise, label)
-        if self.adapter is not None:
-            features = self.adapter(features)
-        return (*features.skips, features.bottom, features.embedding)
-
-
-class _FlatDecoder(nn.Module):
-    def __init__(self, decoder: nn.Module) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        return self.decoder(Features(tensors[:-2], tensors[-2], tensors[-1]))
-
-
-class _Coder(nn.Module):
-    """One direction of an autoencoder."""
-
-    def __init__(self, autoencoder: nn.Module, direction: Literal["encode", "decode"]) -> None:
-        super().__init__()
-        self.autoencoder, self.direction = autoencoder, direction
-
-    def forward(self, x: Tensor) -> Tensor:
-        return getattr(self.autoencoder, self.direction)(x)
-
-
-def count_parts(denoiser: Denoiser, shape: Shape, how: Convention) -> tuple[list[PartCosts], list[PartCosts]]:
-    """Costs of every encoder, with the adapter behind it, and of every decoder, each counted once for one image."""
-    network = denoiser.network
-    image = [torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")]
-    if denoiser.classes:
-        # A call of a conditional network has a class; augmentation labels are fed in training alone.
-        image.append(torch.empty(1, dtype=torch.int64, device="meta"))
-    encoders, features = list[PartCosts](), list[Tensor]()
-    for index in range(len(network.encoders)):
-        flat = _FlatEncoder(network.encoder(index), network.adapter(index))
-        encoders.append(_costs(flat, image, how))
-        features = features or _outputs(flat, image)
-    return encoders, [_costs(_FlatDecoder(decoder), features, how) for decoder in network.decoders]
-
-
-def count_autoencoder(autoencoder: nn.Module | None, shape: Shape, how: Convention) -> AutoencoderCosts | None:
-    """Costs of an autoencoder whose latents have a shape."""
-    if autoencoder is None:
-        return None
-    encoder, decoder = _Coder(autoencoder, "encode"), _Coder(autoencoder, "decode")
-    latents = torch.empty(1, *shape, device="meta")
-    (image,) = _outputs(decoder, [latents])
-    return AutoencoderCosts(
-        params=_params(autoencoder),
-        encode=_costs(encoder, [image[None]], how),
-        decode=_costs(decoder, [latents], how),
-    )
-
-
-def _costs(part: nn.Module, inputs: Sequence[Tensor], how: Convention) -> PartCosts:
-    counters: dict[str, Callable[[nn.Module, Sequence[Tensor]], Count]] = {"paper": count_paper, "fvcore": count_fvcore}
-    exact = count(part, inputs)
-    asked = exact if how == "exact" else attrs.evolve(counters[how](part, inputs), uncounted=exact.uncounted)
-    return PartCosts(asked, exact.total, count_second(part, inputs))
-
-
-def _outputs(module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-    with weightless(module, "meta") as copied, torch.no_grad():
-        return list(copied(*inputs))
-
-
-def _params(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())  # a shared tensor is listed once
-
-
-def _weighted(costs: Sequence[StageCosts], denoiser: Denoiser, recipe: Recipe | None) -> tuple[StageCosts, ...]:
-    """The same costs with the share of each stage under the three kinds of weights."""
-    schedule, partition = denoiser.schedule, denoiser.partition
-    whole = schedule.t_max - schedule.t_min
-    calls, training = list[int | None]([None] * len(costs)), list[float | None]([None] * len(costs))
-    if recipe is not None:
-        visits: Counter[int] = Counter()
-        for t in (t for interval in call_times(recipe.sampler, schedule, recipe.steps) for t in interval):
-            visits[partition.at(t, schedule)] += recipe.guidance.evaluations(schedule.ratio(t))
-        calls = [visits[index] for index in range(len(costs))]
-        shares = recipe.training.noise.shares(schedule, partition)
-        training = list(stage_probabilities(recipe.training.stage_draw, shares))
-    nfe = sum(call or 0 for call in calls)
-    return tuple(
-        attrs.evolve(
-            cost,
-            calls=call,
-            weights={
-                "sampling": None if call is None else call / nfe,
-                "training": share,
-                "length": (cost.times[1] - cost.times[0]) / whole,
-            },
-        )
-        for cost, call, share in zip(costs, calls, training, strict=True)
-    )
-
-
-def _guidance(stages: Sequence[StageCosts], recipe: Recipe) -> GuidanceCosts:
-    calls = sum(stage.calls or 0 for stage in stages)
-    guidance = recipe.guidance
-    return GuidanceCosts(guidance.weight, guidance.interval, calls - sum(recipe.sampler.calls(recipe.steps)))
-
-
-def _mean(stages: Sequence[StageCosts], weights: str) -> float | None:
+def mean_macs(stages: tuple[StageCosts, ...], weights: str) -> float | None:
+    """Mean MACs of a network call under one kind of weights; None where the stages have none."""
     shares = [stage.weights[weights] for stage in stages]
     if None in shares:
         return None
     return math.fsum((share or 0.0) * stage.macs for share, stage in zip(shares, stages, strict=True))
-
-
-def _training(stages: Sequence[StageCosts], recipe: Recipe) -> TrainingCosts:
-    iterations, images = recipe.training.iterations, recipe.training.iterations * recipe.training.batch_size
-    return TrainingCosts(
-        iterations=iterations,
-        images=images,
-        paper_pflops=iterations * (_mean(stages, "sampling") or 0.0) / 1e15,
-        forward_macs=images * (_mean(stages, "training") or 0.0),
-    )

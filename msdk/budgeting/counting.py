@@ -11,104 +11,186 @@ import contextlib
 import copy
 import functools
 import math
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 from typing import Any
 
-import attrs
 import torch
 from torch import Tensor, nn
 
+from msdk.budgeting.costs import PartCosts
 from msdk.errors import PartError
 
 Handle = Callable[[list[Any], list[Any]], "Counter[str]"]
 """A rule of fvcore: jit values of inputs and outputs -> MACs by the operator's name."""
 
-
-@attrs.frozen
-class Count:
-    """What one module costs for one input.
-
-    Attributes:
-        by_operator: MACs by operator; resampling filters are a row of their own, `conv_fir`.
-        uncounted: Operators without a rule that are not known to be free of MACs, and how often they ran.
-    """
-
-    by_operator: "Counter[str]"
-    uncounted: "Counter[str]"
-
-    @property
-    def total(self) -> int:
-        return sum(self.by_operator.values())
-
-
 _FREE = """
-__and__ abs add add_ addcmul amax amin arange argmin avg_pool2d clone cos cumsum div div_ embedding eq erf exp
-expand_as feature_dropout fill_ ge gelu gelu_ hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_
-index_select leaky_relu lift_fresh log log_softmax lt max_pool2d mean min mul mul_ native_dropout neg new_ones numpy_T
-ones_like pad pixel_shuffle pixel_unshuffle pow reciprocal repeat repeat_interleave rms_norm rsqrt rsub sigmoid
-sigmoid_ silu silu_ sin softmax sqrt square std sub sub_ sum swapaxes tanh unflatten unfold var where
+__and__ abs adaptive_avg_pool2d add add_ addcmul amax amin arange argmin avg_pool2d batch_norm clone cos cumsum div
+div_ embedding eq erf exp expand_as feature_dropout fill_ ge gelu gelu_ ger grid_sampler group_norm hardsigmoid
+hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ index_select instance_norm layer_norm leaky_relu lift_fresh log
+log_softmax lt max_pool2d mean min mul mul_ native_dropout neg new_ones numpy_T ones_like outer pad pixel_shuffle
+pixel_unshuffle pow reciprocal repeat repeat_interleave rms_norm rsqrt rsub sigmoid sigmoid_ silu silu_ sin softmax
+sqrt square std sub sub_ sum swapaxes tanh unflatten unfold upsample_bilinear2d upsample_nearest2d var where
 """
 FREE = frozenset(f"aten::{name}" for name in _FREE.split())
-"""Operators that are known to cost no MACs; anything else without a rule is shown, never silently zero."""
+"""Operators that cost no MACs; anything else without a rule is shown, never silently zero.
+
+fvcore counts norms, upsampling and pooling in additions and multiplications per element, which are no MACs.
+"""
 
 
-def count(module: nn.Module, inputs: Sequence[Tensor]) -> Count:
-    """Exact MACs by fvcore with our rules. `inputs` are shapes to count for; their values do not matter.
+def count(module: nn.Module, inputs: Sequence[Tensor]) -> PartCosts:
+    """Parameters and MACs of a module for one input, by every convention; one trace on the CPU, one pass on meta.
+
+    Args:
+        module: Left as it is: weights, buffers, hooks, training mode and random state, also after a failure.
+        inputs: Shapes to count for; their values do not matter.
 
     Raises:
-        PartError: The module cannot be traced; the message has the reason.
+        PartError: The module cannot be traced; the message has the place, the reason and what to do.
     """
-    analysis = _analysis(module, inputs, {**dict.fromkeys(_MIXED_UNITS, _nothing), **_RULES})
-    by_operator: Counter[str] = Counter({op: int(macs) for op, macs in analysis.by_operator().items() if macs})
-    modules = analysis.by_module_and_operator()
-    for name, part in module.named_modules():
-        relabelled = getattr(part, "operator", None)  # see msdk.layers.resample.FIR
-        if relabelled is not None:
-            for op, macs in modules.get(name, Counter()).items():
-                by_operator[op] -= int(macs)
-                by_operator[relabelled] += int(macs)
-    unknown = {op: times for op, times in analysis.unsupported_ops().items() if op not in FREE}
-    return Count(+by_operator, Counter(unknown))
-
-
-def count_fvcore(module: nn.Module, inputs: Sequence[Tensor]) -> Count:
-    """What fvcore counts without our rules: MACs plus 4 or 5 per normalised element, attention missing."""
-    analysis = _analysis(module, inputs, {})
-    return Count(Counter({op: round(macs) for op, macs in analysis.by_operator().items()}), Counter())
+    exact, fvcore, uncounted = _traced(module, inputs)
+    second, paper = _on_meta(module, inputs)
+    return PartCosts(
+        params=sum(parameter.numel() for parameter in module.parameters()),  # a shared tensor is listed once
+        by_operator={"exact": exact, "paper": paper, "fvcore": fvcore},
+        second=second,
+        uncounted=uncounted,
+    )
 
 
 def count_second(module: nn.Module, inputs: Sequence[Tensor]) -> int:
-    """MACs by torch's FlopCounterMode on the meta device: an independent check of `count`."""
+    """MACs by torch's FlopCounterMode on the meta device: an independent check of the exact convention."""
+    return _on_meta(module, inputs)[0]
+
+
+def _traced(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[Counter[str], Counter[str], Counter[str]]":
+    """MACs by operator, exact and as fvcore counts without our rules, and the operators without a rule."""
+    with _running(module, "cpu") as copied:
+        analysis = _fvcore()(copied, tuple(torch.zeros(x.shape, dtype=x.dtype) for x in inputs))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        theirs: dict[str, Any] = dict(analysis._op_handles)
+        analysis.set_op_handle(**{op: _both(op, theirs.get(op)) for op in {*theirs, *_RULES}})
+        analysis.by_operator()
+    found: dict[str, Counter[str]] = {"exact": Counter(), "fvcore": Counter(), "uncounted": Counter()}
+    modules: dict[str, Any] = dict(analysis.by_module_and_operator())
+    for row, value in modules[""].items():
+        kind, _, operator = row.partition("|")
+        found[kind][operator] += round(value)
+    for name, part in module.named_modules():
+        relabelled = getattr(part, "operator", None)  # see msdk.layers.resample.FIR
+        if relabelled is not None:
+            for row, value in modules.get(name, Counter()).items():
+                kind, _, operator = row.partition("|")
+                if kind == "exact":
+                    found["exact"][operator] -= int(value)
+                    found["exact"][relabelled] += int(value)
+    unknown = {op: times for op, times in analysis.unsupported_ops().items() if op not in FREE}
+    return +found["exact"], +found["fvcore"], found["uncounted"] + Counter(unknown)
+
+
+def _both(op: str, theirs: Any) -> Handle:
+    """A handle that counts one operator by our rule and by fvcore's, so that one trace serves both."""
+
+    def handle(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
+        rows: Counter[str] = Counter()
+        if op in _RULES:
+            try:
+                ours = _RULES[op](inputs, outputs)
+            except _NoRuleError as error:
+                rows[f"uncounted|{error}"] += 1
+            else:
+                rows.update({f"exact|{name}": macs for name, macs in ours.items()})
+        elif op not in FREE:
+            rows[f"uncounted|{op}"] += 1
+        if theirs is not None:
+            try:
+                counted = theirs(inputs, outputs)
+            except Exception:  # of a matrix times a vector, for one: its own total then lacks the operator
+                return rows
+            name = op.rpartition("::")[2]
+            counted = counted.items() if isinstance(counted, Counter) else [(name.lstrip("_"), counted)]
+            rows.update({f"fvcore|{name}": value for name, value in counted})
+        return rows
+
+    return handle
+
+
+class _NoRuleError(Exception):
+    """A use of an operator that its rule does not cover; the text names both."""
+
+
+def _on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Counter[str]]":
+    """MACs by torch's counter; and by the paper's convention, in one pass.
+
+    The paper's are those of Conv2d and Linear, and one addition per output for the bias of a Conv2d. Layers with
+    `paper_counted = False` are left out, as its tool did not see them: attention, filters and the input pyramid.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with weightless(module, "meta") as copied, FlopCounterMode(display=False) as mode, torch.no_grad():
-        copied(*(torch.empty(x.shape, dtype=x.dtype, device="meta") for x in inputs))
-    return mode.get_total_flops() // 2
-
-
-def count_paper(module: nn.Module, inputs: Sequence[Tensor]) -> Count:
-    """The paper's convention: MACs of Conv2d and Linear, and one addition per output for the bias of a Conv2d.
-
-    Layers with `paper_counted = False` are left out, as the paper's tool did not see them: attention, resampling
-    filters and the input pyramid.
-    """
-    found: Counter[str] = Counter()
+    paper: Counter[str] = Counter()
 
     def see(part: nn.Module, _: object, output: Tensor) -> None:
         if isinstance(part, nn.Conv2d):
-            found["conv"] += output.numel() * part.weight[0].numel()
-            found["conv_bias"] += output.numel() if part.bias is not None else 0
+            paper["conv"] += output.numel() * part.weight[0].numel()
+            paper["conv_bias"] += output.numel() if part.bias is not None else 0
         elif isinstance(part, nn.Linear):
-            found["linear"] += output.numel() * part.in_features
+            paper["linear"] += output.numel() * part.in_features
 
-    with weightless(module, "meta") as copied, torch.no_grad():
+    with _running(module, "meta") as copied:
         for part in copied.modules():
             if isinstance(part, (nn.Conv2d, nn.Linear)) and getattr(part, "paper_counted", True):
                 part.register_forward_hook(see)
-        copied(*(torch.empty(x.shape, dtype=x.dtype, device="meta") for x in inputs))
-    return Count(found, Counter())
+            elif isinstance(part, (nn.GroupNorm, nn.LayerNorm)):
+                # Free of MACs; but on meta they would be the first to import torch's compiler, 1.3 s and 160 MB.
+                part.forward = _same  # pyright: ignore[reportAttributeAccessIssue]  it names its input otherwise
+        with FlopCounterMode(display=False, custom_mapping=_SECOND) as mode:
+            copied(*(torch.empty(x.shape, dtype=x.dtype, device="meta") for x in inputs))
+    return mode.get_total_flops() // 2, paper
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _vector(left: Sequence[int], *_: object, **__: object) -> int:
+    return 2 * math.prod(left)
+
+
+_SECOND: dict[Any, Any] = {torch.ops.aten.mv: _vector, torch.ops.aten.dot: _vector}
+"""Rules that torch's counter lacks: products with a vector, which it counts as zero."""
+
+
+@contextlib.contextmanager
+def _running(module: nn.Module, device: str) -> Generator[nn.Module]:
+    """A weightless copy to run once, without gradients; what it raises becomes a `PartError` that says where."""
+    with weightless(module, device) as copied, torch.no_grad():
+        inside: list[str] = []
+        for name, part in copied.named_modules():
+            part.register_forward_pre_hook(lambda part, _, name=name: inside.append(f"{name} ({type(part).__name__})"))
+            part.register_forward_hook(lambda *_: inside.pop() and None)
+        try:
+            yield copied
+        except Exception as error:
+            place = inside[-1].lstrip() if inside else type(module).__name__
+            raise PartError(
+                f"{place} cannot be traced for counting: {_line_of(error)}{type(error).__name__}: "
+                f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}. Its forward must not branch on "
+                "tensor values, hold tensors that are neither parameters nor buffers, or be compiled"
+            ) from error
+
+
+def _line_of(error: Exception) -> str:
+    """The line of source that raised, of the innermost frame that is neither torch's nor fvcore's."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(f"/{package}/" in frame.filename for package in ("torch", "fvcore")) and frame.filename != __file__
+    ]
+    return f"`{frames[-1].line}` ({Path(frames[-1].filename).name}:{frames[-1].lineno}): " if frames else ""
 
 
 @contextlib.contextmanager
@@ -124,21 +206,6 @@ def weightless(module: nn.Module, device: str) -> Generator[nn.Module]:
             getattr(part, hooks).clear()
     with torch.random.fork_rng(devices=[]):
         yield copied
-
-
-def _analysis(module: nn.Module, inputs: Sequence[Tensor], rules: dict[str, Handle]) -> Any:
-    with weightless(module, "cpu") as copied, torch.no_grad():
-        analysis = _fvcore()(copied, tuple(torch.zeros(x.shape, dtype=x.dtype) for x in inputs))
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        analysis.set_op_handle(**rules)
-        try:
-            analysis.by_operator()
-        except Exception as error:
-            raise PartError(
-                f"{type(module).__name__} cannot be traced for counting: {type(error).__name__}: {error}. Its forward "
-                "must not branch on tensor values, hold tensors that are neither parameters nor buffers, or be compiled"
-            ) from error
-        return analysis
 
 
 @functools.cache
@@ -190,13 +257,22 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
     return Counter(attention=math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
 
 
+def _tensordot(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
+    sizes = (math.prod(_shape(x)) for x in (inputs[0], inputs[1], outputs[0]))
+    return Counter(matmul=math.isqrt(math.prod(sizes)))  # every letter stands in two of the three
+
+
+def _bilinear(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
+    return Counter(linear=math.prod(_shape(inputs[2])) * math.prod(_shape(inputs[0])[:-1]))
+
+
 def _einsum(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
     equation = inputs[0].toIValue().replace(" ", "")
     operands = [_shape(x) for x in inputs[1].node().inputs()]
     if len(operands) == 1:
         return Counter()
     if len(operands) > 2 or "." in equation:
-        raise PartError(f"einsum '{equation}' has no counting rule: use two operands and no ellipsis")
+        raise _NoRuleError(f"aten::einsum '{equation}'")
     letters = equation.split("->")[0].split(",")
     sizes = {
         letter: size
@@ -204,10 +280,6 @@ def _einsum(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
         for letter, size in zip(names, shape, strict=True)
     }
     return Counter(einsum=math.prod(sizes.values()))
-
-
-def _nothing(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
-    return Counter()
 
 
 _RULES: dict[str, Handle] = {
@@ -222,17 +294,8 @@ _RULES: dict[str, Handle] = {
     "aten::dot": _matmul,
     "aten::baddbmm": _batched_addmm,
     "aten::addbmm": _batched_addmm,
+    "aten::tensordot": _tensordot,
+    "aten::bilinear": _bilinear,
     "aten::einsum": _einsum,
     "aten::scaled_dot_product_attention": _attention,
 }
-_MIXED_UNITS = (
-    "aten::batch_norm",
-    "aten::group_norm",
-    "aten::layer_norm",
-    "aten::instance_norm",
-    "aten::upsample_nearest2d",
-    "aten::upsample_bilinear2d",
-    "aten::adaptive_avg_pool2d",
-    "aten::grid_sampler",
-)
-"""fvcore counts these in additions and multiplications per element, which are no MACs."""

@@ -38,7 +38,7 @@ class FIR(nn.Module):
         self.resample = resample
         self.padding = (len(taps) - 1) // 2 if padding is None else padding
         line = torch.tensor(taps, dtype=torch.float64)
-        square = torch.outer(line, line) / line.sum() ** 2
+        square = line[:, None] * line / line.sum() ** 2
         self.register_buffer("taps", square.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h2 w2"]:

@@ -1,0 +1,222 @@
+"""Recipe (or denoiser) -> Budget: the counts of its parts, weighed by what its sampler and its training do."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from msdk.budgeting import store
+from msdk.budgeting.costs import (
+    AutoencoderCosts,
+    Budget,
+    GuidanceCosts,
+    PartCosts,
+    StageCosts,
+    TrainingCosts,
+    mean_macs,
+)
+from msdk.budgeting.limits import check_limits
+from msdk.encoders.base import Shape
+from msdk.noise_levels.base import stage_probabilities
+from msdk.partition import Partition
+from msdk.recipe import Convention, Recipe, Training
+from msdk.samplers.base import call_times
+from msdk.schedules.base import Schedule
+from msdk.structuring import to_data
+from msdk.tracing import Call, explain
+
+if TYPE_CHECKING:
+    from msdk.denoiser import Denoiser
+
+
+def budget(
+    model: "Recipe | Denoiser",
+    shape: Shape | None = None,
+    *,
+    convention: Convention | None = None,
+    name: str = "",
+    cache: bool = True,
+) -> Budget:
+    """Counts the cost of a recipe, or of a denoiser and an input shape.
+
+    A recipe's parts that were counted before, with the same settings and code, are read from a cache: then torch is not
+    even imported.
+
+    Args:
+        model: A recipe whose stage edges are known, or a denoiser.
+        shape: Channels, height and width of the input; the denoiser's own when not given.
+        convention: "exact", "paper" or "fvcore"; the recipe's own (or "exact") when not given.
+        name: What to call it in the report.
+        cache: Whether counts of earlier calls may be used, and are kept for later ones.
+
+    Raises:
+        PartError: The stage edges are not known yet, or a network cannot be traced.
+    """
+    if isinstance(model, Recipe):
+        return _of_recipe(model, convention or model.budget.convention, name, cache=cache)
+    from msdk.budgeting.parts import count_parts
+
+    network, shape, how = model.network, shape or model.shape, convention or "exact"
+    counts = count_parts(model, shape)
+    stages = _stages(counts, model.partition, model.schedule, how)
+    return Budget(
+        recipe=name,
+        title="",
+        convention=how,
+        shape=shape,
+        stages=stages,
+        shared=network.shared,
+        autoencoder=_autoencoder(counts),
+    )
+
+
+def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool) -> Budget:
+    partition, schedule, options = recipe.partition(), recipe.schedule, recipe.training
+    counts = _counted(recipe, cache=cache)
+    trace = _trace(recipe, partition, cache=cache)
+    stages = _weighed(
+        _stages(counts, partition, schedule, convention),
+        trace,
+        stage_probabilities(options.stage_draw, options.noise.shares(schedule, partition)),
+    )
+    autoencoder, images = _autoencoder(counts), options.iterations * options.batch_size
+    found = Budget(
+        recipe=name,
+        title=recipe.title,
+        convention=convention,
+        shape=recipe.shape,
+        stages=stages,
+        shared=recipe.sharing != "separate",
+        autoencoder=autoencoder,
+        trace=tuple(trace),
+        guidance=GuidanceCosts(
+            recipe.guidance.weight, recipe.guidance.interval, sum(call.evaluations - 1 for call in trace)
+        ),
+        training=TrainingCosts(
+            iterations=options.iterations,
+            batch_size=options.batch_size,
+            paper_pflops=options.iterations * (mean_macs(stages, "sampling") or 0.0) / 1e15,
+            forward_macs=images * (mean_macs(stages, "training") or 0.0),
+            autoencoder_macs=0.0 if autoencoder is None else float(images * autoencoder.encode.macs(convention)),
+        ),
+        ema=bool(options.ema_decay or options.ema_half_life),
+        notes=_notes(recipe),
+    )
+    return attrs.evolve(found, limits=check_limits(recipe.budget, found))
+
+
+def _stages(
+    counts: Mapping[str, PartCosts], partition: Partition, schedule: Schedule, convention: Convention
+) -> tuple[StageCosts, ...]:
+    """Costs by stage, with the one weight that needs no recipe; encoders and adapters are one, or one per stage."""
+    whole = schedule.t_max - schedule.t_min
+    return tuple(
+        StageCosts(
+            stage=stage,
+            times=times,
+            convention=convention,
+            encoder=counts.get(f"encoder.{stage.index}", counts["encoder.0"]),
+            adapter=counts.get(f"adapter.{stage.index}", counts.get("adapter.0")),
+            decoder=counts[f"decoder.{stage.index}"],
+            weights={"sampling": None, "training": None, "length": (times[1] - times[0]) / whole},
+        )
+        for stage, times in zip(partition.stages, partition.times(schedule), strict=True)
+    )
+
+
+def _weighed(stages: Sequence[StageCosts], trace: Sequence[Call], training: Sequence[float]) -> tuple[StageCosts, ...]:
+    """The same stages with the shares that the sampler's calls and the training draws give them."""
+    calls = Counter[int]()
+    for call in trace:
+        calls[call.stage] += call.evaluations
+    nfe = calls.total()
+    return tuple(
+        attrs.evolve(
+            stage,
+            calls=calls[stage.stage.index],
+            weights={**stage.weights, "sampling": calls[stage.stage.index] / nfe, "training": share},
+        )
+        for stage, share in zip(stages, training, strict=True)
+    )
+
+
+def _autoencoder(counts: Mapping[str, PartCosts]) -> AutoencoderCosts | None:
+    if "autoencoder.encode" not in counts:
+        return None
+    encode, decode = counts["autoencoder.encode"], counts["autoencoder.decode"]
+    return AutoencoderCosts(encode.params, encode, decode)
+
+
+def _notes(recipe: Recipe) -> tuple[str, ...]:
+    """Which figures rest on defaults, so that nobody takes them for plans."""
+    training, sampling, found = recipe.training, recipe.sampling, list[str]()
+    plain = Training()
+    if (training.iterations, training.batch_size) == (plain.iterations, plain.batch_size):
+        found.append(
+            f"the length of training, {training.iterations:,} iterations of {training.batch_size} images, is the "
+            "default: [training] iterations and batch_size say your own"
+        )
+    if sampling.steps is None and sampling.nfe is None:
+        found.append(f"{recipe.steps} steps of sampling are the default: [sampling] steps or nfe say your own")
+    return tuple(found)
+
+
+# --- counts -----------------------------------------------------------------------------------------------------------
+
+
+def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
+    """Costs of the parts of a recipe by label; equal parts are counted once, and known ones not at all."""
+    keys = _keys(recipe)
+    first = {label: next(other for other in keys if keys[other] == key) for label, key in keys.items()}
+    counts: dict[str, PartCosts] = {}
+    if cache:
+        recalled = {label: store.recall(keys[label]) for label in set(first.values())}
+        counts = {label: PartCosts(**found) for label, found in recalled.items() if found is not None}
+    missing = set(first.values()) - counts.keys()
+    if missing:
+        from msdk.budgeting.parts import count_parts
+        from msdk.building import build
+
+        counted = count_parts(build(recipe, "meta"), recipe.shape, missing)
+        counts |= counted
+        for label, costs in counted.items() if cache else ():
+            store.keep(keys[label], attrs.asdict(costs))
+    return {label: counts[original] for label, original in first.items()}
+
+
+def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Label of a part -> all that its count depends on."""
+    encoder = {"shape": recipe.shape, "encoder": _identity(recipe.encoder)}
+    keys: dict[str, dict[str, Any]] = {"encoder.0": {"kind": "encoder", **encoder}}
+    if recipe.adapter is not None:
+        encoder["adapter"] = to_data(recipe.adapter)
+        keys["adapter.0"] = {"kind": "adapter", **encoder}
+    for index, decoder in enumerate(recipe.decoders):
+        keys[f"decoder.{index}"] = {"kind": "decoder", **encoder, "decoder": _identity(decoder)}
+    if recipe.sharing == "separate":
+        for label in ("encoder", "adapter"):
+            if f"{label}.0" in keys:
+                keys |= {f"{label}.{index}": keys[f"{label}.0"] for index in range(len(recipe.decoders))}
+    if recipe.autoencoder is not None:
+        settings = {"shape": recipe.data.shape, "autoencoder": _identity(recipe.autoencoder)}
+        keys |= {f"autoencoder.{way}": {"kind": f"autoencoder.{way}", **settings} for way in ("encode", "decode")}
+    return keys
+
+
+def _identity(part: object) -> dict[str, Any]:
+    """The settings of a part that decide its count, and the code that it is made of."""
+    settings = {key: value for key, value in to_data(part).items() if key != "weights"}
+    return {**settings, "code": store.fingerprint(type(part))}
+
+
+def _trace(recipe: Recipe, partition: Partition, *, cache: bool) -> list[Call]:
+    """The network calls of the recipe's sampler; their times are remembered, because finding them needs torch."""
+    sampler, schedule, steps = recipe.sampler, recipe.schedule, recipe.steps
+    key = {"kind": "calls", "sampler": _identity(sampler), "schedule": _identity(schedule), "steps": steps}
+    times: list[list[float]] | None = store.recall(key) if cache else None
+    if times is None:
+        times = call_times(sampler, schedule, steps)
+        if cache:
+            store.keep(key, times)
+    return explain(partition, schedule, sampler, steps, recipe.guidance, times)
