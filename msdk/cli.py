@@ -404,7 +404,9 @@ def run_all(
         result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
     if result.interrupted:
         return _interrupted(result)
-    display.stdout().print(f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.md'}", highlight=False)
+    display.stdout().print(
+        f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.html'}", highlight=False
+    )
     return 0
 
 
