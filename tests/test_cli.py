@@ -190,7 +190,7 @@ def test_sample_takes_label_and_guidance(tmp_path, capsys, monkeypatch):
 
 
 def test_recipe_diff_shows_only_what_differs(capsys, monkeypatch):
-    """Dotted paths, list entries by number, defaults told apart; equal recipes give an empty list and exit 0 as well."""
+    """Dotted paths, list entries by number, defaults told apart; it exits 0 whether recipes differ or not."""
     unified, multistage = "recipes/digits/unified.toml", "recipes/digits/multistage.toml"
     code, out, _ = quick(capsys, monkeypatch, "recipe", "diff", unified, multistage, "--json")
     rows = {row["path"]: row for row in json.loads(out)}
