@@ -49,7 +49,6 @@ def budgets_page(budgets: Sequence[Json], *, diffs: Sequence[Sequence[Json]] = (
         "amount": lambda value: figure(value, ""),
         "cost": lambda value: _cost(value, flops=flops),
         "flops": lambda value: figure(value, "FLOPs"),
-        "pflops": lambda value: _exactly(value / 1e15, f"{significant(value / 1e15)} PFLOPs"),
         "hours": lambda value: _exactly(value, f"{significant(value)} h"),
         "bytes": lambda value: _exactly(value, in_bytes(value)),
         "rate": lambda value: _exactly(value, significant(value)),
@@ -167,7 +166,13 @@ def _metrics(budgets: Sequence[Json]) -> list[Metric]:
         metric("sample", "Cost per sampled image", "all network calls, without an autoencoder", "cost", _per_sample),
         metric("train", "Cost per training image", "forward, mean over the training draws", "cost", _mean("training")),
         metric("length", "Cost by time", "mean over the length of the stages", "cost", _mean("length")),
-        metric("paper", "Training, the paper's account", "iterations x cost per network call", "pflops", _paper_macs),
+        metric(
+            "paper",
+            "Training, the paper's account",
+            "iterations x cost per call; its FLOPs are MACs",
+            "flops",
+            _paper_macs,
+        ),
         metric("flops", "Training, really", "all images, forward and backward", "flops", of("training", "total_flops")),
         metric("memory", "Memory in training", "estimated peak", "bytes", of("memory", "peak")),
         metric("hours", "Training time", "at the measured rate", "hours", of("timing", "hours")),
@@ -257,13 +262,13 @@ def _cell_text(cell: Json) -> str:
 
 
 def _runs(calls: Sequence[Json]) -> list[dict[str, Any]]:
-    """Neighbouring calls of one stage, for the labels below the strip."""
+    """Neighbouring calls of one stage, alike guided, for the labels below the strip."""
     runs: list[dict[str, Any]] = []
     done = 0
-    for stage, group in itertools.groupby(call["stage"] for call in calls):
+    for (stage, evaluations), group in itertools.groupby(calls, lambda call: (call["stage"], call["evaluations"])):
         count = len(list(group))
         width = 100 * count / len(calls)
-        runs.append({"stage": stage, "count": count, "x": 100 * done / len(calls), "width": width})
+        runs.append({"stage": stage, "count": count, "guided": evaluations > 1, "width": width})
         done += count
     return runs
 
@@ -277,8 +282,9 @@ def _weights(one: Json) -> list[dict[str, Any]]:
         "training": lambda stage: f"{_count(round(images * stage['weights']['training']))} images" if images else "",
         "length": lambda stage: f"t {_number(stage['t'][0], 3)} .. {_number(stage['t'][1], 3)}",
     }
+    twice = ", a guided one counted twice" if one.get("guidance") and one["guidance"]["extra_calls"] else ""
     wholes = {
-        "sampling": f"of the sampler's {one['nfe']} network calls per image",
+        "sampling": f"of the sampler's {one['nfe']} network calls per image{twice}",
         "training": f"of the {_count(images or 0)} images that training draws",
         "length": "of the time of the schedule",
     }
@@ -367,11 +373,12 @@ def _where_accounts_differ(name: str, one: Json, first: Json) -> str:
         return ""
     beside = first["equivalent_macs"]["training"]
     compared = "" if one is first or not beside else f", {100 * image / beside:.0f} % of the first recipe's"
+    paper, real = with_unit(1e15 * training["paper_pflops"], "FLOPs"), with_unit(training["total_flops"], "FLOPs")
     return (
         f"{name}: the paper's account prices an iteration as one forward pass of one image at the sampler's mean of "
-        f"{with_unit(call, 'MACs')}, in all {significant(training['paper_pflops'])} of its PFLOPs; training really "
-        f"draws stages by its own law, so that an image costs {with_unit(image, 'MACs')} forward{compared}, and all "
-        f"{_count(training['images'])} images with their backward passes {with_unit(training['total_flops'], 'FLOPs')}."
+        f"{with_unit(call, 'MACs')}, in all {paper} as it writes them; training really draws stages by its own law, so "
+        f"that an image costs {with_unit(image, 'MACs')} forward{compared}, and all {_count(training['images'])} "
+        f"images with their backward passes cost {real}."
     )
 
 
