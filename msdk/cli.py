@@ -33,7 +33,7 @@ app = App(
     help_format="rich",
     result_action="return_value",
 )
-recipes = App(name="recipe", help="Check and show recipe files.")
+recipes = App(name="recipe", help="Check, show and compare recipe files.")
 app.command(recipes)
 pretrained = App(name="pretrained", help="Use checkpoints that others have published.")
 app.command(pretrained)
@@ -128,6 +128,32 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
         display.print_json(to_data(loaded))
     else:
         sys.stdout.write(to_toml(loaded))
+
+
+@recipes.command(name="diff")
+def diff_recipes(a: Path, b: Path, /, *, overrides: Set = None, as_json: AsJson = False) -> None:
+    """Compare two recipes key by key, with all that they extend and every default; only what differs is shown.
+
+    Exits 0 also when they differ. `msdk budget A B` says what it does to parameters and costs. Imports no torch.
+
+    Examples: msdk recipe diff recipes/cifar10/dpm-unified.toml recipes/cifar10/dpm-multistage.toml
+
+    Parameters
+    ----------
+    a
+        A TOML file.
+    b
+        Another; overrides apply to both.
+    """
+    from msdk.comparing import compare
+
+    found = [one.as_json() for one in compare(_load(a, overrides), _load(b, overrides))]
+    if as_json:
+        display.print_json(found)
+        return
+    from msdk.report import diff_grid
+
+    display.show(diff_grid(str(a), str(b), found).rich())
 
 
 @app.command
@@ -378,7 +404,9 @@ def run_all(
         result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
     if result.interrupted:
         return _interrupted(result)
-    display.stdout().print(f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.md'}", highlight=False)
+    display.stdout().print(
+        f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.html'}", highlight=False
+    )
     return 0
 
 

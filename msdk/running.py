@@ -10,9 +10,11 @@ from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
 from msdk.checkpoint import refuse_existing, refuse_other_recipe, run_recipe, write_text
 from msdk.clustering import Clusters, cluster, write_clusters
+from msdk.comparing import compare
 from msdk.partition import Partition
 from msdk.recipe import Recipe, load_recipe
 from msdk.report import run_markdown
+from msdk.report.page import budgets_page
 from msdk.sampling import write_samples
 from msdk.structuring import to_data
 from msdk.training import Step, TrainingResult, train
@@ -74,7 +76,12 @@ def run(
         clusters = cluster(recipe, progress=watcher.clustering, device=device)
         watcher.clustered(clusters)
     edges = clusters.partition() if clusters is not None else recipe.partition()
-    budgets = [_budget_beside(recipe, path, edges) for path in recipe.budget.compare]
+    beside = [_recipe_beside(recipe, path, edges) for path in recipe.budget.compare]
+    convention = recipe.budget.convention
+    budgets = [
+        budget(other, convention=convention, name=path.stem)
+        for other, path in zip(beside, recipe.budget.compare, strict=True)
+    ]
     recipe = recipe.with_partition(edges)
     budgets.append(budget(recipe, name=name))
     watcher.budgeted(budgets)
@@ -87,40 +94,43 @@ def run(
         return result
     started = time.perf_counter()
     write_samples(place, recipe, device=device, progress=watcher.sampled)
-    _write_report(place, recipe, clusters, budgets, result, time.perf_counter() - started)
+    _write_reports(place, [*beside, recipe], clusters, budgets, result, time.perf_counter() - started)
     return result
 
 
-def _budget_beside(recipe: Recipe, path: Path, edges: Partition) -> Budget:
-    """The budget of a recipe to compare with, under the same convention; like clusterings share edges."""
+def _recipe_beside(recipe: Recipe, path: Path, edges: Partition) -> Recipe:
+    """A recipe to compare with, its edges known; like clusterings share edges."""
     other = load_recipe(path)
-    if other.clustered:
-        same = (other.stages, other.data, other.schedule) == (recipe.stages, recipe.data, recipe.schedule)
-        other = other.with_partition(edges if same else cluster(other).partition())
-    return budget(other, convention=recipe.budget.convention, name=path.stem)
+    if not other.clustered:
+        return other
+    same = (other.stages, other.data, other.schedule) == (recipe.stages, recipe.data, recipe.schedule)
+    return other.with_partition(edges if same else cluster(other).partition())
 
 
-def _write_report(
+def _write_reports(
     place: Path,
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     clusters: Clusters | None,
     budgets: Sequence[Budget],
     result: TrainingResult,
     sampling_seconds: float,
 ) -> None:
+    """Writes report.md and report.html; the run's own recipe and budget are the last."""
+    recipe, found = recipes[-1], [one.as_json() for one in budgets]
     first, count = recipe.sampling.seed, recipe.sampling.images
     exact = budgets[-1] if budgets[-1].convention == "exact" else budget(recipe, convention="exact")
+    spent = ledger(exact, result.images_by_stage, result.last.iteration)
     text = run_markdown(
         title=recipe.title or place.name,
         clusters=clusters and clusters.as_json(),
-        budgets=[one.as_json() for one in budgets],
+        budgets=found,
         training={
             "iterations": result.last.iteration,
             "seconds": result.seconds,
             "images_per_second": sum(result.images_by_stage) / max(result.seconds, 1e-9),
             "loss_by_stage": [None if loss != loss else loss for loss in result.last.loss_by_stage],
         },
-        ledger=ledger(exact, result.images_by_stage, result.last.iteration),
+        ledger=spent,
         sampling={
             "images": count,
             "sampler": to_data(recipe.sampler)["name"],
@@ -131,3 +141,5 @@ def _write_report(
         },
     )
     write_text(place / "report.md", text)
+    diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]
+    write_text(place / "report.html", budgets_page(found, diffs=diffs, ledger=spent))

@@ -43,7 +43,14 @@ def recipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "list", "show encoder ddpmpp", "recipe check recipes/digits/multistage.toml"]
+    "arguments",
+    [
+        "--help",
+        "list",
+        "show encoder ddpmpp",
+        "recipe check recipes/digits/multistage.toml",
+        "recipe diff recipes/digits/unified.toml recipes/digits/multistage.toml",
+    ],
 )
 def test_light_commands_import_no_torch(arguments):
     """Help, listings and checks answer without torch, which costs seconds."""
@@ -58,7 +65,8 @@ def test_light_commands_import_no_torch(arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["list", "show", "budget", "cluster", "train", "sample", "run", "recipe check", "recipe show"]
+    "name",
+    ["list", "show", "budget", "cluster", "train", "sample", "run", "recipe check", "recipe show", "recipe diff"],
 )
 def test_every_command_has_help_with_an_example(name, capsys, monkeypatch):
     """--help explains each command and shows how it is typed."""
@@ -181,6 +189,26 @@ def test_sample_takes_label_and_guidance(tmp_path, capsys, monkeypatch):
     assert (code, "sampling.guidance needs a class-conditional model" in " ".join(err.split())) == (2, True)
 
 
+def test_recipe_diff_shows_only_what_differs(capsys, monkeypatch):
+    """Dotted paths, list entries by number, defaults told apart; it exits 0 whether recipes differ or not."""
+    unified, multistage = "recipes/digits/unified.toml", "recipes/digits/multistage.toml"
+    code, out, _ = quick(capsys, monkeypatch, "recipe", "diff", unified, multistage, "--json")
+    rows = {row["path"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["decoders.0.channels"] == {
+        "path": "decoders.0.channels",
+        "a": 32,
+        "b": 48,
+        "a_default": False,
+        "b_default": False,
+    }
+    assert not any(path.startswith("encoder") for path in rows)
+    code, out, _ = quick(capsys, monkeypatch, "recipe", "diff", unified, multistage)
+    assert (code, "decoders.2.channels" in out, "(default)" in out) == (0, True, True)
+    code, out, _ = quick(capsys, monkeypatch, "recipe", "diff", unified, unified)
+    assert (code, "The recipes say the same." in out) == (0, True)
+
+
 def test_budget_and_cluster_print_json_alone(recipe, tmp_path):
     """On stdout is one JSON document; notes and progress go to stderr."""
     out, _ = command("budget", recipe, "recipes/digits/multistage.toml", "--set", "training.batch_size=4", "--json")
@@ -199,7 +227,7 @@ def test_run_does_everything(tmp_path):
         *("--set", "stages.clustering.draws=300"),
     ]
     out, _ = command(*arguments, *small)
-    for words in ("Stage edges", "Budgets side by side", "unified", "separate", "multistage", "report.md"):
+    for words in ("Stage edges", "Budgets side by side", "unified", "separate", "multistage", "report.html"):
         assert words in out
     run = tmp_path / "run"
     for name in (
@@ -209,12 +237,15 @@ def test_run_does_everything(tmp_path):
         "ledger.json",
         "clustering.json",
         "report.md",
+        "report.html",
         "samples/grid.png",
     ):
         assert (run / name).is_file(), name
     report = (run / "report.md").read_text()
     assert "![samples](samples/grid.png)" in report
     assert "| multistage | 0." in report
+    page = (run / "report.html").read_text()
+    assert all(words in page for words in ("Ledger of multistage", "How the recipes differ", "separate"))
     _, err = command(*arguments, check=2)
     assert "exists: continue it with --resume" in err
     command(*arguments, *small, "--resume", "--set", "training.iterations=4")

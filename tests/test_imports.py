@@ -54,11 +54,13 @@ ALLOWED = {
     "clustering": ["recipe", "building", "checkpoint", "datasets.*", "clusterings.base"],
     "training": ["building", "checkpoint", "noise_levels.*", "weightings.*", "datasets.*", "budgeting.*"],
     "sampling": ["checkpoint", "guidance", "denoiser", "samplers.base"],
+    "comparing": ["recipe"],
     "report": [],
     "describing": ["registry"],
     "options": ["recipe"],
     "display": ["report", "describing", "pretrained.*", "tracing", "sampling", "training.*", "clustering"],
-    "running": ["budgeting.*", "clustering", "training.*", "sampling", "report"],  # the verbs, a report the last
+    # The verbs, then how recipes differ, and a report of it all.
+    "running": ["budgeting.*", "clustering", "training.*", "sampling", "comparing", "report.*"],
 }
 """Unit (module or package of msdk) -> what it may import, by design.md section 1; `x.*` is x and all that is in it.
 

@@ -1,0 +1,15 @@
+"""Frozen results -> what a person reads: tables, pages, plots.
+
+Everything here reads the plain data that `--json` prints, so a saved budget or clustering can be shown again. These are
+the names that the rest of msdk uses; jinja2 and matplotlib are imported when a page or a plot is asked for.
+"""
+
+from msdk.report.budgets import budget_grids as budget_grids
+from msdk.report.budgets import comparison_grid as comparison_grid
+from msdk.report.budgets import stages_grid as stages_grid
+from msdk.report.clusters import clusters_grid as clusters_grid
+from msdk.report.formats import rendered as rendered
+from msdk.report.grid import Grid as Grid
+from msdk.report.runs import calls_grid as calls_grid
+from msdk.report.runs import diff_grid as diff_grid
+from msdk.report.runs import run_markdown as run_markdown

@@ -1,0 +1,57 @@
+"""Budgets as a file, by its suffix."""
+
+import json
+from collections.abc import Sequence
+
+from msdk.errors import MsdkError, nearest
+from msdk.report.budgets import budget_grids, budgets_csv
+from msdk.report.figures import Json
+
+SUFFIXES = {
+    ".csv": "one row per recipe and stage",
+    ".html": "one page for a browser, which loads nothing from elsewhere",
+    ".json": "the list that --json prints",
+    ".md": "Markdown tables",
+    ".png": "bars by stage and the steps of the sampler, as an image",
+    ".svg": "the same as vectors",
+}
+"""What budgets can be written as."""
+
+
+def rendered(
+    suffix: str,
+    budgets: Sequence[Json],
+    *,
+    diffs: Sequence[Sequence[Json]] = (),
+    ledger: Json | None = None,
+) -> bytes:
+    """The content of a file with budgets; writing it, whole or not at all, is up to the caller.
+
+    Args:
+        suffix: `path.suffix`: .csv, .html, .json, .md, .png or .svg, in small or capital letters.
+        budgets: At least one, as `Budget.as_json()` gives them; ratios are to the first.
+        diffs: How each budget's recipe but the first's differs from the first's: objects of `msdk recipe diff --json`.
+            Only a page shows them.
+        ledger: The content of ledger.json of a run of the last budget's recipe. Only a page shows it.
+
+    Raises:
+        MsdkError: An unknown suffix, or a plot without matplotlib.
+    """
+    kind = suffix.lower()
+    if kind in (".png", ".svg"):
+        from msdk.report.plots import budgets_plot
+
+        return budgets_plot(budgets, kind.removeprefix("."))
+    if kind == ".html":
+        from msdk.report.page import budgets_page
+
+        return budgets_page(budgets, diffs=diffs, ledger=ledger).encode()
+    if kind == ".csv":
+        return budgets_csv(budgets).encode()
+    if kind == ".json":
+        return (json.dumps(budgets, indent=2) + "\n").encode()
+    if kind == ".md":
+        grids = budget_grids(budgets) if len(budgets) > 1 else budget_grids(budgets)[1:]
+        return "\n".join(grid.markdown() for grid in grids).encode()
+    known = ", ".join(f"{name} ({what})" for name, what in SUFFIXES.items())
+    raise MsdkError(f"budgets cannot be written as '{suffix}' files.{nearest(kind, SUFFIXES)} Known: {known}.")

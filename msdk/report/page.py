@@ -1,0 +1,430 @@
+"""Budgets as one HTML page that loads nothing from elsewhere.
+
+The page is a template beside this file, with its style and its script written into it. All figures are computed and
+worded here; the script only chooses what is shown, and without it everything is.
+"""
+
+import itertools
+import math
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from msdk.report.budgets import MACS, of_stage
+from msdk.report.figures import Json, in_bytes, percent, short, significant, with_unit
+from msdk.report.runs import setting
+
+SHADES = 6
+"""Colours of stages in the style sheet; further stages begin again, and every one is labelled by its number."""
+
+LONGEST_STRIP = 240
+"""More network calls than this are drawn as one cell per run of like calls."""
+
+
+def budgets_page(budgets: Sequence[Json], *, diffs: Sequence[Sequence[Json]] = (), ledger: Json | None = None) -> str:
+    """One page that compares budgets and explains each of them.
+
+    Args:
+        budgets: At least one, as `Budget.as_json()` gives them; ratios are to the first.
+        diffs: How each recipe but the first differs from the first: objects of `msdk recipe diff --json`.
+        ledger: The content of ledger.json of a run of the last recipe.
+
+    Returns:
+        HTML, all text escaped. Keys that a budget does not have leave their part of the page out.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    flops = all(one["convention"] == "exact" for one in budgets)
+    filters: dict[str, Callable[..., object]] = {
+        "amount": lambda value: figure(value, ""),
+        "cost": lambda value: _cost(value, flops=flops),
+        "flops": lambda value: figure(value, "FLOPs"),
+        "hours": lambda value: _exactly(value, f"{significant(value)} h"),
+        "bytes": lambda value: _exactly(value, in_bytes(value)),
+        "rate": lambda value: _exactly(value, significant(value)),
+        "share": percent,
+        "number": _number,
+        "setting": setting,
+    }
+    environment.filters.update(typing.cast("dict[str, Any]", filters))
+    names = _names(budgets)
+    metrics = _metrics(budgets)
+    longest = max(stage["macs"]["total"] for one in budgets for stage in one["stages"])
+    largest = max(stage["params"]["active"] for one in budgets for stage in one["stages"])
+    return environment.get_template("page.html").render(
+        budgets=budgets,
+        names=names,
+        has_flops=flops,
+        metrics=metrics,
+        recipes=[_recipe(index, one, longest, largest) for index, one in enumerate(budgets)],
+        differs=[_where_accounts_differ(name, one, budgets[0]) for name, one in zip(names, budgets, strict=True)],
+        diffs=list(zip(names[1:], diffs, strict=False)),
+        ledger=ledger and _ledger(ledger, budgets[-1]),
+        conventions={one["convention"]: MACS[one["convention"]] for one in budgets},
+        shades=SHADES,
+    )
+
+
+def _names(budgets: Sequence[Json]) -> list[str]:
+    """A name for each recipe that no other has."""
+    names = [short(one["recipe"]) or one["title"] or "denoiser" for one in budgets]
+    return [name if names.count(name) == 1 else f"{name} ({index + 1})" for index, name in enumerate(names)]
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def figure(value: float | None, unit: str) -> Markup:
+    """A quantity with the prefix and unit that suit it; its exact value is the `value` of the element."""
+    if value is None:
+        return Markup("–")
+    return _exactly(value, with_unit(value, unit) if unit else _count(value))
+
+
+def _count(value: float) -> str:
+    """Parameters, images: in millions where they are many."""
+    return f"{significant(value / 1e6)} M" if abs(value) >= 1e6 else f"{value:,.0f}"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    """A plain number; None is unbounded."""
+    return "∞" if value is None or math.isinf(value) else f"{value:.{digits}g}"
+
+
+def _exactly(value: float, text: str, kind: str = "") -> Markup:
+    number, _, unit = text.partition(" ")
+    exact = f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+    return Markup('<data value="{}" title="{}"{}>{}{}</data>').format(
+        value,
+        exact,
+        Markup(' class="{}"').format(kind) if kind else "",
+        number,
+        Markup(' <span class="unit">{}</span>').format(unit) if unit else "",
+    )
+
+
+def _cost(macs: float | None, *, flops: bool) -> Markup:
+    """MACs, and where each is two FLOPs also those; the unit switch of the page shows one of the two."""
+    if macs is None:
+        return Markup("–")
+    text = _exactly(macs, with_unit(macs, "MACs"), "as-macs")
+    return text + _exactly(2 * macs, with_unit(2 * macs, "FLOPs"), "as-flops") if flops else text
+
+
+@attrs.frozen
+class Metric:
+    """One figure by which recipes are compared.
+
+    Attributes:
+        key: For the script.
+        label: Its name.
+        hint: What it is, in a line.
+        kind: How it is written: the name of a filter.
+        values: One per recipe; None where a recipe has none.
+    """
+
+    key: str
+    label: str
+    hint: str
+    kind: str
+    values: tuple[float | None, ...]
+
+    @property
+    def widths(self) -> list[float]:
+        """Lengths of bars, in percent of the largest."""
+        largest = max((value or 0 for value in self.values), default=0) or 1
+        return [100 * (value or 0) / largest for value in self.values]
+
+    def ratio(self, index: int) -> str:
+        """How a recipe's figure compares with the first recipe's."""
+        first, value = self.values[0], self.values[index]
+        return f"{100 * value / first:.1f} %" if first and value is not None else ""
+
+
+def _metrics(budgets: Sequence[Json]) -> list[Metric]:
+    """What all recipes can be compared by; a figure that none of them has is left out."""
+
+    def metric(key: str, label: str, hint: str, kind: str, value: Callable[[Json], float | None]) -> Metric:
+        return Metric(key, label, hint, kind, tuple(map(value, budgets)))
+
+    def of(part: str, key: str) -> Callable[[Json], float | None]:
+        return lambda one: (one.get(part) or {}).get(key)
+
+    found = [
+        metric("params", "Parameters", "all networks of the recipe, shared ones once", "amount", of("params", "total")),
+        metric("call", "Cost per network call", "mean over the sampler's calls", "cost", _mean("sampling")),
+        metric("sample", "Cost per sampled image", "all network calls, without an autoencoder", "cost", _per_sample),
+        metric("train", "Cost per training image", "forward, mean over the training draws", "cost", _mean("training")),
+        metric("length", "Cost by time", "mean over the length of the stages", "cost", _mean("length")),
+        metric(
+            "paper",
+            "Training, the paper's account",
+            "iterations x cost per call; its FLOPs are MACs",
+            "flops",
+            _paper_macs,
+        ),
+        metric(
+            "flops",
+            "Training, really",
+            "all images, forward and backward; an autoencoder apart",
+            "flops",
+            of("training", "total_flops"),
+        ),
+        metric("memory", "Memory in training", "estimated peak", "bytes", of("memory", "peak")),
+        metric("hours", "Training time", "at the measured rate", "hours", of("timing", "hours")),
+    ]
+    return [one for one in found if any(value is not None for value in one.values)]
+
+
+def _mean(weights: str) -> Callable[[Json], float | None]:
+    return lambda one: one["equivalent_macs"][weights]
+
+
+def _per_sample(one: Json) -> float | None:
+    calls = [stage["calls"] for stage in one["stages"]]
+    if None in calls:
+        return None
+    return sum(count * stage["macs"]["total"] for count, stage in zip(calls, one["stages"], strict=True))
+
+
+def _paper_macs(one: Json) -> float | None:
+    return one["training"] and 1e15 * one["training"]["paper_pflops"]
+
+
+# --- one recipe -------------------------------------------------------------------------------------------------------
+
+
+def _recipe(index: int, one: Json, longest: float, largest: float) -> dict[str, Any]:
+    """What the page shows of one recipe beside its plain figures."""
+    return {
+        "index": index,
+        "stages": [_stage(stage, one, longest, largest) for stage in one["stages"]],
+        "strip": _strip(one, longest) if one.get("trace") else None,
+        "weights": _weights(one),
+        "operators": _operators(one),
+        "memory": _memory(one["memory"]) if one.get("memory") else None,
+        "limits": [_limit(limit) for limit in one.get("limits") or ()],
+    }
+
+
+def _stage(stage: Json, one: Json, longest: float, largest: float) -> dict[str, Any]:
+    macs, params = stage["macs"], stage["params"]
+    return {
+        "shade": stage["index"] % SHADES,
+        "macs": (100 * macs["encoder"] / longest, 100 * macs["decoder"] / longest),
+        "params": (100 * params["encoder"] / largest, 100 * params["decoder"] / largest),
+        "memory": of_stage(one.get("memory") or {}, stage["index"]),
+        "timing": of_stage(one.get("timing") or {}, stage["index"]),
+    }
+
+
+def _strip(one: Json, longest: float) -> dict[str, Any]:
+    """The network calls of the sampler from left to right, as cells in percent of the width."""
+    calls: Sequence[Json] = one["trace"]
+    most = max(longest, *(call["macs"] for call in calls))
+    cells: list[dict[str, Any]] = []
+    for number, call in enumerate(calls):
+        like = (call["stage"], call["evaluations"])
+        if len(calls) > LONGEST_STRIP and cells and cells[-1]["like"] == like:
+            cells[-1]["last"], cells[-1]["end"] = number, call
+        else:
+            cells.append({"like": like, "first": number, "last": number, "start": call, "end": call})
+    for cell in cells:
+        start = cell["start"]
+        cell["x"], cell["width"] = 100 * cell["first"] / len(calls), 100 * _calls(cell) / len(calls)
+        cell["shade"], cell["height"] = start["stage"] % SHADES, 100 * start["macs"] / most
+        cell["evaluations"] = start["evaluations"]
+        cell["text"] = _cell_text(cell)
+    return {"cells": cells, "runs": _runs(calls), "calls": len(calls)}
+
+
+def _calls(cell: Json) -> int:
+    return cell["last"] - cell["first"] + 1
+
+
+def _cell_text(cell: Json) -> str:
+    start, end, several = cell["start"], cell["end"], _calls(cell) > 1
+
+    def span(key: str, digits: int) -> str:
+        low, high = f"{start[key]:.{digits}g}", f"{end[key]:.{digits}g}"
+        return f"{low} .. {high}" if several else low
+
+    calls = f"calls {cell['first'] + 1} .. {cell['last'] + 1}" if several else f"call {cell['first'] + 1}"
+    times = f"{start['evaluations']} evaluation" + ("s" if start["evaluations"] > 1 else "")
+    where = f"step {span('step', 6)}, t {span('t', 5)}, ratio {span('ratio', 5)}"
+    return f"{calls}: {where}, stage {start['stage']}, {times}, {with_unit(start['macs'], 'MACs')}" + (
+        " each" if several else ""
+    )
+
+
+def _runs(calls: Sequence[Json]) -> list[dict[str, Any]]:
+    """Neighbouring calls of one stage, alike guided, for the labels below the strip."""
+    runs: list[dict[str, Any]] = []
+    done = 0
+    for (stage, evaluations), group in itertools.groupby(calls, lambda call: (call["stage"], call["evaluations"])):
+        count = len(list(group))
+        width = 100 * count / len(calls)
+        runs.append({"stage": stage, "count": count, "guided": evaluations > 1, "width": width})
+        done += count
+    return runs
+
+
+def _weights(one: Json) -> list[dict[str, Any]]:
+    """The ways to average over stages that a budget has, with the counts that make them."""
+    stages, training = one["stages"], one["training"] or {}
+    images = training.get("images")
+    counts: dict[str, Callable[[Json], str]] = {
+        "sampling": lambda stage: "1 call" if stage["calls"] == 1 else f"{stage['calls']} calls",
+        "training": lambda stage: f"{_count(round(images * stage['weights']['training']))} images" if images else "",
+        "length": lambda stage: f"t {_number(stage['t'][0], 3)} .. {_number(stage['t'][1], 3)}",
+    }
+    twice = ", a guided one counted twice" if one.get("guidance") and one["guidance"]["extra_calls"] else ""
+    wholes = {
+        "sampling": f"of the sampler's {one['nfe']} network calls per image{twice}",
+        "training": f"of the {_count(images or 0)} images that training draws",
+        "length": "of the time of the schedule",
+    }
+    rows: list[dict[str, Any]] = []
+    for key in ("sampling", "training", "length"):
+        shares: list[float | None] = [stage["weights"][key] for stage in stages]
+        if None not in shares:
+            known = [share or 0.0 for share in shares]
+            rows.append(
+                {
+                    "key": key,
+                    "whole": wholes[key],
+                    "mean": one["equivalent_macs"][key],
+                    "cells": [
+                        {
+                            "index": stage["index"],
+                            "shade": stage["index"] % SHADES,
+                            "x": 100 * start,
+                            "width": 100 * share,
+                            "share": share,
+                            "count": counts[key](stage),
+                        }
+                        for stage, share, start in zip(stages, known, _starts(known), strict=True)
+                    ],
+                }
+            )
+    return rows
+
+
+def _starts(shares: Sequence[float]) -> list[float]:
+    return [0.0, *itertools.accumulate(shares)][: len(shares)]
+
+
+def _operators(one: Json) -> list[dict[str, Any]]:
+    """MACs by operator and stage, the largest first; shares are of the sum over stages."""
+    rows = [stage["macs"]["by_operator"] for stage in one["stages"]]
+    whole = sum(stage["macs"]["total"] for stage in one["stages"]) or 1
+    sums = {name: sum(row.get(name, 0) for row in rows) for name in sorted({name for row in rows for name in row})}
+    return [
+        {"name": name, "macs": [row.get(name, 0) for row in rows], "share": sums[name] / whole}
+        for name in sorted(sums, key=lambda name: -sums[name])
+    ]
+
+
+def _memory(memory: Json) -> list[dict[str, Any]]:
+    """Parts of the peak of a training step, in percent of it; what is neither held throughout is the step's own."""
+    held = [(name.replace("_", " "), size) for name, size in memory["bytes"].items() if size]
+    rest = memory["peak"] - sum(size for _, size in held)
+    parts = [*held, ("activations and the step's own", rest)] if rest > 0 else held
+    whole = sum(size for _, size in parts) or 1
+    widths = [size / whole for _, size in parts]
+    return [
+        {"name": name, "bytes": size, "x": 100 * start, "width": 100 * width, "shade": index % SHADES}
+        for index, ((name, size), width, start) in enumerate(zip(parts, widths, _starts(widths), strict=True))
+    ]
+
+
+_LIMITED = {
+    "params": ("parameters", "amount"),
+    "macs": ("MACs per network call", "cost"),
+    "flops": ("FLOPs of training", "flops"),
+    "memory": ("bytes at the peak of training", "bytes"),
+}
+"""Key of a limit -> what it limits, and the filter that writes it."""
+
+
+def _limit(limit: Json) -> dict[str, Any]:
+    what, kind = _LIMITED.get(limit["key"], (limit["key"], "number"))
+    found = limit["found"]
+    share = found / limit["limit"] if found is not None and limit["limit"] else None
+    return {**limit, "what": what, "kind": kind, "share": share}
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def _where_accounts_differ(name: str, one: Json, first: Json) -> str:
+    """The sentence that keeps the paper's accounting and the real cost of training apart."""
+    training = one["training"]
+    if training is None:
+        return ""
+    if training.get("explanation"):
+        return f"{name}: {training['explanation']}"
+    call, image = one["equivalent_macs"]["sampling"], one["equivalent_macs"]["training"]
+    if call is None or image is None:
+        return ""
+    beside = first["equivalent_macs"]["training"]
+    compared = "" if one is first or not beside else f", {100 * image / beside:.0f} % of the first recipe's"
+    paper, real = with_unit(1e15 * training["paper_pflops"], "FLOPs"), with_unit(training["total_flops"], "FLOPs")
+    return (
+        f"{name}: the paper's account prices an iteration as one forward pass of one image at the sampler's mean of "
+        f"{with_unit(call, 'MACs')}, in all {paper} as it writes them; training really draws stages by its own law, so "
+        f"that an image costs {with_unit(image, 'MACs')} forward{compared}, and all {_count(training['images'])} "
+        f"images with their backward passes cost {real}."
+    )
+
+
+def _ledger(ledger: Json, one: Json) -> dict[str, Any]:
+    """What each stage has seen and spent, beside what the recipe predicts for as many images."""
+    flops = [6 * macs for macs in ledger["macs_per_image_by_stage"]]  # forward and backward, two FLOPs per MAC
+    shares = [stage["weights"]["training"] for stage in one["stages"]]
+    rows: list[dict[str, Any]] = []
+    for index, (seen, cost, share) in enumerate(zip(ledger["images_by_stage"], flops, shares, strict=True)):
+        expected = None if share is None else share * ledger["images"]
+        rows.append(
+            {
+                "index": index,
+                "shade": index % SHADES,
+                "images": seen,
+                "share": seen / max(ledger["images"], 1),
+                "expected_share": share,
+                "spent": seen * cost,
+                "predicted": None if expected is None else expected * cost,
+                "difference": difference(seen, expected),
+            }
+        )
+    most = max((max(row["spent"], row["predicted"] or 0) for row in rows), default=0) or 1
+    for row in rows:
+        row["widths"] = (100 * row["spent"] / most, 100 * (row["predicted"] or 0) / most)
+    predicted = ledger["predicted"]["total_flops"]
+    return {
+        "rows": rows,
+        "iteration": ledger["iteration"],
+        "images": ledger["images"],
+        "spent": ledger["total_flops"],
+        "predicted": predicted,
+        "difference": difference(ledger["total_flops"], predicted),
+        "convention": ledger["convention"],
+    }
+
+
+def difference(found: float, expected: float | None) -> str:
+    """How far a figure lies from what was expected: "+1.2 %"."""
+    if not expected:
+        return "–"
+    apart = round(100 * (found - expected) / expected, 1)
+    return f"{apart:+.1f} %" if apart else "0 %"

@@ -1,0 +1,104 @@
+"""Budgets as a plot: parameters and MACs by stage, and the sampler's calls, one row per recipe.
+
+matplotlib draws it, which only the extra `msdk[plot]` installs. Figures are made without pyplot, so that nothing
+global is changed and no window opens.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msdk.errors import MsdkError
+from msdk.report.figures import Json, short, si_prefix, significant
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STAGE_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+"""Okabe and Ito's, as on the page."""
+
+ENCODER_COLOUR = "#a9b0b7"
+
+
+def budgets_plot(budgets: Sequence[Json], kind: str) -> bytes:
+    """Bars by stage, split into encoder and decoder, and the step -> stage strip of each recipe's sampler.
+
+    Args:
+        budgets: At least one, as `Budget.as_json()` gives them; all recipes share their scales.
+        kind: "png" or "svg". The same budgets give the same bytes.
+
+    Raises:
+        MsdkError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MsdkError('plots need matplotlib, which is not installed: pip install "msdk[plot]"') from error
+    rows = len(budgets)
+    heights = [1.1 + 0.32 * len(one["stages"]) for one in budgets]
+    with mpl.rc_context({"svg.hashsalt": "msdk", "svg.fonttype": "none", "font.size": 9.0}):
+        figure = Figure(figsize=(11.0, 0.6 + sum(heights)), layout="constrained")
+        axes = figure.subplots(rows, 3, squeeze=False, sharex="col", height_ratios=heights, width_ratios=[1, 1, 1.3])
+        most = max(stage["macs"]["total"] for one in budgets for stage in one["stages"])
+        highest = max((call["macs"] for one in budgets for call in one.get("trace") or ()), default=most)
+        for one, (params, macs, strip) in zip(budgets, axes, strict=True):
+            _bars(params, one, "params", 1e6, "parameters in use, millions")
+            prefix, unit = si_prefix(most)
+            _bars(macs, one, "macs", unit, f"{prefix}MACs per network call ({one['convention']})")
+            _strip(strip, one, unit, f"{prefix}MACs per network call, from noise to image")
+            strip.set_ylim(0, 1.2 * highest / unit)
+            params.set_title(short(one["recipe"]) or one["title"] or "denoiser", loc="left", fontweight="bold")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False)
+        content = io.BytesIO()
+        metadata = {"Date": None} if kind == "svg" else {}
+        figure.savefig(content, format=kind, dpi=160, metadata=metadata)
+    return content.getvalue()
+
+
+def _bars(axes: "Axes", one: Json, what: str, unit: float, label: str) -> None:
+    """One bar per stage, least noise on top: the encoder first, then the decoder."""
+    stages = one["stages"]
+    places = [stage["index"] for stage in stages]
+    encoder = [stage[what]["encoder"] / unit for stage in stages]
+    decoder = [stage[what]["decoder"] / unit for stage in stages]
+    colours = [STAGE_COLOURS[index % len(STAGE_COLOURS)] for index in places]
+    axes.barh(places, encoder, 0.6, color=ENCODER_COLOUR, label="encoder")
+    bars = axes.barh(places, decoder, 0.6, left=encoder, color=colours, label="decoder, in the colour of its stage")
+    axes.bar_label(bars, [significant(low + high) for low, high in zip(encoder, decoder, strict=True)], padding=3)
+    axes.set_yticks(places, [f"stage {index}" for index in places])
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    axes.set_xlabel(label)
+    _plain(axes)
+
+
+def _strip(axes: "Axes", one: Json, unit: float, label: str) -> None:
+    """Every network call of the sampler in order; its height is its cost, and each run of a stage has its number."""
+    calls: Sequence[Json] = one.get("trace") or ()
+    heights = [call["macs"] / unit for call in calls]
+    colours = [STAGE_COLOURS[call["stage"] % len(STAGE_COLOURS)] for call in calls]
+    axes.bar(
+        [(2 * index + 1) / (2 * len(calls)) for index in range(len(calls))],
+        heights,
+        0.9 / max(len(calls), 1),
+        color=colours,
+    )
+    start = 0
+    for index, call in enumerate(calls):
+        if index + 1 == len(calls) or calls[index + 1]["stage"] != call["stage"]:
+            middle = (start + index + 1) / (2 * len(calls))
+            count = index + 1 - start
+            axes.annotate(f"{call['stage']}: {count}", (middle, heights[index]), ha="center", va="bottom")
+            start = index + 1
+    axes.margins(x=0.02)
+    axes.set_xticks([])
+    axes.set_xlabel(f"{len(calls)} calls, stage: calls" if calls else "calls are not in this budget")
+    axes.set_title(label, loc="left", fontsize="medium")
+    _plain(axes)
+
+
+def _plain(axes: "Axes") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)

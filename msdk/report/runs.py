@@ -1,0 +1,76 @@
+"""What a run did: its network calls, its report in Markdown, and how its recipe differs from another."""
+
+import json
+from collections.abc import Sequence
+
+from msdk.report.budgets import comparison_grid, stages_grid
+from msdk.report.clusters import clusters_grid
+from msdk.report.figures import Json, percent, scaled
+from msdk.report.grid import Grid
+
+
+def calls_grid(calls: Sequence[Json]) -> Grid:
+    """Every network call of a sampler."""
+    rows = tuple(
+        (str(i), str(c["step"]), f"{c['t']:.5g}", f"{c['ratio']:.5g}", str(c["stage"]), str(c["evaluations"]))
+        for i, c in enumerate(calls)
+    )
+    return Grid("Network calls", ("call", "step", "t", "ratio", "stage", "evaluations"), rows)
+
+
+def run_markdown(
+    *, title: str, clusters: Json | None, budgets: Sequence[Json], training: Json, ledger: Json, sampling: Json
+) -> str:
+    """The report.md of a run folder."""
+    own = budgets[-1]
+    parts = [f"# {title}\n", "![samples](samples/grid.png)\n"]
+    if clusters is not None:
+        parts += ["## Stages\n", clusters_grid(clusters).markdown()]
+    parts += ["## Budget\n", comparison_grid(budgets).markdown(), stages_grid(own).markdown()]
+    stages = tuple(
+        (
+            str(index),
+            f"{images:,}",
+            percent(images / max(ledger["images"], 1)),
+            scaled(macs, 1e12),
+            "-" if loss is None else f"{loss:.4f}",
+        )
+        for index, (images, macs, loss) in enumerate(
+            zip(ledger["images_by_stage"], ledger["forward_macs_by_stage"], training["loss_by_stage"], strict=True)
+        )
+    )
+    predicted = ledger["predicted"]["total_flops"]
+    notes = (
+        f"{training['iterations']:,} iterations, {ledger['images']:,} images in {training['seconds']:.0f} s "
+        f"({training['images_per_second']:.0f} images/s).",
+        f"Spent {ledger['total_flops'] / 1e12:.4g} TFLOPs (forward + backward), predicted {predicted / 1e12:.4g}.",
+    )
+    head = ("stage", "images seen", "share", "forward TMACs", "last loss")
+    parts += ["## Training\n", Grid("What each stage saw", head, stages, notes).markdown()]
+    calls = " / ".join(str(stage["calls"]) for stage in own["stages"])
+    parts += [
+        "## Samples\n",
+        f"{sampling['images']} images by {sampling['sampler']}, {sampling['steps']} steps, {own['nfe']} calls each "
+        f"({calls} by stage), in {sampling['seconds']:.1f} s; "
+        f"seeds {sampling['first_seed']} to {sampling['last_seed']}.\n",
+    ]
+    return "\n".join(parts)
+
+
+def diff_grid(a: str, b: str, differences: Sequence[Json]) -> Grid:
+    """The keys on which recipe b differs from recipe a."""
+    rows = tuple(
+        (one["path"], setting(one["a"], default=one["a_default"]), setting(one["b"], default=one["b_default"]))
+        for one in differences
+    )
+    notes = (f"{len(rows)} key(s) differ. (default): what the key has when nobody sets it. -: no such key.",)
+    return Grid(
+        "Recipes, key by key", ("key", a, b), rows, notes if rows else ("The recipes say the same.",), numbers=3
+    )
+
+
+def setting(value: object, *, default: bool) -> str:
+    """A value as a recipe writes it, with a mark where it is the default of its key."""
+    if value is None:
+        return "-"
+    return json.dumps(value, ensure_ascii=False) + (" (default)" if default else "")

@@ -1,0 +1,95 @@
+"""Budgets that the tests of reports share: counted from tiny recipes, with every optional part filled in."""
+
+import attrs
+import pytest
+
+import msdk
+from msdk.comparing import compare
+from msdk.tracing import explain
+from recipes import tiny
+
+HOSTILE = '<script>alert("x")</script> & </style> "quoted"'
+"""A title that must come out as text."""
+
+
+def counted(recipe, name):
+    """A budget as plain data, with the trace of its sampler."""
+    found = msdk.budget(recipe, name=name).as_json()
+    costs = [stage["macs"]["total"] for stage in found["stages"]]
+    calls = explain(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps, recipe.guidance)
+    trace = [{**attrs.asdict(call), "macs": call.evaluations * costs[call.stage]} for call in calls]
+    return {**found, "trace": trace}
+
+
+def filled(budget):
+    """The same with memory, timing, limits and notes, as the commands that are asked for them add."""
+    indices = range(len(budget["stages"]))
+    memory = {
+        "dtype": "fp32",
+        "batch": 128,
+        "micro_batch": 32,
+        "bytes": {"params": 1_200_000, "gradients": 1_200_000, "optimizer": 2_400_008, "ema": 0, "autoencoder": 0},
+        "stages": [
+            {
+                "index": index,
+                "activations_per_image": 70_001 - index,
+                "activations": 2_240_032,
+                "peak": 9_000_001 + index,
+            }
+            for index in indices
+        ],
+        "peak": 9_000_123,
+        "sampling_batch": 64,
+        "sampling_peak": 3_000_321,
+    }
+    timing = {
+        "device": "cpu",
+        "name": "Some Processor",
+        "threads": 2,
+        "dtype": "fp32",
+        "batch": 16,
+        "matmul_flops_per_second": 123.4e9,
+        "stages": [
+            {
+                "index": index,
+                "sampling_images_per_second": 1234.5 + index,
+                "sampling_utilisation": 0.123,
+                "training_images_per_second": 321.5 + index,
+                "training_utilisation": 0.0987,
+            }
+            for index in indices
+        ],
+        "hours": 12.34,
+    }
+    limits = [
+        {"key": "params", "limit": 1000, "found": budget["params"]["total"], "exceeded": True},
+        {"key": "memory", "limit": 2**30, "found": None, "exceeded": False},
+    ]
+    return {**budget, "memory": memory, "timing": timing, "limits": limits, "notes": ["A note <i>to readers</i>."]}
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """Two recipes: one network, and three stages that are guided and have a hostile title."""
+    return tiny('decoders=[{name="ddpmpp", channels=8}]', "stages.edges_ratio=[]"), tiny(
+        f"title='{HOSTILE}'", "encoder.classes=10", "training.label_dropout=0.1", "sampling.guidance=2.0"
+    )
+
+
+@pytest.fixture(scope="session")
+def budgets(pair):
+    unified, multistage = pair
+    return [counted(unified, "recipes/digits/unified.toml"), filled(counted(multistage, "recipes/digits/three.toml"))]
+
+
+@pytest.fixture(scope="session")
+def diffs(pair):
+    return [[one.as_json() for one in compare(*pair)]]
+
+
+@pytest.fixture(scope="session")
+def ledger(pair, budgets):
+    """The ledger of a run of the second recipe, some iterations in."""
+    from msdk.budgeting.ledger import ledger as ledger_of
+
+    return ledger_of(msdk.budget(pair[1]), [70, 50, 8], 16)

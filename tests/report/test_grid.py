@@ -1,0 +1,32 @@
+"""Promises of tables: the same cells for a terminal, in Markdown and as CSV, and nothing in a cell is markup."""
+
+import csv
+import io
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from msdk.report import Grid
+
+CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
+
+
+@given(st.lists(st.tuples(CELL, CELL), max_size=5))
+def test_csv_reads_back(rows):
+    """Commas, quotes and bars in cells survive a round trip through CSV."""
+    text = Grid("t", ("a", "b,c"), tuple(rows), ("a note",)).csv()
+    assert list(csv.reader(io.StringIO(text))) == [["a", "b,c"], *map(list, rows)]
+
+
+def test_markdown_keeps_its_columns():
+    """A bar in a cell does not end the cell; numbers align right."""
+    lines = Grid("Title", ("name", "x"), (("a|b", "1"),), ("note",)).markdown().splitlines()
+    assert lines == ["**Title**", "", "| name | x |", "| --- | ---: |", "| a\\|b | 1 |", "", "note"]
+
+
+def test_a_terminal_shows_brackets_as_they_are():
+    """Lists in cells, notes and titles are text, not rich's markup."""
+    out = io.StringIO()
+    Console(file=out, width=80).print(Grid("[t]", ("key", "value"), (("a", "[red]"),), ("[bold] note",)).rich())
+    assert all(words in out.getvalue() for words in ("[t]", "[red]", "[bold] note"))
