@@ -1,0 +1,481 @@
+"""Widths that meet a budget: the best of all that the limits allow, found by comparing every combination."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from msdk.budgeting.pricing import Price, Pricing, Widths
+from msdk.budgeting.questions import Question, amount
+from msdk.budgeting.widths import along, features, grid, width_of, with_width
+from msdk.building import build_autoencoder
+from msdk.encoders.base import Encoder
+from msdk.errors import MsdkError, TargetError
+from msdk.noise_levels.base import stage_probabilities
+from msdk.recipe import Recipe
+from msdk.samplers.base import call_times
+
+LARGEST = 300_000_000
+"""Combinations that are compared at most: tens of seconds."""
+
+CHUNK = 1_000_000
+"""Combinations that are held at once."""
+
+REACH = 3
+"""How many times as wide as the widest of the recipe a width may be, if nothing is said."""
+
+DECIMALS = 9
+"""Relative figures that agree so far are equal: sums of floats differ beyond, by their order."""
+
+TRAINED_BYTES, FROZEN_BYTES = 4 + 4 + 8 + 4, 4
+"""fp32 weights, gradients, Adam's two moments and averaged weights; and the weights alone, of an autoencoder."""
+
+FORWARD_AND_BACKWARD = 3
+"""Cost of a training step in forward passes; the backward pass costs two."""
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Options = list[tuple[int, ...]]
+Prices = list[Mapping[Widths, Price]]
+"""For each decoder the price of its stage at every pair of widths."""
+
+
+@attrs.frozen
+class Candidate:
+    """One answer.
+
+    Attributes:
+        encoder: Width of the encoder; None where it was not looked for.
+        decoders: Widths of the decoders, least noise first; None where they were not looked for.
+        value: What was solved for.
+        distance: (value - target) / target.
+        deviation: How far the widths are from the preferred proportion: exp(d) - 1, d the standard deviation of
+            log(width / preferred width).
+        params: All parameters.
+        macs: MACs of each stage.
+        active: Parameters that each stage uses.
+        equivalent: Mean MACs of a call under each kind of weights.
+        recipe: The recipe with these widths.
+    """
+
+    encoder: int | None
+    decoders: tuple[int, ...] | None
+    value: float
+    distance: float
+    deviation: float
+    params: int
+    macs: tuple[int, ...]
+    active: tuple[int, ...]
+    equivalent: Mapping[str, float]
+    recipe: Recipe
+
+    def words(self) -> str:
+        """The widths found: "encoder 128, decoders 192 / 128 / 16"."""
+        parts = [] if self.encoder is None else [f"encoder {self.encoder}"]
+        parts += [] if self.decoders is None else [f"decoders {' / '.join(map(str, self.decoders))}"]
+        return ", ".join(parts)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "widths": {"encoder": self.encoder, "decoders": self.decoders and list(self.decoders)},
+            "value": self.value,
+            "distance": self.distance,
+            "deviation": self.deviation,
+            "params": self.params,
+            "stages": [{"macs": macs, "params": active} for macs, active in zip(self.macs, self.active, strict=True)],
+            "equivalent_macs": dict(self.equivalent),
+        }
+
+
+@attrs.frozen
+class Solution:
+    """The answers to a question.
+
+    Attributes:
+        recipe: What the recipe was called.
+        title: Its title.
+        question: What was asked.
+        preference: Which proportion is preferred among equally near answers, and where it comes from.
+        candidates: Best first: by distance beyond the tolerance, then by deviation from the preferred proportion, then
+            by distance, then by parameters.
+        below: The nearest of all that is not above the target, whatever its proportion; None where there is none.
+        above: The nearest of all that is above it, also where such answers are left out.
+        combinations: How many were compared.
+        counted: How many networks were counted for that; the costs of the others follow exactly.
+    """
+
+    recipe: str
+    title: str
+    question: Question
+    preference: str
+    candidates: tuple[Candidate, ...]
+    below: Candidate | None
+    above: Candidate | None
+    combinations: int
+    counted: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of `msdk budget solve --json` (docs/contracts.md)."""
+        return {
+            "recipe": self.recipe,
+            "title": self.title,
+            "question": self.question.as_json(),
+            "preference": self.preference,
+            "candidates": [candidate.as_json() for candidate in self.candidates],
+            "nearest": {"below": self.below and self.below.as_json(), "above": self.above and self.above.as_json()},
+            "combinations": self.combinations,
+            "counted": self.counted,
+        }
+
+
+def solve(recipe: Recipe, question: Question, *, name: str = "") -> Solution:
+    """Finds the widths that meet a budget best: every combination within the limits is compared.
+
+    Depths, attention and all other settings of the recipe stay. Every figure of the answers is counted.
+
+    Args:
+        recipe: A recipe whose stage edges are known.
+        question: What to solve for.
+        name: What to call the recipe.
+
+    Raises:
+        TargetError: The question does not suit the recipe, or nothing within the limits comes near the target; the
+            message has the nearest that can be reached.
+    """
+    space = Space(recipe, question)
+    for interpolate in (True, False):
+        pricing = Pricing(recipe, question.convention, interpolate=interpolate)
+        prices = space.prices(pricing)
+        best, below, above = space.search(prices)
+        shown = [*best, *(row for row in (below, above) if row is not None)]
+        if all(prices[k][pair] == price for row in shown for k, (pair, price) in enumerate(space.counts(pricing, row))):
+            break  # what the search took the answers to cost is what they are counted to cost
+    solution = Solution(
+        recipe=name,
+        title=recipe.title,
+        question=question,
+        preference=space.preference,
+        candidates=tuple(space.candidate(pricing, row) for row in best),
+        below=None if below is None else space.candidate(pricing, below),
+        above=None if above is None else space.candidate(pricing, above),
+        combinations=space.combinations,
+        counted=pricing.counted,
+    )
+    far = not best or (abs(best[0].distance) > question.tolerance and (below is None or above is None))
+    if far:
+        raise TargetError(_unmet(solution, space.ranges()))
+    return solution
+
+
+def _unmet(solution: Solution, ranges: str) -> str:
+    question = solution.question
+    text = f"no widths meet {amount(question.target, question.what)}"
+    near = [each for each in (solution.below, solution.above) if each is not None]
+    if near:
+        nearest = min(near, key=lambda each: abs(each.distance))
+        text += (
+            f": the nearest that can be reached is {amount(nearest.value, question.what)} "
+            f"({100 * nearest.distance:+.2f} %), with {nearest.words()}"
+        )
+    text += f". Widths are {ranges}; --min, --max, --round and --vary change that"
+    if question.max_params is not None:
+        text += f". --max-params leaves out all with more than {amount(question.max_params, 'params')}"
+    return text + (". --at-most leaves out all above the target" if question.at_most else "")
+
+
+# --- the search -------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Row:
+    """One combination of widths in the search; 0 is a width that stays."""
+
+    encoder: int
+    decoders: tuple[int, ...]
+    excess: float
+    deviation: float
+    distance: float
+    params: float
+
+    def preferred(self) -> tuple[float, ...]:
+        """Sorts answers: what is within the tolerance is equally near."""
+        return (self.excess, self.deviation, abs(self.distance), self.params, self.encoder, *self.decoders)
+
+    def nearest(self) -> tuple[float, ...]:
+        """Sorts answers by distance before all."""
+        return (abs(self.distance), self.deviation, self.params, self.encoder, *self.decoders)
+
+
+class Space:
+    """All combinations of widths that a question allows, and the sum that it asks for.
+
+    Every target is c + sum_k (a_k macs_k + b params_k) over stages, so what a decoder adds to it does not depend on the
+    other decoders. The deviation, too, needs of x_k = log(width_k / preferred width_k) the sums of x_k and x_k^2 alone.
+
+    Raises:
+        TargetError: The question does not suit the recipe.
+    """
+
+    def __init__(self, recipe: Recipe, question: Question) -> None:
+        self.recipe, self.question, self.combinations = recipe, question, 0
+        self.labels = [f"decoders.{index}" for index in range(len(recipe.decoders))]
+        self.own = [
+            width_of(decoder, label) if question.vary != "encoder" else 0
+            for decoder, label in zip(recipe.decoders, self.labels, strict=True)
+        ]
+        self.own_encoder = width_of(recipe.encoder, "encoder") if question.vary != "decoders" else 0
+        self.wanted = self._wanted()
+        self.grids = self._grids()
+        self.shares = stage_shares(recipe)
+        self.frozen = _frozen_params(recipe)
+        self.encoders = len(recipe.decoders) if recipe.sharing == "separate" else 1
+
+    @property
+    def preference(self) -> str:
+        """Which proportion is preferred, and where it comes from."""
+        question = self.question
+        if question.vary == "encoder":
+            return "There is one width to find, so candidates stand by their distance."
+        if question.ratio:
+            return f"The decoders' widths are {_proportion(question.ratio)}, each rounded to the nearest it can have."
+        text = (
+            f"Of all within {100 * question.tolerance:g} % of the target those come first whose widths are nearest to "
+        )
+        if question.profile:
+            text += f"{_proportion(question.profile.ratio)}. {question.profile.how}"
+        else:
+            text += f"the recipe's own proportion, {_proportion(self.own)}"
+            text += f" behind an encoder of {self.own_encoder}." if self.own_encoder else "."
+        return text
+
+    def _wanted(self) -> list[float]:
+        """The preferred widths of the decoders: of the given proportion, and on average as wide as they are."""
+        given = self.question.ratio or (self.question.profile and self.question.profile.ratio)
+        if not given:
+            return list(map(float, self.own))
+        if len(given) != len(self.own):
+            raise TargetError(
+                f"the proportion {_proportion(given)} has {len(given)} numbers, but the recipe has {len(self.own)} "
+                "decoders: give one for each"
+            )
+        scale = math.exp(
+            math.fsum(math.log(own / share) for own, share in zip(self.own, given, strict=True)) / len(given)
+        )
+        return [scale * share for share in given]
+
+    def _grids(self) -> dict[int, list[list[int]]]:
+        """Width of the encoder -> the widths that each decoder can have behind it."""
+        recipe, question = self.recipe, self.question
+        limits: dict[str, Any] = {"step": question.step, "smallest": question.smallest}
+        encoders = [0]
+        if self.own_encoder:
+            largest = question.largest or REACH * self.own_encoder
+            check = lambda part: features(recipe, part)  # noqa: E731
+            encoders = grid(recipe.encoder, check, "encoder", largest=largest, **limits)
+        largest = question.largest or REACH * max(self.own)
+        found: dict[int, list[list[int]]] = {}
+        misfit: MsdkError | None = None
+        for width in encoders:
+            info = features(recipe, self.encoder(width))
+            try:
+                if question.vary == "encoder":
+                    for decoder in recipe.decoders:
+                        decoder.check(info)
+                    found[width] = [[0] for _ in recipe.decoders]
+                else:
+                    found[width] = [
+                        grid(decoder, lambda part, info=info: part.check(info), label, largest=largest, **limits)
+                        for decoder, label in zip(recipe.decoders, self.labels, strict=True)
+                    ]
+            except MsdkError as error:
+                misfit = error
+        if not found and misfit is not None:
+            raise misfit
+        return found
+
+    def ranges(self) -> str:
+        """The limits of the widths, in words."""
+        by_decoder = zip(*self.grids.values(), strict=True)
+        parts = {"encoder": list(self.grids)} if self.own_encoder else {}
+        if self.question.vary != "encoder":
+            parts |= dict(
+                zip(self.labels, (sorted({w for g in grids for w in g}) for grids in by_decoder), strict=True)
+            )
+        return ", ".join(f"{widths[0]} to {widths[-1]} in {name}" for name, widths in parts.items())
+
+    def encoder(self, width: int) -> Encoder:
+        return with_width(self.recipe.encoder, width, "encoder") if width else self.recipe.encoder
+
+    def prices(self, pricing: Pricing) -> Prices:
+        """The costs of everything that can be chosen."""
+        return [
+            pricing.table(decoder, [(encoder, width) for encoder, grids in self.grids.items() for width in grids[k]])
+            for k, decoder in enumerate(self.recipe.decoders)
+        ]
+
+    def coefficients(self) -> tuple[list[float], float, float]:
+        """In the sum that is asked for: a factor for the MACs of each stage, one for parameters, and a constant."""
+        what, training = self.question.what, self.recipe.training
+        none = [0.0] * len(self.labels)
+        if what == "macs":
+            return self.shares[self.question.weights], 0, 0
+        if what == "training-flops":
+            flops = 2 * FORWARD_AND_BACKWARD * training.iterations * training.batch_size
+            return [flops * share for share in self.shares["training"]], 0, 0
+        return (none, 1, self.frozen) if what == "params" else (none, TRAINED_BYTES, FROZEN_BYTES * self.frozen)
+
+    def axes(self, prices: Prices, encoder: int) -> list[tuple[Options, Array]]:
+        """What can be chosen behind an encoder: widths, with value, parameters, x and x^2 of each.
+
+        One axis for each decoder, or a single one where their proportion is fixed; the first has the encoder's share.
+        """
+        factors, per_param, constant = self.coefficients()
+        grids = self.grids[encoder]
+        shared = self.encoders * prices[0][encoder, grids[0][0]].encoder_params
+        x = math.log(encoder / self.own_encoder) if encoder else 0.0
+        base = np.array([constant + per_param * shared, self.frozen + shared, x, x * x])
+
+        def cells(k: int, width: int) -> list[float]:
+            price = prices[k][encoder, width]
+            x = math.log(width / self.wanted[k]) if width else 0.0
+            return [factors[k] * price.macs + per_param * price.decoder_params, price.decoder_params, x, x * x]
+
+        options: list[Options] = [[(width,) for width in widths] for widths in grids]
+        if self.question.ratio:
+            options = [along(self.question.ratio, grids)]
+            rows = [np.array([cells(k, width) for k, width in enumerate(widths)]).sum(axis=0) for widths in options[0]]
+            return [(options[0], np.array(rows) + base)]
+        axes = [(each, np.array([cells(k, width) for (width,) in each])) for k, each in enumerate(options)]
+        return [(axes[0][0], axes[0][1] + base), *axes[1:]]
+
+    def search(self, prices: Prices) -> tuple[list[Row], Row | None, Row | None]:
+        """The best combinations, and of all the nearest that is not above the target, and the nearest above it."""
+        choices = {encoder: self.axes(prices, encoder) for encoder in self.grids}
+        self.combinations = sum(math.prod(len(options) for options, _ in axes) for axes in choices.values())
+        if self.combinations > LARGEST:
+            raise TargetError(
+                f"{self.combinations:,} combinations of widths are more than the {LARGEST:,} that are compared: use a "
+                "larger --round, a narrower --min and --max, or fix the proportion by --ratio"
+            )
+        best, below, above = list[Row](), list[Row](), list[Row]()
+        for encoder, axes in choices.items():
+            outer = axes[0][1]
+            for _, cells in axes[1:-1]:
+                outer = (outer[:, None] + cells).reshape(-1, 4)
+            inner = axes[-1][1] if len(axes) > 1 else np.zeros((1, 4))
+            rows = max(CHUNK // len(inner), 1)
+            for start in range(0, len(outer), rows):
+                sums = (outer[start : start + rows, None] + inner).reshape(-1, 4)
+                self._take(sums, start * len(inner), encoder, [options for options, _ in axes], best, below, above)
+        return best, below[0] if below else None, above[0] if above else None
+
+    def _take(
+        self,
+        sums: Array,
+        start: int,
+        encoder: int,
+        options: list[Options],
+        best: list[Row],
+        below: list[Row],
+        above: list[Row],
+    ) -> None:
+        """Takes a chunk of combinations, numbered from `start`, into the three lists, which stay sorted and short."""
+        question, parts = (
+            self.question,
+            (1 if encoder else 0) + (len(self.labels) if self.question.vary != "encoder" else 0),
+        )
+        value, params, x, squares = sums.T
+        distance = np.round(value / question.target - 1, DECIMALS)
+        deviation = np.round(np.expm1(np.sqrt(np.maximum(squares / parts - (x / parts) ** 2, 0))), DECIMALS)
+        excess = np.maximum(np.abs(distance) - question.tolerance, 0)
+        fits = np.ones(len(sums), dtype=bool) if question.max_params is None else params <= question.max_params
+        sizes = [len(each) for each in options]
+
+        def row(index: int) -> Row:
+            places = np.unravel_index(start + index, sizes)
+            decoders = tuple(itertools.chain(*(each[int(place)] for each, place in zip(options, places, strict=True))))
+            figures = (float(column[index]) for column in (excess, deviation, distance, params))
+            return Row(encoder, decoders, *figures)
+
+        def keep(
+            kept: list[Row], among: Array, count: int, columns: Sequence[Array], order: Callable[[Row], Any]
+        ) -> None:
+            found = among.nonzero()[0]
+            if len(found) > count:
+                first = columns[0][found]
+                found = found[first <= np.partition(first, count - 1)[count - 1]]
+            ranked = found[np.lexsort([column[found] for column in reversed(columns)])][: 2 * count]
+            kept[:] = sorted([*kept, *(row(int(index)) for index in ranked)], key=order)[:count]
+
+        near = np.abs(distance)
+        wanted = fits & (distance <= 0) if question.at_most else fits
+        keep(best, wanted, question.count, (excess, deviation, near, params), Row.preferred)
+        keep(below, fits & (distance <= 0), 1, (near, deviation, params), Row.nearest)
+        keep(above, fits & (distance > 0), 1, (near, deviation, params), Row.nearest)
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def counts(self, pricing: Pricing, row: Row) -> list[tuple[Widths, Price]]:
+        """The counted price of each stage of a combination."""
+        pairs = [(row.encoder, width) for width in row.decoders]
+        return [(pair, pricing.count(decoder, pair)) for decoder, pair in zip(self.recipe.decoders, pairs, strict=True)]
+
+    def candidate(self, pricing: Pricing, row: Row) -> Candidate:
+        """A combination with all its figures."""
+        prices = [price for _, price in self.counts(pricing, row)]
+        macs = tuple(price.macs for price in prices)
+        trained = self.encoders * prices[0].encoder_params + sum(price.decoder_params for price in prices)
+        factors, per_param, constant = self.coefficients()
+        value = _dot(factors, macs) + per_param * trained + constant
+        return Candidate(
+            encoder=row.encoder or None,
+            decoders=row.decoders if all(row.decoders) else None,
+            value=value,
+            distance=value / self.question.target - 1,
+            deviation=row.deviation,
+            params=trained + self.frozen,
+            macs=macs,
+            active=tuple(price.encoder_params + price.decoder_params for price in prices),
+            equivalent={name: _dot(shares, macs) for name, shares in self.shares.items()},
+            recipe=attrs.evolve(
+                self.recipe,
+                encoder=self.encoder(row.encoder),
+                decoders=tuple(
+                    with_width(decoder, width, label) if width else decoder
+                    for decoder, width, label in zip(self.recipe.decoders, row.decoders, self.labels, strict=True)
+                ),
+            ),
+        )
+
+
+def stage_shares(recipe: Recipe) -> dict[str, list[float]]:
+    """The share of each stage: "sampling" of the network calls, "training" of the images drawn, "length" of time."""
+    schedule, partition, calls = recipe.schedule, recipe.partition(), Counter[int]()
+    for t in itertools.chain(*call_times(recipe.sampler, schedule, recipe.steps)):
+        calls[partition.at(t, schedule)] += recipe.guidance.evaluations(schedule.ratio(t))
+    whole = schedule.t_max - schedule.t_min
+    training = stage_probabilities(recipe.training.stage_draw, recipe.training.noise.shares(schedule, partition))
+    return {
+        "sampling": [calls[index] / calls.total() for index in range(len(partition))],
+        "training": list(training),
+        "length": [(high - low) / whole for low, high in partition.times(schedule)],
+    }
+
+
+def _frozen_params(recipe: Recipe) -> int:
+    """Parameters of the autoencoder."""
+    if recipe.autoencoder is None:
+        return 0
+    spec = attrs.evolve(recipe.autoencoder, weights=None)
+    return sum(parameter.numel() for parameter in build_autoencoder(spec, recipe.data.shape, "meta").parameters())
+
+
+def _dot(shares: Sequence[float], counts: Sequence[float]) -> float:
+    return math.fsum(share * count for share, count in zip(shares, counts, strict=True))
+
+
+def _proportion(shares: Sequence[float]) -> str:
+    return ":".join(f"{share:.3g}" for share in shares)
