@@ -201,7 +201,11 @@ def solve(
     ] = None,
     smallest: Annotated[int | None, Parameter(name="--min", help="Least width; one step by default.")] = None,
     largest: Annotated[
-        int | None, Parameter(name="--max", help="Greatest width; three times the recipe's widest by default.")
+        int | None,
+        Parameter(
+            name="--max",
+            help="Greatest width; three times the recipe's widest decoder, or twice its encoder, by default.",
+        ),
     ] = None,
     at_most: Annotated[bool, Parameter(negative="", help="Leave out what lies above the target.")] = False,
     tolerance: Annotated[

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from msdk.budgeting.counting import count, count_fvcore, count_paper, count_second
 from msdk.budgeting.widths import features, with_width
 from msdk.decoders.base import Decoder
-from msdk.denoiser import StageNetwork
-from msdk.encoders.base import Encoder
+from msdk.encoders.base import Encoder, Features
 from msdk.recipe import Convention, Recipe
 
 Widths = tuple[int, int]
@@ -65,7 +64,7 @@ class Pricing:
         """The price by counting, with the decoder in the place of any of the recipe's."""
         encoder, decoder = self._specs(decoder, widths)
         if (encoder, decoder) not in self._counted:
-            network = _network(self.recipe, encoder, decoder)
+            network = _stage(self.recipe, encoder, decoder)
             params = _params(network.decoder)
             macs = self._macs(network, self._inputs())
             self._counted[encoder, decoder] = Price(macs, _params(network) - params, params)
@@ -125,7 +124,7 @@ class Pricing:
             return lambda module, inputs: count_paper(module, inputs).total
         if convention == "fvcore":
             return lambda module, inputs: count_fvcore(module, inputs).total
-        network, inputs = _network(self.recipe, self.recipe.encoder, self.recipe.decoders[-1]), self._inputs()
+        network, inputs = _stage(self.recipe, self.recipe.encoder, self.recipe.decoders[-1]), self._inputs()
         first, second = count(network, inputs).total, count_second(network, inputs)
         return count_second if first == second else lambda module, inputs: count(module, inputs).total
 
@@ -149,11 +148,25 @@ def _encoder(recipe: Recipe, encoder: Encoder) -> nn.ModuleList:
         return nn.ModuleList([encoder.build(recipe.shape), *adapters])
 
 
-def _network(recipe: Recipe, encoder: Encoder, decoder: Decoder) -> StageNetwork:
+class _Stage(nn.Module):
+    """A stage that returns its features, too: a tracer leaves out what nothing is made of, but running it costs."""
+
+    def __init__(self, front: nn.ModuleList, decoder: nn.Module) -> None:
+        super().__init__()
+        self.front, self.decoder = front, decoder
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        encoder, *adapters = self.front
+        found: Features = encoder(*inputs)
+        for adapter in adapters:
+            found = adapter(found)
+        return (self.decoder(found), *found.skips, found.bottom, found.embedding)
+
+
+def _stage(recipe: Recipe, encoder: Encoder, decoder: Decoder) -> _Stage:
     """One stage on the meta device."""
-    front = list(_encoder(recipe, encoder))
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return StageNetwork(front[0], decoder.build(features(recipe, encoder), recipe.shape), *front[1:])
+        return _Stage(_encoder(recipe, encoder), decoder.build(features(recipe, encoder), recipe.shape))
 
 
 def _params(module: nn.Module) -> int:

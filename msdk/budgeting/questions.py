@@ -96,7 +96,8 @@ class Question:
         profile: Gives the proportion that is preferred, in the place of the recipe's own.
         step: Widths are multiples of it; each part's own smallest when not given.
         smallest: Least width; one step when not given.
-        largest: Greatest width; three times the widest of the recipe when not given.
+        largest: Greatest width; for decoders three times the recipe's widest, for the encoder twice its own, when not
+            given.
         max_params: Most parameters in all.
         at_most: Whether answers above the target are left out.
         tolerance: Share of the target within which all distances count as equally near.

@@ -25,8 +25,8 @@ LARGEST = 300_000_000
 CHUNK = 1_000_000
 """Combinations that are held at once."""
 
-REACH = 3
-"""How many times as wide as the widest of the recipe a width may be, if nothing is said."""
+REACH, ENCODER_REACH = 3, 2
+"""How many times as wide as the recipe's widest a decoder, and as its own an encoder, may be, if nothing is said."""
 
 DECIMALS = 9
 """Relative figures that agree so far are equal: sums of floats differ beyond, by their order."""
@@ -272,7 +272,7 @@ class Space:
         limits: dict[str, Any] = {"step": question.step, "smallest": question.smallest}
         encoders = [0]
         if self.own_encoder:
-            largest = question.largest or REACH * self.own_encoder
+            largest = question.largest or ENCODER_REACH * self.own_encoder
             check = lambda part: features(recipe, part)  # noqa: E731
             encoders = grid(recipe.encoder, check, "encoder", largest=largest, **limits)
         largest = question.largest or REACH * max(self.own)
@@ -478,4 +478,4 @@ def _dot(shares: Sequence[float], counts: Sequence[float]) -> float:
 
 
 def _proportion(shares: Sequence[float]) -> str:
-    return ":".join(f"{share:.3g}" for share in shares)
+    return ":".join(f"{share:.4g}" for share in shares)
