@@ -41,7 +41,9 @@ class Pricing:
     the widths: fitted to a few counts in fractions, hence exactly, and compared with one more. The structure, the names
     of all parameters, may change with the width, as where a block needs no shortcut because it goes from 512 channels
     to 512. So every network is built, on the meta device, which is fast and gives its parameters; one polynomial is
-    fitted for each structure, and where it fails, or is not worth it, networks are counted one by one.
+    fitted for each structure, and where it fails, or is not worth it, networks are counted one by one. What a network
+    does at a single width alone, with the same parameters as beside it, only a count of that very width can show:
+    `solve` counts all that it answers with.
 
     Args:
         recipe: Its shape, adapter and classes are used.

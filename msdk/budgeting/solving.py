@@ -1,5 +1,6 @@
 """Widths that meet a budget: the best of all that the limits allow, found by comparing every combination."""
 
+import functools
 import itertools
 import math
 from collections import Counter
@@ -19,7 +20,7 @@ from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
 from msdk.samplers.base import call_times
 
-LARGEST = 300_000_000
+LARGEST = 100_000_000
 """Combinations that are compared at most: tens of seconds."""
 
 CHUNK = 1_000_000
@@ -220,7 +221,7 @@ class Space:
     """
 
     def __init__(self, recipe: Recipe, question: Question) -> None:
-        self.recipe, self.question, self.combinations = recipe, question, 0
+        self.recipe, self.question = recipe, question
         self.labels = [f"decoders.{index}" for index in range(len(recipe.decoders))]
         self.own = [
             width_of(decoder, label) if question.vary != "encoder" else 0
@@ -229,6 +230,13 @@ class Space:
         self.own_encoder = width_of(recipe.encoder, "encoder") if question.vary != "decoders" else 0
         self.wanted = self._wanted()
         self.grids = self._grids()
+        self.options = {encoder: self._options(grids) for encoder, grids in self.grids.items()}
+        self.combinations = sum(math.prod(map(len, options)) for options in self.options.values())
+        if self.combinations > LARGEST:
+            raise TargetError(
+                f"{self.combinations:,} combinations of widths are more than the {LARGEST:,} that are compared: use a "
+                "larger --round, a narrower --min and --max, or fix the proportion by --ratio"
+            )
         self.shares = stage_shares(recipe)
         self.frozen = _frozen_params(recipe)
         self.encoders = len(recipe.decoders) if recipe.sharing == "separate" else 1
@@ -237,7 +245,7 @@ class Space:
     def preference(self) -> str:
         """Which proportion is preferred, and where it comes from."""
         question = self.question
-        if question.vary == "encoder":
+        if question.vary == "encoder" or (len(self.own) == 1 and not self.own_encoder):
             return "There is one width to find, so candidates stand by their distance."
         if question.ratio:
             return f"The decoders' widths are {_proportion(question.ratio)}, each rounded to the nearest it can have."
@@ -273,7 +281,7 @@ class Space:
         encoders = [0]
         if self.own_encoder:
             largest = question.largest or ENCODER_REACH * self.own_encoder
-            check = lambda part: features(recipe, part)  # noqa: E731
+            check = functools.partial(features, recipe)
             encoders = grid(recipe.encoder, check, "encoder", largest=largest, **limits)
         largest = question.largest or REACH * max(self.own)
         found: dict[int, list[list[int]]] = {}
@@ -327,49 +335,45 @@ class Space:
             return [flops * share for share in self.shares["training"]], 0, 0
         return (none, 1, self.frozen) if what == "params" else (none, TRAINED_BYTES, FROZEN_BYTES * self.frozen)
 
-    def axes(self, prices: Prices, encoder: int) -> list[tuple[Options, Array]]:
-        """What can be chosen behind an encoder: widths, with value, parameters, x and x^2 of each.
+    def _options(self, grids: list[list[int]]) -> list[Options]:
+        """What can be chosen: the widths of each decoder, or all of them at once where their proportion is fixed."""
+        if self.question.ratio:
+            return [along(self.question.ratio, grids)]
+        return [[(width,) for width in widths] for widths in grids]
 
-        One axis for each decoder, or a single one where their proportion is fixed; the first has the encoder's share.
+    def axes(self, prices: Prices, encoder: int) -> list[Array]:
+        """For each choice behind an encoder: value, parameters, x and x^2 of every option.
+
+        The first has the encoder's share.
         """
         factors, per_param, constant = self.coefficients()
-        grids = self.grids[encoder]
-        shared = self.encoders * prices[0][encoder, grids[0][0]].encoder_params
+        shared = self.encoders * prices[0][encoder, self.grids[encoder][0][0]].encoder_params
         x = math.log(encoder / self.own_encoder) if encoder else 0.0
-        base = np.array([constant + per_param * shared, self.frozen + shared, x, x * x])
 
-        def cells(k: int, width: int) -> list[float]:
+        def cells(k: int, width: int) -> Array:
             price = prices[k][encoder, width]
             x = math.log(width / self.wanted[k]) if width else 0.0
-            return [factors[k] * price.macs + per_param * price.decoder_params, price.decoder_params, x, x * x]
+            value = factors[k] * price.macs + per_param * price.decoder_params
+            return np.array([value, price.decoder_params, x, x * x])
 
-        options: list[Options] = [[(width,) for width in widths] for widths in grids]
-        if self.question.ratio:
-            options = [along(self.question.ratio, grids)]
-            rows = [np.array([cells(k, width) for k, width in enumerate(widths)]).sum(axis=0) for widths in options[0]]
-            return [(options[0], np.array(rows) + base)]
-        axes = [(each, np.array([cells(k, width) for (width,) in each])) for k, each in enumerate(options)]
-        return [(axes[0][0], axes[0][1] + base), *axes[1:]]
+        def of(axis: int, options: Options) -> Array:
+            return np.array([sum(cells(axis + k, width) for k, width in enumerate(widths)) for widths in options])
+
+        first, *others = (of(axis, options) for axis, options in enumerate(self.options[encoder]))
+        return [first + np.array([constant + per_param * shared, self.frozen + shared, x, x * x]), *others]
 
     def search(self, prices: Prices) -> tuple[list[Row], Row | None, Row | None]:
         """The best combinations, and of all the nearest that is not above the target, and the nearest above it."""
-        choices = {encoder: self.axes(prices, encoder) for encoder in self.grids}
-        self.combinations = sum(math.prod(len(options) for options, _ in axes) for axes in choices.values())
-        if self.combinations > LARGEST:
-            raise TargetError(
-                f"{self.combinations:,} combinations of widths are more than the {LARGEST:,} that are compared: use a "
-                "larger --round, a narrower --min and --max, or fix the proportion by --ratio"
-            )
         best, below, above = list[Row](), list[Row](), list[Row]()
-        for encoder, axes in choices.items():
-            outer = axes[0][1]
-            for _, cells in axes[1:-1]:
+        for encoder in self.grids:
+            outer, *others = self.axes(prices, encoder)
+            inner = others.pop() if others else np.zeros((1, 4))
+            for cells in others:
                 outer = (outer[:, None] + cells).reshape(-1, 4)
-            inner = axes[-1][1] if len(axes) > 1 else np.zeros((1, 4))
             rows = max(CHUNK // len(inner), 1)
             for start in range(0, len(outer), rows):
                 sums = (outer[start : start + rows, None] + inner).reshape(-1, 4)
-                self._take(sums, start * len(inner), encoder, [options for options, _ in axes], best, below, above)
+                self._take(sums, start * len(inner), encoder, best, below, above)
         return best, below[0] if below else None, above[0] if above else None
 
     def _take(
@@ -377,16 +381,13 @@ class Space:
         sums: Array,
         start: int,
         encoder: int,
-        options: list[Options],
         best: list[Row],
         below: list[Row],
         above: list[Row],
     ) -> None:
         """Takes a chunk of combinations, numbered from `start`, into the three lists, which stay sorted and short."""
-        question, parts = (
-            self.question,
-            (1 if encoder else 0) + (len(self.labels) if self.question.vary != "encoder" else 0),
-        )
+        question, options = self.question, self.options[encoder]
+        parts = (question.vary != "decoders") + len(self.labels) * (question.vary != "encoder")
         value, params, x, squares = sums.T
         distance = np.round(value / question.target - 1, DECIMALS)
         deviation = np.round(np.expm1(np.sqrt(np.maximum(squares / parts - (x / parts) ** 2, 0))), DECIMALS)
