@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -35,6 +35,8 @@ app = App(
 )
 recipes = App(name="recipe", help="Check, show and compare recipe files.")
 app.command(recipes)
+budgets = App(name="budget")
+app.command(budgets)
 pretrained = App(name="pretrained", help="Use checkpoints that others have published.")
 app.command(pretrained)
 
@@ -156,7 +158,7 @@ def diff_recipes(a: Path, b: Path, /, *, overrides: Set = None, as_json: AsJson 
     display.show(diff_grid(str(a), str(b), found).rich())
 
 
-@app.command
+@budgets.default
 def budget(
     recipe: list[Path],
     /,
@@ -189,6 +191,111 @@ def budget(
         return
     for grid in budget_grids(found) if len(found) > 1 else budget_grids(found)[1:]:
         display.show(grid.rich())
+
+
+@budgets.command
+def solve(
+    recipe: Path,
+    /,
+    *,
+    target: Annotated[
+        str, Parameter(help="18.65G (of MACs, a bare number is in G), 200M parameters, 3.4E FLOPs, 24GiB.")
+    ],
+    what: Annotated[
+        Literal["macs", "params", "training-flops", "memory"],
+        Parameter(
+            help="MACs of a mean network call; all parameters; FLOPs of the whole training; or memory of weights, "
+            "gradients, optimiser and averaged weights, without activations."
+        ),
+    ] = "macs",
+    convention: Annotated[str | None, Parameter(help="exact, paper or fvcore; the recipe's own by default.")] = None,
+    weights: Annotated[
+        Literal["sampling", "training", "length"] | None,
+        Parameter(help="Which mean over the stages MACs are: by the sampler's calls unless told otherwise."),
+    ] = None,
+    vary: Annotated[Literal["decoders", "encoder", "all"], Parameter(help="Whose widths are looked for.")] = "decoders",
+    ratio: Annotated[
+        str | None, Parameter(help="Proportion of the decoders' widths, least noise first: 12:8:1. Free by default.")
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        Parameter(help="A clustering.json; the proportion follows from its optimal denoiser. The recipe's by default."),
+    ] = None,
+    max_params: Annotated[str | None, Parameter(help="Most parameters in all: 250M.")] = None,
+    step: Annotated[
+        int | None, Parameter(name="--round", help="Widths are multiples of it; of 8, or 8 per head, by default.")
+    ] = None,
+    smallest: Annotated[int | None, Parameter(name="--min", help="Least width; one step by default.")] = None,
+    largest: Annotated[
+        int | None,
+        Parameter(
+            name="--max",
+            help="Greatest width; three times the recipe's widest decoder, or twice its encoder, by default.",
+        ),
+    ] = None,
+    at_most: Annotated[bool, Parameter(negative="", help="Leave out what lies above the target.")] = False,
+    tolerance: Annotated[
+        float, Parameter(help="Per cent of the target within which the proportion decides, not the distance.")
+    ] = 1.0,
+    count: Annotated[int, Parameter(help="Candidates to show.")] = 5,
+    out: Annotated[Path | None, Parameter(help="A recipe to write: this one, with the widths of the first.")] = None,
+    force: Force = False,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the widths that meet a budget, and write them as a recipe. Every combination is compared.
+
+    Examples: msdk budget solve recipes/cifar10/dpm-multistage.toml --target 15G --convention paper --out mine.toml
+
+    Parameters
+    ----------
+    recipe
+        A TOML file, whose depths, attention and all else stay.
+    """
+    if out is not None and out.exists() and not force:
+        raise RunError(f"{out} exists: replace it with --force, or choose another --out")
+    if out is not None and overrides:
+        raise MsdkError(
+            "--out writes what extends the recipe's file, without --set: write those keys into a recipe first"
+        )
+    if weights is not None and what != "macs":
+        raise MsdkError(f"--weights says which mean the MACs are, but --what is {what}: leave it out")
+    loaded, how = _load(recipe, overrides), convention_named(convention)
+    from msdk.budgeting.profiling import profile_of
+    from msdk.budgeting.questions import Question, ratio_of, target_of
+    from msdk.budgeting.solving import solve as find
+    from msdk.report import solutions_grid
+
+    question = Question(
+        target=target_of(target, what),
+        what=what,
+        convention=how or loaded.budget.convention,
+        weights=weights or "sampling",
+        vary=vary,
+        ratio=None if ratio is None else ratio_of(ratio),
+        profile=None if profile is None else profile_of(profile, len(loaded.decoders)),
+        step=step,
+        smallest=smallest,
+        largest=largest,
+        max_params=None if max_params is None else target_of(max_params, "params"),
+        at_most=at_most,
+        tolerance=tolerance / 100,
+        count=count,
+    )
+    with display.spinner(f"looking for widths of {recipe}"):
+        solution = find(_with_edges(loaded)[0], question, name=str(recipe))
+    if out is not None:
+        from msdk.budgeting.rewriting import rewritten
+        from msdk.checkpoint import write_text
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, rewritten(solution, recipe, out))
+    if as_json:
+        display.print_json(solution.as_json())
+        return
+    display.show(solutions_grid(solution.as_json()).rich())
+    if out is not None:
+        display.stdout().print(f"wrote {out}: {solution.candidates[0].words()}", highlight=False)
 
 
 @app.command

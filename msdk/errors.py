@@ -36,6 +36,10 @@ class RunError(MsdkError):
     """A run folder or a file of weights that exists, is missing or damaged, or belongs to another recipe."""
 
 
+class TargetError(MsdkError):
+    """A budget to solve for that cannot be read, or that no widths meet."""
+
+
 class Problem:
     """One mistake in a recipe: where it stands and what is wrong."""
 

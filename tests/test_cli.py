@@ -66,7 +66,19 @@ def test_light_commands_import_no_torch(arguments):
 
 @pytest.mark.parametrize(
     "name",
-    ["list", "show", "budget", "cluster", "train", "sample", "run", "recipe check", "recipe show", "recipe diff"],
+    [
+        "list",
+        "show",
+        "budget",
+        "budget solve",
+        "cluster",
+        "train",
+        "sample",
+        "run",
+        "recipe check",
+        "recipe show",
+        "recipe diff",
+    ],
 )
 def test_every_command_has_help_with_an_example(name, capsys, monkeypatch):
     """--help explains each command and shows how it is typed."""

@@ -1,6 +1,5 @@
 """Recipe (or denoiser) -> Budget: the counts of its parts, weighed by what its sampler and its training do."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import attrs
 
 from msdk.budgeting import store
 from msdk.budgeting.costs import (
+    WEIGHTS,
     AutoencoderCosts,
     Budget,
     GuidanceCosts,
@@ -17,8 +17,9 @@ from msdk.budgeting.costs import (
     mean_macs,
 )
 from msdk.budgeting.limits import check_limits
+from msdk.budgeting.shares import stage_calls, stage_lengths, stage_shares
 from msdk.encoders.base import Shape
-from msdk.noise_levels.base import stage_probabilities
+from msdk.errors import UnknownNameError
 from msdk.partition import Partition
 from msdk.recipe import Convention, Recipe, Training
 from msdk.samplers.base import call_times
@@ -75,11 +76,7 @@ def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool
     partition, schedule, options = recipe.partition(), recipe.schedule, recipe.training
     counts = _counted(recipe, cache=cache)
     trace = _trace(recipe, partition, cache=cache)
-    stages = _weighed(
-        _stages(counts, partition, schedule, convention),
-        trace,
-        stage_probabilities(options.stage_draw, options.noise.shares(schedule, partition)),
-    )
+    stages = _weighed(_stages(counts, partition, schedule, convention), recipe, trace)
     autoencoder, images = _autoencoder(counts), options.iterations * options.batch_size
     found = Budget(
         recipe=name,
@@ -110,7 +107,6 @@ def _stages(
     counts: Mapping[str, PartCosts], partition: Partition, schedule: Schedule, convention: Convention
 ) -> tuple[StageCosts, ...]:
     """Costs by stage, with the one weight that needs no recipe; encoders and adapters are one, or one per stage."""
-    whole = schedule.t_max - schedule.t_min
     return tuple(
         StageCosts(
             stage=stage,
@@ -119,25 +115,20 @@ def _stages(
             encoder=counts.get(f"encoder.{stage.index}", counts["encoder.0"]),
             adapter=counts.get(f"adapter.{stage.index}", counts.get("adapter.0")),
             decoder=counts[f"decoder.{stage.index}"],
-            weights={"sampling": None, "training": None, "length": (times[1] - times[0]) / whole},
+            weights={"sampling": None, "training": None, "length": length},
         )
-        for stage, times in zip(partition.stages, partition.times(schedule), strict=True)
+        for stage, times, length in zip(
+            partition.stages, partition.times(schedule), stage_lengths(partition, schedule), strict=True
+        )
     )
 
 
-def _weighed(stages: Sequence[StageCosts], trace: Sequence[Call], training: Sequence[float]) -> tuple[StageCosts, ...]:
+def _weighed(stages: Sequence[StageCosts], recipe: Recipe, trace: Sequence[Call]) -> tuple[StageCosts, ...]:
     """The same stages with the shares that the sampler's calls and the training draws give them."""
-    calls = Counter[int]()
-    for call in trace:
-        calls[call.stage] += call.evaluations
-    nfe = calls.total()
+    shares = stage_shares(recipe, trace)
     return tuple(
-        attrs.evolve(
-            stage,
-            calls=calls[stage.stage.index],
-            weights={**stage.weights, "sampling": calls[stage.stage.index] / nfe, "training": share},
-        )
-        for stage, share in zip(stages, training, strict=True)
+        attrs.evolve(stage, calls=calls, weights={name: shares[name][stage.stage.index] for name in WEIGHTS})
+        for stage, calls in zip(stages, stage_calls(trace, len(stages)), strict=True)
     )
 
 
@@ -206,7 +197,10 @@ def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 def _identity(part: object) -> dict[str, Any]:
     """The settings of a part that decide its count, and the code that it is made of."""
-    settings = {key: value for key, value in to_data(part).items() if key != "weights"}
+    try:
+        settings = {key: value for key, value in to_data(part).items() if key != "weights"}
+    except UnknownNameError:  # a part of one's own that no recipe can name: known to this process alone
+        return {"part": repr(part), "code": store.THIS_PROCESS}
     return {**settings, "code": store.fingerprint(type(part))}
 
 

@@ -53,18 +53,13 @@ def count(module: nn.Module, inputs: Sequence[Tensor]) -> PartCosts:
         PartError: The module cannot be traced; the message has the place, the reason and what to do.
     """
     exact, fvcore, uncounted = _traced(module, inputs)
-    second, paper = _on_meta(module, inputs)
+    second, paper = count_on_meta(module, inputs)
     return PartCosts(
         params=sum(parameter.numel() for parameter in module.parameters()),  # a shared tensor is listed once
         by_operator={"exact": exact, "paper": paper, "fvcore": fvcore},
         second=second,
         uncounted=uncounted,
     )
-
-
-def count_second(module: nn.Module, inputs: Sequence[Tensor]) -> int:
-    """MACs by torch's FlopCounterMode on the meta device: an independent check of the exact convention."""
-    return _on_meta(module, inputs)[0]
 
 
 def _traced(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[Counter[str], Counter[str], Counter[str]]":
@@ -123,11 +118,12 @@ class _NoRuleError(Exception):
     """A use of an operator that its rule does not cover; the text names both."""
 
 
-def _on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Counter[str]]":
-    """MACs by torch's counter; and by the paper's convention, in one pass.
+def count_on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Counter[str]]":
+    """MACs by torch's FlopCounterMode, an independent check of the exact convention, and by the paper's convention.
 
-    The paper's are those of Conv2d and Linear, and one addition per output for the bias of a Conv2d. Layers with
-    `paper_counted = False` are left out, as its tool did not see them: attention, filters and the input pyramid.
+    One pass on the meta device, which is faster than a trace. The paper's are those of Conv2d and Linear, and one
+    addition per output for the bias of a Conv2d. Layers with `paper_counted = False` are left out, as its tool did not
+    see them: attention, filters and the input pyramid.
     """
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -15,7 +15,8 @@ from typing import Any
 PACKAGES = ("torch", "fvcore", "timm")
 """Distributions whose versions a count may depend on."""
 
-_THIS_PROCESS = secrets.token_hex(8)
+THIS_PROCESS = secrets.token_hex(8)
+"""Stands for code that only this process knows."""
 
 
 def folder() -> Path:
@@ -54,7 +55,7 @@ def fingerprint(part: type) -> str:
     module = sys.modules[part.__module__]
     top = sys.modules[part.__module__.partition(".")[0]]
     source = getattr(top, "__file__", None) or getattr(module, "__file__", None)
-    return _THIS_PROCESS if source is None or top.__name__ == "__main__" else _digest_of(Path(source))
+    return THIS_PROCESS if source is None or top.__name__ == "__main__" else _digest_of(Path(source))
 
 
 def _path(key: Mapping[str, Any]) -> Path:

@@ -48,6 +48,26 @@ def posterior_mean(noisy: "Tensor", ratio: "Tensor", data: "Tensor", centre: "Te
     return mean / norm + centre
 
 
+@attrs.frozen
+class Comparison:
+    """Optimal denoisers at the times drawn; all float64 [k], by growing time.
+
+    Attributes:
+        times: In the time of the schedule.
+        to_clean: Share of pixels in which the denoiser resembles that of clean data.
+        to_noise: The same with that of pure noise.
+        error: Mean over pixels of (x_0 - E[x_0 | x_t])^2, in squares of the pixels' range.
+        signal: Mean over pixels of (E[x_0 | x_t] - E x_0)^2. By the law of total variance the expectations of both add
+            up to the variance of the data.
+    """
+
+    times: "Tensor"
+    to_clean: "Tensor"
+    to_noise: "Tensor"
+    error: "Tensor"
+    signal: "Tensor"
+
+
 @attrs.frozen(kw_only=True)
 class OptimalDenoiser(Clustering):
     """Three stages: where the optimal denoiser resembles that of clean data, that of pure noise, or neither.
@@ -79,7 +99,8 @@ class OptimalDenoiser(Clustering):
     t_first: float = attrs.field(default=1e-3, validator=gt(0))
 
     def find(self, schedule: Schedule, images: Images, *, seed: int, device: str, progress: Progress) -> Found:
-        times, to_clean, to_noise = self.similarities(schedule, images(), seed=seed, device=device, progress=progress)
+        drawn = self.compared(schedule, images(), seed=seed, device=device, progress=progress)
+        times, to_clean, to_noise = drawn.times, drawn.to_clean, drawn.to_noise
         count = times.new_tensor(range(1, len(times) + 1))
         from_clean = to_clean.cumsum(0) / count
         from_noise = (to_noise.flip(0).cumsum(0) / count).flip(0)
@@ -103,13 +124,15 @@ class OptimalDenoiser(Clustering):
             "to_noise": to_noise,
             "from_clean": from_clean,
             "from_noise": from_noise,
+            "error": drawn.error,
+            "signal": drawn.signal,
         }
         return Found((edges[0], edges[1]), {name: values.tolist() for name, values in curves.items()})
 
-    def similarities(
+    def compared(
         self, schedule: Schedule, images: "Tensor", *, seed: int, device: str, progress: Progress
-    ) -> "tuple[Tensor, Tensor, Tensor]":
-        """Sorted times, and the similarity of each draw to the denoisers of clean data and of noise; float64 [k]."""
+    ) -> "Comparison":
+        """Draws (image, noise, time) and compares the optimal denoisers there."""
         import torch
 
         generator = torch.Generator().manual_seed(seed)
@@ -123,21 +146,25 @@ class OptimalDenoiser(Clustering):
         ratios = schedule.ratio(times)
         last_ratio = schedule.ratio(schedule.t_max)
         to_clean, to_noise = list["Tensor"](), list["Tensor"]()
+        missed, restored = list["Tensor"](), list["Tensor"]()
         for start in range(0, self.draws, DRAW_BLOCK):
             block = slice(start, start + DRAW_BLOCK)
             ratio = ratios[block].to(device)
             clean = data[picks[block].to(device)]
             noise = torch.randn(clean.shape, generator=generator).to(device)
-            error = (clean - posterior_mean(clean + ratio.float()[:, None] * noise, ratio, data, centre)).double()
+            mean = posterior_mean(clean + ratio.float()[:, None] * noise, ratio, data, centre)
+            error = (clean - mean).double()
+            missed.append(error.square().mean(1).cpu())
+            restored.append((mean - centre).double().square().mean(1).cpu())
             # eps*_t(x_t) - eps = (x_0 - E[x_0 | x_t]) / ratio, and eps is the optimal denoiser's answer at t = 0.
             excess = error / ratio[:, None]
             if self.reference == "limit":
                 other = (clean - centre).double() / ratio[:, None]
             else:
                 last = torch.full_like(ratio, last_ratio)
-                mean = posterior_mean(clean + last_ratio * noise, last, data, centre)
-                other = (clean - mean).double() / last_ratio
+                last_mean = posterior_mean(clean + last_ratio * noise, last, data, centre)
+                other = (clean - last_mean).double() / last_ratio
             to_clean.append((excess.abs() <= self.eta).double().mean(1).cpu())
             to_noise.append(((excess - other).abs() <= self.eta).double().mean(1).cpu())
             progress(min(start + DRAW_BLOCK, self.draws), self.draws)
-        return times, torch.cat(to_clean), torch.cat(to_noise)
+        return Comparison(times, *map(torch.cat, (to_clean, to_noise, missed, restored)))

@@ -13,3 +13,4 @@ from msdk.report.grid import Grid as Grid
 from msdk.report.runs import calls_grid as calls_grid
 from msdk.report.runs import diff_grid as diff_grid
 from msdk.report.runs import run_markdown as run_markdown
+from msdk.report.solutions import solutions_grid as solutions_grid

@@ -325,13 +325,26 @@ def _starts(shares: Sequence[float]) -> list[float]:
 
 
 def _operators(one: Json) -> list[dict[str, Any]]:
-    """MACs by operator and stage, the largest first; shares are of the sum over stages."""
-    rows = [stage["macs"]["by_operator"] for stage in one["stages"]]
+    """MACs by operator and stage, the largest first, each with its parts; shares are of the sum over stages."""
+
+    def rows(key: str) -> dict[str, list[int]]:
+        found = [stage["macs"][key] for stage in one["stages"]]
+        return {name: [row.get(name, 0) for row in found] for name in sorted({name for row in found for name in row})}
+
     whole = sum(stage["macs"]["total"] for stage in one["stages"]) or 1
-    sums = {name: sum(row.get(name, 0) for row in rows) for name in sorted({name for row in rows for name in row})}
+    sums, parts = rows("by_operator"), {part: rows(f"{part}_by_operator") for part in ("encoder", "decoder")}
     return [
-        {"name": name, "macs": [row.get(name, 0) for row in rows], "share": sums[name] / whole}
-        for name in sorted(sums, key=lambda name: -sums[name])
+        {
+            "name": name,
+            "macs": sums[name],
+            "share": sum(sums[name]) / whole,
+            "parts": [
+                {"name": part, "macs": of[name], "share": sum(of[name]) / whole}
+                for part, of in parts.items()
+                if name in of
+            ],
+        }
+        for name in sorted(sums, key=lambda name: -sum(sums[name]))
     ]
 
 

@@ -33,6 +33,10 @@ def find(clustering, schedule, images=few_images, seed=0):
     return clustering.find(schedule, images, seed=seed, device="cpu", progress=lambda done, total: None)
 
 
+def compared(clustering, seed=0):
+    return clustering.compared(VPLinear(), few_images(), seed=seed, device="cpu", progress=lambda done, total: None)
+
+
 @every_clustering
 def test_edges_ascend_inside_the_schedule(clustering):
     """Every strategy gives one edge fewer than it has stages, ascending between t_min and t_max, the same each time."""
@@ -134,9 +138,8 @@ def test_similarities_do_not_depend_on_the_blocks(monkeypatch):
     """Blocks of draws bound the memory and nothing else; rounding may move one pixel over the threshold."""
 
     def similarities():
-        return OptimalDenoiser(draws=50).similarities(
-            VPLinear(), few_images(), seed=3, device="cpu", progress=lambda done, total: None
-        )
+        found = compared(OptimalDenoiser(draws=50), seed=3)
+        return found.times, found.to_clean, found.to_noise, found.error, found.signal
 
     whole = similarities()
     monkeypatch.setattr(optimal_denoiser, "DRAW_BLOCK", 7)
@@ -146,14 +149,35 @@ def test_similarities_do_not_depend_on_the_blocks(monkeypatch):
 
 def test_similarity_runs_from_the_data_to_the_noise():
     """The optimal denoiser is that of clean data near t = 0 and of pure noise near t_max, in every pixel."""
-    times, to_clean, to_noise = OptimalDenoiser(draws=200).similarities(
-        VPLinear(), few_images(), seed=0, device="cpu", progress=lambda done, total: None
-    )
-    assert times.tolist() == sorted(times.tolist())
-    assert bool((times >= 1e-3).all())
-    assert (to_clean[0], to_noise[-1]) == (1, 1)
-    assert to_clean.min() < 0.5
-    assert to_noise[0] < 0.5
+    found = compared(OptimalDenoiser(draws=200))
+    assert found.times.tolist() == sorted(found.times.tolist())
+    assert bool((found.times >= 1e-3).all())
+    assert (found.to_clean[0], found.to_noise[-1]) == (1, 1)
+    assert found.to_clean.min() < 0.5
+    assert found.to_noise[0] < 0.5
+
+
+def test_the_error_of_the_optimal_denoiser():
+    """Nothing near the data, the variance near pure noise, and with the signal the variance everywhere between."""
+    images = few_images()
+    found = compared(OptimalDenoiser(draws=2000))
+    pixels = images.flatten(1).double() / 255
+    variance = pixels.var(0, correction=0).mean()
+    early, late = found.times < 0.05, found.times > 0.98
+    assert found.error[early].max() < 1e-6
+    torch.testing.assert_close(found.signal[early].mean(), variance, rtol=0.05, atol=0)
+    torch.testing.assert_close(found.error[late].mean(), variance, rtol=0.05, atol=0)
+    assert found.signal[late].max() < 0.02 * variance
+    middle = (found.times > 0.35) & (found.times < 0.5)
+    assert 0.2 * variance < found.signal[middle].mean() < 0.8 * variance
+    torch.testing.assert_close((found.error + found.signal)[middle].mean(), variance, rtol=0.05, atol=0)
+
+
+def test_curves_are_of_the_times_drawn():
+    """Every curve of an artefact has a value for each time, the errors among them."""
+    curves = find(OptimalDenoiser(draws=30), VPLinear()).curves
+    assert {"t", "to_clean", "to_noise", "from_clean", "from_noise", "error", "signal"} == set(curves)
+    assert {len(values) for values in curves.values()} == {30}
 
 
 def test_the_seed_decides():
