@@ -5,9 +5,11 @@ Each recipe trains a few real steps on the CPU in a process of its own. The peak
 and warms up once has done so in steps of a thin network of the same kind. So it includes what the operators of the
 libraries use inside, which the estimate cannot see.
 
-It is measured twice. glibc's malloc keeps freed blocks of up to 32 MB for later use, unless it is told a fixed size from
-which on blocks go back to the system at once (MALLOC_MMAP_THRESHOLD_): `measured` is with 64 KiB, that is, what was in
-use; `measured_default_malloc` is without, what the process held. One JSON line per recipe.
+It is measured twice: `measured` is what was in use, `measured_default_allocation` what the process held. Two things
+make the difference. glibc's malloc keeps freed blocks of up to 32 MB for later use, unless a fixed size is set from
+which on blocks go back to the system at once (MALLOC_MMAP_THRESHOLD_, here 64 KiB). And oneDNN keeps the kernels of the
+last 1024 shapes with their scratch, of which batches of mixed stages see many (ONEDNN_PRIMITIVE_CACHE_CAPACITY, here
+0). One JSON line per recipe.
 
     python benchmarks/bench_memory.py [RECIPE ...]        of those below; all when none is given
 """
@@ -59,6 +61,9 @@ RECIPES = {
 """Settings of networks of different kinds on the digits that take a few hundred MB."""
 
 STEPS = 5
+
+FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "65536", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"}
+"""Environment in which a process holds what it uses."""
 
 
 def recipe_of(name: str) -> "Recipe":
@@ -132,17 +137,17 @@ def main() -> None:
                     text=True,
                     check=True,
                     cwd=ROOT,
-                    env={**os.environ, **malloc},
+                    env={**os.environ, **settings},
                 ).stdout
             )
-            for malloc in ({"MALLOC_MMAP_THRESHOLD_": "65536"}, {})
+            for settings in (FRUGAL, {})
         )
         estimate = memory(recipe_of(name)).peak
         line = {
             "recipe": name,
             "estimated": estimate,
             "measured": in_use,
-            "measured_default_malloc": held,
+            "measured_default_allocation": held,
             "relative_difference": estimate / in_use - 1,
             "steps": STEPS,
             "device": "cpu",

@@ -120,7 +120,7 @@ def _write_report(
             "images_per_second": sum(result.images_by_stage) / max(result.seconds, 1e-9),
             "loss_by_stage": [None if loss != loss else loss for loss in result.last.loss_by_stage],
         },
-        ledger=ledger(exact, result.images_by_stage, result.last.iteration),
+        ledger=ledger(exact, result.images_by_stage, result.last.iteration, recipe),
         sampling={
             "images": count,
             "sampler": to_data(recipe.sampler)["name"],

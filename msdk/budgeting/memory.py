@@ -13,10 +13,18 @@ from torch import Tensor
 
 from msdk.budgeting.backward import stage_flops
 from msdk.budgeting.simulating import simulated, tensors_of
-from msdk.budgeting.steps import Counts, TrainingStep, fed, labels, sampling_call, sampling_calls
+from msdk.budgeting.steps import (
+    Counts,
+    TrainingStep,
+    fed,
+    labels,
+    micro_batch,
+    sampling_call,
+    sampling_calls,
+    without_weights,
+)
 from msdk.building import build
 from msdk.denoiser import Denoiser, scaled
-from msdk.errors import PartError
 from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
 
@@ -120,14 +128,9 @@ def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None 
     """
     options = recipe.training
     batch, dtype = batch or options.batch_size, dtype or options.precision
-    if batch % options.accumulation:
-        raise PartError(
-            f"a batch of {batch} cannot be cut into {options.accumulation} micro-batches (training.accumulation): give "
-            "a multiple of it"
-        )
-    micro = batch // options.accumulation
-    recipe = attrs.evolve(recipe, training=attrs.evolve(options, batch_size=batch, precision=dtype))
-    denoiser = build(attrs.evolve(recipe, autoencoder=_untrained(recipe)), "meta").train()
+    micro = micro_batch(recipe, batch)
+    recipe = attrs.evolve(without_weights(recipe), training=attrs.evolve(options, batch_size=batch, precision=dtype))
+    denoiser = build(recipe, "meta").train()
     network = denoiser.network
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     shares = stage_probabilities(options.stage_draw, options.noise.shares(denoiser.schedule, denoiser.partition))
@@ -231,11 +234,6 @@ def expected_counts(batch: int, shares: Sequence[float]) -> dict[int, int]:
         # The stage that lies furthest below its share gets the next image.
         counts[max(present, key=lambda stage: batch * shares[stage] - counts[stage])] += 1
     return counts
-
-
-def _untrained(recipe: Recipe) -> Any:
-    """The recipe's autoencoder without its file of weights, which sizes do not need."""
-    return recipe.autoencoder and attrs.evolve(recipe.autoencoder, weights=None)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

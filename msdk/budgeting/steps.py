@@ -7,10 +7,12 @@ budgets, not the other way round, so the step is written a second time here; a t
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
 from msdk.denoiser import Denoiser
+from msdk.errors import PartError
 from msdk.recipe import Recipe
 from msdk.samplers.base import call_times
 
@@ -140,3 +142,25 @@ def sampling_call(recipe: Recipe, denoiser: Denoiser, batch: int, device: torch.
     label = torch.zeros(batch, dtype=torch.int64, device=device)
     guided = recipe.guidance.around(denoiser, denoiser.schedule, label)
     return lambda t: guided(x, t)
+
+
+def micro_batch(recipe: Recipe, batch: int) -> int:
+    """Images in memory at a time where a step has `batch` of them.
+
+    Raises:
+        PartError: The recipe's micro-batches do not divide the batch.
+    """
+    parts = recipe.training.accumulation
+    if batch < 1 or batch % parts:
+        raise PartError(
+            f"a batch of {batch} cannot be cut into {parts} micro-batches (training.accumulation): give a positive "
+            "multiple of that"
+        )
+    return batch // parts
+
+
+def without_weights(recipe: Recipe) -> Recipe:
+    """The recipe without the file of its autoencoder's weights, on which neither sizes nor speed depend."""
+    if recipe.autoencoder is None:
+        return recipe
+    return attrs.evolve(recipe, autoencoder=attrs.evolve(recipe.autoencoder, weights=None))
