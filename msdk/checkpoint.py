@@ -223,7 +223,7 @@ def run_recipe(path: Path) -> Recipe:
 
 
 FREE_TO_CHANGE = ("title", "sampler", "sampling", "budget")
-FREE_IN_TRAINING = ("iterations", "log_every", "checkpoint_every", "keep")
+FREE_IN_TRAINING = ("iterations", "log_every", "checkpoint_every", "keep", "accumulation", "recompute")
 
 
 def refuse_other_recipe(path: Path, recipe: Recipe) -> None:

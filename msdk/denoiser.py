@@ -1,6 +1,6 @@
 """The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -75,6 +75,15 @@ class StagedNetwork(nn.Module):
         """The adapter behind the encoder that a stage uses."""
         return self.adapters[0 if self.shared else stage] if len(self.adapters) else None
 
+    def set_recompute(self, recompute: bool) -> None:
+        """Says whether training keeps activations or computes them again, to every part with an attribute `recompute`.
+
+        msdk's own networks have it (`msdk.layers.blockwise`); a plugin's may.
+        """
+        for part in self.modules():
+            if hasattr(part, "recompute"):
+                cast("Any", part).recompute = recompute
+
     def features(
         self, x: Tensor, c_noise: Tensor, stage: int, label: Tensor | None = None, augment: Tensor | None = None
     ) -> Features:
@@ -118,24 +127,48 @@ class StagedNetwork(nn.Module):
         present, counts = (found.tolist() for found in stages.unique(return_counts=True))
         if len(present) == 1:
             return self(x, c_noise, present[0], label, augment)
-        # Sorted by stage in front of the encoder, a decoder's features are one piece of the batch: no copies of them.
         order = stages.argsort(stable=True)
         index, restore = (indices.to(x.device, non_blocking=True) for indices in (order, order.argsort()))
+        return self.mixed(x, c_noise, dict(zip(present, counts, strict=True)), index, restore, label, augment)
 
+    def mixed(
+        self,
+        x: Float[Tensor, "batch c h w"],
+        c_noise: Float[Tensor, " batch"],
+        counts: Mapping[int, int],
+        index: Int[Tensor, " batch"],
+        restore: Int[Tensor, " batch"],
+        label: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Float[Tensor, "batch outputs h w"]:
+        """What `route` does on the device once it knows where each image goes.
+
+        Args:
+            x: Images times `c_in`.
+            c_noise: Noise levels.
+            counts: Images of each stage that has any, in ascending order of stages.
+            index: The images in order of their stages.
+            restore: The inverse of that permutation.
+            label: As in `forward`.
+            augment: As in `forward`.
+        """
+
+        # Sorted by stage in front of the encoder, a decoder's features are one piece of the batch: no copies of them.
         def sorted_by_stage(part: Tensor | None) -> Tensor | None:
             return None if part is None else part.to(x.device).index_select(0, index)
 
         x, c_noise = x.index_select(0, index), c_noise.index_select(0, index)
         label, augment = sorted_by_stage(label), sorted_by_stage(augment)
+        sizes = list(counts.values())
         if self.shared:
-            pieces = self.features(x, c_noise, 0, label, augment).split(counts)
-            outputs = [scaled(self.decoders[stage](own), own) for stage, own in zip(present, pieces, strict=True)]
+            pieces = self.features(x, c_noise, 0, label, augment).split(sizes)
+            outputs = [scaled(self.decoders[stage](own), own) for stage, own in zip(counts, pieces, strict=True)]
         else:
-            nothing = (None,) * len(present)
-            pieces = (nothing if part is None else part.split(counts) for part in (x, c_noise, label, augment))
+            nothing = (None,) * len(sizes)
+            pieces = (nothing if part is None else part.split(sizes) for part in (x, c_noise, label, augment))
             outputs = [
                 self(own_x, own_noise, stage, own_label, own_augment)
-                for stage, own_x, own_noise, own_label, own_augment in zip(present, *pieces, strict=True)
+                for stage, own_x, own_noise, own_label, own_augment in zip(counts, *pieces, strict=True)
             ]
         return torch.cat(outputs).index_select(0, restore)
 

@@ -88,6 +88,10 @@ class Training:
     Args:
         iterations: Optimiser steps.
         batch_size: Images per step.
+        accumulation: Micro-batches that a step is made of; each has `batch_size / accumulation` images, and only one is
+            in memory at a time. What is drawn for a step, dropout excepted, does not depend on it.
+        recompute: Whether activations are computed again in the backward pass, block by block, instead of being kept:
+            a third more to compute, for a fraction of the memory.
         noise: The law of training times.
         stage_draw: "natural" draws stages with the law's own shares, "uniform" draws each stage alike.
         mixed: Whether a batch mixes stages; false draws one stage per batch, as the paper's code does.
@@ -114,6 +118,8 @@ class Training:
 
     iterations: int = attrs.field(default=100_000, validator=ge(1))
     batch_size: int = attrs.field(default=128, validator=ge(1))
+    accumulation: int = attrs.field(default=1, validator=ge(1))
+    recompute: bool = False
     noise: NoiseLevel = _part(NoiseLevel, "uniform")
     stage_draw: StageDraw = "natural"
     mixed: bool = True
@@ -367,6 +373,7 @@ def _misfits(recipe: Recipe) -> Iterable[Problem]:
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
     yield from _sampling_misfits(recipe)
+    yield from _training_misfits(recipe.training)
     fed = noise_range(recipe.parameterization, recipe.schedule)
     if fed is not None:
         yield from _failing("encoder", lambda: recipe.encoder.check_noise(*fed))
@@ -431,6 +438,17 @@ def _failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:
         yield Problem(path, str(error))
     except (ArithmeticError, ValueError) as error:  # of floats: overflow, division by zero, roots of negative numbers
         yield Problem(path, f"leads to numbers that cannot be computed ({error.args[-1]}): use less extreme settings")
+
+
+def _training_misfits(options: Training) -> Iterable[Problem]:
+    batch, parts = options.batch_size, options.accumulation
+    if batch % parts:
+        fitting = max(divisor for divisor in range(1, min(parts, batch) + 1) if batch % divisor == 0)
+        yield Problem(
+            "training.accumulation",
+            f"a batch_size of {batch} cannot be cut into {parts} micro-batches of one size: use {fitting}, or another "
+            "divisor of it, or another batch_size",
+        )
 
 
 def _sampling_misfits(recipe: Recipe) -> Iterable[Problem]:

@@ -119,7 +119,7 @@ def _write_reports(
     recipe, found = recipes[-1], [one.as_json() for one in budgets]
     first, count = recipe.sampling.seed, recipe.sampling.images
     exact = budgets[-1] if budgets[-1].convention == "exact" else budget(recipe, convention="exact")
-    spent = ledger(exact, result.images_by_stage, result.last.iteration)
+    spent = ledger(exact, result.images_by_stage, result.last.iteration, recipe)
     text = run_markdown(
         title=recipe.title or place.name,
         clusters=clusters and clusters.as_json(),

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from msdk.encoders.base import FeatureInfo, Features, Shape
+from msdk.layers.blockwise import Blockwise
 from msdk.layers.conv import Linear
 from msdk.layers.transformer import AdaLNBlock, AdaLNHead, patch_grid, unpatchify
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from msdk.decoders.dit import DiT
 
 
-class DiTDecoder(nn.Module):
+class DiTDecoder(Blockwise):
     """See `msdk.decoders.dit.DiT`."""
 
     def __init__(self, spec: "DiT", info: FeatureInfo, shape: Shape) -> None:
@@ -28,5 +29,5 @@ class DiTDecoder(nn.Module):
     def forward(self, features: Features) -> Float[Tensor, "batch c h w"]:
         h = features.bottom if self.entry is None else self.entry(features.bottom)
         for block in self.blocks:
-            h = block(h, features.embedding)
+            h = self.block(block, h, features.embedding)
         return unpatchify(self.head(h, features.embedding)[:, self.front :], self.grid, self.patch)

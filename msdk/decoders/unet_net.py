@@ -7,11 +7,17 @@ from torch import Tensor, nn
 from msdk.decoders.unet import UNetDecoderPlan
 from msdk.encoders.base import FeatureInfo, Features
 from msdk.layers.attention import attention
+from msdk.layers.blockwise import Blockwise
 from msdk.layers.resample import ConvUpsample, resampling
-from msdk.layers.residual import Middle, OutputHead, ResidualBlock, block_pairs
+from msdk.layers.residual import Middle, OutputHead, ResidualBlock, attended, block_pairs
 
 
-class DecoderLevel(nn.Module):
+def joined(block: ResidualBlock, attend: nn.Module, h: Tensor, skip: Tensor, embedding: Tensor) -> Tensor:
+    """A block on the features beside a skip. Joined in here, they need no memory of their own where it recomputes."""
+    return attended(block, attend, torch.cat([h, skip], dim=1), embedding)
+
+
+class DecoderLevel(Blockwise):
     """The blocks of one resolution, its prediction if it makes one, then the way up to the next."""
 
     def __init__(
@@ -28,10 +34,10 @@ class DecoderLevel(nn.Module):
     def forward(self, h: Tensor, skips: list[Tensor], embedding: Tensor) -> tuple[Tensor, Tensor | None]:
         """The features for the next level, and this level's own prediction."""
         for block, attend in self.pairs():
-            h = attend(block(torch.cat([h, skips.pop()], dim=1), embedding))
-        predicted = None if self.head is None else self.head(h)
+            h = self.block(joined, block, attend, h, skips.pop(), embedding)
+        predicted = None if self.head is None else self.block(self.head, h)
         if self.up is not None:
-            h = self.up(h, embedding) if isinstance(self.up, ResidualBlock) else self.up(h)
+            h = self.block(self.up, h, embedding) if isinstance(self.up, ResidualBlock) else self.up(h)
         return h, predicted
 
 

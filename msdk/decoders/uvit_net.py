@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from msdk.encoders.base import FeatureInfo, Features, Shape
+from msdk.layers.blockwise import Blockwise
 from msdk.layers.conv import Conv2d
 from msdk.layers.style import TransformerStyle
 from msdk.layers.transformer import init_plain, patch_grid, plain_block, unpatchify
@@ -36,7 +37,7 @@ class OutBlock(nn.Module):
         return self.block(self.join(torch.cat([x, skip], dim=2)))
 
 
-class UViTDecoder(nn.Module):
+class UViTDecoder(Blockwise):
     """See `msdk.decoders.uvit.UViT`."""
 
     def __init__(self, spec: "UViT", info: FeatureInfo, shape: Shape) -> None:
@@ -59,7 +60,7 @@ class UViTDecoder(nn.Module):
     def forward(self, features: Features) -> Float[Tensor, "batch c h w"]:
         h = features.bottom
         for block, skip in zip(self.blocks, reversed(features.skips), strict=True):
-            h = block(h, skip)
+            h = self.block(block, h, skip)
         # As published, the tokens in front are mapped too before they are left out; the counts agree so.
         patches = self.head(self.norm(h))[:, self.front :]
         return self.conv(unpatchify(patches, self.grid, self.patch))

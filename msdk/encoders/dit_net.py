@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from msdk.encoders.base import Features, Shape
 from msdk.errors import PartError
+from msdk.layers.blockwise import Blockwise
 from msdk.layers.transformer import AdaLNBlock, ConditionEmbedding, PatchEmbed, patch_grid, sincos_positions
 
 if TYPE_CHECKING:
     from msdk.encoders.dit import DiT
 
 
-class DiTEncoder(nn.Module):
+class DiTEncoder(Blockwise):
     """See `msdk.encoders.dit.DiT`."""
 
     positions: Tensor
@@ -37,5 +38,5 @@ class DiTEncoder(nn.Module):
         embedding = self.embedding(c_noise, label)
         h = self.patches(x) + self.positions
         for block in self.blocks:
-            h = block(h, embedding)
+            h = self.block(block, h, embedding)
         return Features((), h, embedding)

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from msdk.encoders.base import FeatureInfo, Features, Shape
 from msdk.encoders.unet import UNetPlan
 from msdk.layers.attention import attention
+from msdk.layers.blockwise import Blockwise
 from msdk.layers.conv import Conv2d
 from msdk.layers.embedding import NoiseEmbedding
 from msdk.layers.resample import ConvDownsample, PyramidDownsample, resampling
-from msdk.layers.residual import Middle, ResidualBlock, block_pairs
+from msdk.layers.residual import Middle, ResidualBlock, attended, block_pairs
 
 
 class ResidualPyramid(nn.Module):
@@ -47,7 +48,7 @@ class SkipPyramid(nn.Module):
         return self.conv(pyramid) + h, pyramid
 
 
-class EncoderLevel(nn.Module):
+class EncoderLevel(Blockwise):
     """The blocks of one resolution, then the way down to the next."""
 
     def __init__(
@@ -68,10 +69,10 @@ class EncoderLevel(nn.Module):
     def forward(self, h: Tensor, pyramid: Tensor, embedding: Tensor, skips: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Adds its skips; returns the features and the input pyramid for the next level."""
         for block, attend in self.pairs():
-            h = attend(block(h, embedding))
+            h = self.block(attended, block, attend, h, embedding)
             skips.append(h)
         if self.down is not None:
-            h = self.down(h, embedding) if isinstance(self.down, ResidualBlock) else self.down(h)
+            h = self.block(self.down, h, embedding) if isinstance(self.down, ResidualBlock) else self.down(h)
             if self.pyramid is not None:
                 h, pyramid = self.pyramid(h, pyramid)
             skips.append(h)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from msdk.encoders.base import FeatureInfo, Features, Shape
 from msdk.errors import PartError
+from msdk.layers.blockwise import Blockwise
 from msdk.layers.embedding import timestep
 from msdk.layers.transformer import STD, ClassTable, PatchEmbed, patch_grid, plain_block
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from msdk.encoders.uvit import UViT
 
 
-class UViTEncoder(nn.Module):
+class UViTEncoder(Blockwise):
     """See `msdk.encoders.uvit.UViT`."""
 
     def __init__(self, spec: "UViT", shape: Shape, info: FeatureInfo) -> None:
@@ -46,6 +47,6 @@ class UViTEncoder(nn.Module):
         h = torch.cat([*tokens, patches], dim=1) + self.positions
         skips: list[Tensor] = []
         for block in self.blocks:
-            h = block(h)
+            h = self.block(block, h)
             skips.append(h)
-        return Features(tuple(skips), self.middle(h), time)
+        return Features(tuple(skips), self.block(self.middle, h), time)

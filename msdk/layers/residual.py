@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  the name every torch reader knows
 
 from msdk.layers.attention import attention
+from msdk.layers.blockwise import Blockwise
 from msdk.layers.conv import Conv2d, Linear
 from msdk.layers.norm import group_norm
 from msdk.layers.resample import resampling
@@ -81,7 +82,12 @@ def block_pairs(blocks: nn.ModuleList, attentions: nn.ModuleList) -> list[tuple[
     return typing.cast("list[tuple[ResidualBlock, nn.Module]]", list(zip(blocks, attentions, strict=True)))
 
 
-class Middle(nn.Module):
+def attended(block: ResidualBlock, attend: nn.Module, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+    """A block, and what attends behind it: `Attention2d`, or the identity."""
+    return attend(block(x, embedding))
+
+
+class Middle(Blockwise):
     """Block, attention, block at the bottom: of the encoder in score_sde and LDM, of the decoder in EDM's networks."""
 
     def __init__(self, channels: int, style: BlockStyle, *, embedding: int | None) -> None:
@@ -91,7 +97,8 @@ class Middle(nn.Module):
         self.block1 = ResidualBlock(channels, channels, style, embedding=embedding)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        return self.block1(self.attention(self.block0(x, embedding)), embedding)
+        h = self.block(attended, self.block0, self.attention, x, embedding)
+        return self.block(self.block1, h, embedding)
 
 
 class OutputHead(nn.Module):

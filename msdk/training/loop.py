@@ -135,6 +135,7 @@ class Trainer:
         # Convolutions run faster with channels last, on CPUs and on tensor cores alike.
         self.denoiser: Denoiser = build(recipe, device).train().to(memory_format=torch.channels_last)
         options = recipe.training
+        self.denoiser.network.set_recompute(options.recompute)
         self.labels = training_labels(recipe, source)
         self.augment_labels = recipe.encoder.info(recipe.shape).augment > 0
         self.optimizer = torch.optim.AdamW(  # without weight decay it is Adam
@@ -194,11 +195,17 @@ class Trainer:
             images = flipped(images, generator)
         draw = draw_times(self.recipe, self.denoiser, options.batch_size, generator)
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        x_0, augment = self._augmented(to_range(images, unit_range=self.denoiser.unit_range))
-        x_0 = encoded(self.recipe, self.denoiser, x_0)
-        values = losses(self.recipe, self.denoiser, x_0, draw.times, self._labels(indices), augment)
-        self.optimizer.zero_grad(set_to_none=True)  # an idle decoder keeps no gradient, so Adam leaves it alone
-        values.mean().backward()
+        images, augment = self._augmented(to_range(images, unit_range=self.denoiser.unit_range))
+        noise = torch.empty(
+            len(images), *self.denoiser.shape, device=self.device, memory_format=torch.channels_last
+        ).normal_()
+        # An idle decoder keeps no gradient, so Adam leaves it alone. Old gradients go before activations come.
+        self.optimizer.zero_grad(set_to_none=True)
+        size = options.batch_size // options.accumulation
+        drawn = (images, noise, draw.times, self._labels(indices), augment)
+        nothing = (None,) * options.accumulation
+        parts = zip(*(nothing if whole is None else whole.split(size) for whole in drawn), strict=True)
+        values = torch.cat([self._backward(*part) for part in parts])
         if options.sanitize:
             for parameter in self.denoiser.network.parameters():
                 if parameter.grad is not None:
@@ -212,7 +219,17 @@ class Trainer:
         self.ema.update(self.iteration)
         for stage, seen in enumerate(torch.bincount(draw.stages, minlength=len(self.images_by_stage)).tolist()):
             self.images_by_stage[stage] += seen
-        return draw.stages, values.detach()
+        return draw.stages, values
+
+    def _backward(
+        self, images: Tensor, noise: Tensor, times: Tensor, label: Tensor | None, augment: Tensor | None
+    ) -> Tensor:
+        """Adds the gradients of a micro-batch to those of its step; the loss of every image."""
+        x_0 = encoded(self.recipe, self.denoiser, images)
+        values = losses(self.recipe, self.denoiser, x_0, times, label, augment, noise)
+        # Micro-batches are of one size, so the mean of their means is the step's.
+        (values.mean() / self.recipe.training.accumulation).backward()
+        return values.detach()
 
     def _labels(self, indices: Sequence[int]) -> Tensor | None:
         """The classes of the images that a step reads, some withheld; None for a model without classes."""
@@ -256,7 +273,7 @@ class Trainer:
             "seconds": self.seconds,
         }
         append_text(self.run_dir / "metrics.jsonl", json.dumps(line) + "\n")
-        write_json(self.run_dir / "ledger.json", ledger(self.costs, self.images_by_stage, self.iteration))
+        write_json(self.run_dir / "ledger.json", ledger(self.costs, self.images_by_stage, self.iteration, self.recipe))
 
     def state(self) -> Checkpoint:
         """What a checkpoint keeps."""

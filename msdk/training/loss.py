@@ -55,6 +55,7 @@ def losses(
     times: Tensor,
     label: Tensor | None = None,
     augment: Tensor | None = None,
+    noise: Float[Tensor, "batch c h w"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """Weighted squared error of every image, averaged over its pixels.
 
@@ -68,13 +69,14 @@ def losses(
         times: float64 [batch], on the CPU.
         label: Class numbers int64 [batch], -1 for none, on the device of the images.
         augment: Augmentation labels [batch, n], on the device of the images.
+        noise: Standard normal noise of the shape of x_0; drawn here when not given.
     """
 
     def beside(values: Tensor) -> Tensor:
         return per_image(values, x_0)
 
     schedule, parameterization = denoiser.schedule, denoiser.parameterization
-    noise = torch.randn_like(x_0)
+    noise = torch.randn_like(x_0) if noise is None else noise
     x_t = beside(schedule.alpha(times)) * x_0 + beside(schedule.sigma(times)) * noise
     with torch.autocast(x_0.device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16"):
         output, _ = denoiser.output(x_t, times, label, augment)

@@ -92,4 +92,4 @@ def ledger(pair, budgets):
     """The ledger of a run of the second recipe, some iterations in."""
     from msdk.budgeting.ledger import ledger as ledger_of
 
-    return ledger_of(msdk.budget(pair[1]), [70, 50, 8], 16)
+    return ledger_of(msdk.budget(pair[1]), [70, 50, 8], 16, pair[1])

@@ -74,9 +74,9 @@ def test_the_network_is_fed_the_labels_of_its_images(tmp_path, monkeypatch):
     source, seen = recipe.data.open(), []
     images = source.read(range(len(source))).float() / 127.5 - 1
 
-    def record(recipe, denoiser, x_0, times, label, augment):
+    def record(recipe, denoiser, x_0, times, label, *rest):
         seen.extend(zip(x_0, label.tolist(), strict=True))
-        return real(recipe, denoiser, x_0, times, label, augment)
+        return real(recipe, denoiser, x_0, times, label, *rest)
 
     real = msdk.training.loop.losses
     monkeypatch.setattr(msdk.training.loop, "losses", record)
