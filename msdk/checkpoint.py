@@ -4,21 +4,17 @@ Every file and folder is made under a temporary name, synced to disk and renamed
 moment, or a full disk, leaves the last good checkpoint as it was. Weights are safetensors; nothing is unpickled.
 """
 
-import contextlib
-import errno
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -29,10 +25,9 @@ from msdk.errors import RunError
 from msdk.recipe import Recipe, load_recipe, to_toml
 from msdk.structuring import PARTS, to_data
 from msdk.weights import put_weights, read_weights
+from msdk.writing import not_written, write_json, write_text, written_whole
 
 Weights = Literal["ema", "raw"]
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of the system that mean: no room left."""
 
 
 @attrs.frozen
@@ -56,69 +51,6 @@ class Checkpoint:
     seconds: float
 
 
-@contextlib.contextmanager
-def written_whole(path: Path) -> Generator[Path]:
-    """Gives a temporary path beside `path`; what is written there takes its place once it is on disk.
-
-    Raises:
-        RunError: The disk is full, or the place cannot be written; nothing of the attempt is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        if temporary.is_dir() and path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-        _sync(path.parent, deep=False)
-    except BaseException as error:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        if isinstance(error, (OSError, SafetensorError)):
-            raise _not_written(path, error) from error
-        raise
-
-
-def _not_written(path: Path, error: Exception) -> RunError:
-    # safetensors passes the system's error on as text alone.
-    full = any(f"os error {code}" in str(error) or getattr(error, "errno", 0) == code for code in FULL)
-    reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
-    return RunError(f"{path} cannot be written: {reason}. What was saved before is intact.")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole."""
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, data: object) -> None:
-    """Writes a JSON file whole."""
-    write_text(path, json.dumps(data, indent=2) + "\n")
-
-
-def append_text(path: Path, text: str) -> None:
-    """Adds to a text file that grows; a crash can cut only the text in hand."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise _not_written(path, error) from error
-
-
-def _sync(path: Path, *, deep: bool = True) -> None:
-    for inner in path.iterdir() if deep and path.is_dir() else ():
-        _sync(inner)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
@@ -136,7 +68,7 @@ def start_run(path: Path, recipe: Recipe, *, force: bool = False, data_digest: s
             shutil.rmtree(path)
         path.mkdir(parents=True)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
     if frozen is not None:
         with written_whole(path / AUTOENCODER) as temporary:
             temporary.write_bytes(frozen)

@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
 from msdk import __version__, display
+from msdk.cli_budget import budgets
 from msdk.errors import MsdkError, RunError, UnknownNameError
 from msdk.options import (
     AsJson,
@@ -15,15 +16,14 @@ from msdk.options import (
     Resume,
     RunFolder,
     Set,
-    convention_named,
     default_run_dir,
     free_path,
+    load,
     seeds_of,
+    with_edges,
 )
 
 if TYPE_CHECKING:
-    from msdk.clustering import Clusters
-    from msdk.recipe import Recipe
     from msdk.training import TrainingResult
 
 app = App(
@@ -35,7 +35,6 @@ app = App(
 )
 recipes = App(name="recipe", help="Check, show and compare recipe files.")
 app.command(recipes)
-budgets = App(name="budget")
 app.command(budgets)
 pretrained = App(name="pretrained", help="Use checkpoints that others have published.")
 app.command(pretrained)
@@ -106,7 +105,7 @@ def check_recipe(recipe: Path, /, *, overrides: Set = None) -> None:
     recipe
         A TOML file.
     """
-    loaded = _load(recipe, overrides)
+    loaded = load(recipe, overrides)
     stages = "edges by " + (loaded.stages.ways() or ["one stage"])[0]
     display.stdout().print(f"{recipe} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}", highlight=False)
 
@@ -125,7 +124,7 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
     from msdk.recipe import to_toml
     from msdk.structuring import to_data
 
-    loaded = _load(recipe, overrides)
+    loaded = load(recipe, overrides)
     if as_json:
         display.print_json(to_data(loaded))
     else:
@@ -149,153 +148,13 @@ def diff_recipes(a: Path, b: Path, /, *, overrides: Set = None, as_json: AsJson 
     """
     from msdk.comparing import compare
 
-    found = [one.as_json() for one in compare(_load(a, overrides), _load(b, overrides))]
+    found = [one.as_json() for one in compare(load(a, overrides), load(b, overrides))]
     if as_json:
         display.print_json(found)
         return
     from msdk.report import diff_grid
 
     display.show(diff_grid(str(a), str(b), found).rich())
-
-
-@budgets.default
-def budget(
-    recipe: list[Path],
-    /,
-    *,
-    convention: Annotated[str | None, Parameter(help="exact, paper or fvcore; each recipe's own by default.")] = None,
-    overrides: Set = None,
-    as_json: AsJson = False,
-) -> None:
-    """Count parameters and multiply-accumulates per stage, and compare recipes.
-
-    Examples: msdk budget recipes/cifar10/dpm-unified.toml recipes/cifar10/dpm-multistage.toml --convention paper
-
-    Parameters
-    ----------
-    recipe
-        TOML files; the first is what the others are compared with.
-    """
-    how = convention_named(convention)
-    loaded = [(path, _load(path, overrides)) for path in recipe]
-    from msdk.budgeting import budget as count
-    from msdk.report import budget_grids
-
-    found: list[dict[str, Any]] = []
-    with display.spinner("counting") as say:
-        for path, one in loaded:
-            say(f"counting {path}")
-            found.append(count(_with_edges(one)[0], convention=how, name=str(path)).as_json())
-    if as_json:
-        display.print_json(found)
-        return
-    for grid in budget_grids(found) if len(found) > 1 else budget_grids(found)[1:]:
-        display.show(grid.rich())
-
-
-@budgets.command
-def solve(
-    recipe: Path,
-    /,
-    *,
-    target: Annotated[
-        str, Parameter(help="18.65G (of MACs, a bare number is in G), 200M parameters, 3.4E FLOPs, 24GiB.")
-    ],
-    what: Annotated[
-        Literal["macs", "params", "training-flops", "memory"],
-        Parameter(
-            help="MACs of a mean network call; all parameters; FLOPs of the whole training; or memory of weights, "
-            "gradients, optimiser and averaged weights, without activations."
-        ),
-    ] = "macs",
-    convention: Annotated[str | None, Parameter(help="exact, paper or fvcore; the recipe's own by default.")] = None,
-    weights: Annotated[
-        Literal["sampling", "training", "length"] | None,
-        Parameter(help="Which mean over the stages MACs are: by the sampler's calls unless told otherwise."),
-    ] = None,
-    vary: Annotated[Literal["decoders", "encoder", "all"], Parameter(help="Whose widths are looked for.")] = "decoders",
-    ratio: Annotated[
-        str | None, Parameter(help="Proportion of the decoders' widths, least noise first: 12:8:1. Free by default.")
-    ] = None,
-    profile: Annotated[
-        Path | None,
-        Parameter(help="A clustering.json; the proportion follows from its optimal denoiser. The recipe's by default."),
-    ] = None,
-    max_params: Annotated[str | None, Parameter(help="Most parameters in all: 250M.")] = None,
-    step: Annotated[
-        int | None, Parameter(name="--round", help="Widths are multiples of it; of 8, or 8 per head, by default.")
-    ] = None,
-    smallest: Annotated[int | None, Parameter(name="--min", help="Least width; one step by default.")] = None,
-    largest: Annotated[
-        int | None,
-        Parameter(
-            name="--max",
-            help="Greatest width; three times the recipe's widest decoder, or twice its encoder, by default.",
-        ),
-    ] = None,
-    at_most: Annotated[bool, Parameter(negative="", help="Leave out what lies above the target.")] = False,
-    tolerance: Annotated[
-        float, Parameter(help="Per cent of the target within which the proportion decides, not the distance.")
-    ] = 1.0,
-    count: Annotated[int, Parameter(help="Candidates to show.")] = 5,
-    out: Annotated[Path | None, Parameter(help="A recipe to write: this one, with the widths of the first.")] = None,
-    force: Force = False,
-    overrides: Set = None,
-    as_json: AsJson = False,
-) -> None:
-    """Find the widths that meet a budget, and write them as a recipe. Every combination is compared.
-
-    Examples: msdk budget solve recipes/cifar10/dpm-multistage.toml --target 15G --convention paper --out mine.toml
-
-    Parameters
-    ----------
-    recipe
-        A TOML file, whose depths, attention and all else stay.
-    """
-    if out is not None and out.exists() and not force:
-        raise RunError(f"{out} exists: replace it with --force, or choose another --out")
-    if out is not None and overrides:
-        raise MsdkError(
-            "--out writes what extends the recipe's file, without --set: write those keys into a recipe first"
-        )
-    if weights is not None and what != "macs":
-        raise MsdkError(f"--weights says which mean the MACs are, but --what is {what}: leave it out")
-    loaded, how = _load(recipe, overrides), convention_named(convention)
-    from msdk.budgeting.profiling import profile_of
-    from msdk.budgeting.questions import Question, ratio_of, target_of
-    from msdk.budgeting.solving import solve as find
-    from msdk.report import solutions_grid
-
-    question = Question(
-        target=target_of(target, what),
-        what=what,
-        convention=how or loaded.budget.convention,
-        weights=weights or "sampling",
-        vary=vary,
-        ratio=None if ratio is None else ratio_of(ratio),
-        profile=None if profile is None else profile_of(profile, len(loaded.decoders)),
-        step=step,
-        smallest=smallest,
-        largest=largest,
-        max_params=None if max_params is None else target_of(max_params, "params"),
-        at_most=at_most,
-        tolerance=tolerance / 100,
-        count=count,
-    )
-    with display.spinner(f"looking for widths of {recipe}"):
-        solution = find(_with_edges(loaded)[0], question, name=str(recipe))
-    if out is not None:
-        from msdk.budgeting.rewriting import rewritten
-        from msdk.checkpoint import write_text
-
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, rewritten(solution, recipe, out))
-    if as_json:
-        display.print_json(solution.as_json())
-        return
-    display.show(solutions_grid(solution.as_json()).rich())
-    if out is not None:
-        display.stdout().print(f"wrote {out}: {solution.candidates[0].words()}", highlight=False)
 
 
 @app.command
@@ -326,7 +185,7 @@ def cluster(
     seed
         Seed of everything drawn.
     """
-    loaded = _load(recipe, overrides)
+    loaded = load(recipe, overrides)
     artefact = out or (None if compare else Path(f"{recipe.stem}.clustering.json"))
     if artefact is not None and artefact.exists() and not force:
         raise RunError(f"{artefact} exists: replace it with --force, or choose another --out")
@@ -373,7 +232,7 @@ def train(
     recipe
         A TOML file.
     """
-    loaded = _load(recipe, overrides)
+    loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
     from msdk.checkpoint import refuse_existing, run_recipe
     from msdk.training import train as run_training
@@ -383,7 +242,7 @@ def train(
         loaded = loaded.with_partition(found.partition()) if loaded.clustered else loaded
     else:
         refuse_existing(place, force=force)
-    ready, clusters = _with_edges(loaded)
+    ready, clusters = with_edges(loaded)
     with display.training_display() as watch:
         result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
     if clusters is not None:
@@ -435,7 +294,7 @@ def sample(
         raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
     wanted = {"label": label, "guidance": None if guidance is None else float(guidance)}
     options = [f"sampling.{key}={value}" for key, value in wanted.items() if value is not None]
-    recipe = _load(run / "recipe.toml", [*(overrides or ()), *options])
+    recipe = load(run / "recipe.toml", [*(overrides or ()), *options])
     from msdk.checkpoint import refuse_other_recipe
 
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
@@ -488,7 +347,7 @@ def run_all(
     recipe
         A TOML file.
     """
-    loaded = _load(recipe, overrides)
+    loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
     from msdk.budgeting import Budget
     from msdk.report import comparison_grid, stages_grid
@@ -601,26 +460,7 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def _load(path: Path, overrides: list[str] | None) -> "Recipe":
-    from msdk.recipe import load_recipe
-
-    return load_recipe(path, overrides or ())
-
-
-def _with_edges(recipe: "Recipe") -> "tuple[Recipe, Clusters | None]":
-    """The recipe with its stage edges, clustering now where nobody has yet."""
-    if not recipe.clustered:
-        return recipe, None
-    from msdk.clustering import cluster as find
-
-    with display.bar() as report:
-        clusters = find(recipe, progress=report)
-    edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
-    display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
-    return recipe.with_partition(clusters.partition()), clusters
+# --- endings ----------------------------------------------------------------------------------------------------------
 
 
 def _interrupted(result: "TrainingResult") -> int:

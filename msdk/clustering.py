@@ -10,13 +10,13 @@ import attrs
 
 from msdk import clusterings
 from msdk.building import pick_device
-from msdk.checkpoint import write_json, write_text
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Source
 from msdk.errors import PartError, RunError
 from msdk.partition import Partition
 from msdk.recipe import Recipe
 from msdk.structuring import to_data
+from msdk.writing import write_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor

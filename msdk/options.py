@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from msdk import display
 from msdk.errors import MsdkError, UnknownNameError, unknown
 
 if TYPE_CHECKING:
-    from msdk.recipe import Convention
+    from msdk.clustering import Clusters
+    from msdk.recipe import Convention, Recipe
 
 Set = Annotated[
     list[str] | None,
@@ -46,3 +48,25 @@ def seeds_of(text: str) -> list[int]:
             raise MsdkError(f"--seeds {text}: write single seeds and ranges, for example 0-63 or 1,5,9")
         numbers += range(int(first), int(last or first) + 1)
     return numbers
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+def load(path: Path, overrides: list[str] | None) -> "Recipe":
+    from msdk.recipe import load_recipe
+
+    return load_recipe(path, overrides or ())
+
+
+def with_edges(recipe: "Recipe") -> "tuple[Recipe, Clusters | None]":
+    """The recipe with its stage edges, clustering now where nobody has yet."""
+    if not recipe.clustered:
+        return recipe, None
+    from msdk.clustering import cluster as find
+
+    with display.bar() as report:
+        clusters = find(recipe, progress=report)
+    edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
+    display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
+    return recipe.with_partition(clusters.partition()), clusters

@@ -180,8 +180,8 @@ LIMITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "memory": "B"}
 """Key of `[budget]` that limits something -> its unit, see `msdk.quantities`."""
 
 
-def _amount(_: object, field: Any, value: str) -> None:
-    quantity(value, LIMITS[field.name])
+def _amount(_: object, field: Any, value: float | str) -> None:
+    quantity(str(value), LIMITS[field.name])
 
 
 @attrs.frozen(kw_only=True)
@@ -199,10 +199,10 @@ class BudgetOptions:
 
     convention: Convention = "exact"
     compare: tuple[Path, ...] = ()
-    params: str | None = attrs.field(default=None, validator=optional(_amount))
-    macs: str | None = attrs.field(default=None, validator=optional(_amount))
-    flops: str | None = attrs.field(default=None, validator=optional(_amount))
-    memory: str | None = attrs.field(default=None, validator=optional(_amount))
+    params: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    macs: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    flops: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    memory: float | str | None = attrs.field(default=None, validator=optional(_amount))
 
 
 @attrs.frozen(kw_only=True)

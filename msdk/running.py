@@ -8,7 +8,7 @@ import attrs
 
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
-from msdk.checkpoint import refuse_existing, refuse_other_recipe, run_recipe, write_text
+from msdk.checkpoint import refuse_existing, refuse_other_recipe, run_recipe
 from msdk.clustering import Clusters, cluster, write_clusters
 from msdk.comparing import compare
 from msdk.partition import Partition
@@ -18,6 +18,7 @@ from msdk.report.page import budgets_page
 from msdk.sampling import write_samples
 from msdk.structuring import to_data
 from msdk.training import Step, TrainingResult, train
+from msdk.writing import write_text
 
 
 @attrs.frozen

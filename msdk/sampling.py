@@ -10,12 +10,13 @@ from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
 from msdk.building import pick_device
-from msdk.checkpoint import load_run, written_whole
+from msdk.checkpoint import load_run
 from msdk.denoiser import Denoiser
 from msdk.errors import PartError, RunError
 from msdk.guidance import Guidance
 from msdk.recipe import Recipe
 from msdk.samplers.base import Denoise, Sampler
+from msdk.writing import written_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image

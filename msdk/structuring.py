@@ -128,8 +128,10 @@ def _is_optional(kind: object) -> bool:
 
 
 def _optional(value: object, kind: object, converter: cattrs.Converter) -> object:
-    (inner,) = (arg for arg in typing.get_args(kind) if arg is not type(None))
-    return converter.structure(value, inner)  # TOML has no null: an absent key is the only None
+    inner = [arg for arg in typing.get_args(kind) if arg is not type(None)]
+    if inner == [float, str]:
+        inner = [str] if type(value) is str else [float]
+    return converter.structure(value, inner[0])  # TOML has no null: an absent key is the only None
 
 
 def _tuple(value: object, kind: object, converter: cattrs.Converter) -> tuple[object, ...]:

@@ -1,38 +1,14 @@
 """Promises of the command line: exit codes, JSON alone on stdout, messages instead of tracebacks."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
+from commands import command, quick
 
 import msdk
-from msdk.cli import main
 from recipes import tiny
-
-
-def command(*arguments, check=0):
-    """Runs `python -m msdk` as a user does; returns (stdout, stderr)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "msdk", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "160"},
-    )
-    assert done.returncode == check, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
-
-
-def quick(capsys, monkeypatch, *arguments):
-    """Runs a command inside this process; returns (exit code, stdout, stderr)."""
-    monkeypatch.setattr(sys, "argv", ["msdk", *map(str, arguments)])
-    monkeypatch.setenv("COLUMNS", "160")
-    with pytest.raises(SystemExit) as stop:
-        main()
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture

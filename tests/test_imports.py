@@ -47,7 +47,8 @@ ALLOWED = {
     "recipe": ["structuring", "merging", "partition", "guidance", "quantities", "encoders.adapter", *BASES],
     "weights": [],
     "building": ["recipe", "denoiser", "encoders.adapter", "weights"],
-    "checkpoint": ["recipe", "building"],
+    "writing": [],
+    "checkpoint": ["recipe", "building", "writing"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "building", "checkpoint", "layers.*", *(f"{kind}.*" for kind in KINDS)],
     "budgeting": ["building", "quantities", "tracing", "samplers.base", "noise_levels.base"],
@@ -57,8 +58,8 @@ ALLOWED = {
     "comparing": ["recipe"],
     "report": [],
     "describing": ["registry"],
-    "options": ["recipe"],
     "display": ["report", "describing", "pretrained.*", "tracing", "sampling", "training.*", "clustering"],
+    "options": ["recipe", "clustering", "display"],
     # The verbs, then how recipes differ, and a report of it all.
     "running": ["budgeting.*", "clustering", "training.*", "sampling", "comparing", "report.*"],
 }
@@ -68,7 +69,8 @@ Its own package and `errors` are always allowed, and so is what the named units 
 parts: a verb may name the types of the layers below it, but no verb gets at the insides of an encoder.
 """
 ALLOWED[""] = [f"{unit}.*" for unit in ALLOWED]  # msdk/__init__.py: anything but cli
-ALLOWED["cli"] = ALLOWED[""]
+ALLOWED["cli_budget"] = ALLOWED[""]
+ALLOWED["cli"] = [*ALLOWED[""], "cli_budget"]
 ALLOWED["__main__"] = ["cli"]
 
 

@@ -16,7 +16,7 @@ from msdk.budgeting.costs import (
     TrainingCosts,
     mean_macs,
 )
-from msdk.budgeting.limits import check_limits
+from msdk.budgeting.limits import allowed
 from msdk.budgeting.shares import stage_calls, stage_lengths, stage_shares
 from msdk.encoders.base import Shape
 from msdk.errors import UnknownNameError
@@ -73,12 +73,12 @@ def budget(
 
 
 def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool) -> Budget:
-    partition, schedule, options = recipe.partition(), recipe.schedule, recipe.training
+    partition, schedule = recipe.partition(), recipe.schedule
     counts = _counted(recipe, cache=cache)
     trace = _trace(recipe, partition, cache=cache)
     stages = _weighed(_stages(counts, partition, schedule, convention), recipe, trace)
-    autoencoder, images = _autoencoder(counts), options.iterations * options.batch_size
-    found = Budget(
+    autoencoder = _autoencoder(counts)
+    return Budget(
         recipe=name,
         title=recipe.title,
         convention=convention,
@@ -90,17 +90,31 @@ def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool
         guidance=GuidanceCosts(
             recipe.guidance.weight, recipe.guidance.interval, sum(call.evaluations - 1 for call in trace)
         ),
-        training=TrainingCosts(
-            iterations=options.iterations,
-            batch_size=options.batch_size,
-            paper_pflops=options.iterations * (mean_macs(stages, "sampling") or 0.0) / 1e15,
-            forward_macs=images * (mean_macs(stages, "training") or 0.0),
-            autoencoder_macs=0.0 if autoencoder is None else float(images * autoencoder.encode.macs(convention)),
-        ),
-        ema=bool(options.ema_decay or options.ema_half_life),
+        training=_training(recipe, stages, autoencoder, cache=cache),
+        ema=bool(recipe.training.ema_decay or recipe.training.ema_half_life),
+        allowed=allowed(recipe.budget),
         notes=_notes(recipe),
     )
-    return attrs.evolve(found, limits=check_limits(recipe.budget, found))
+
+
+def _training(
+    recipe: Recipe, stages: tuple[StageCosts, ...], autoencoder: AutoencoderCosts | None, *, cache: bool
+) -> TrainingCosts:
+    options = recipe.training
+    images = options.iterations * options.batch_size
+    seen = [images * (stage.weights["training"] or 0.0) for stage in stages]
+    again = _recomputed(recipe, cache=cache)
+    encoded = 0 if autoencoder is None else autoencoder.encode.macs(stages[0].convention)
+    return TrainingCosts(
+        iterations=options.iterations,
+        batch_size=options.batch_size,
+        accumulation=options.accumulation,
+        paper_pflops=options.iterations * (mean_macs(stages, "sampling") or 0.0) / 1e15,
+        images_by_stage=tuple(seen),
+        forward_macs_by_stage=tuple(count * stage.macs for count, stage in zip(seen, stages, strict=True)),
+        recompute_flops_by_stage=tuple(count * flops for count, flops in zip(seen, again, strict=True)),
+        autoencoder_macs=float(images * encoded),
+    )
 
 
 def _stages(
@@ -174,6 +188,21 @@ def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
         for label, costs in counted.items() if cache else ():
             store.keep(keys[label], attrs.asdict(costs))
     return {label: counts[original] for label, original in first.items()}
+
+
+def _recomputed(recipe: Recipe, *, cache: bool) -> Sequence[int]:
+    """FLOPs by stage that training spends on one image's activations a second time."""
+    if not recipe.training.recompute:
+        return [0] * len(recipe.decoders)
+    key = {"kind": "recompute", "parts": _keys(recipe), "augment": recipe.training.augment > 0}
+    known: list[int] | None = store.recall(key) if cache else None
+    if known is None:
+        from msdk.budgeting.ledger import recomputed_flops
+
+        known = list(recomputed_flops(recipe))
+        if cache:
+            store.keep(key, known)
+    return known
 
 
 def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:

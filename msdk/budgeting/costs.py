@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from msdk.budgeting.limits import Limit
 from msdk.encoders.base import Shape
 from msdk.partition import Stage
 from msdk.recipe import Convention
 from msdk.tracing import Call
 
 if TYPE_CHECKING:
-    from msdk.budgeting.limits import Limit
+    from msdk.budgeting.measuring import Timing
+    from msdk.budgeting.memory import Memory
 
 WEIGHTS = ("sampling", "training", "length")
 """Ways to weigh stages: by the sampler's network calls, by the images that training draws, by length of time."""
@@ -146,20 +148,31 @@ class TrainingCosts:
     Attributes:
         iterations: Optimiser steps.
         batch_size: Images per step.
+        accumulation: Micro-batches that a step's images are cut into.
         paper_pflops: Iterations x mean MACs of a sampling call / 1e15, the paper's accounting.
-        forward_macs: Forward MACs of all images, under the training draws.
+        images_by_stage: Images that each stage is expected to see.
+        forward_macs_by_stage: Forward MACs of those.
+        recompute_flops_by_stage: FLOPs of what their backward passes compute a second time; zeros without `recompute`.
         autoencoder_macs: MACs to encode all images for a latent model, which no stage has; 0 without an autoencoder.
     """
 
     iterations: int
     batch_size: int
+    accumulation: int
     paper_pflops: float
-    forward_macs: float
+    images_by_stage: tuple[float, ...]
+    forward_macs_by_stage: tuple[float, ...]
+    recompute_flops_by_stage: tuple[float, ...]
     autoencoder_macs: float = 0.0
 
     @property
     def images(self) -> int:
         return self.iterations * self.batch_size
+
+    @property
+    def forward_macs(self) -> float:
+        """Of all images, under the training draws."""
+        return math.fsum(self.forward_macs_by_stage)
 
     @property
     def forward_flops(self) -> float:
@@ -172,21 +185,44 @@ class TrainingCosts:
         return 2 * self.forward_flops
 
     @property
+    def recompute_flops(self) -> float:
+        return math.fsum(self.recompute_flops_by_stage)
+
+    @property
     def total_flops(self) -> float:
-        """Forward and backward."""
-        return self.forward_flops + self.backward_flops
+        """Forward, backward, and what is computed again."""
+        return self.forward_flops + self.backward_flops + self.recompute_flops
 
     def as_json(self) -> dict[str, Any]:
         return {
             "iterations": self.iterations,
             "images": self.images,
             "batch_size": self.batch_size,
+            "accumulation": self.accumulation,
             "paper_pflops": self.paper_pflops,
             "forward_macs": self.forward_macs,
             "forward_flops": self.forward_flops,
             "backward_flops": self.backward_flops,
+            "recompute_flops": self.recompute_flops,
             "total_flops": self.total_flops,
             "autoencoder_flops": 2 * self.autoencoder_macs,
+            "stages": [
+                {
+                    "index": index,
+                    "images": images,
+                    "forward_flops": 2 * macs,
+                    "backward_flops": 4 * macs,
+                    "recompute_flops": again,
+                }
+                for index, (images, macs, again) in enumerate(
+                    zip(
+                        self.images_by_stage,
+                        self.forward_macs_by_stage,
+                        self.recompute_flops_by_stage,
+                        strict=True,
+                    )
+                )
+            ],
         }
 
 
@@ -215,10 +251,11 @@ class Budget:
         guidance: None for a denoiser without a recipe.
         training: None for a denoiser without a recipe.
         ema: Whether training keeps averaged weights.
-        limits: What the recipe allows, see `msdk.budgeting.limits`.
+        allowed: What the recipe allows itself, key of `[budget]` -> the most, in the units of `msdk.recipe.LIMITS`.
         notes: What a reader must know of these figures, a sentence each.
         memory: Bytes of training and sampling, where they were asked for.
         timing: Measured speed, where it was asked for.
+        ledger: What a run has really spent, the content of its ledger.json; None without a run.
     """
 
     recipe: str
@@ -232,10 +269,11 @@ class Budget:
     guidance: GuidanceCosts | None = None
     training: TrainingCosts | None = None
     ema: bool = True
-    limits: tuple["Limit", ...] = ()
+    allowed: Mapping[str, float] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
-    memory: Any = None
-    timing: Any = None
+    memory: "Memory | None" = None
+    timing: "Timing | None" = None
+    ledger: Mapping[str, Any] | None = None
 
     @property
     def params(self) -> int:
@@ -262,6 +300,11 @@ class Budget:
     def trained_params(self) -> int:
         """Those that training changes: all but the autoencoder's."""
         return self.params - (0 if self.autoencoder is None else self.autoencoder.params)
+
+    @property
+    def optimizer_params(self) -> int:
+        """Numbers that Adam keeps: two moments for each trained parameter."""
+        return 2 * self.trained_params
 
     @property
     def shared_params(self) -> int:
@@ -311,6 +354,18 @@ class Budget:
                 found.append(f"fvcore counts {first:,} exact MACs in {name}, torch's counter {second:,}")
         return found
 
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What the recipe allows itself, beside what it has."""
+        training, memory = self.training, self.memory
+        found: dict[str, float | None] = {
+            "params": self.params,
+            "macs": self.equivalent_macs("sampling"),
+            "flops": None if training is None else training.total_flops,
+            "memory": None if memory is None else memory.peak,
+        }
+        return tuple(Limit(key, most, found[key]) for key, most in self.allowed.items())
+
     def equivalent_macs(self, weights: str) -> float | None:
         """Mean MACs of a network call under "sampling", "training" or "length" weights."""
         return mean_macs(self.stages, weights)
@@ -330,6 +385,7 @@ class Budget:
                 "shared": self.shared_params,
                 "trained": self.trained_params,
                 "ema": self.trained_params if self.ema else 0,
+                "optimizer": self.optimizer_params,
             },
             "autoencoder": first_stage
             and {
@@ -347,6 +403,7 @@ class Budget:
             "training": self.training and {**self.training.as_json(), "explanation": self.explanation()},
             "memory": self.memory and self.memory.as_json(),
             "timing": self.timing and self.timing.as_json(),
+            "ledger": self.ledger,
             "limits": [limit.as_json() for limit in self.limits],
             "notes": list(self.notes),
             "uncounted": dict(self.uncounted),
@@ -367,7 +424,7 @@ class Budget:
             f"The paper's PFLOPs are iterations x {call / 1e9:.4g} GMACs, the mean sampling call, forward, one image; "
             f"a training image{where} costs {image / 1e9:.4g} GMACs forward ({100 * image / call:.0f} % of that), and "
             f"training does that for {self.training.batch_size:,} images an iteration, with a backward pass of twice "
-            "the forward."
+            f"the forward{' and activations computed again' if self.training.recompute_flops else ''}."
         )
 
 

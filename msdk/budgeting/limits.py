@@ -1,23 +1,11 @@
-"""What a recipe allows itself: `[budget]` params, macs, flops and memory, checked against what was counted."""
+"""What a recipe allows itself: `[budget]` params, macs, flops and memory."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from msdk.quantities import quantity
 from msdk.recipe import LIMITS, BudgetOptions
-
-if TYPE_CHECKING:
-    from msdk.budgeting.costs import Budget
-
-_FOUND: "dict[str, Callable[[Budget], float | None]]" = {
-    "params": lambda budget: budget.params,
-    "macs": lambda budget: budget.equivalent_macs("sampling"),
-    "flops": lambda budget: budget.training and budget.training.total_flops,
-    "memory": lambda budget: budget.memory and budget.memory.peak,
-}
-"""Key of `[budget]` -> what it limits."""
 
 
 @attrs.frozen
@@ -43,11 +31,7 @@ class Limit:
         return {**attrs.asdict(self), "unit": LIMITS[self.key], "exceeded": self.exceeded}
 
 
-def check_limits(options: BudgetOptions, budget: "Budget") -> tuple[Limit, ...]:
-    """The limits that a recipe sets, beside what its budget has."""
+def allowed(options: BudgetOptions) -> dict[str, float]:
+    """The limits that a recipe sets: key -> the most."""
     written = {key: getattr(options, key) for key in LIMITS}
-    return tuple(
-        Limit(key, quantity(text, LIMITS[key]), _FOUND[key](budget))
-        for key, text in written.items()
-        if text is not None
-    )
+    return {key: quantity(str(most), LIMITS[key]) for key, most in written.items() if most is not None}

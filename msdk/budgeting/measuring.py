@@ -76,7 +76,7 @@ class Timing:
 def measure(
     recipe: Recipe,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     batch: int | None = None,
     dtype: Precision | None = None,
     seconds: float = 2.0,

@@ -13,7 +13,7 @@ from torch import nn
 
 from msdk.autoencoders.base import Autoencoder
 from msdk.building import AUTOENCODER, Parts
-from msdk.checkpoint import Checkpoint, refuse_existing, save_checkpoint, start_run, write_json, written_whole
+from msdk.checkpoint import Checkpoint, refuse_existing, save_checkpoint, start_run
 from msdk.datasets.folder import Folder
 from msdk.denoiser import Denoiser
 from msdk.encoders.base import Shape
@@ -34,6 +34,7 @@ from msdk.schedules.base import Schedule
 from msdk.schedules.edm import EDM
 from msdk.schedules.vp_discrete import VPDiscrete
 from msdk.structuring import to_data
+from msdk.writing import write_json, written_whole
 
 
 @attrs.frozen

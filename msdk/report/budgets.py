@@ -1,10 +1,23 @@
-"""Budgets as tables: recipes side by side, one recipe stage by stage, and one row per recipe and stage as CSV."""
+"""Budgets as tables: recipes side by side, and one recipe by its stages, parts or operators."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
-from msdk.report.figures import Json, brief, millions, percent, ratio, scaled, short, si_prefix
-from msdk.report.grid import Grid, csv_text
+from msdk.report.figures import (
+    Json,
+    brief,
+    in_bytes,
+    millions,
+    percent,
+    ratio,
+    scaled,
+    short,
+    si_prefix,
+    title_of,
+)
+from msdk.report.grid import Grid
+from msdk.report.resources import ledger_grid, limits_grid, memory_grid, timing_grid
 
 MACS = {
     "exact": "MACs of convolutions, linear maps and attention (1 multiply-accumulate = 2 FLOPs)",
@@ -13,19 +26,53 @@ MACS = {
 }
 
 
-def budget_grids(budgets: Sequence[Json]) -> list[Grid]:
-    """One table that compares the recipes, then one per recipe with its stages."""
-    return [comparison_grid(budgets), *(stages_grid(one) for one in budgets)]
+By = Literal["stage", "part", "operator"]
+
+SORTS: Mapping[str, Callable[[Json], float | None]] = {
+    "params": lambda one: one["params"]["total"],
+    "call": lambda one: one["equivalent_macs"]["sampling"],
+    "train": lambda one: one["equivalent_macs"]["training"],
+    "paper": lambda one: (one["training"] or {}).get("paper_pflops"),
+    "flops": lambda one: (one["training"] or {}).get("total_flops"),
+    "memory": lambda one: (one["memory"] or {}).get("peak"),
+    "hours": lambda one: (one["timing"] or {}).get("hours"),
+}
+"""What recipes can be sorted by -> the figure; None stands last."""
 
 
-def comparison_grid(budgets: Sequence[Json]) -> Grid:
-    """Recipes side by side; ratios are to the first."""
+def budget_grids(budgets: Sequence[Json], *, by: By = "stage", sort: str | None = None) -> list[Grid]:
+    """One table that compares several recipes, then for each recipe its stages, parts or operators and all else."""
+    rows_of = {"stage": stages_grid, "part": parts_grid, "operator": operators_grid}[by]
+    grids = [comparison_grid(budgets, sort=sort)] if len(budgets) > 1 else []
+    for one in budgets:
+        grids.append(rows_of(one))
+        grids += [
+            grid(one)
+            for key, grid in (
+                ("limits", limits_grid),
+                ("memory", memory_grid),
+                ("timing", timing_grid),
+                ("ledger", ledger_grid),
+            )
+            if one.get(key)
+        ]
+    return grids
+
+
+def comparison_grid(budgets: Sequence[Json], *, sort: str | None = None) -> Grid:
+    """Recipes side by side; ratios are to the first, also where they are sorted."""
     first = budgets[0]["equivalent_macs"]
     prefix, unit = si_prefix(max(one["equivalent_macs"]["length"] for one in budgets))
+    order = list(budgets)
+    if sort is not None:
+        figure = SORTS[sort]
+        order.sort(key=lambda one: math.inf if figure(one) is None else figure(one) or 0)
+    extra = {key: any(SORTS[key](one) is not None for one in budgets) for key in ("memory", "hours")}
     rows: list[tuple[str, ...]] = []
-    for one in budgets:
+    for one in order:
         active = [stage["params"]["active"] for stage in one["stages"]]
         macs, training = one["equivalent_macs"], one["training"]
+        peak, hours = SORTS["memory"](one), SORTS["hours"](one)
         rows.append(
             (
                 short(one["recipe"]) or one["title"],
@@ -36,6 +83,8 @@ def comparison_grid(budgets: Sequence[Json]) -> Grid:
                 "-" if training is None else f"{training['iterations']:,}",
                 "-" if training is None else brief(training["paper_pflops"]),
                 "-" if training is None else brief(training["total_flops"] / 1e15),
+                *(["-" if peak is None else in_bytes(peak)] if extra["memory"] else []),
+                *(["-" if hours is None else brief(hours)] if extra["hours"] else []),
             )
         )
     head = (
@@ -47,15 +96,36 @@ def comparison_grid(budgets: Sequence[Json]) -> Grid:
         "iterations",
         "PFLOPs, paper",
         "PFLOPs, train",
+        *(["memory"] if extra["memory"] else []),
+        *(["hours"] if extra["hours"] else []),
     )
     conventions = sorted({one["convention"] for one in budgets})
     notes = [f"{name}: {MACS[name]}." for name in conventions]
     notes.append("call: mean over the sampler's network calls. train image: mean over the training draws, forward.")
     notes.append("PFLOPs, paper: iterations x MACs/call, as the paper counts.")
-    notes.append("PFLOPs, train: all images, 2 x (forward + backward).")
+    notes.append("PFLOPs, train: all images, 2 x (forward + backward), and what is recomputed.")
     if len(conventions) > 1:
         notes.append("The recipes ask for different conventions: compare them with --convention exact.")
+    notes += [sentence for one in budgets[1:] if (sentence := accounts_apart(one, budgets[0]))]
     return Grid("Budgets side by side", head, tuple(rows), tuple(notes))
+
+
+def accounts_apart(one: Json, first: Json) -> str:
+    """One sentence: how a recipe compares with the first by the paper's accounting, and how by what training costs."""
+    ours, theirs = one["equivalent_macs"], first["equivalent_macs"]
+    if None in (ours["sampling"], ours["training"], theirs["sampling"], theirs["training"]):
+        return ""
+    call, image = (ours[key] / theirs[key] for key in ("sampling", "training"))
+    real = one["training"]["total_flops"] / (first["training"]["total_flops"] or 1)
+    paper = one["training"]["paper_pflops"] / (first["training"]["paper_pflops"] or 1)
+    draws = " / ".join(f"{100 * stage['weights']['training']:.3g}" for stage in one["stages"])
+    where = f", since training draws its stages by {draws} %" if len(one["stages"]) > 1 else ""
+    return (
+        f"{short(one['recipe']) or one['title']} against {short(first['recipe']) or first['title']}: by the paper's "
+        f"account, which prices training by the mean sampling call ({100 * call:.0f} %), training takes "
+        f"{100 * paper:.0f} % of the FLOPs; really an image costs {100 * image:.0f} %{where}, and all of training "
+        f"{100 * real:.0f} %."
+    )
 
 
 def stages_grid(one: Json) -> Grid:
@@ -110,10 +180,120 @@ def stages_grid(one: Json) -> Grid:
         )
     if one["autoencoder"]:
         notes.append(_autoencoder_note(one["autoencoder"]))
-    if one["uncounted"]:
-        notes.append(f"NOT COUNTED: {', '.join(f'{op} x{times}' for op, times in one['uncounted'].items())}.")
-    title = ": ".join(part for part in (short(one["recipe"]), one["title"]) if part)
-    return Grid(title, (*head, "of which FIR") if filters else head, tuple(rows), tuple(notes))
+    notes += _training_notes(one)
+    notes += [f"{note}." for note in one["notes"]]
+    notes += _not_counted(one)
+    return Grid(title_of(one), (*head, "of which FIR") if filters else head, tuple(rows), tuple(notes))
+
+
+def _training_notes(one: Json) -> list[str]:
+    training, params = one["training"], one["params"]
+    kept = f"training keeps {millions(params['trained'])} M trained parameters"
+    kept += f", {millions(params['ema'])} M averaged (EMA)" if params["ema"] else ""
+    kept += f" and {millions(params['optimizer'])} M numbers of the optimiser."
+    if training is None:
+        return [kept]
+    again = f", {brief(training['recompute_flops'] / 1e15)} recomputed" if training["recompute_flops"] else ""
+    encoded = training["autoencoder_flops"]
+    latents = f"; encoding its images with the autoencoder, {brief(encoded / 1e15)} more" if encoded else ""
+    cut = f" in {training['accumulation']} micro-batches" if training["accumulation"] > 1 else ""
+    return [
+        kept,
+        f"training: {training['iterations']:,} iterations of {training['batch_size']:,} images{cut}: "
+        f"{brief(training['forward_flops'] / 1e15)} PFLOPs forward, {brief(training['backward_flops'] / 1e15)} "
+        f"backward{again}{latents}.",
+        *([training["explanation"]] if training["explanation"] else []),
+    ]
+
+
+def _not_counted(one: Json) -> list[str]:
+    if not one["uncounted"]:
+        return []
+    return [f"NOT COUNTED: {', '.join(f'{op} x{times}' for op, times in one['uncounted'].items())}."]
+
+
+def parts_grid(one: Json) -> Grid:
+    """One recipe, part by part: parameters, MACs of a call, and how often it is called."""
+    stages, params, coder = one["stages"], one["params"], one["autoencoder"]
+    prefix, unit = si_prefix(max(stage["macs"]["total"] for stage in stages))
+    shared = params["shared"] > 0
+    spent = None if one["nfe"] is None else sum(stage["calls"] * stage["macs"]["total"] for stage in stages)
+
+    def row(name: str, count: int | None, macs: int | None, calls: int | None = None) -> tuple[str, ...]:
+        share = None if not spent or macs is None or calls is None else macs * calls / spent
+        return (
+            name,
+            "-" if count is None else millions(count),
+            scaled(macs, unit),
+            "-" if calls is None else f"{calls}",
+            percent(share),
+        )
+
+    rows = [
+        row(
+            "encoder, of all stages" if shared else f"encoder of stage {stage['index']}",
+            stage["params"]["encoder"],
+            stage["macs"]["encoder"],
+            one["nfe"] if shared else stage["calls"],
+        )
+        for stage in (stages[:1] if shared else stages)
+    ]
+    adapters = params["other"] - (coder["params"] if coder else 0)
+    rows += [row("adapter, its MACs are the encoder's", adapters, None)] if adapters else []
+    rows += [
+        row(f"decoder of stage {stage['index']}", stage["params"]["decoder"], stage["macs"]["decoder"], stage["calls"])
+        for stage in stages
+    ]
+    if coder:
+        rows += [
+            row("autoencoder, frozen", coder["params"], None),
+            row("  to encode a training image", None, coder["encode_macs"]),
+            row("  to decode a sample", None, coder["decode_macs"]),
+        ]
+    rows.append(row("all parameters", params["total"], None))
+    rows += [row("copy of averages (EMA)", params["ema"], None)] if params["ema"] else []
+    rows.append(row("state of the optimiser (Adam)", params["optimizer"], None))
+    head = ("part", "params M", f"{prefix}MACs", "calls", "of sampling")
+    notes = [f"{prefix}MACs per image and call, convention {one['convention']}: {MACS[one['convention']]}."]
+    return Grid(title_of(one), head, tuple(rows), tuple(notes + _not_counted(one)))
+
+
+def operators_grid(one: Json) -> Grid:
+    """One recipe, operator by operator: MACs of the encoder and the decoder of each stage."""
+    stages = one["stages"]
+    prefix, unit = si_prefix(max(stage["macs"]["total"] for stage in stages))
+    whole = sum(stage["macs"]["total"] for stage in stages) or 1
+    names = {name for stage in stages for name in stage["macs"]["by_operator"]}
+    sums = {name: sum(stage["macs"]["by_operator"].get(name, 0) for stage in stages) for name in names}
+    rows = [
+        (
+            name,
+            *(
+                " + ".join(
+                    scaled(stage["macs"][f"{part}_by_operator"].get(name, 0), unit) for part in ("encoder", "decoder")
+                )
+                for stage in stages
+            ),
+            percent(sums[name] / whole),
+        )
+        for name in sorted(names, key=lambda name: (-sums[name], name))
+    ]
+    rows.append(
+        (
+            "all",
+            *(
+                f"{scaled(stage['macs']['encoder'], unit)} + {scaled(stage['macs']['decoder'], unit)}"
+                for stage in stages
+            ),
+            percent(1.0),
+        )
+    )
+    rows += [
+        (f"{name}, {times} times", *("NOT COUNTED" for _ in stages), "-") for name, times in one["uncounted"].items()
+    ]
+    head = ("operator", *(f"stage {stage['index']}, {prefix}MACs enc + dec" for stage in stages), "share")
+    notes = (f"{prefix}MACs per image and call, convention {one['convention']}: {MACS[one['convention']]}.",)
+    return Grid(title_of(one), head, tuple(rows), notes)
 
 
 def _autoencoder_note(costs: Json) -> str:
@@ -122,71 +302,3 @@ def _autoencoder_note(costs: Json) -> str:
         f"autoencoder, in no stage: {millions(costs['params'])} M parameters; {scaled(costs['encode_macs'], unit)} "
         f"{prefix}MACs to encode a training image, {scaled(costs['decode_macs'], unit)} to decode a sample."
     )
-
-
-def budgets_csv(budgets: Sequence[Json]) -> str:
-    """One row per recipe and stage, units in the names of the columns; what a budget does not have is empty.
-
-    Figures of a whole recipe stand in each of its rows, under names that start with `recipe_`. From the rows follow
-    the totals: parameters = recipe_encoder_params + sum of decoder_params + recipe_other_params, MACs of one image =
-    sum of calls_per_image x total_macs, MACs per training image = sum of training_share x total_macs, and so on.
-    The columns are always the same and in the same order, but for those of the operators, which come last by name.
-    """
-    operators = sorted({name for one in budgets for stage in one["stages"] for name in stage["macs"]["by_operator"]})
-    rows = [_csv_row(one, stage, operators) for one in budgets for stage in one["stages"]]
-    return csv_text([tuple(rows[0]), *(tuple(row.values()) for row in rows)])
-
-
-def _csv_row(one: Json, stage: Json, operators: Sequence[str]) -> dict[str, object]:
-    training, first_stage = one["training"] or {}, one["autoencoder"] or {}
-    memory, timing = one.get("memory") or {}, one.get("timing") or {}
-    held, speed = (of_stage(part, stage["index"]) for part in (memory, timing))
-    row: dict[str, object] = {
-        "recipe": one["recipe"],
-        "title": one["title"],
-        "convention": one["convention"],
-        "stage": stage["index"],
-        "t_low": stage["t"][0],
-        "t_high": stage["t"][1],
-        "ratio_low": stage["ratio"][0],
-        "ratio_high": stage["ratio"][1],
-        "encoder_params": stage["params"]["encoder"],
-        "decoder_params": stage["params"]["decoder"],
-        "active_params": stage["params"]["active"],
-        "encoder_macs": stage["macs"]["encoder"],
-        "decoder_macs": stage["macs"]["decoder"],
-        "total_macs": stage["macs"]["total"],
-        "calls_per_image": stage["calls"],
-        "sampling_share": stage["weights"]["sampling"],
-        "training_share": stage["weights"]["training"],
-        "length_share": stage["weights"]["length"],
-        "recipe_params": one["params"]["total"],
-        "recipe_encoder_params": one["params"]["encoder"],
-        "recipe_other_params": one["params"]["other"],
-        "recipe_calls_per_image": one["nfe"],
-        "recipe_iterations": training.get("iterations"),
-        "recipe_images": training.get("images"),
-        "recipe_paper_pflops": training.get("paper_pflops"),
-        "recipe_training_flops": training.get("total_flops"),
-        "recipe_autoencoder_params": first_stage.get("params"),
-        "recipe_encode_macs": first_stage.get("encode_macs"),
-        "recipe_decode_macs": first_stage.get("decode_macs"),
-        "memory_dtype": memory.get("dtype"),
-        "memory_images_at_a_time": memory.get("micro_batch"),
-        "activations_bytes_per_image": held.get("activations_per_image"),
-        "training_peak_bytes": held.get("peak"),
-        "recipe_training_peak_bytes": memory.get("peak"),
-        "recipe_sampling_peak_bytes": memory.get("sampling_peak"),
-        "timing_device": timing.get("name"),
-        "timing_dtype": timing.get("dtype"),
-        "timing_images_at_a_time": timing.get("batch"),
-        "sampling_images_per_second": speed.get("sampling_images_per_second"),
-        "training_images_per_second": speed.get("training_images_per_second"),
-        "recipe_training_hours": timing.get("hours"),
-    }
-    return {**row, **{f"operator_{name}_macs": stage["macs"]["by_operator"].get(name, 0) for name in operators}}
-
-
-def of_stage(part: Json, index: int) -> Json:
-    """The entry of one stage in the `stages` of memory or timing; empty where there is none."""
-    return next((one for one in part.get("stages", ()) if one["index"] == index), {})

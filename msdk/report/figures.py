@@ -50,6 +50,21 @@ def in_bytes(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def apart(found: float, expected: float | None) -> str:
+    """How far a figure lies from what was expected: "+1.2 %"."""
+    if not expected:
+        return "–"
+    share = round(100 * (found - expected) / expected, 1)
+    return f"{share:+.1f} %" if share else "0 %"
+
+
+def amount(value: float, unit: str) -> str:
+    """A quantity in the units of `msdk.quantities`: "237.2 M parameters", "18.65 GMACs", "24 GiB"."""
+    if unit == "params":
+        return f"{significant(value / 1e6)} M parameters" if abs(value) >= 1e5 else f"{value:,.0f} parameters"
+    return in_bytes(value) if unit == "B" else with_unit(value, unit)
+
+
 def short(recipe: str) -> str:
     """A recipe's file as a name for a table: "recipes/cifar10/dpm-unified.toml" is "cifar10/dpm-unified"."""
     return "/".join(recipe.removesuffix(".toml").split("/")[-2:])
@@ -67,3 +82,8 @@ def ratio(value: float | None, first: float | None) -> str:
 def general(value: object) -> str:
     """Any setting: floats with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def title_of(one: Json, what: str = "") -> str:
+    """The head of a table about one recipe."""
+    return ": ".join(part for part in (short(one["recipe"]), one["title"], what) if part)

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from msdk.errors import MsdkError, nearest
-from msdk.report.budgets import budget_grids, budgets_csv
+from msdk.report.budgets import budget_grids
 from msdk.report.figures import Json
+from msdk.report.rows import budgets_csv
 
 SUFFIXES = {
     ".csv": "one row per recipe and stage",
@@ -51,7 +53,18 @@ def rendered(
     if kind == ".json":
         return (json.dumps(budgets, indent=2) + "\n").encode()
     if kind == ".md":
-        grids = budget_grids(budgets) if len(budgets) > 1 else budget_grids(budgets)[1:]
-        return "\n".join(grid.markdown() for grid in grids).encode()
+        return "\n".join(grid.markdown() for grid in budget_grids(budgets)).encode()
+    raise _unknown(suffix)
+
+
+def check_suffix(path: Path) -> None:
+    """Raises `MsdkError` for a file that budgets cannot be written as."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise _unknown(path.suffix)
+
+
+def _unknown(suffix: str) -> MsdkError:
     known = ", ".join(f"{name} ({what})" for name, what in SUFFIXES.items())
-    raise MsdkError(f"budgets cannot be written as '{suffix}' files.{nearest(kind, SUFFIXES)} Known: {known}.")
+    return MsdkError(
+        f"budgets cannot be written as '{suffix}' files.{nearest(suffix.lower(), SUFFIXES)} Known: {known}."
+    )

@@ -15,8 +15,9 @@ import attrs
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from msdk.report.budgets import MACS, of_stage
-from msdk.report.figures import Json, in_bytes, percent, short, significant, with_unit
+from msdk.report.budgets import MACS, accounts_apart
+from msdk.report.figures import Json, apart, in_bytes, percent, short, significant, with_unit
+from msdk.report.rows import of_stage
 from msdk.report.runs import setting
 
 SHADES = 6
@@ -69,7 +70,7 @@ def budgets_page(budgets: Sequence[Json], *, diffs: Sequence[Sequence[Json]] = (
         recipes=[_recipe(index, one, longest, largest) for index, one in enumerate(budgets)],
         differs=[_where_accounts_differ(name, one, budgets[0]) for name, one in zip(names, budgets, strict=True)],
         diffs=list(zip(names[1:], diffs, strict=False)),
-        ledger=ledger and _ledger(ledger, budgets[-1]),
+        ledger=ledger and _ledger(ledger),
         conventions={one["convention"]: MACS[one["convention"]] for one in budgets},
         shades=SHADES,
     )
@@ -381,63 +382,46 @@ def _limit(limit: Json) -> dict[str, Any]:
 
 
 def _where_accounts_differ(name: str, one: Json, first: Json) -> str:
-    """The sentence that keeps the paper's accounting and the real cost of training apart."""
-    training = one["training"]
-    if training is None:
+    """What keeps the paper's accounting and the real cost of training apart, of one recipe and beside the first."""
+    if not one["training"] or not one["training"]["explanation"]:
         return ""
-    if training.get("explanation"):
-        return f"{name}: {training['explanation']}"
-    call, image = one["equivalent_macs"]["sampling"], one["equivalent_macs"]["training"]
-    if call is None or image is None:
-        return ""
-    beside = first["equivalent_macs"]["training"]
-    compared = "" if one is first or not beside else f", {100 * image / beside:.0f} % of the first recipe's"
-    paper, real = with_unit(1e15 * training["paper_pflops"], "FLOPs"), with_unit(training["total_flops"], "FLOPs")
-    return (
-        f"{name}: the paper's account prices an iteration as one forward pass of one image at the sampler's mean of "
-        f"{with_unit(call, 'MACs')}, in all {paper} as it writes them; training really draws stages by its own law, so "
-        f"that an image costs {with_unit(image, 'MACs')} forward{compared}, and all {_count(training['images'])} "
-        f"images with their backward passes cost {real}."
-    )
+    beside = "" if one is first else " " + accounts_apart(one, first)
+    return f"{name}: {one['training']['explanation']}{beside}"
 
 
-def _ledger(ledger: Json, one: Json) -> dict[str, Any]:
-    """What each stage has seen and spent, beside what the recipe predicts for as many images."""
-    flops = [6 * macs for macs in ledger["macs_per_image_by_stage"]]  # forward and backward, two FLOPs per MAC
-    shares = [stage["weights"]["training"] for stage in one["stages"]]
-    rows: list[dict[str, Any]] = []
-    for index, (seen, cost, share) in enumerate(zip(ledger["images_by_stage"], flops, shares, strict=True)):
-        expected = None if share is None else share * ledger["images"]
-        rows.append(
-            {
-                "index": index,
-                "shade": index % SHADES,
-                "images": seen,
-                "share": seen / max(ledger["images"], 1),
-                "expected_share": share,
-                "spent": seen * cost,
-                "predicted": None if expected is None else expected * cost,
-                "difference": difference(seen, expected),
-            }
+def _ledger(ledger: Json) -> dict[str, Any]:
+    """What each stage has seen and spent, beside what the recipe predicts for the same iteration."""
+    spent, predicted = ledger["spent"], ledger["predicted"]
+    rows: list[dict[str, Any]] = [
+        {
+            "index": index,
+            "shade": index % SHADES,
+            "images": seen,
+            "share": seen / max(ledger["images"], 1),
+            "expected_share": expected / max(predicted["images"], 1),
+            "spent": flops,
+            "predicted": likely,
+            "difference": apart(flops, likely),
+        }
+        for index, (seen, expected, flops, likely) in enumerate(
+            zip(
+                ledger["images_by_stage"],
+                predicted["images_by_stage"],
+                spent["total_flops_by_stage"],
+                predicted["total_flops_by_stage"],
+                strict=True,
+            )
         )
-    most = max((max(row["spent"], row["predicted"] or 0) for row in rows), default=0) or 1
+    ]
+    most = max((max(row["spent"], row["predicted"]) for row in rows), default=0) or 1
     for row in rows:
-        row["widths"] = (100 * row["spent"] / most, 100 * (row["predicted"] or 0) / most)
-    predicted = ledger["predicted"]["total_flops"]
+        row["widths"] = (100 * row["spent"] / most, 100 * row["predicted"] / most)
     return {
         "rows": rows,
         "iteration": ledger["iteration"],
         "images": ledger["images"],
         "spent": ledger["total_flops"],
-        "predicted": predicted,
-        "difference": difference(ledger["total_flops"], predicted),
+        "predicted": predicted["total_flops"],
+        "difference": apart(ledger["total_flops"], predicted["total_flops"]),
         "convention": ledger["convention"],
     }
-
-
-def difference(found: float, expected: float | None) -> str:
-    """How far a figure lies from what was expected: "+1.2 %"."""
-    if not expected:
-        return "–"
-    apart = round(100 * (found - expected) / expected, 1)
-    return f"{apart:+.1f} %" if apart else "0 %"

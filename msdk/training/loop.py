@@ -19,7 +19,6 @@ from msdk.budgeting.ledger import ledger
 from msdk.building import build, pick_device, weights_file
 from msdk.checkpoint import (
     Checkpoint,
-    append_text,
     latest,
     load_checkpoint,
     load_weights,
@@ -28,9 +27,7 @@ from msdk.checkpoint import (
     save_checkpoint,
     start_run,
     with_autoencoder_of,
-    write_json,
     write_recipe,
-    write_text,
 )
 from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
@@ -40,6 +37,7 @@ from msdk.training.augmentation import draw_changes
 from msdk.training.ema import EMA, halving, ramped
 from msdk.training.labels import training_labels, withheld
 from msdk.training.loss import batch_indices, draw_times, encoded, flipped, losses, mixed_seed, to_range
+from msdk.writing import append_text, write_json, write_text
 
 
 @attrs.frozen

@@ -1,0 +1,86 @@
+"""Files that are written whole or not at all: temporary name, sync to disk, rename. Imports no torch."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from msdk.errors import RunError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the system that mean: no room left."""
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Generator[Path]:
+    """Gives a temporary path beside `path`; what is written there takes its place once it is on disk.
+
+    Raises:
+        RunError: The disk is full, or the place cannot be written; nothing of the attempt is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        if temporary.is_dir() and path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+        _sync(path.parent, deep=False)
+    except BaseException as error:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        if isinstance(error, (OSError, SafetensorError)):
+            raise not_written(path, error) from error
+        raise
+
+
+def not_written(path: Path, error: Exception) -> RunError:
+    """What to raise where the system refused to write."""
+    # safetensors passes the system's error on as text alone.
+    full = any(f"os error {code}" in str(error) or getattr(error, "errno", 0) == code for code in FULL)
+    reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
+    return RunError(f"{path} cannot be written: {reason}. What was saved before is intact.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file whole."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Writes a JSON file whole."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Adds to a text file that grows; a crash can cut only the text in hand."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
+def _sync(path: Path, *, deep: bool = True) -> None:
+    for inner in path.iterdir() if deep and path.is_dir() else ():
+        _sync(inner)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,236 @@
+"""Promises of `msdk budget`: tables, files, gates and the ledger of a run."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import attrs
+import pytest
+import torch
+from commands import command, quick
+from torch import nn
+
+import msdk
+from msdk.budgeting.assembling import budget as count
+from recipes import tiny
+
+
+def written(path, *overrides):
+    path.write_text(msdk.recipe.to_toml(tiny(*overrides)))
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return written(tmp_path / "tiny.toml")
+
+
+def test_a_repeat_imports_no_torch(recipe, tmp_path):
+    """What was counted before is read from the cache: same figures and a page, without torch."""
+    first, _ = command("budget", recipe, "--json")
+    program = (
+        "import sys\nfrom msdk.cli import main\n"
+        f"sys.argv = ['msdk', 'budget', {str(recipe)!r}, '--json', '--out', {str(tmp_path / 'a.html')!r}]\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "False"
+    assert json.loads(done.stdout) == json.loads(first)
+    assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
+
+
+def test_no_cache_counts_anew(recipe, capsys, monkeypatch, tmp_path):
+    """--no-cache neither reads nor writes counts."""
+    monkeypatch.setenv("MSDK_CACHE", str(tmp_path / "counts"))
+    code, out, _ = quick(capsys, monkeypatch, "budget", recipe, "--json", "--no-cache")
+    assert code == 0
+    assert not (tmp_path / "counts").exists()
+    assert json.loads(out) == json.loads(quick(capsys, monkeypatch, "budget", recipe, "--json")[1])
+    assert list((tmp_path / "counts").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("by", "words"),
+    [
+        ("stage", ["of calls", "of training", "trained parameters", "MACs, enc + dec"]),
+        ("part", ["encoder, of all stages", "decoder of stage 2", "copy of averages (EMA)", "state of the optimiser"]),
+        ("operator", ["conv", "linear", "attention", "100.0 %"]),
+    ],
+)
+def test_rows_are_stages_parts_or_operators(recipe, capsys, monkeypatch, by, words):
+    """--by chooses what the rows of a recipe's table are."""
+    code, out, _ = quick(capsys, monkeypatch, "budget", recipe, "--by", by)
+    assert code == 0
+    assert all(word in out for word in words), out
+
+
+def test_recipes_are_sorted_and_ratios_stay(tmp_path, capsys, monkeypatch):
+    """--sort orders the common table, smallest first; ratios are still to the first that was named."""
+    wide = written(tmp_path / "wide.toml", "encoder.channels=16")
+    narrow = written(tmp_path / "narrow.toml")
+    for sort in ("params", "call", "train", "paper", "flops"):
+        _, out, _ = quick(capsys, monkeypatch, "budget", wide, narrow, "--sort", sort)
+        table = out.partition("exact:")[0]
+        assert table.index("narrow") < table.index("wide")
+        assert "(100%)" in table[table.index("wide") :]
+        assert "(100%)" not in table[table.index("narrow") : table.index("wide")]
+    _, out, _ = quick(capsys, monkeypatch, "budget", wide, narrow)
+    assert out.index("wide") < out.index("narrow")
+
+
+def test_the_check_names_what_exceeds_and_by_how_much(tmp_path, capsys, monkeypatch):
+    """--check exits 1 with a sentence for each limit that is exceeded, 0 where all are kept; memory is simulated."""
+    params = msdk.budget(tiny()).params
+    over = written(tmp_path / "over.toml", f"budget.params={params // 2}", "budget.macs=1k", "budget.memory=1MiB")
+    code, _, err = quick(capsys, monkeypatch, "budget", over, "--check")
+    assert code == 1
+    assert err.count("exceeds its") == 3
+    assert f"exceeds its params: {params:,} parameters are {params - params // 2:,} parameters (100 %) above" in err
+    code, out, err = quick(capsys, monkeypatch, "budget", over)
+    assert code == 0
+    assert "EXCEEDED" in out
+    assert "memory needs --memory" in out
+    kept = written(tmp_path / "kept.toml", "budget.params=1G", "budget.flops=1E", "budget.memory=100GiB")
+    code, out, err = quick(capsys, monkeypatch, "budget", kept, "--check", "--json")
+    assert code == 0, err
+    limits = {limit["key"]: limit for limit in json.loads(out)[0]["limits"]}
+    assert all(0 < limit["found"] < limit["limit"] and not limit["exceeded"] for limit in limits.values())
+    assert set(limits) == {"params", "flops", "memory"}
+    plain = written(tmp_path / "plain.toml")
+    code, _, err = quick(capsys, monkeypatch, "budget", plain, "--check")
+    assert code == 0
+    assert "nothing to check" in err
+
+
+class Odd(nn.Module):
+    """An encoder around another, with an operator that nobody has a rule for."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, c_noise, label=None, augment=None):
+        found = self.inner(x, c_noise, label)
+        flat = found.bottom.flatten(2)
+        return found._replace(bottom=found.bottom + torch.cdist(flat, flat).mean())
+
+
+def test_strict_refuses_what_is_in_doubt(recipe, capsys, monkeypatch):
+    """An operator without a rule is a visible row, and exit 1 under --strict; without doubt it exits 0."""
+    assert quick(capsys, monkeypatch, "budget", recipe, "--strict")[0] == 0
+    encoder = type(tiny().encoder)
+    build = encoder.build
+    monkeypatch.setattr(encoder, "build", lambda self, shape: Odd(build(self, shape)))
+    code, out, err = quick(capsys, monkeypatch, "budget", recipe, "--strict", "--no-cache")
+    assert code == 1
+    assert "NOT COUNTED: aten::cdist x1" in out
+    assert "aten::cdist has no counting rule and ran 1 time, so its MACs are missing" in err
+    code, out, _ = quick(capsys, monkeypatch, "budget", recipe, "--by", "operator", "--no-cache")
+    assert code == 0
+    assert "aten::cdist, 1 times" in out
+
+
+def test_files_are_written_whole_and_never_replaced(recipe, tmp_path, capsys, monkeypatch):
+    """Every kind of file by its suffix; what exists stays without --force; a wrong suffix is told before counting."""
+    names = ["a.html", "deep/a.csv", "a.md", "a.json", "a.svg"]
+    files = [word for name in names for word in ("--out", tmp_path / name)]
+    code, out, err = quick(capsys, monkeypatch, "budget", recipe, recipe, *files)
+    assert code == 0, err
+    assert all(f"wrote {tmp_path / name}" in out for name in names)
+    rows = list(csv.DictReader((tmp_path / "deep" / "a.csv").read_text().splitlines()))
+    assert len(rows) == 6
+    assert len(json.loads((tmp_path / "a.json").read_text())) == 2
+    before = (tmp_path / "a.csv", (tmp_path / "a.md").read_bytes())
+    code, _, err = quick(capsys, monkeypatch, "budget", recipe, "--out", tmp_path / "a.md")
+    assert code == 2
+    assert "exists: replace it with --force" in err
+    assert (tmp_path / "a.md").read_bytes() == before[1]
+    assert quick(capsys, monkeypatch, "budget", recipe, "--out", tmp_path / "a.md", "--force")[0] == 0
+    assert (tmp_path / "a.md").read_bytes() != before[1]
+    monkeypatch.setattr("msdk.budgeting.assembling.budget", pytest.fail)
+    code, _, err = quick(capsys, monkeypatch, "budget", recipe, "--out", tmp_path / "a.htm")
+    assert code == 2
+    assert "'.htm' files. Did you mean '.html'?" in err
+
+
+def test_a_run_folder_shows_its_ledger(tmp_path, capsys, monkeypatch):
+    """What a run has spent by stage stands beside what its recipe predicts for the same iteration."""
+    run = tmp_path / "run"
+    msdk.train(tiny(), run)
+    code, out, _ = quick(capsys, monkeypatch, "budget", run)
+    assert code == 0
+    assert "ledger" in out
+    assert "After 4 iterations:" in out
+    _, out, _ = quick(capsys, monkeypatch, "budget", run, "--json")
+    spent = json.loads(out)[0]["ledger"]
+    assert spent == json.loads((run / "ledger.json").read_text())
+    assert sum(spent["images_by_stage"]) == 4 * 8
+    (run / "ledger.json").write_text("{")
+    code, _, err = quick(capsys, monkeypatch, "budget", run)
+    assert code == 2
+    assert "cannot be read as a ledger" in err
+    code, _, err = quick(capsys, monkeypatch, "budget", tmp_path)
+    assert code == 2
+    assert "a folder without a recipe.toml" in err
+
+
+def test_memory_and_speed_on_request(recipe, tmp_path, capsys, monkeypatch):
+    """--memory and --measure add their tables and keys, for a batch and a dtype that may be given."""
+    code, out, err = quick(
+        capsys, monkeypatch, "budget", recipe, "--memory", "--batch", "16", "--dtype", "bf16", "--json"
+    )
+    assert code == 0, err
+    (found,) = json.loads(out)
+    assert (found["memory"]["batch"], found["memory"]["dtype"]) == (16, "bf16")
+    assert found["timing"] is None
+    code, out, _ = quick(capsys, monkeypatch, "budget", recipe, "--memory")
+    assert "Peak of training" in out
+    assert "activations of an image" in out
+
+
+@pytest.mark.slow
+def test_speed_is_measured(recipe, capsys, monkeypatch):
+    """--measure adds rates and utilisation of this device, and the hours of training."""
+    code, out, err = quick(capsys, monkeypatch, "budget", recipe, "--measure", "--device", "cpu", "--batch", "4")
+    assert code == 0, err
+    assert "of peak" in out
+    assert "The whole training would take" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--device", "cpu"], "add --measure"),
+        (["--batch", "4"], "add one of them"),
+        (["--memory", "--batch", "0"], "--batch 0: must be at least 1"),
+        (["--measure", "--device", "quantum"], "there is no device 'quantum' here. Known: cpu"),
+        (["--set", "budget.params=250X"], "'250X' is no amount"),
+        (["--set", "budget.macs=250GB"], "is an amount of B, but MACs are meant here"),
+        (["--set", "budget.macs=40GFLOPs"], "1 MAC is 2 FLOPs, so write half the number"),
+        (["--set", "budget.macs=-1"], "'-1.0' is no amount"),
+        (["--by", "layer"], "--by"),
+        (["--sort", "name"], "--sort"),
+        (["--convention", "papr"], "Did you mean 'paper'?"),
+    ],
+)
+def test_wrong_options_exit_2(recipe, capsys, monkeypatch, options, words):
+    """What does not fit is told with the fix."""
+    code, out, err = quick(capsys, monkeypatch, "budget", recipe, *options)
+    assert code == 2
+    assert words in err
+    assert not out
+
+
+def test_limits_follow_what_is_asked_for(recipe):
+    """A budget's limits are checked against what it has by now."""
+    found = count(tiny("budget.memory=1MiB", "budget.params=1"))
+    before = {limit.key: limit.exceeded for limit in found.limits}
+    assert before == {"params": True, "memory": False}
+
+    class Held:
+        peak = 2**21
+
+    after = {limit.key: limit.exceeded for limit in attrs.evolve(found, memory=Held()).limits}
+    assert after == {"params": True, "memory": True}
