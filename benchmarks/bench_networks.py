@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 import msdk
-from msdk.budgeting.counting import count_second
+from msdk.budgeting.counting import count_on_meta
 from msdk.denoiser import StagedNetwork, StageNetwork
 
 try:
@@ -125,7 +125,7 @@ class Theirs(nn.Module):
 
 def macs_of(net: nn.Module, side: int) -> int:
     """Exact MACs of one image."""
-    return count_second(net, [torch.empty(1, 3, side, side, device="meta"), torch.empty(1, device="meta")])
+    return count_on_meta(net, [torch.empty(1, 3, side, side, device="meta"), torch.empty(1, device="meta")])[0]
 
 
 def staged(sharing: str, size: str) -> StagedNetwork:
