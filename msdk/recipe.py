@@ -451,6 +451,11 @@ def _training_misfits(options: Training) -> Iterable[Problem]:
         )
 
 
+def _sampler_runs(recipe: Recipe) -> None:
+    recipe.sampler.check(recipe.schedule, recipe.steps)
+    recipe.sampler.times(recipe.schedule, recipe.steps)
+
+
 def _sampling_misfits(recipe: Recipe) -> Iterable[Problem]:
     if recipe.sampling.steps is not None and recipe.sampling.nfe is not None:
         yield Problem("sampling", "give steps (intervals of the time grid) or nfe (network calls), not both")
@@ -458,7 +463,7 @@ def _sampling_misfits(recipe: Recipe) -> Iterable[Problem]:
     unreachable = list(_failing("sampling.nfe", lambda: recipe.steps))
     yield from unreachable
     if not unreachable:
-        yield from _failing("sampler", lambda: recipe.sampler.times(recipe.schedule, recipe.steps))
+        yield from _failing("sampler", lambda: _sampler_runs(recipe))
 
 
 def _stage_count(recipe: Recipe) -> int | None:

@@ -1,6 +1,5 @@
-"""The sampling loop: the only one."""
+"""Sampling: from seeds to images, by the loop of `msdk.samplers.base`."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from msdk.denoiser import Denoiser
 from msdk.errors import PartError, RunError
 from msdk.guidance import Guidance
 from msdk.recipe import Recipe
-from msdk.samplers.base import Denoise, Sampler
+from msdk.samplers.base import Denoise, Sampler, run
 from msdk.writing import written_whole
 
 if TYPE_CHECKING:
@@ -32,7 +31,9 @@ class SeededNoise:
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [Generator().manual_seed(seed) for seed in seeds]  # on the CPU: the same on every device
 
-    def __call__(self, like: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
+    def __call__(
+        self, like: Float[Tensor, "batch c h w"], t: float = 0.0, s: float = 0.0
+    ) -> Float[Tensor, "batch c h w"]:
         draws = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
         return torch.stack(draws).to(like.device, like.dtype)
 
@@ -78,9 +79,16 @@ def sample(
     labels = class_labels(denoiser.classes, seeds, label)
     if labels is None and guidance != 1:
         raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
+    sampler.check(denoiser.schedule, steps)
     times = sampler.times(denoiser.schedule, steps)
+    batch_size = 1 if sampler.adaptive else batch_size  # steps that suit one image must not depend on others
     chunks = [list(seeds[start : start + batch_size]) for start in range(0, len(seeds), batch_size)]
-    done, total = 0, len(chunks) * (len(times) - 1)
+    total = len(chunks) * (len(times) - 1)
+
+    def advance(batches: int) -> Callable[[int], None] | None:
+        before = batches * (len(times) - 1)
+        return None if progress is None else lambda steps: progress(before + steps, total)
+
     images: list[Tensor] = []
     for index, chunk in enumerate(chunks):
         noise = SeededNoise(chunk)
@@ -91,12 +99,7 @@ def sample(
         x = denoiser.schedule.prior_std * noise(
             torch.empty(len(chunk), *denoiser.shape, device=device, dtype=weight.dtype)
         )
-        memory = sampler.init(times)
-        for t, s in itertools.pairwise(times):
-            x, memory = sampler.step(denoise, denoiser.schedule, x, t, s, memory, noise)
-            done += 1
-            if progress is not None:
-                progress(done, total)
+        x = run(sampler, denoise, denoiser.schedule, times, x, noise, advance(index))
         if decode:
             x = denoiser.decode(x)
             x = 2 * x - 1 if denoiser.unit_range else x

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 Denoise = Callable[["Tensor", float], "Tensor"]
 """`denoise(x_t, t)` estimates x_0: one network call for the whole batch [batch, ...]."""
 
-Noise = Callable[["Tensor"], "Tensor"]
-"""`noise(x)` draws standard normal noise like `x`."""
+Noise = Callable[["Tensor", float, float], "Tensor"]
+"""`noise(x, t, s)` draws standard normal noise like `x` for the way from time t to time s: what a sampler adds there.
+
+Whoever draws decides what the way means: fresh noise at every call, or the increment of one Brownian path.
+"""
 
 
 class Sampler(abc.ABC):
@@ -34,6 +37,15 @@ class Sampler(abc.ABC):
     """
 
     order: ClassVar[int]
+    adaptive: ClassVar[bool] = False
+    """Whether the sampler chooses its own steps by what the network says. Its images are then drawn one by one."""
+
+    def check(self, schedule: Schedule, steps: int) -> None:  # noqa: B027  most samplers do all that there is
+        """Refuses what the sampler cannot do, before any network call; `times` refuses what its grid cannot.
+
+        Raises:
+            PartError: It cannot run the schedule, or not in so few steps; the message says what would do.
+        """
 
     @abc.abstractmethod
     def times(self, schedule: Schedule, steps: int) -> list[float]:
@@ -44,7 +56,7 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def calls(self, steps: int) -> list[int]:
-        """Network calls in each interval of `times`."""
+        """Network calls in each interval of `times`; of an adaptive sampler, the fewest there can be."""
 
     def spending(self, nfe: int) -> "Sampler":
         """Returns the sampler with those settings changed that a wish for `nfe` network calls decides: none in most.
@@ -104,21 +116,52 @@ def steps_for(sampler: Sampler, nfe: int) -> int:
     )
 
 
+def run(
+    sampler: Sampler,
+    denoise: Denoise,
+    schedule: Schedule,
+    times: Sequence[float],
+    x: "Tensor",
+    noise: Noise,
+    progress: Callable[[int], None] | None = None,
+) -> "Tensor":
+    """The one loop over a time grid: from x at the first time to the sample at the last.
+
+    Args:
+        sampler: Whose steps.
+        denoise: Estimates x_0.
+        schedule: Gives alpha and sigma.
+        times: `sampler.times(schedule, steps)`.
+        x: At the first time, [batch, ...].
+        noise: What stochastic samplers add.
+        progress: Told the number of intervals done.
+    """
+    memory = sampler.init(times)
+    for done, (t, s) in enumerate(itertools.pairwise(times), 1):
+        x, memory = sampler.step(denoise, schedule, x, t, s, memory, noise)
+        if progress is not None:
+            progress(done)
+    return x
+
+
 def call_times(sampler: Sampler, schedule: Schedule, steps: int) -> list[list[float]]:
-    """The time of every network call, interval by interval: the sampler itself is run around a recording network."""
+    """The time of every network call, interval by interval: the sampler itself is run around a recording network.
+
+    Where steps depend on what the network says, it is the exact one of pixels that are -1 or 1: an estimate.
+    """
     import torch
 
     seen: list[float] = []
 
     def record(x: "Tensor", t: float) -> "Tensor":
         seen.append(t)
-        return torch.zeros_like(x)
+        if not sampler.adaptive:
+            return torch.zeros_like(x)
+        return torch.tanh(x * schedule.alpha(t) / max(schedule.sigma(t), 1e-6) ** 2)
 
     times = sampler.times(schedule, steps)
-    memory, x = sampler.init(times), torch.zeros(1, dtype=torch.float64)
-    calls: list[list[float]] = []
-    for t, s in itertools.pairwise(times):
-        x, memory = sampler.step(record, schedule, x, t, s, memory, torch.zeros_like)
-        calls.append(seen.copy())
-        seen.clear()
-    return calls
+    generator = torch.Generator().manual_seed(0)
+    x = schedule.prior_std * torch.randn(1, 64, generator=generator, dtype=torch.float64)
+    ends: list[int] = []
+    run(sampler, record, schedule, times, x, lambda x, t, s: torch.zeros_like(x), lambda _: ends.append(len(seen)))
+    return [seen[first:last] for first, last in itertools.pairwise([0, *ends])]

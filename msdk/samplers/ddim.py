@@ -41,4 +41,4 @@ class DDIM(OneCallSampler):
         eps = (x_t - schedule.alpha(t) * x_0) / schedule.sigma(t)
         up = self.eta * sigma_s * math.sqrt(1 - (schedule.ratio(s) / schedule.ratio(t)) ** 2)
         x_s = schedule.alpha(s) * x_0 + math.sqrt(sigma_s**2 - up**2) * eps
-        return (x_s + up * noise(x_t) if up > 0 else x_s), None
+        return (x_s + up * noise(x_t, t, s) if up > 0 else x_s), None

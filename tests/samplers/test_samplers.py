@@ -2,16 +2,13 @@
 
 import functools
 import itertools
-import json
 import math
-import os
 from collections import Counter
-from pathlib import Path
 
 import attrs
-import numpy as np
 import pytest
 import torch
+from golden_samplers import log_ratio_flow, mixture_mean
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +20,6 @@ from msdk.samplers.ddim import DDIM
 from msdk.samplers.dpm_solver import DPMSolver
 from msdk.samplers.dpmpp import DPMpp2M
 from msdk.samplers.heun import Heun
-from msdk.schedules.edm import EDM
 from msdk.schedules.vp import VPLinear
 
 every_sampler = pytest.mark.parametrize(
@@ -39,25 +35,6 @@ every_sampler = pytest.mark.parametrize(
 every_schedule = pytest.mark.parametrize("schedule", [msdk.schedules.get(name)() for name in msdk.schedules.names()])
 
 
-WEIGHTS = torch.tensor([0.35, 0.65], dtype=torch.float64)
-MEANS = torch.tensor([[-0.6, 0.3], [0.7, -0.4]], dtype=torch.float64)
-STDS = torch.tensor([[0.15, 0.25], [0.3, 0.1]], dtype=torch.float64)
-
-
-def mixture_mean(y, ratio):
-    """E[x_0 | x_t] of a mixture of two Gaussians in the plane (problem A of the vectors), for y = x_t / alpha."""
-    variance = STDS**2 + ratio**2
-    offset = y[:, None] - MEANS
-    logits = WEIGHTS.log() - (variance.log() + offset**2 / variance).sum(2) / 2
-    means = MEANS + STDS**2 / variance * offset
-    return (logits.softmax(1)[:, :, None] * means).sum(1)
-
-
-def points_mean(points, y, ratio):
-    """E[x_0 | x_t] of equally likely points (problem B), for y = x_t / alpha."""
-    return (-(torch.cdist(y, points) ** 2) / (2 * ratio**2)).softmax(1) @ points
-
-
 def sampled(sampler, schedule, steps, mean, x, draws=()):
     """Runs a sampler around an exact denoiser `mean(y, ratio)`: the sample, and (t, x_t / alpha) of every call."""
     calls, draws = [], iter(draws)
@@ -70,7 +47,7 @@ def sampled(sampler, schedule, steps, mean, x, draws=()):
     times = sampler.times(schedule, steps)
     memory = sampler.init(times)
     for t, s in itertools.pairwise(times):
-        x, memory = sampler.step(denoise, schedule, x, t, s, memory, lambda _: next(draws))
+        x, memory = sampler.step(denoise, schedule, x, t, s, memory, lambda *_: next(draws))
     assert next(draws, None) is None, "the sampler left noise unused"
     return x, calls
 
@@ -89,24 +66,7 @@ def test_declared_calls_are_made(sampler, schedule, steps):
     assert all(schedule.t_min <= t <= schedule.t_max for interval in made for t in interval)
 
 
-@functools.cache
-def reference(schedule, t_end):
-    """Start points, and where the exact flow dy / dlog(ratio) = y - D takes them at t_end, by Runge-Kutta 4."""
-    x = schedule.prior_std * torch.randn(8, 2, generator=torch.Generator().manual_seed(111), dtype=torch.float64)
-    y, log_ratio, steps = x / schedule.alpha(schedule.t_max), -schedule.lam(schedule.t_max), 300
-    h = (-schedule.lam(t_end) - log_ratio) / steps
-
-    def slope(y, u):
-        return y - mixture_mean(y, math.exp(u))
-
-    for i in range(steps):
-        u = log_ratio + i * h
-        k1 = slope(y, u)
-        k2 = slope(y + h / 2 * k1, u + h / 2)
-        k3 = slope(y + h / 2 * k2, u + h / 2)
-        k4 = slope(y + h * k3, u + h)
-        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return x, y * schedule.alpha(t_end)
+reference = functools.cache(log_ratio_flow)
 
 
 @every_schedule
@@ -195,7 +155,7 @@ def test_stochastic_ddim_keeps_the_marginal_variance(eta, t, share):
     schedule, s = VPLinear(), t * share
     old, fresh = torch.eye(2, dtype=torch.float64)
     x_s, _ = DDIM(eta=eta).step(
-        lambda x, _: torch.zeros_like(x), schedule, schedule.sigma(t) * old, t, s, None, lambda _: fresh
+        lambda x, _: torch.zeros_like(x), schedule, schedule.sigma(t) * old, t, s, None, lambda *_: fresh
     )
     kept, up = x_s.tolist()
     assert kept**2 + up**2 == pytest.approx(schedule.sigma(s) ** 2, rel=1e-12)
@@ -208,92 +168,3 @@ def test_stochastic_ddim_draws_once_per_step():
     x, draws = torch.ones(1, 2, dtype=torch.float64), torch.zeros(5, 1, 2, dtype=torch.float64)
     sampled(DDIM(eta=0.5, final_denoise=True), VPLinear(), 5, mixture_mean, x, draws)
     sampled(DDIM(final_denoise=True), VPLinear(), 5, mixture_mean, x)
-
-
-GRIDS = {
-    "logSNR": "uniform-lam",
-    "time_uniform": "uniform-t",
-    "time_quadratic": "quadratic-t",
-    "karras7": "rho",
-    "exp": "uniform-lam",
-}
-
-
-def ours(case):
-    """Schedule, sampler and steps that express a case of the vectors; None where nothing of ours does."""
-    if case["f"] == "dpm" and case["sched"].startswith("lin"):
-        if "solver_type" in case or "dynamic_thresholding" in case or case["method"] == "adaptive":
-            return None
-        shared = {
-            "grid": GRIDS[case["skip"]],
-            "t_end": float(case["sched"].removeprefix("lin")),
-            "final_denoise": bool(case["dtz"]),
-        }
-        if case["method"] != "multistep":
-            if case["alg"] == "dpmsolver++":
-                return None
-            fixed = case["method"] == "singlestep_fixed"
-            sampler = DPMSolver(**shared, order=case["order"], last_orders=() if fixed else None)
-            sampler = sampler if fixed else sampler.spending(case["nfe"])
-            return VPLinear(), sampler, steps_for(sampler, case["nfe"])
-        if case["order"] == 1:  # DPM-Solver-1, in either prediction, is DDIM
-            return VPLinear(), DDIM(**shared), case["steps"]
-        if case["order"] == 2 and case["alg"] == "dpmsolver++":
-            return VPLinear(), DPMpp2M(**shared, lower_order_final=bool(case["lof"])), case["steps"]
-    if case["f"] == "edm" and case["sampler"] == "edm_sampler" and case["kw"].keys() <= {"num_steps"}:
-        return EDM(), Heun(), case["kw"]["num_steps"]
-    if case["f"] == "kdiff" and case["kw"].keys() <= {"eta"}:
-        shared = {"grid": GRIDS[case["sigmas"]], "final_denoise": True}
-        sampler = {
-            "sample_euler": DDIM(**shared),
-            "sample_euler_ancestral": DDIM(**shared, eta=case["kw"].get("eta", 1.0)),
-            "sample_dpmpp_2m": DPMpp2M(**shared, lower_order_final=False),
-            "sample_heun": Heun(grid=GRIDS[case["sigmas"]]),
-        }.get(case["sampler"])
-        return sampler and (EDM(sigma_min=0.02), sampler, case["n"] - (not isinstance(sampler, Heun)))
-    return None
-
-
-def golden_cases():
-    place = os.environ.get("MSDK_TEST_DATA")
-    if not place:
-        return [pytest.param(None, marks=pytest.mark.skip(reason="MSDK_TEST_DATA is not set"))]
-    index = json.loads((Path(place) / "golden" / "samplers" / "index.json").read_text())
-    return [pytest.param(case, id=case["id"]) for case in index["cases"] if ours(case)]
-
-
-@pytest.fixture(scope="module")
-def vectors(outside_data):
-    with np.load(outside_data / "golden" / "samplers" / "data.npz") as data:
-        return {name: torch.from_numpy(data[name]) for name in data.files}
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize("case", golden_cases())
-def test_published_samples(vectors, case):
-    """Samples, evaluation times, call count and two states on the way are those of the published programs."""
-    schedule, sampler, steps = ours(case)
-    problem = case["p"]
-    mean = mixture_mean if problem == "A" else functools.partial(points_mean, vectors["B/points"])
-    draws = vectors[f"{problem}/noise"][: case["noise_draws"]] if getattr(sampler, "eta", 0) else ()
-    final, calls = sampled(sampler, schedule, steps, mean, schedule.prior_std * vectors[f"{problem}/z"], draws)
-
-    begin, end = vectors["arr_off"][case["evals"] : case["evals"] + 2]
-    assert len(calls) == case["nfe"]
-    times = torch.tensor([t for t, _ in calls], dtype=torch.float64)
-    torch.testing.assert_close(times, vectors["arr_data"][begin:end], rtol=1e-9, atol=0)
-    torch.testing.assert_close(final, vectors[f"final_{problem}"][case["row"]], rtol=0, atol=case["tol"])
-    for call, expected in zip(case["chk_calls"], vectors[f"check_{problem}"][case["chk_row"]], strict=True):
-        state = calls[call][1][: len(expected)]
-        tolerance = case["chk_tol"] * max(1, expected.abs().max())
-        torch.testing.assert_close(state, expected, rtol=0, atol=float(tolerance))
-
-
-@pytest.mark.golden
-def test_the_exact_denoisers_are_those_of_the_vectors(vectors):
-    """Problems A and B are stated here as there, so that the other tests mean what they say."""
-    torch.testing.assert_close([WEIGHTS, MEANS, STDS], [vectors[f"A/{part}"] for part in ("weights", "means", "stds")])
-    for ratio in ("0.002", "0.05", "0.3", "1", "10", "80"):
-        for problem, mean in (("A", mixture_mean), ("B", functools.partial(points_mean, vectors["B/points"]))):
-            y, expected = vectors[f"check/{problem}/sigma{ratio}/x"], vectors[f"check/{problem}/sigma{ratio}/D"]
-            torch.testing.assert_close(mean(y, float(ratio)), expected, rtol=1e-10, atol=1e-10)
