@@ -87,7 +87,7 @@ def sample(
 
     def advance(batches: int) -> Callable[[int], None] | None:
         before = batches * (len(times) - 1)
-        return None if progress is None else lambda steps: progress(before + steps, total)
+        return None if progress is None else lambda steps, tell=progress: tell(before + steps, total)
 
     images: list[Tensor] = []
     for index, chunk in enumerate(chunks):
