@@ -1,5 +1,7 @@
 """Recipe -> Denoiser: the only place that joins the parts."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -17,6 +19,15 @@ from msdk.partition import Partition
 from msdk.recipe import Recipe, noise_range
 from msdk.schedules.base import Schedule
 from msdk.weights import put_weights, read_weights
+
+Make = Callable[[str, Callable[[], nn.Module]], nn.Module]
+"""`make("decoders.1", build)`: a part, which begins the names of its weights so; `build()` builds it on the CPU."""
+
+
+def make_now(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    """Builds a part."""
+    return build()
+
 
 AUTOENCODER = "autoencoder.safetensors"
 """Where a run folder keeps the weights of its autoencoder."""
@@ -37,7 +48,9 @@ def pick_device(name: str | None) -> str:
     return name
 
 
-def build(recipe: Recipe, device: str | torch.device = "cpu", partition: Partition | None = None) -> Denoiser:
+def build(
+    recipe: Recipe, device: str | torch.device = "cpu", partition: Partition | None = None, *, make: Make = make_now
+) -> Denoiser:
     """Builds the denoiser of a recipe, with the initial weights of its training seed.
 
     An autoencoder has the weights that the recipe names; initial ones where it names none, which is enough for budgets.
@@ -46,6 +59,7 @@ def build(recipe: Recipe, device: str | torch.device = "cpu", partition: Partiti
         recipe: A checked recipe.
         device: Where parameters live; "meta" builds without memory, for counting.
         partition: Stage edges, for a recipe whose clustering has not run; the recipe's own otherwise.
+        make: Makes encoders, adapters and decoders, see `msdk.offloading`.
 
     Raises:
         PartError: The stage edges are not known yet, or parts do not fit.
@@ -69,6 +83,7 @@ def build(recipe: Recipe, device: str | torch.device = "cpu", partition: Partiti
         device,
         seed=recipe.training.seed,
         autoencoder=autoencoder,
+        make=make,
     )
 
 
@@ -129,6 +144,7 @@ def join(
     *,
     seed: int = 0,
     autoencoder: nn.Module | None = None,
+    make: Make = make_now,
 ) -> Denoiser:
     """Builds the networks of the parts and puts them together, behind an autoencoder that is already built.
 
@@ -142,10 +158,14 @@ def join(
     count = len(parts.decoders) if parts.separate else 1
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):
         torch.manual_seed(seed)  # on the CPU, so that every device starts from the same weights
-        encoders = [parts.encoder.build(shape) for _ in range(count)]
-        adapters = [] if adapter is None else [adapter.build(info) for _ in range(count)]
+        encoders = [make(f"encoders.{k}", partial(parts.encoder.build, shape)) for k in range(count)]
+        adapters = (
+            [] if adapter is None else [make(f"adapters.{k}", partial(adapter.build, info)) for k in range(count)]
+        )
         adapted = info if adapter is None else adapter.info(info)
-        decoders = [decoder.build(adapted, shape) for decoder in parts.decoders]
+        decoders = [
+            make(f"decoders.{k}", partial(decoder.build, adapted, shape)) for k, decoder in enumerate(parts.decoders)
+        ]
     network = StagedNetwork(encoders, decoders, adapters)
     denoiser = Denoiser(
         network,

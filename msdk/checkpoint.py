@@ -22,6 +22,7 @@ from msdk import __version__
 from msdk.building import AUTOENCODER, build, weights_file
 from msdk.denoiser import Denoiser
 from msdk.errors import RunError
+from msdk.offloading import Shelves
 from msdk.recipe import Recipe, load_recipe, to_toml
 from msdk.structuring import PARTS, to_data
 from msdk.weights import put_weights, read_weights
@@ -251,19 +252,28 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path
     put_weights(denoiser.network, weights, source, "recipe")
 
 
-def load_run(run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu") -> Denoiser:
+def load_run(
+    run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu", offload: bool = False
+) -> Denoiser:
     """The trained denoiser of a run folder, in eval mode, from its newest checkpoint.
 
     Args:
         run_dir: A folder that `msdk train` or `msdk run` made.
         weights: "ema" for the averaged weights, "raw" for the last ones.
         device: Where to put it.
+        offload: Whether what one stage alone uses is loaded when that stage runs, in the place of the last one: less
+            memory, more time.
 
     Raises:
         RunError: No run folder, no checkpoint, or one that is damaged or belongs to another recipe.
     """
     run = Path(run_dir)
-    denoiser = build(run_recipe(run))
-    path = latest(run) / ("ema.safetensors" if weights == "ema" else "model.safetensors")
-    load_weights(denoiser, read_weights(path), path)
+    path, recipe = latest(run) / ("ema.safetensors" if weights == "ema" else "model.safetensors"), run_recipe(run)
+    if offload:
+        denoiser = build(recipe, make=Shelves(path, separate=recipe.sharing == "separate").make)
+        kept = denoiser.network.state_dict()
+        put_weights(denoiser.network, read_weights(path, kept), path, "recipe")
+    else:
+        denoiser = build(recipe)
+        load_weights(denoiser, read_weights(path), path)
     return denoiser.to(device).eval()

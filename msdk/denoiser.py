@@ -206,6 +206,9 @@ class Denoiser(nn.Module):
         self.partition, self.schedule, self.parameterization = partition, schedule, parameterization
         self.shape, self.classes, self.unit_range = shape, classes, unit_range
         self.autoencoder = None if autoencoder is None else autoencoder.eval().requires_grad_(False)
+        # Says which device and dtype images are to have, also while networks are not loaded (`msdk.offloading`).
+        self.register_buffer("place", torch.empty(0), persistent=False)
+        self.place: Tensor
 
     def train(self, mode: bool = True) -> "Denoiser":
         """Sets training mode, in which only the network changes: the autoencoder is frozen and stays in eval mode."""

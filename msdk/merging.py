@@ -1,5 +1,6 @@
 """Reads recipe files: what they extend, what a command line overrides, and where each value came from."""
 
+import itertools
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -85,7 +86,7 @@ def _set(target: Any, steps: list[str], value: object, path: tuple[str, ...], so
     return ""
 
 
-ALTERNATIVES = (("sampling", "steps", "nfe"), ("sampling", "nfe", "steps"))
+ALTERNATIVES = tuple(("sampling", *pair) for pair in itertools.permutations(("steps", "nfe", "steps_per_stage"), 2))
 """(table, key, key that it replaces): an overlay that chooses one drops the other."""
 
 

@@ -30,6 +30,7 @@ from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.quantities import quantity
 from msdk.samplers.base import Sampler, steps_for
+from msdk.samplers.staged import Staged
 from msdk.schedules.base import Schedule
 from msdk.structuring import PARTS, flattened_errors, strict_converter, to_data
 from msdk.weightings.base import Weighting
@@ -149,11 +150,12 @@ def _ascending(_: object, field: object, value: tuple[float, float]) -> None:
 
 @attrs.frozen(kw_only=True)
 class Sampling:
-    """How images are drawn: `steps` intervals of the time grid, or `nfe` network calls, but not both.
+    """How images are drawn: `steps` intervals of the time grid, `nfe` network calls, or `steps_per_stage`: one of them.
 
     Args:
         steps: Intervals of the sampler's time grid.
         nfe: Network calls per image, a guided one counted once.
+        steps_per_stage: Intervals in each stage, least noise first; each stage's time is then spaced for itself.
         images: Images that `msdk sample` draws, with seeds `seed`, `seed + 1`, ...
         seed: First seed.
         batch_size: Images per network call, twice as many where it is guided; changes no image.
@@ -165,6 +167,9 @@ class Sampling:
 
     steps: int | None = attrs.field(default=None, validator=optional([ge(1), le(10_000)]))
     nfe: int | None = attrs.field(default=None, validator=optional([ge(1), le(10_000)]))
+    steps_per_stage: tuple[int, ...] | None = attrs.field(
+        default=None, validator=optional(deep_iterable([ge(1), le(10_000)]))
+    )
     images: int = attrs.field(default=64, validator=[ge(1), le(1_000_000)])
     seed: int = attrs.field(default=0, validator=ge(0))
     batch_size: int = attrs.field(default=64, validator=ge(1))
@@ -222,6 +227,7 @@ class Recipe:
     weighting: Weighting = _part(Weighting, "uniform")
     training: Training = attrs.field(factory=Training)
     sampler: Sampler = _part(Sampler, "dpmpp-2m")
+    samplers: tuple[Sampler, ...] = ()
     sampling: Sampling = attrs.field(factory=Sampling)
     budget: BudgetOptions = attrs.field(factory=BudgetOptions)
 
@@ -235,7 +241,23 @@ class Recipe:
         """Intervals of the sampler's time grid, whichever way they are given."""
         if self.sampling.nfe is not None:
             return steps_for(self.sampler, self.sampling.nfe)
+        if self.sampling.steps_per_stage is not None:
+            return sum(self.sampling.steps_per_stage)
         return self.sampling.steps or DEFAULT_STEPS
+
+    @property
+    def solver(self) -> Sampler:
+        """What draws images: the sampler, or with `steps_per_stage` the one that deals steps out to the stages.
+
+        Raises:
+            PartError: Steps are per stage, and the edges are not known yet.
+        """
+        steps = self.sampling.steps_per_stage
+        if steps is None:
+            return self.sampler
+        return Staged(
+            samplers=self.samplers or (self.sampler,), steps=steps, partition=self.partition(), schedule=self.schedule
+        )
 
     @property
     def classes(self) -> int:
@@ -452,14 +474,29 @@ def _training_misfits(options: Training) -> Iterable[Problem]:
 
 
 def _sampler_runs(recipe: Recipe) -> None:
-    recipe.sampler.check(recipe.schedule, recipe.steps)
-    recipe.sampler.times(recipe.schedule, recipe.steps)
+    # Where edges are still to be found, only the number of stages is known.
+    solver = recipe.sampler if recipe.clustered else recipe.solver
+    solver.check(recipe.schedule, recipe.steps)
+    solver.times(recipe.schedule, recipe.steps)
 
 
 def _sampling_misfits(recipe: Recipe) -> Iterable[Problem]:
-    if recipe.sampling.steps is not None and recipe.sampling.nfe is not None:
-        yield Problem("sampling", "give steps (intervals of the time grid) or nfe (network calls), not both")
+    options, stages = recipe.sampling, _stage_count(recipe)
+    ways = [key for key in ("steps", "nfe", "steps_per_stage") if getattr(options, key) is not None]
+    if len(ways) > 1:
+        yield Problem(
+            "sampling",
+            "give one of steps (intervals of the time grid), nfe (network calls) and steps_per_stage, not "
+            + " and ".join(ways),
+        )
         return
+    if recipe.samplers and options.steps_per_stage is None:
+        yield Problem("samplers", "one sampler for each stage needs sampling.steps_per_stage")
+        return
+    for path, given in (("sampling.steps_per_stage", options.steps_per_stage), ("samplers", recipe.samplers)):
+        if given and stages is not None and len(given) != stages:
+            yield Problem(path, f"has {len(given)} entries for {stages} stages: give one for each, least noise first")
+            return
     unreachable = list(_failing("sampling.nfe", lambda: recipe.steps))
     yield from unreachable
     if not unreachable:

@@ -11,11 +11,11 @@ from msdk.budgeting.ledger import ledger
 from msdk.checkpoint import refuse_existing, refuse_other_recipe, run_recipe
 from msdk.clustering import Clusters, cluster, write_clusters
 from msdk.comparing import compare
+from msdk.drawing import write_samples
 from msdk.partition import Partition
 from msdk.recipe import Recipe, load_recipe
 from msdk.report import run_markdown
 from msdk.report.page import budgets_page
-from msdk.sampling import write_samples
 from msdk.structuring import to_data
 from msdk.training import Step, TrainingResult, train
 from msdk.writing import write_text

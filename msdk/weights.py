@@ -1,6 +1,6 @@
 """Files of weights: safetensors read onto the CPU, and put into a module that they fit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -9,15 +9,21 @@ from torch import Tensor, nn
 from msdk.errors import RunError
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
     """Reads a safetensors file onto the CPU.
+
+    Args:
+        path: The file.
+        names: Which of its tensors, where it has them; all when not given.
 
     Raises:
         RunError: It is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  a file is no mapping
+            wanted = None if names is None else set(names)
+            found = [key for key in file.keys() if wanted is None or key in wanted]  # noqa: SIM118  a file is no mapping
+            return {key: file.get_tensor(key) for key in found}
     except (SafetensorError, OSError) as error:
         raise RunError(f"the file of weights {path} is damaged: {error}") from error
 

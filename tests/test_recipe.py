@@ -605,7 +605,7 @@ def test_stages_that_cannot_be_are_told(write, line, key, message):
 @pytest.mark.parametrize(
     ("lines", "key", "message"),
     [
-        ("sampling = { steps = 18, nfe = 35 }", "sampling", "give steps (intervals of the time grid) or nfe"),
+        ("sampling = { steps = 18, nfe = 35 }", "sampling", "give one of steps (intervals of the time grid), nfe"),
         ('sampler = { name = "heun" }\nsampling = { nfe = 34 }', "sampling.nfe", "the nearest are 33 and 35"),
         ('sampler = { name = "heun", rho = 1e-3 }', "sampler", "cannot be computed (Numerical result out of range)"),
         ('sampler = { name = "ddim", t_end = 1.5 }', "sampler", "t_end = 1.5 must be below"),

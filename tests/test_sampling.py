@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from PIL import Image
 
 import msdk
-from msdk.errors import PartError, RunError
+from msdk.errors import PartError
 from msdk.guidance import Guidance
-from msdk.sampling import grid, to_pixels, write_samples
 from msdk.tracing import explain
 from recipes import tiny
 
@@ -125,43 +123,3 @@ def test_labels_need_a_conditional_denoiser(denoiser):
         msdk.sample(denoiser, DDIM, 1, [0], label=1)
     with pytest.raises(PartError, match="guidance needs a class-conditional denoiser"):
         msdk.sample(denoiser, DDIM, 1, [0], guidance=2.0)
-
-
-def test_pixels():
-    """[-1, 1] becomes 0 .. 255 with rounding and clipping."""
-    assert to_pixels(torch.tensor([-2.0, -1.0, 0.0, 1.0, 9.0]).view(1, 1, 1, 5)).flatten().tolist() == [
-        0,
-        0,
-        128,
-        255,
-        255,
-    ]
-
-
-def test_grid_is_large_enough_to_see():
-    """Small images are enlarged by whole factors; colour stays colour."""
-    sheet = grid(torch.full((5, 3, 8, 8), 200, dtype=torch.uint8))
-    assert sheet.size == (2 * 66 + 2, 3 * 66 + 2)
-    assert sheet.getpixel((10, 10)) == (200, 200, 200)
-    assert sheet.getpixel((0, 0)) == (128, 128, 128)
-
-
-def test_files(tmp_path):
-    """A run gets grid.png and one PNG per seed."""
-    recipe = tiny("sampling.steps=2")
-    msdk.train(recipe, tmp_path / "run")
-    folder = write_samples(tmp_path / "run", recipe, seeds=[3, 11])
-    assert sorted(path.name for path in folder.iterdir()) == ["000003.png", "000011.png", "grid.png"]
-    with Image.open(folder / "000003.png") as image:
-        assert (image.size, image.mode) == ((8, 8), "L")
-
-
-def test_a_folder_of_something_else_is_not_replaced(tmp_path):
-    """--force replaces samples, not a folder that holds anything else."""
-    recipe = tiny("sampling.steps=2")
-    msdk.train(recipe, tmp_path / "run")
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "notes.txt").write_text("years of work")
-    with pytest.raises(RunError, match="holds other things than samples"):
-        write_samples(tmp_path / "run", recipe, out=tmp_path / "thesis")
-    assert (tmp_path / "thesis" / "notes.txt").exists()

@@ -235,8 +235,11 @@ def _identity(part: object) -> dict[str, Any]:
 
 def _trace(recipe: Recipe, partition: Partition, *, cache: bool) -> list[Call]:
     """The network calls of the recipe's sampler; their times are remembered, because finding them needs torch."""
-    sampler, schedule, steps = recipe.sampler, recipe.schedule, recipe.steps
-    key = {"kind": "calls", "sampler": _identity(sampler), "schedule": _identity(schedule), "steps": steps}
+    sampler, schedule, steps = recipe.solver, recipe.schedule, recipe.steps
+    parts = [_identity(part) for part in (recipe.samplers or (recipe.sampler,))]
+    key = {"kind": "calls", "samplers": parts, "schedule": _identity(schedule), "steps": steps}
+    if recipe.sampling.steps_per_stage is not None:
+        key |= {"steps_per_stage": recipe.sampling.steps_per_stage, "edges": partition.edges}
     times: list[list[float]] | None = store.recall(key) if cache else None
     if times is None:
         times = call_times(sampler, schedule, steps)

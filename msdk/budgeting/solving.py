@@ -452,7 +452,7 @@ class Space:
 
 
 def _trace(recipe: Recipe) -> list[Call]:
-    return explain(recipe.partition(), recipe.schedule, recipe.sampler, recipe.steps, recipe.guidance)
+    return explain(recipe.partition(), recipe.schedule, recipe.solver, recipe.steps, recipe.guidance)
 
 
 def _frozen_params(recipe: Recipe) -> int:
