@@ -25,7 +25,7 @@ from msdk.errors import RunError
 from msdk.offloading import Shelves
 from msdk.recipe import Recipe, load_recipe, to_toml
 from msdk.structuring import PARTS, to_data
-from msdk.weights import put_weights, read_weights
+from msdk.weights import fill, put_weights, read_weights
 from msdk.writing import not_written, write_json, write_text, written_whole
 
 Weights = Literal["ema", "raw"]
@@ -268,12 +268,15 @@ def load_run(
         RunError: No run folder, no checkpoint, or one that is damaged or belongs to another recipe.
     """
     run = Path(run_dir)
-    path, recipe = latest(run) / ("ema.safetensors" if weights == "ema" else "model.safetensors"), run_recipe(run)
+    recipe = run_recipe(run)
+    path = latest(run) / ("ema.safetensors" if weights == "ema" else "model.safetensors")
     if offload:
         denoiser = build(recipe, make=Shelves(path, separate=recipe.sharing == "separate").make)
-        kept = denoiser.network.state_dict()
-        put_weights(denoiser.network, read_weights(path, kept), path, "recipe")
+        for name, part in denoiser.network.named_children():
+            for index, kept in part.named_children():
+                if any(True for _ in kept.parameters()):
+                    fill(kept, path, f"{name}.{index}.")
     else:
         denoiser = build(recipe)
-        load_weights(denoiser, read_weights(path), path)
+        fill(denoiser.network, path)
     return denoiser.to(device).eval()

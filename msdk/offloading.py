@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from msdk.encoders.base import Features
-from msdk.weights import put_weights, read_weights
+from msdk.weights import fill
 
 
 class Shelf:
@@ -31,12 +31,9 @@ class Shelf:
         """
         if name != self.name:
             self.name, self.part = "", nn.Module()
-            part = build().to(like.dtype)
-            names = {key: f"{name}.{key}" for key in part.state_dict()}
-            weights = read_weights(self.path, names.values())
-            found = {key: weights[full] for key, full in names.items() if full in weights}
-            put_weights(part, found, self.path, "recipe")
-            self.name, self.part = name, part.to(like.device).eval().requires_grad_(False)
+            part = build().requires_grad_(False)
+            fill(part, self.path, f"{name}.")
+            self.name, self.part = name, part.to(like.device, like.dtype).eval()
         return self.part
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 import msdk
 from msdk.building import build
 from msdk.checkpoint import checkpoints, latest, load_checkpoint
+from msdk.drawing import write_samples
 from msdk.errors import RunError
-from msdk.sampling import write_samples
 from msdk.training.loss import encoded, to_range
 from recipes import AUTOENCODER, latent, tiny
 
