@@ -132,13 +132,18 @@ def count_on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Co
     def see(part: nn.Module, _: object, output: Tensor) -> None:
         if isinstance(part, nn.Conv2d):
             paper["conv"] += output.numel() * part.weight[0].numel()
-            paper["conv_bias"] += output.numel() if part.bias is not None else 0
+            paper["conv_bias"] += (
+                output.numel() if part.bias is not None and not getattr(part, "late_bias", False) else 0
+            )
         elif isinstance(part, nn.Linear):
             paper["linear"] += output.numel() * part.in_features
+        else:
+            paper["conv_bias"] += output.numel()
 
     with _running(module, "meta") as copied:
         for part in copied.modules():
-            if isinstance(part, (nn.Conv2d, nn.Linear)) and getattr(part, "paper_counted", True):
+            counted = isinstance(part, (nn.Conv2d, nn.Linear)) and getattr(part, "paper_counted", True)
+            if counted or getattr(part, "adds_bias", False):
                 part.register_forward_hook(see)
             elif isinstance(part, (nn.GroupNorm, nn.LayerNorm)):
                 # Free of MACs; but on meta they would be the first to import torch's compiler, 1.3 s and 160 MB.

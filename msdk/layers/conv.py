@@ -39,6 +39,7 @@ class Conv2d(nn.Conv2d):
         init: Law of the initial weights.
         scale: Scale of the initial weights under "xavier"; 0 starts at (almost) nothing, but for "torch-all".
         paper_counted: Whether the paper's cost convention sees this layer (msdk.budgeting).
+        late_bias: Whether its owner adds the bias later on.
     """
 
     def __init__(
@@ -52,13 +53,17 @@ class Conv2d(nn.Conv2d):
         init: Init = "xavier",
         scale: float = 1.0,
         paper_counted: bool = True,
+        late_bias: bool = False,
     ) -> None:
         self.init: Init = init
         self.scale = scale
         super().__init__(
             channels_in, channels_out, kernel, stride=stride, padding=kernel // 2 if padding is None else padding
         )
-        self.paper_counted = paper_counted
+        self.paper_counted, self.late_bias = paper_counted, late_bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight, None if self.late_bias else self.bias)
 
     def reset_parameters(self) -> None:
         if self.init == "torch-all" or (self.init == "torch" and self.scale):

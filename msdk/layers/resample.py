@@ -106,18 +106,22 @@ class PyramidDownsample(nn.Module):
         conv_first: Whether the convolution comes first, as in EDM.
     """
 
+    adds_bias: bool
+    """Whether the bias is added here, where budgets count it, and not by the convolution."""
+
     def __init__(self, channels_in: int, channels_out: int, *, taps: Sequence[float], conv_first: bool = False) -> None:
         super().__init__()
         reach = (len(taps) - 1) // 2
-        self.conv_first = conv_first
+        self.conv_first = self.adds_bias = conv_first
         if conv_first:
             self.filter = FIR("down", taps=taps, padding=0)
-            self.conv = Conv2d(channels_in, channels_out, padding=1 + reach)
+            self.conv = Conv2d(channels_in, channels_out, padding=1 + reach, late_bias=True)
         else:
             self.filter = FIR("none", taps=taps, padding=1 + reach)
             self.conv = Conv2d(channels_in, channels_out, stride=2, padding=0, paper_counted=False)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
         if self.conv_first:
-            return self.filter(self.conv(x))  # the filter sums to 1 and sees no border, so it leaves the bias alone
+            assert self.conv.bias is not None
+            return self.filter(self.conv(x)) + self.conv.bias[:, None, None]
         return self.conv(self.filter(x))
