@@ -9,9 +9,9 @@ It is measured twice: `measured` is what was in use, `measured_default_allocatio
 make the difference. glibc's malloc keeps freed blocks of up to 32 MB for later use, unless a fixed size is set from
 which on blocks go back to the system at once (MALLOC_MMAP_THRESHOLD_, here 64 KiB). And oneDNN keeps the kernels of the
 last 1024 shapes with their scratch, of which batches of mixed stages see many (ONEDNN_PRIMITIVE_CACHE_CAPACITY, here
-0). One JSON line per recipe.
+0). Prints one JSON line.
 
-    python benchmarks/bench_memory.py [RECIPE ...]        of those below; all when none is given
+`python benchmarks/bench_memory.py --all`
 """
 
 import argparse
@@ -19,6 +19,7 @@ import ctypes
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -116,10 +117,25 @@ def measured(name: str) -> int:
     return status("VmHWM") - before
 
 
+def peak(name: str, settings: dict[str, str]) -> int:
+    """The measured peak in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", name],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, **settings},
+    )
+    return json.loads(done.stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=list(RECIPES))
-    parser.add_argument("--measure", help="measure one recipe in this process")
+    parser.add_argument("recipes", nargs="*", default=["unet-recompute"], help=f"of {', '.join(RECIPES)}")
+    parser.add_argument("--all", action="store_true", help="all of them")
+    parser.add_argument("--runs", type=int, default=1, help="processes of each kind; the median counts")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
         print(json.dumps(measured(asked.measure)))
@@ -128,34 +144,28 @@ def main() -> None:
 
     from msdk.budgeting.memory import memory
 
-    for name in asked.recipes:
-        in_use, held = (
-            json.loads(
-                subprocess.run(
-                    [sys.executable, __file__, "--measure", name],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                    cwd=ROOT,
-                    env={**os.environ, **settings},
-                ).stdout
-            )
-            for settings in (FRUGAL, {})
-        )
+    results: dict[str, dict[str, float]] = {}
+    for name in RECIPES if asked.all else asked.recipes:
+        in_use, held = (statistics.median(peak(name, settings) for _ in range(asked.runs)) for settings in (FRUGAL, {}))
         estimate = memory(recipe_of(name)).peak
-        line = {
-            "recipe": name,
+        results[name] = {
             "estimated": estimate,
             "measured": in_use,
             "measured_default_allocation": held,
-            "relative_difference": estimate / in_use - 1,
-            "steps": STEPS,
-            "device": "cpu",
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
+            "relative_difference": round(estimate / in_use - 1, 4),
         }
-        print(json.dumps(line), flush=True)
+        print(f"{name:20} {estimate / 1e6:8.0f} MB, measured {in_use / 1e6:8.0f} MB", file=sys.stderr)
+    line = {
+        "benchmark": "memory",
+        "runs": asked.runs,
+        "steps": STEPS,
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "results": results,
+    }
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def _part(whole: Tensor | None, own: slice) -> Tensor | None:
 def sampling_calls(recipe: Recipe, denoiser: Denoiser) -> dict[int, float]:
     """Stages that the recipe's sampler visits -> the time of its dearest call there: a guided one, if there is any."""
     found: dict[int, float] = {}
-    for t in (t for interval in call_times(recipe.sampler, recipe.schedule, recipe.steps) for t in interval):
+    for t in (t for interval in call_times(recipe.solver, recipe.schedule, recipe.steps) for t in interval):
         stage = denoiser.partition.at(t, recipe.schedule)
         cost = recipe.guidance.evaluations(recipe.schedule.ratio(t))
         if stage not in found or cost > recipe.guidance.evaluations(recipe.schedule.ratio(found[stage])):

@@ -62,8 +62,8 @@ class Conv2d(nn.Conv2d):
         )
         self.paper_counted, self.late_bias = paper_counted, late_bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight, None if self.late_bias else self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight, None if self.late_bias else self.bias)
 
     def reset_parameters(self) -> None:
         if self.init == "torch-all" or (self.init == "torch" and self.scale):
