@@ -145,16 +145,9 @@ def count_on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Co
             counted = isinstance(part, (nn.Conv2d, nn.Linear)) and getattr(part, "paper_counted", True)
             if counted or getattr(part, "adds_bias", False):
                 part.register_forward_hook(see)
-            elif isinstance(part, (nn.GroupNorm, nn.LayerNorm)):
-                # Free of MACs; but on meta they would be the first to import torch's compiler, 1.3 s and 160 MB.
-                part.forward = _same  # pyright: ignore[reportAttributeAccessIssue]  it names its input otherwise
         with FlopCounterMode(display=False, custom_mapping=_SECOND) as mode:
             copied(*(torch.empty(x.shape, dtype=x.dtype, device="meta") for x in inputs))
     return mode.get_total_flops() // 2, paper
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
 
 
 def _vector(left: Sequence[int], *_: object, **__: object) -> int:
