@@ -43,6 +43,7 @@ ALLOWED = {
     "merging": [],
     "guidance": ["samplers.base", "schedules.base"],
     "quantities": [],
+    "wrappers": ["samplers.base", "schedules.base"],
     "tracing": ["guidance", "partition", "samplers.base", "schedules.base"],
     "recipe": [
         "structuring",

@@ -4,7 +4,7 @@ import attrs
 from attrs.validators import gt
 
 from msdk.parameterizations.base import Coefficients, Parameterization, noise_of_unit_input
-from msdk.schedules.base import Schedule, Time, linear_beta_time
+from msdk.schedules.base import Schedule, Time, functions, linear_beta_time
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +26,5 @@ class VP(Parameterization):
 
     def coefficients(self, schedule: Schedule, t: Time) -> Coefficients[Time]:
         ratio = schedule.ratio(t)
-        return noise_of_unit_input(
-            schedule, t, c_noise=(self.steps - 1) * linear_beta_time(ratio, self.beta_min, self.beta_max)
-        )
+        time = linear_beta_time(functions(t).log1p(ratio * ratio), self.beta_min, self.beta_max)
+        return noise_of_unit_input(schedule, t, c_noise=(self.steps - 1) * time)

@@ -28,7 +28,7 @@ from msdk.pretrained.pieces import Piece
 from msdk.pretrained.published import PUBLISHED
 from msdk.recipe import Recipe, Sampling, Stages
 from msdk.samplers.base import Sampler
-from msdk.samplers.dpmpp import DPMpp2M
+from msdk.samplers.dpm_multistep import DPMpp2M
 from msdk.samplers.heun import Heun
 from msdk.schedules.base import Schedule
 from msdk.schedules.edm import EDM

@@ -11,9 +11,13 @@ registry: "Registry[Sampler]" = Registry(
     "samplers",
     {
         "ddim": "msdk.samplers.ddim:DDIM",
+        "dpm-adaptive": "msdk.samplers.dpm_solver:DPMAdaptive",
+        "dpm-multistep": "msdk.samplers.dpm_multistep:DPMMultistep",
         "dpm-solver": "msdk.samplers.dpm_solver:DPMSolver",
-        "dpmpp-2m": "msdk.samplers.dpmpp:DPMpp2M",
+        "dpmpp-2m": "msdk.samplers.dpm_multistep:DPMpp2M",
+        "dpmpp-3m": "msdk.samplers.dpm_multistep:DPMpp3M",
         "heun": "msdk.samplers.heun:Heun",
+        "unipc": "msdk.samplers.unipc:UniPC",
     },
     base="msdk.samplers.base:Sampler",
 )

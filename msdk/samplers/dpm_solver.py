@@ -1,11 +1,11 @@
-"""DPM-Solver: singlestep solvers of order 1 to 3 in the noise prediction."""
+"""DPM-Solver and DPM-Solver++: one step of either, and the solvers that make every step anew (singlestep, adaptive)."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
-from attrs.validators import deep_iterable, ge, gt, le, optional
+from attrs.validators import deep_iterable, ge, gt, in_, le, optional
 
 from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.grids import Grid, spaced, time_grid
@@ -14,26 +14,128 @@ from msdk.schedules.base import Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
+Algorithm = Literal["dpmsolver", "dpmsolver++"]
+"""What is held constant over a step: the estimate of the noise (DPM-Solver), or of the data (DPM-Solver++)."""
+
+SolverType = Literal["dpmsolver", "taylor"]
+
 LAST_ORDERS = {1: [()], 2: [(), (1,)], 3: [(2, 1), (1,), (2,)]}
 """Orders of the last intervals by (order, calls modulo order), as the published program spends any number of calls."""
+
+
+@attrs.frozen
+class Way:
+    """From t to s: x_s = decay x_t - scale (exp(h) - 1) m_t, and corrections, where m is the estimate that is held.
+
+    DPM-Solver, m = eps: decay = alpha_s / alpha_t, scale = sigma_s, h = lam_s - lam_t. DPM-Solver++, m = x_0:
+    decay = sigma_s / sigma_t, scale = alpha_s, h = lam_t - lam_s. So both are one formula.
+    """
+
+    decay: float
+    scale: float
+    h: float
+
+    @classmethod
+    def of(cls, algorithm: Algorithm, schedule: Schedule, t: float, s: float) -> "Way":
+        gap = schedule.lam(s) - schedule.lam(t)
+        if algorithm == "dpmsolver":
+            return cls(schedule.alpha(s) / schedule.alpha(t), schedule.sigma(s), gap)
+        return cls(schedule.sigma(s) / schedule.sigma(t), schedule.alpha(s), -gap)
+
+    @property
+    def e1(self) -> float:
+        """exp(h) - 1."""
+        return math.expm1(self.h)
+
+    @property
+    def e2(self) -> float:
+        """(exp(h) - 1) / h - 1."""
+        return self.e1 / self.h - 1
+
+    @property
+    def e3(self) -> float:
+        """((exp(h) - 1) / h - 1) / h - 1/2."""
+        return self.e2 / self.h - 0.5
+
+    def first(self, x_t: "Tensor", m_t: "Tensor") -> "Tensor":
+        """The step of order 1."""
+        return self.decay * x_t - self.scale * self.e1 * m_t
+
+
+def held(algorithm: Algorithm, denoise: Denoise, schedule: Schedule) -> Denoise:
+    """The estimate that an algorithm holds constant, from one of x_0."""
+    if algorithm == "dpmsolver++":
+        return denoise
+    return lambda x, t: (x - schedule.alpha(t) * denoise(x, t)) / schedule.sigma(t)
+
+
+@attrs.frozen
+class Single:
+    """One step that starts anew, of order 1, 2 or 3, with inner times that are given.
+
+    With d_i = m at u_i - m_t, r_i = (lam(u_i) - lam_t) / (lam_s - lam_t) and B = scale:
+    order 2: x_s = first - B e1 / (2 r_1) d_1, where u_1 is reached by order 1 (taylor: B e2 / r_1);
+    order 3: x_s = first - B e2 / r_2 d_2, where u_2 is reached by order 1 - (r_2 / r_1) B_2 e2_2 d_1 (taylor: first -
+    B e2 D_1 - B e3 D_2 with the derivatives D_1 and D_2 of the parabola through both).
+    """
+
+    algorithm: Algorithm
+    solver_type: SolverType
+    schedule: Schedule
+    estimate: Denoise
+
+    def way(self, t: float, s: float) -> Way:
+        return Way.of(self.algorithm, self.schedule, t, s)
+
+    def share(self, t: float, u: float, s: float) -> float:
+        """r: how far u lies on the way from t to s, in lam."""
+        lam = self.schedule.lam
+        return (lam(u) - lam(t)) / (lam(s) - lam(t))
+
+    def second(
+        self, x_t: "Tensor", t: float, s: float, u: float, m_t: "Tensor", d_1: "Tensor | None" = None
+    ) -> "tuple[Tensor, Tensor]":
+        """x_s and d_1, which may be known."""
+        way, r = self.way(t, s), self.share(t, u, s)
+        if d_1 is None:
+            d_1 = self.estimate(self.way(t, u).first(x_t, m_t), u) - m_t
+        weight = way.e1 / (2 * r) if self.solver_type == "dpmsolver" else way.e2 / r
+        return way.first(x_t, m_t) - way.scale * weight * d_1, d_1
+
+    def third(
+        self,
+        x_t: "Tensor",
+        t: float,
+        s: float,
+        inner: tuple[float, float],
+        m_t: "Tensor",
+        d_1: "Tensor | None" = None,
+    ) -> "Tensor":
+        way, to_2 = self.way(t, s), self.way(t, inner[1])
+        r_1, r_2 = (self.share(t, u, s) for u in inner)
+        if d_1 is None:
+            d_1 = self.estimate(self.way(t, inner[0]).first(x_t, m_t), inner[0]) - m_t
+        x_2 = to_2.first(x_t, m_t) - r_2 / r_1 * to_2.scale * to_2.e2 * d_1
+        d_2 = self.estimate(x_2, inner[1]) - m_t
+        if self.solver_type == "dpmsolver":
+            return way.first(x_t, m_t) - way.scale * way.e2 / r_2 * d_2
+        slope = (r_2 / r_1 * d_1 - r_1 / r_2 * d_2) / (r_2 - r_1)
+        bend = 2 * (d_2 / r_2 - d_1 / r_1) / (r_2 - r_1)
+        return way.first(x_t, m_t) - way.scale * way.e2 * slope - way.scale * way.e3 * bend
 
 
 @attrs.frozen(kw_only=True)
 class DPMSolver(Sampler):
     """Singlestep DPM-Solver: an interval of order n makes n calls, at its start and at n - 1 times inside it.
 
-    With h = lam_s - lam_t, inner times u_i at lam_t + r_i h, e = eps at t, d_i = eps at u_i - e and
-    first(u) = alpha_u / alpha_t x_t - sigma_u (exp(lam_u - lam_t) - 1) e:
-    order 1: x_s = first(s);
-    order 2: x_s = first(s) - sigma_s (exp(h) - 1) / (2 r_1) d_1, where u_1 is reached by order 1;
-    order 3: x_s = first(s) - sigma_s ((exp(h) - 1) / h - 1) / r_2 d_2, where u_2 is reached by
-    first(u_2) - r_2 / r_1 sigma_u ((exp(r_2 h) - 1) / (r_2 h) - 1) d_1.
-    The inner times are spaced as the grid is, so r_i = i / n on the "uniform-lam" grid alone; on the others the
-    measured order drops to about 2, as in the published program.
-    Source: Lu et al. 2022, arXiv 2206.00927, Algorithms 1 and 2 and appendix D.
+    Formulas: `msdk.samplers.dpm_solver.Single`. The inner times are spaced as the grid is, so r_i = i / n on the
+    "uniform-lam" grid alone; on the others the measured order drops to about 2, as in the published program.
+    Source: Lu et al. 2022, arXiv 2206.00927, Algorithms 1 and 2 and appendix D; ++: arXiv 2211.01095, Algorithm 1.
 
     Args:
         order: Order of all intervals but the last ones.
+        algorithm: Whether the noise estimate is held over a step, or the data estimate ("dpmsolver++").
+        solver_type: How derivatives are taken: "dpmsolver" or "taylor".
         last_orders: Orders of the last intervals, which let any number of calls be spent: `sampling.nfe` sets them as
             the published program does (order 3: [2, 1], [1] or [2]) where those given cannot make that many calls.
             When not given: [2] for order 3, otherwise none.
@@ -43,8 +145,10 @@ class DPMSolver(Sampler):
         final_denoise: Whether one more call at `t_end` replaces the sample by its estimate of x_0.
     """
 
-    # The base declares a constant of the class, because every other solver has one order.
+    # The base declares a constant of the class, because most solvers have one order.
     order: int = attrs.field(default=3, validator=[ge(1), le(3)])  # pyright: ignore[reportIncompatibleVariableOverride]
+    algorithm: Algorithm = "dpmsolver"
+    solver_type: SolverType = "dpmsolver"
     last_orders: tuple[int, ...] | None = attrs.field(default=None, validator=optional(deep_iterable([ge(1), le(3)])))
     grid: Grid = "uniform-lam"
     rho: float = attrs.field(default=7.0, validator=gt(0))
@@ -96,28 +200,80 @@ class DPMSolver(Sampler):
         if s == 0:
             return denoise(x_t, t), memory
         order, later = memory[0], memory[1:]
-
-        def eps(x_u: "Tensor", u: float) -> "Tensor":
-            return (x_u - schedule.alpha(u) * denoise(x_u, u)) / schedule.sigma(u)
-
-        def first(u: float) -> "Tensor":
-            decay = schedule.alpha(u) / schedule.alpha(t)
-            return decay * x_t - schedule.sigma(u) * math.expm1(schedule.lam(u) - schedule.lam(t)) * eps_t
-
-        eps_t = eps(x_t, t)
+        solver = Single(self.algorithm, self.solver_type, schedule, held(self.algorithm, denoise, schedule))
+        m_t = solver.estimate(x_t, t)
         if order == 1:
-            return first(s), later
+            return solver.way(t, s).first(x_t, m_t), later
         _, *inner, _ = spaced(self.grid, schedule, t, s, order, self.rho)
-        h = schedule.lam(s) - schedule.lam(t)
-        r = [(schedule.lam(u) - schedule.lam(t)) / h for u in inner]
-        d_1 = eps(first(inner[0]), inner[0]) - eps_t
         if order == 2:
-            return first(s) - schedule.sigma(s) * math.expm1(h) / (2 * r[0]) * d_1, later
-        x_2 = first(inner[1]) - r[1] / r[0] * schedule.sigma(inner[1]) * _excess(r[1] * h) * d_1
-        d_2 = eps(x_2, inner[1]) - eps_t
-        return first(s) - schedule.sigma(s) * _excess(h) / r[1] * d_2, later
+            return solver.second(x_t, t, s, inner[0], m_t)[0], later
+        return solver.third(x_t, t, s, (inner[0], inner[1]), m_t), later
 
 
-def _excess(h: float) -> float:
-    """(exp(h) - 1) / h - 1."""
-    return math.expm1(h) / h - 1
+@attrs.frozen(kw_only=True)
+class DPMAdaptive(Sampler):
+    """DPM-Solver with steps chosen by the difference of two orders.
+
+    A step of log-SNR h is made by orders n - 1 and n, which share their calls. Where the difference is small,
+    E = max over images of rms((high - low) / max(atol, rtol max(|low|, |previous low|))) <= 1, the higher order is
+    taken. Either way the next h is min(safety h E^(-1/n), what is left). `steps` does not matter.
+    Source: Lu et al. 2022, arXiv 2206.00927, Algorithm 3 and appendix C.
+
+    Args:
+        order: 2 or 3, of the solution that is taken.
+        algorithm: As in `dpm-solver`.
+        atol: Absolute tolerance.
+        rtol: Relative tolerance.
+        first: First step, in log-SNR.
+        safety: Factor of the next step.
+        t_end: Last time; the schedule's `t_min` if that is larger.
+        final_denoise: Whether one more call at `t_end` replaces the sample by its estimate of x_0.
+    """
+
+    adaptive: ClassVar[bool] = True
+    order: int = attrs.field(default=3, validator=in_([2, 3]))  # pyright: ignore[reportIncompatibleVariableOverride]
+    algorithm: Algorithm = "dpmsolver"
+    atol: float = attrs.field(default=0.0078, validator=gt(0))
+    rtol: float = attrs.field(default=0.05, validator=gt(0))
+    first: float = attrs.field(default=0.05, validator=gt(0))
+    safety: float = attrs.field(default=0.9, validator=[gt(0), le(1)])
+    t_end: float = attrs.field(default=1e-3, validator=gt(0))
+    final_denoise: bool = False
+
+    def times(self, schedule: Schedule, steps: int) -> list[float]:
+        nodes = time_grid("uniform-lam", schedule, 1, self.t_end, 1.0)
+        return [*nodes, 0.0] if self.final_denoise else nodes
+
+    def calls(self, steps: int) -> list[int]:
+        return [self.order, *[1] * self.final_denoise]
+
+    def init(self, times: Sequence[float]) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, schedule: Schedule, x_t: "Tensor", t: float, s: float, memory: None, noise: Noise
+    ) -> "tuple[Tensor, None]":
+        if s == 0:
+            return denoise(x_t, t), None
+        import torch
+
+        solver = Single(self.algorithm, "dpmsolver", schedule, held(self.algorithm, denoise, schedule))
+        h, end, before = self.first, schedule.lam(s), x_t
+        shares = [0.5] if self.order == 2 else [1 / 3, 2 / 3]
+        while abs(t - s) > 1e-5:
+            lam = schedule.lam(t)
+            u = schedule.t_of_lam(lam + h)
+            inner = [schedule.t_of_lam(lam + share * h) for share in shares]
+            m_t = solver.estimate(x_t, t)
+            if self.order == 2:
+                low = solver.way(t, u).first(x_t, m_t)
+                high, _ = solver.second(x_t, t, u, inner[0], m_t)
+            else:
+                low, d_1 = solver.second(x_t, t, u, inner[0], m_t)
+                high = solver.third(x_t, t, u, (inner[0], inner[1]), m_t, d_1)
+            scale = (self.rtol * torch.maximum(low.abs(), before.abs())).clamp(min=self.atol)
+            error = float(((high - low) / scale).flatten(1).square().mean(1).sqrt().max())  # decides the next step
+            if error <= 1:
+                x_t, before, t = high, low, u
+            h = min(self.safety * h * max(error, 1e-30) ** (-1 / self.order), end - schedule.lam(t))
+        return x_t, None

@@ -40,6 +40,12 @@ class Window(Schedule):
     def sigma(self, t: Time) -> Time:
         return self.whole.sigma(t)
 
+    def f(self, t: Time) -> Time:
+        return self.whole.f(t)
+
+    def g2(self, t: Time) -> Time:
+        return self.whole.g2(t)
+
     def t_of_ratio(self, ratio: Time) -> Time:
         return self.whole.t_of_ratio(ratio)
 

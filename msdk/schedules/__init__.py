@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 registry: "Registry[Schedule]" = Registry(
     "schedules",
     {
+        "vp-cosine": "msdk.schedules.vp_cosine:VPCosine",
+        "rectified-flow": "msdk.schedules.rectified_flow:RectifiedFlow",
+        "sub-vp": "msdk.schedules.sub_vp:SubVP",
+        "vp-iddpm-cosine": "msdk.schedules.vp_discrete:VPIDDPMCosine",
         "vp-linear": "msdk.schedules.vp:VPLinear",
         "vp-discrete": "msdk.schedules.vp_discrete:VPDiscrete",
         "vp-scaled-linear": "msdk.schedules.vp_discrete:VPScaledLinear",

@@ -6,7 +6,9 @@ deterministic sampler needs follows from `ratio = sigma / alpha`, which grows wi
 
 import abc
 import math
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from msdk.errors import PartError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +36,10 @@ class Schedule(abc.ABC):
         t_min: Smallest time, nearest the data.
         t_max: Largest time, where the prior is.
         prior_std: Standard deviation of the prior that samplers start from.
+        diffuses: Whether it is a diffusion, dx = f x dt + g dw, that SDE samplers can run; a flow is none.
     """
+
+    diffuses: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod
@@ -60,6 +65,18 @@ class Schedule(abc.ABC):
     def t_of_ratio(self, ratio: Time) -> Time:
         """The inverse of `ratio`."""
 
+    def f(self, t: Time) -> Time:
+        """Drift: d log alpha / dt.
+
+        Raises:
+            PartError: The schedule does not say; only samplers that integrate over time itself need it.
+        """
+        raise PartError(f"{type(self).__name__} has no drift f and diffusion g2, which this sampler needs")
+
+    def g2(self, t: Time) -> Time:
+        """Squared diffusion: d sigma^2 / dt - 2 f sigma^2. Raises as `f` does."""
+        raise PartError(f"{type(self).__name__} has no drift f and diffusion g2, which this sampler needs")
+
     def ratio(self, t: Time) -> Time:
         """`sigma / alpha`: the paper's sigma_t and EDM's sigma. Stage edges live here."""
         return self.sigma(t) / self.alpha(t)
@@ -73,12 +90,11 @@ class Schedule(abc.ABC):
         return self.t_of_ratio(functions(lam).exp(-lam))
 
 
-def linear_beta_time(ratio: Time, beta_min: float, beta_max: float) -> Time:
-    """The time at which the linear-beta diffusion reaches a ratio.
+def linear_beta_time(excess: Time, beta_min: float, beta_max: float) -> Time:
+    """The time at which the linear-beta diffusion has -2 log alpha = `excess`, for VP log(1 + ratio^2).
 
-    -2 log alpha = log(1 + ratio^2) is a quadratic in t; this form of its root does not cancel for small ratios.
+    It is a quadratic in t; this form of its root does not cancel near the data.
     """
-    maths = functions(ratio)
+    maths = functions(excess)
     slope = beta_max - beta_min
-    excess = maths.log1p(ratio * ratio)
     return 2 * excess / (maths.sqrt(beta_min**2 + 2 * slope * excess) + beta_min)

@@ -43,5 +43,11 @@ class EDM(Schedule):
     def sigma(self, t: Time) -> Time:
         return t
 
+    def f(self, t: Time) -> Time:
+        return t * 0
+
+    def g2(self, t: Time) -> Time:
+        return 2 * t
+
     def t_of_ratio(self, ratio: Time) -> Time:
         return ratio

@@ -45,5 +45,11 @@ class VE(Schedule):
     def sigma(self, t: Time) -> Time:
         return functions(t).exp(t * math.log(self.sigma_max / self.sigma_min)) * self.sigma_min
 
+    def f(self, t: Time) -> Time:
+        return t * 0
+
+    def g2(self, t: Time) -> Time:
+        return self.sigma(t) ** 2 * (2 * math.log(self.sigma_max / self.sigma_min))
+
     def t_of_ratio(self, ratio: Time) -> Time:
         return functions(ratio).log(ratio / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)

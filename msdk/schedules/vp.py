@@ -43,5 +43,15 @@ class VPLinear(Schedule):
         maths = functions(t)
         return maths.sqrt(-maths.expm1(2 * self.log_alpha(t)))
 
+    def beta(self, t: Time) -> Time:
+        """The rate at which noise comes: beta_0 + t (beta_1 - beta_0)."""
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def f(self, t: Time) -> Time:
+        return -self.beta(t) / 2
+
+    def g2(self, t: Time) -> Time:
+        return self.beta(t)
+
     def t_of_ratio(self, ratio: Time) -> Time:
-        return linear_beta_time(ratio, self.beta_min, self.beta_max)
+        return linear_beta_time(functions(ratio).log1p(ratio * ratio), self.beta_min, self.beta_max)

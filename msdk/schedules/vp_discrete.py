@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _log_alphas(steps: int, beta_min: float, beta_max: float, spacing: str) -> tuple[float, ...]:
-    """Log alpha after each step."""
+    """Log alpha after each step; "cosine" has no use of the first beta, and caps all at the last."""
+    if spacing == "cosine":
+
+        def kept(share: float) -> float:
+            return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
+
+        shares = [i / steps for i in range(steps + 1)]
+        betas = (min(1 - kept(after) / kept(before), beta_max) for before, after in itertools.pairwise(shares))
+        return tuple(itertools.accumulate(math.log1p(-beta) / 2 for beta in betas))
     low, high = (beta_min, beta_max) if spacing == "linear" else (math.sqrt(beta_min), math.sqrt(beta_max))
     betas = (low + (high - low) * i / (steps - 1) for i in range(steps))
     logs = (math.log1p(-(beta if spacing == "linear" else beta * beta)) / 2 for beta in betas)
@@ -35,7 +43,8 @@ class VPDiscrete(Schedule):
         steps: Number of steps.
         beta_min: Variance that the first step adds.
         beta_max: Variance that the last step adds.
-        spacing: Whether the betas ("linear") or their square roots ("scaled-linear") are evenly spaced.
+        spacing: Whether the betas ("linear") or their square roots ("scaled-linear") are evenly spaced; "cosine" is
+            iDDPM's law (Nichol and Dhariwal 2021, arXiv 2102.09672, Eq. 17), see `vp-iddpm-cosine`.
         clock: "steps" is the above. "held" is score_sde's: step i starts at t = i / (steps - 1) and holds until the
             next one starts, as its discrete checkpoints look their tables up.
     """
@@ -43,7 +52,7 @@ class VPDiscrete(Schedule):
     steps: int = attrs.field(default=1000, validator=ge(2))
     beta_min: float = attrs.field(default=1e-4, validator=[gt(0), lt(1)])
     beta_max: float = attrs.field(default=0.02, validator=[gt(0), lt(1)])
-    spacing: Literal["linear", "scaled-linear"] = "linear"
+    spacing: Literal["linear", "scaled-linear", "cosine"] = "linear"
     clock: Literal["steps", "held"] = "steps"
 
     @property
@@ -86,6 +95,20 @@ class VPDiscrete(Schedule):
         maths = functions(t)
         return maths.sqrt(-maths.expm1(2 * self.log_alpha(t)))
 
+    def f(self, t: Any) -> Any:
+        """The slope of log alpha between the two steps around t; of the earlier two at a step itself."""
+        table, place = self._table, self._place(t)
+        pace = self.steps if self.clock == "steps" else self.steps - 1
+        if isinstance(place, float):
+            left = min(max(math.ceil(place - 1e-9) - 1, 0), self.steps - 2)
+            return pace * (table[left + 1] - table[left])
+        values = _tensor(table, place)
+        index = ((place - 1e-9).ceil() - 1).clamp(0, self.steps - 2).long()
+        return pace * (values[index + 1] - values[index])
+
+    def g2(self, t: Any) -> Any:
+        return -2 * self.f(t)
+
     def t_of_ratio(self, ratio: Time) -> Time:
         table, maths = self._table, functions(ratio)
         wanted: Any = -maths.log1p(ratio * ratio) / 2
@@ -109,7 +132,18 @@ class VPScaledLinear(VPDiscrete):
 
     beta_min: float = attrs.field(default=0.0015, validator=[gt(0), lt(1)])
     beta_max: float = attrs.field(default=0.0195, validator=[gt(0), lt(1)])
-    spacing: Literal["linear", "scaled-linear"] = "scaled-linear"
+    spacing: Literal["linear", "scaled-linear", "cosine"] = "scaled-linear"
+
+
+@attrs.frozen(kw_only=True)
+class VPIDDPMCosine(VPDiscrete):
+    """iDDPM's steps: alpha^2 falls as a squared cosine, no beta exceeds `beta_max`.
+
+    Source: Nichol and Dhariwal 2021, arXiv 2102.09672, Eq. 17.
+    """
+
+    beta_max: float = attrs.field(default=0.999, validator=[gt(0), lt(1)])
+    spacing: Literal["linear", "scaled-linear", "cosine"] = "cosine"
 
 
 def _tensor(table: tuple[float, ...], like: Any) -> "Tensor":

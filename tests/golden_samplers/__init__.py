@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from msdk.samplers.base import Sampler, run
+from msdk.samplers.base import Denoise, Sampler, run
 from msdk.schedules.base import Schedule
 
 Json = Mapping[str, Any]
@@ -76,6 +76,7 @@ class Setup:
         start: The initial state, where it is not scaled normals.
         mean: The exact denoiser at (x, t), where alpha and ratio do not describe the process.
         result: What of the last state is compared.
+        wrap: Around the denoiser.
         times_tolerance: Relative, of evaluation times.
     """
 
@@ -88,6 +89,7 @@ class Setup:
     start: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     mean: Callable[[Mapping[str, Tensor], Tensor, float], Tensor] | None = None
     result: Callable[[Tensor], Tensor] = lambda x: x
+    wrap: Callable[[Denoise], Denoise] = lambda denoise: denoise
     times_tolerance: float = 1e-9
 
 
@@ -142,7 +144,7 @@ def replay(setup: Setup, case: Json, vectors: Mapping[str, Tensor]) -> Replayed:
     x = scale * vectors[f"{problem}/z"] if setup.start is None else setup.start(vectors)
     setup.sampler.check(schedule, setup.steps)
     times = setup.sampler.times(schedule, setup.steps)
-    final = run(setup.sampler, denoise, schedule, times, x, noise, noise.next_interval)
+    final = run(setup.sampler, setup.wrap(denoise), schedule, times, x, noise, noise.next_interval)
     return Replayed(setup.result(final), labels, states)
 
 

@@ -1,35 +1,43 @@
 """The official DPM_Solver program."""
 
+from typing import Any
+
 from golden_samplers import Json, Setup
 from msdk.samplers.base import steps_for
-from msdk.samplers.ddim import DDIM
-from msdk.samplers.dpm_solver import DPMSolver
-from msdk.samplers.dpmpp import DPMpp2M
+from msdk.samplers.dpm_multistep import DPMMultistep
+from msdk.samplers.dpm_solver import DPMAdaptive, DPMSolver
+from msdk.schedules.base import Schedule
 from msdk.schedules.vp import VPLinear
+from msdk.schedules.vp_cosine import VPCosine
+from msdk.schedules.vp_discrete import VPScaledLinear
+from msdk.wrappers import dynamic_threshold
 
 GRIDS = {"logSNR": "uniform-lam", "time_uniform": "uniform-t", "time_quadratic": "quadratic-t"}
 
 
+def process(name: str) -> tuple[Schedule, float, dict[str, Any]]:
+    """Schedule, end of the grid, and what the network is fed."""
+    if name.startswith("lin"):
+        return VPLinear(), float(name.removeprefix("lin")), {}
+    if name == "cos":
+        return VPCosine(), 1e-3, {}
+    return VPScaledLinear(), 1e-3, {"label": lambda t: 1000 * (t - 1 / 1000)}
+
+
 def setup(case: Json) -> Setup | str:
-    if not case["sched"].startswith("lin"):
-        return "only the linear schedule is here"
-    if "solver_type" in case or "dynamic_thresholding" in case or case["method"] == "adaptive":
-        return "no such option"
-    shared = {
-        "grid": GRIDS[case["skip"]],
-        "t_end": float(case["sched"].removeprefix("lin")),
-        "final_denoise": bool(case["dtz"]),
-    }
-    if case["method"] != "multistep":
-        if case["alg"] == "dpmsolver++":
-            return "no singlestep DPM-Solver++"
-        fixed = case["method"] == "singlestep_fixed"
-        sampler = DPMSolver(**shared, order=case["order"], last_orders=() if fixed else None)
-        sampler = sampler if fixed else sampler.spending(case["nfe"])
-        return Setup(schedule=VPLinear(), sampler=sampler, steps=steps_for(sampler, case["nfe"]))
-    if case["order"] == 1:  # DPM-Solver-1, in either prediction, is DDIM
-        return Setup(schedule=VPLinear(), sampler=DDIM(**shared), steps=case["steps"])
-    if case["order"] == 2 and case["alg"] == "dpmsolver++":
-        sampler = DPMpp2M(**shared, lower_order_final=bool(case["lof"]))
-        return Setup(schedule=VPLinear(), sampler=sampler, steps=case["steps"])
-    return "no such multistep method"
+    schedule, end, same = process(case["sched"])
+    shared = {"t_end": end, "final_denoise": bool(case["dtz"]), "algorithm": case["alg"]}
+    if case["method"] == "adaptive":
+        sampler = DPMAdaptive(**shared, order=case["order"], atol=case["atol"], rtol=case["rtol"])
+        return Setup(schedule=schedule, sampler=sampler, steps=1, times_tolerance=1e-6, **same)
+    if "dynamic_thresholding" in case:
+        options = case["dynamic_thresholding"]
+        same["wrap"] = lambda denoise: dynamic_threshold(denoise, options["ratio"], options["max_val"])
+    shared |= {"grid": GRIDS[case["skip"]], "order": case["order"], "solver_type": case.get("solver_type", "dpmsolver")}
+    if case["method"] == "multistep":
+        sampler = DPMMultistep(**shared, lower_order_final=bool(case["lof"]))
+        return Setup(schedule=schedule, sampler=sampler, steps=case["steps"], **same)
+    fixed = case["method"] == "singlestep_fixed"
+    sampler = DPMSolver(**shared, last_orders=() if fixed else None)
+    sampler = sampler if fixed else sampler.spending(case["nfe"])
+    return Setup(schedule=schedule, sampler=sampler, steps=steps_for(sampler, case["nfe"]), **same)

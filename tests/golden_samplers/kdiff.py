@@ -2,7 +2,7 @@
 
 from golden_samplers import Json, Setup
 from msdk.samplers.ddim import DDIM
-from msdk.samplers.dpmpp import DPMpp2M
+from msdk.samplers.dpm_multistep import DPMpp2M
 from msdk.samplers.heun import Heun
 from msdk.schedules.edm import EDM
 

@@ -17,8 +17,8 @@ from msdk.errors import PartError
 from msdk.partition import Partition
 from msdk.samplers.base import call_times, steps_for
 from msdk.samplers.ddim import DDIM
+from msdk.samplers.dpm_multistep import DPMpp2M
 from msdk.samplers.dpm_solver import DPMSolver
-from msdk.samplers.dpmpp import DPMpp2M
 from msdk.samplers.heun import Heun
 from msdk.schedules.vp import VPLinear
 

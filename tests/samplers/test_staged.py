@@ -9,7 +9,7 @@ from msdk.errors import PartError, RecipeError
 from msdk.partition import Partition
 from msdk.samplers.base import call_times, run
 from msdk.samplers.ddim import DDIM
-from msdk.samplers.dpmpp import DPMpp2M
+from msdk.samplers.dpm_multistep import DPMpp2M
 from msdk.samplers.heun import Heun
 from msdk.samplers.staged import Staged
 from msdk.schedules.vp import VPLinear
