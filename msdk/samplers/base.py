@@ -37,8 +37,16 @@ class Sampler(abc.ABC):
     """
 
     order: ClassVar[int]
+    stochastic: ClassVar[bool] = False
+    """Whether it adds noise with its default settings."""
+
     adaptive: ClassVar[bool] = False
     """Whether the sampler chooses its own steps by what the network says. Its images are then drawn one by one."""
+
+    @property
+    def convergence(self) -> int:
+        """Global order on an even grid in log-SNR, which a test measures; lower than `order` where first steps are."""
+        return self.order
 
     def check(self, schedule: Schedule, steps: int) -> None:  # noqa: B027  most samplers do all that there is
         """Refuses what the sampler cannot do, before any network call; `times` refuses what its grid cannot.

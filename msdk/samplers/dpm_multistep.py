@@ -56,6 +56,10 @@ class DPMMultistep(OneCallSampler):
     solver_type: SolverType = "dpmsolver"
     lower_order_final: bool = True
 
+    @property
+    def convergence(self) -> int:
+        return min(self.order, 2)
+
     def check(self, schedule: Schedule, steps: int) -> None:
         refuse_few_steps(self.order, steps)
 

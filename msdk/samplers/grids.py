@@ -5,9 +5,25 @@ from typing import Literal
 from msdk.errors import PartError
 from msdk.schedules.base import Schedule
 
-Grid = Literal["uniform-t", "quadratic-t", "uniform-lam", "rho"]
-"""uniform-t: even in time. quadratic-t: even in sqrt(t). uniform-lam: even in log-SNR (DPM-Solver).
-rho: even in ratio^(1/rho) (EDM, Karras et al. 2022, Eq. 5)."""
+Grid = Literal[
+    "uniform-t",
+    "quadratic-t",
+    "power-t",
+    "uniform-lam",
+    "rho",
+    "leading",
+    "linspace",
+    "trailing",
+    "ldm-uniform",
+    "ldm-quadratic",
+]
+"""uniform-t: even in time. quadratic-t: even in sqrt(t). power-t: even in t^(1/rho) (DEIS).
+uniform-lam: even in log-SNR (DPM-Solver). rho: even in ratio^(1/rho) (EDM, Karras et al. 2022, Eq. 5).
+The others are steps of a table, for `vp-discrete` and its like. leading, linspace, trailing: evenly spaced from the
+first step, from the first to the last, to the last; the last interval lands on the clean image. ldm-uniform,
+ldm-quadratic: latent diffusion's, which end at the table's first step."""
+
+STEPS = ("leading", "linspace", "trailing", "ldm-uniform", "ldm-quadratic")
 
 
 def time_grid(grid: Grid, schedule: Schedule, steps: int, t_end: float, rho: float) -> list[float]:
@@ -19,6 +35,8 @@ def time_grid(grid: Grid, schedule: Schedule, steps: int, t_end: float, rho: flo
     start, end = schedule.t_max, max(t_end, schedule.t_min)
     if steps < 1:
         raise PartError(f"a sampler needs at least 1 step, got {steps}")
+    if grid in STEPS:
+        return _steps(grid, schedule, steps)
     if end >= start:
         raise PartError(f"t_end = {t_end} must be below the schedule's t_max = {start}")
     return spaced(grid, schedule, start, end, steps, rho)
@@ -32,11 +50,40 @@ def spaced(grid: Grid, schedule: Schedule, start: float, end: float, steps: int,
 
     if grid == "uniform-t":
         inner = even(start, end)
-    elif grid == "quadratic-t":
-        inner = [root * root for root in even(start**0.5, end**0.5)]
+    elif grid in ("quadratic-t", "power-t"):
+        power = 2.0 if grid == "quadratic-t" else rho
+        inner = [root**power for root in even(start ** (1 / power), end ** (1 / power))]
     elif grid == "uniform-lam":
         inner = [schedule.t_of_lam(lam) for lam in even(schedule.lam(start), schedule.lam(end))]
     else:
         roots = even(schedule.ratio(start) ** (1 / rho), schedule.ratio(end) ** (1 / rho))
         inner = [schedule.t_of_ratio(root**rho) for root in roots]
     return [start, *inner[1:-1], end]  # the ends exactly, whatever the inverse rounds to
+
+
+def _steps(grid: Grid, schedule: Schedule, count: int) -> list[float]:
+    """Times of steps of a table, descending, and then where the last interval ends.
+
+    Raises:
+        PartError: The schedule has no table, or fewer steps than are wanted.
+    """
+    total = getattr(schedule, "steps", None)
+    if not isinstance(total, int):
+        raise PartError(
+            f"the grid {grid} is of a table of steps, and {type(schedule).__name__} has none: use vp-discrete, "
+            "vp-scaled-linear or vp-iddpm-cosine, or another grid"
+        )
+    if count > total:
+        raise PartError(f"{count} steps are more than the {total} that the schedule has")
+    stride = total // count
+    if grid in ("leading", "ldm-uniform"):
+        chosen = [index * stride for index in range(count)]
+    elif grid == "trailing":
+        chosen = sorted({round(total - index * total / count) - 1 for index in range(count)})
+    elif grid == "linspace":
+        chosen = sorted({round(index * (total - 1) / max(count - 1, 1)) for index in range(count)})
+    else:
+        chosen = sorted({int((index * (0.8 * total) ** 0.5 / max(count - 1, 1)) ** 2) for index in range(count)})
+    ldm = grid.startswith("ldm")
+    nodes = [(index + ldm + 1) / total for index in reversed(chosen)]
+    return [*nodes, 1 / total if ldm else 0.0]

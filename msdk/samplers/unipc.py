@@ -62,6 +62,11 @@ class UniPC(OneCallSampler):
     lower_order_final: bool = True
     as_published: bool = False
 
+    @property
+    def convergence(self) -> int:
+        # The corrector adds one; from order 3 on, the first steps leave 2 to 3.6, by schedule and number of steps.
+        return min(self.order + 1, 3) if self.order < 3 else 2
+
     def check(self, schedule: Schedule, steps: int) -> None:
         refuse_few_steps(self.order, steps)
 

@@ -1,0 +1,147 @@
+"""DEIS: exponential integrators with polynomials through earlier noise estimates, and Runge-Kutta in the ratio."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import attrs
+import numpy as np
+from attrs.validators import ge, le
+
+from msdk.samplers.base import Denoise, Noise, OneCallSampler, Sampler
+from msdk.samplers.ddpm import ADAMS_BASHFORTH
+from msdk.samplers.dpm_multistep import refuse_few_steps
+from msdk.samplers.grids import Grid, time_grid
+from msdk.samplers.lms import adams_weights
+from msdk.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUADRATURE = np.polynomial.legendre.leggauss(64)
+
+
+@attrs.frozen(kw_only=True)
+class DEIS(OneCallSampler):
+    """y_s = y_t + sum_j C_j eps_j in y = x / alpha, where C_j integrates d ratio times a polynomial over the step.
+
+    The polynomial is 1 at node j and 0 at the other last nodes, in time ("t-ab"), in the ratio ("rho-ab"), or that of
+    even steps ("ipndm"). Integrals are by Gauss's rule of 64 points on the host.
+    Source: Zhang and Chen 2023, arXiv 2204.13902, Eq. 15 and section 3.3.
+
+    Args:
+        order: Estimates that are used, once there are as many; 1 is DDIM.
+        variant: In what the polynomial is.
+    """
+
+    order: int = attrs.field(default=3, validator=[ge(1), le(4)])  # pyright: ignore[reportIncompatibleVariableOverride]
+    variant: Literal["t-ab", "rho-ab", "ipndm"] = "t-ab"
+    grid: Grid = "quadratic-t"
+
+    @property
+    def convergence(self) -> int:
+        return 1 if self.variant == "ipndm" else min(self.order, 2)
+
+    def check(self, schedule: Schedule, steps: int) -> None:
+        refuse_few_steps(self.order, steps)
+        if self.variant == "t-ab":
+            schedule.g2(schedule.t_max)  # says so where there is none
+
+    def init(self, times: Sequence[float]) -> "tuple[tuple[float, Tensor], ...]":
+        return ()
+
+    def step(
+        self,
+        denoise: Denoise,
+        schedule: Schedule,
+        x_t: "Tensor",
+        t: float,
+        s: float,
+        memory: "tuple[tuple[float, Tensor], ...]",
+        noise: Noise,
+    ) -> "tuple[Tensor, tuple[tuple[float, Tensor], ...]]":
+        x_0 = denoise(x_t, t)
+        if s == 0:
+            return x_0, memory
+        nodes = ((t, (x_t - schedule.alpha(t) * x_0) / schedule.sigma(t)), *memory)[: self.order]
+        y = x_t / schedule.alpha(t)
+        for weight, (_, eps) in zip(self._weights(schedule, [u for u, _ in nodes], t, s), nodes, strict=True):
+            y = y + weight * eps
+        return schedule.alpha(s) * y, nodes
+
+    def _weights(self, schedule: Schedule, nodes: list[float], t: float, s: float) -> list[float]:
+        first, last = schedule.ratio(t), schedule.ratio(s)
+        if self.variant == "ipndm":
+            return [(last - first) * weight for weight in ADAMS_BASHFORTH[len(nodes)]]
+        if self.variant == "rho-ab":
+            return adams_weights([schedule.ratio(u) for u in nodes], first, last)
+        middle, half = (t + s) / 2, (s - t) / 2
+        weights = [0.0] * len(nodes)
+        for place, share in zip(*QUADRATURE, strict=True):
+            u = middle + half * float(place)
+            # d ratio / dt = ratio g2 / (2 sigma^2)
+            pace = schedule.ratio(u) * schedule.g2(u) / (2 * schedule.sigma(u) ** 2)
+            for j, node in enumerate(nodes):
+                others = [other for k, other in enumerate(nodes) if k != j]
+                basis = np.prod([(u - other) / (node - other) for other in others])
+                weights[j] += half * float(share) * pace * float(basis)
+        return weights
+
+
+TABLEAUS: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
+    "euler": (((),), (1.0,)),
+    "heun": (((), (1.0,)), (1 / 2, 1 / 2)),
+    "kutta": (((), (1 / 2,), (-1.0, 2.0)), (1 / 6, 2 / 3, 1 / 6)),
+    "rk4": (((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
+}
+"""Method -> (rows of weights of earlier slopes, weights of the step)."""
+
+
+@attrs.frozen(kw_only=True)
+class DEISRungeKutta(Sampler):
+    """Explicit Runge-Kutta for dy / dr = eps in y = x / alpha and r = sigma / alpha: DEIS's rho-RK.
+
+    Source: Zhang and Chen 2023, arXiv 2204.13902, section 3.3.
+
+    Args:
+        method: "euler" (1 call a step), "heun" (2), "kutta" (3) or "rk4" (4).
+        grid: How the times are spaced, see `msdk.samplers.grids`.
+        rho: Exponent of the "rho" grid.
+        t_end: Last time of the grid; the schedule's `t_min` if that is larger.
+    """
+
+    order: ClassVar[int] = 4
+    method: Literal["euler", "heun", "kutta", "rk4"] = "rk4"
+    grid: Grid = "rho"
+    rho: float = 7.0
+    t_end: float = 1e-3
+
+    @property
+    def convergence(self) -> int:
+        return len(TABLEAUS[self.method][1])
+
+    def times(self, schedule: Schedule, steps: int) -> list[float]:
+        return time_grid(self.grid, schedule, steps, self.t_end, self.rho)
+
+    def calls(self, steps: int) -> list[int]:
+        return [len(TABLEAUS[self.method][1])] * steps
+
+    def init(self, times: Sequence[float]) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, schedule: Schedule, x_t: "Tensor", t: float, s: float, memory: None, noise: Noise
+    ) -> "tuple[Tensor, None]":
+        rows, weights = TABLEAUS[self.method]
+        first, y = schedule.ratio(t), x_t / schedule.alpha(t)
+        change = schedule.ratio(s) - first
+        slopes: list[Any] = []
+        for row in rows:
+            share = sum(row)
+            u = t if not row else s if share == 1 else schedule.t_of_ratio(first + share * change)
+            inner = y
+            for weight, slope in zip(row, slopes, strict=False):
+                inner = inner + change * weight * slope if weight else inner
+            slopes.append((inner - denoise(schedule.alpha(u) * inner, u)) / schedule.ratio(u))
+        for weight, slope in zip(weights, slopes, strict=True):
+            y = y + change * weight * slope
+        return schedule.alpha(s) * y, None

@@ -1,0 +1,66 @@
+"""Linear multistep: Adams-Bashforth in r with exact weights."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+from attrs.validators import ge, le
+
+from msdk.samplers.dpm_multistep import refuse_few_steps
+from msdk.samplers.ratio_space import Draw, Estimate, RatioSampler
+from msdk.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def adams_weights(nodes: Sequence[float], first: float, last: float) -> list[float]:
+    """Integrals from `first` to `last` of the polynomials that are 1 at one node and 0 at the others."""
+    weights: list[float] = []
+    for j, node in enumerate(nodes):
+        others = [other for k, other in enumerate(nodes) if k != j]
+        # In units of the interval, so that powers of small numbers do not cancel.
+        roots = [(other - first) / (last - first) for other in others]
+        basis = np.polynomial.Polynomial.fromroots(roots) if roots else np.polynomial.Polynomial([1.0])
+        scale = np.prod([(node - other) / (last - first) for other in others])
+        integral = basis.integ()
+        weights.append(float((integral(1.0) - integral(0.0)) / scale * (last - first)))
+    return weights
+
+
+@attrs.frozen(kw_only=True)
+class LMS(RatioSampler):
+    """y_b = y_a + sum_j w_j d_j over the slopes d = (y - x_0) / r of the last nodes; w_j integrates their polynomial.
+
+    Source: Katherine Crowson's k-diffusion; DEIS (Zhang and Chen 2023, arXiv 2204.13902) derives the same as rho-AB.
+
+    Args:
+        order: Slopes that are used, once there are as many.
+    """
+
+    order: int = attrs.field(default=4, validator=[ge(1), le(6)])  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def convergence(self) -> int:
+        return min(self.order, 2)
+
+    def check(self, schedule: Schedule, steps: int) -> None:
+        refuse_few_steps(self.order, steps)
+
+    def init(self, times: Sequence[float]) -> "tuple[tuple[float, Tensor], ...]":
+        return ()
+
+    def move(
+        self,
+        estimate: Estimate,
+        y: "Tensor",
+        a: float,
+        b: float,
+        memory: "tuple[tuple[float, Tensor], ...]",
+        draw: Draw,
+    ) -> "tuple[Tensor, tuple[tuple[float, Tensor], ...]]":
+        slopes = ((a, (y - estimate(y, a)) / a), *memory)[: self.order]
+        for weight, (_, slope) in zip(adams_weights([r for r, _ in slopes], a, b), slopes, strict=True):
+            y = y + weight * slope
+        return y, slopes
