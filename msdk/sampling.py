@@ -119,7 +119,8 @@ def sample_batches(
         denoise: Denoise = denoiser
         if labels is not None:
             denoise = guide.around(denoiser, schedule, labels[start : start + len(chunk)].to(device))
-        x = schedule.prior_std * noise(torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype))
+        like = torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype)
+        x = sampler.start(schedule, noise, like)
         x = run(sampler, denoise, schedule, times, x, noise, advance(index))
         if decode:
             x = denoiser.decode(x)

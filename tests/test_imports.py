@@ -28,7 +28,7 @@ ALLOWED = {
     "registry": [],
     "partition": [],
     "schedules": ["registry"],
-    "samplers": ["registry", "partition", *(f"schedules.{name}" for name in ("base", "vp", "sub_vp", "ve"))],
+    "samplers": ["registry", "partition", *(f"schedules.{name}" for name in ("base", "vp", "sub_vp", "ve", "pfgm"))],
     "clusterings": ["registry", "partition", "schedules.base"],
     "layers": [],
     "encoders": ["registry", "layers.*"],

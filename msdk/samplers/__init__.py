@@ -33,6 +33,8 @@ registry: "Registry[Sampler]" = Registry(
         "heun": "msdk.samplers.heun:Heun",
         "lms": "msdk.samplers.lms:LMS",
         "euler-maruyama": "msdk.samplers.score_sde:EulerMaruyama",
+        "pfgm": "msdk.samplers.pfgm:PFGM",
+        "pfgm-euler": "msdk.samplers.pfgm:PFGMEuler",
         "pf-ode": "msdk.samplers.score_sde:ProbabilityFlow",
         "predictor-corrector": "msdk.samplers.score_sde:PredictorCorrector",
         "plms": "msdk.samplers.ddpm:PLMS",

@@ -73,6 +73,10 @@ class Sampler(abc.ABC):
         """
         return self
 
+    def start(self, schedule: Schedule, noise: Noise, like: "Tensor") -> "Tensor":
+        """X at the first time: normal noise of the schedule's prior, in most."""
+        return schedule.prior_std * noise(like, schedule.t_max, schedule.t_max)
+
     @abc.abstractmethod
     def init(self, times: Sequence[float]) -> Any:
         """What the first step is given as memory."""

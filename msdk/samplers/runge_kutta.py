@@ -37,7 +37,7 @@ def integrate(
         end: Where to stop, above or below t.
         tolerance: Relative and absolute.
 
-    Source: Dormand and Prince 1980; Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, section II.4.
+    Source: Dormand and Prince 1980; Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, II.4.
     """
     import torch
 

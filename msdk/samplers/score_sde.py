@@ -64,9 +64,10 @@ class EulerMaruyama(OneCallSampler):
 class PredictorCorrector(Sampler):
     """Each of N steps corrects x at a time by Langevin dynamics, then predicts it at the next; the last has no noise.
 
-    Predictors, with the steps (F, G) of a discretised SDE: "reverse-diffusion" x - F + G^2 score + G z; "euler-maruyama"
-    the same with F = f x / N, G^2 = g^2 / N; "ancestral" that of DDPM and SMLD. Correctors: "langevin" x + e score +
-    sqrt(2 e) z with e = 2 a (snr |z| / |score|)^2, "ald" with e = 2 a (snr sigma)^2; a = 1 - beta for VP, else 1.
+    Predictors, with the steps (F, G) of a discretised SDE: "reverse-diffusion" x - F + G^2 score + G z;
+    "euler-maruyama" the same with F = f x / N, G^2 = g^2 / N; "ancestral" that of DDPM and SMLD. Correctors:
+    "langevin" x + e score + sqrt(2 e) z with e = 2 a (snr |z| / |score|)^2, "ald" with e = 2 a (snr sigma)^2;
+    a = 1 - beta for VP, else 1.
     Times are even between t_max and t_end, steps are 1 / N, as published.
     Source: Song et al. 2021, arXiv 2011.13456, Algorithms 1 to 5, appendices E to G.
 

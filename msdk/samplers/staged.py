@@ -95,6 +95,9 @@ class Staged(Sampler):
             # One sampler's memory reaches over the edges, so all steps count for what it needs.
             self.of(stage).check(schedule, count if len(self.samplers) > 1 else steps)
 
+    def start(self, schedule: Schedule, noise: Noise, like: "Tensor") -> "Tensor":
+        return self.of(len(self.steps) - 1).start(schedule, noise, like)
+
     def times(self, schedule: Schedule, steps: int) -> list[float]:
         parts = [part.times for part in self._parts()]
         return [t for part in parts[:-1] for t in part[:-1]] + parts[-1]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class TimeHeun(Sampler):
     """dx/dt = f x + g^2 / (2 sigma^2) (x - alpha x_0) by a two-stage Runge-Kutta method; the last step is Euler's.
 
-    It goes to t = 0. x' = x + share h d at t + share h, then x + h ((1 - 1 / (2 share)) d + d' / (2 share)). On schedules
-    with sigma = t it is `heun`. Churn as there, in the ratio.
+    It goes to t = 0. x' = x + share h d at t + share h, then x + h ((1 - 1 / (2 share)) d + d' / (2 share)). On
+    schedules with sigma = t it is `heun`. Churn as there, in the ratio.
     Source: Karras et al. 2022, arXiv 2206.00364, Algorithm 3 and appendix F ("ablation sampler").
 
     Args:

@@ -11,6 +11,7 @@ registry: "Registry[Schedule]" = Registry(
     "schedules",
     {
         "vp-cosine": "msdk.schedules.vp_cosine:VPCosine",
+        "pfgm": "msdk.schedules.pfgm:PFGM",
         "rectified-flow": "msdk.schedules.rectified_flow:RectifiedFlow",
         "sub-vp": "msdk.schedules.sub_vp:SubVP",
         "vp-iddpm-cosine": "msdk.schedules.vp_discrete:VPIDDPMCosine",
