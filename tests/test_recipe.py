@@ -155,8 +155,8 @@ fields = {
         part(samplers, "heun", t_end=st.floats(1e-5, 0.1), **grid),
     ),
     "sampling": st.one_of(
-        st.builds(Sampling, steps=st.integers(1, 100)),
-        st.builds(Sampling, nfe=st.integers(1, 50).map(lambda steps: 2 * steps - 1)),
+        st.builds(Sampling, steps=st.integers(2, 100)),
+        st.builds(Sampling, nfe=st.integers(3, 50).map(lambda steps: 2 * steps - 1)),
     ),
     "budget": st.builds(
         BudgetOptions,

@@ -1,10 +1,11 @@
 """DEIS: exponential integrators with polynomials through earlier noise estimates, and Runge-Kutta in the ratio."""
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
-import numpy as np
 from attrs.validators import ge, le
 
 from msdk.samplers.base import Denoise, Noise, OneCallSampler, Sampler
@@ -17,7 +18,14 @@ from msdk.schedules.base import Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
-QUADRATURE = np.polynomial.legendre.leggauss(64)
+
+@functools.cache
+def gauss() -> tuple[tuple[float, float], ...]:
+    """Places in [-1, 1] and weights of Gauss's rule of 64 points."""
+    import numpy as np
+
+    places, weights = np.polynomial.legendre.leggauss(64)
+    return tuple(zip(places.tolist(), weights.tolist(), strict=True))
 
 
 @attrs.frozen(kw_only=True)
@@ -76,14 +84,14 @@ class DEIS(OneCallSampler):
             return adams_weights([schedule.ratio(u) for u in nodes], first, last)
         middle, half = (t + s) / 2, (s - t) / 2
         weights = [0.0] * len(nodes)
-        for place, share in zip(*QUADRATURE, strict=True):
-            u = middle + half * float(place)
+        for place, share in gauss():
+            u = middle + half * place
             # d ratio / dt = ratio g2 / (2 sigma^2)
             pace = schedule.ratio(u) * schedule.g2(u) / (2 * schedule.sigma(u) ** 2)
             for j, node in enumerate(nodes):
                 others = [other for k, other in enumerate(nodes) if k != j]
-                basis = np.prod([(u - other) / (node - other) for other in others])
-                weights[j] += half * float(share) * pace * float(basis)
+                basis = math.prod((u - other) / (node - other) for other in others)
+                weights[j] += half * share * pace * basis
         return weights
 
 

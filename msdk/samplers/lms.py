@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
-import numpy as np
 from attrs.validators import ge, le
 
 from msdk.samplers.dpm_multistep import refuse_few_steps
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 def adams_weights(nodes: Sequence[float], first: float, last: float) -> list[float]:
     """Integrals from `first` to `last` of the polynomials that are 1 at one node and 0 at the others."""
+    import numpy as np
+
     weights: list[float] = []
     for j, node in enumerate(nodes):
         others = [other for k, other in enumerate(nodes) if k != j]

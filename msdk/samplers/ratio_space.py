@@ -91,7 +91,7 @@ class Churn(RatioSampler):
 
     churn: float = attrs.field(default=0.0, validator=ge(0))
     churn_low: float = attrs.field(default=0.0, validator=ge(0))
-    churn_high: float = attrs.field(default=math.inf, validator=gt(0))
+    churn_high: float = attrs.field(default=1e9, validator=gt(0))
     churn_noise: float = attrs.field(default=1.0, validator=ge(0))
 
     def init(self, times: Sequence[float]) -> int:

@@ -103,6 +103,11 @@ class PredictorCorrector(Sampler):
             )
         if self.probability_flow and self.predictor != "reverse-diffusion":
             raise PartError("probability_flow is of the predictor reverse-diffusion alone: use that one, or pf-ode")
+        if isinstance(schedule, VPLinear) and tabled and steps <= schedule.beta_max:
+            raise PartError(
+                f"the discretised VP of {steps} steps would add more noise than there is room for: use more than "
+                f"{schedule.beta_max:g} steps"
+            )
         if steps < 2:
             raise PartError(f"predictor-corrector needs at least 2 steps, got {steps}")
 

@@ -43,7 +43,7 @@ class TimeHeun(Sampler):
     t_end: float = attrs.field(default=1e-3, validator=gt(0))
     churn: float = attrs.field(default=0.0, validator=ge(0))
     churn_low: float = attrs.field(default=0.0, validator=ge(0))
-    churn_high: float = attrs.field(default=math.inf, validator=gt(0))
+    churn_high: float = attrs.field(default=1e9, validator=gt(0))
     churn_noise: float = attrs.field(default=1.0, validator=ge(0))
 
     @property

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import attrs
-import numpy as np
 from attrs.validators import ge, le
 
 from msdk.samplers.base import Denoise, Noise, OneCallSampler
@@ -123,12 +122,16 @@ class UniPC(OneCallSampler):
         b = h if self.variant == "bh1" else way.e1
         if count == 1:  # the least that both equations have in common
             return [0.5 * b]
+        import numpy as np
+
         matrix = np.array([[share**j for share in shares] for j in range(count)])
         wanted = np.array([math.factorial(j) * value for j, value in enumerate(phi, 1)])
         return [float(weight) for weight in np.linalg.solve(matrix, wanted)]
 
     def _varying(self, phi: Sequence[float], shares: Sequence[float], *, corrects: bool) -> list[float]:
         """Sum over orders j of h phi_(j + 1) times row j of the inverse of C, C_kj = r_k^(j - 1) / j!."""
+        import numpy as np
+
         count = len(shares)
         matrix = np.array([[share**j / math.factorial(j + 1) for j in range(count)] for share in shares])
         inverse = np.linalg.inv(matrix)

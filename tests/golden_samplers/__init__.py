@@ -6,7 +6,7 @@ msdk's samplers, or the reason why nothing of msdk does.
 
 import importlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -161,13 +161,6 @@ def compare(replayed: Replayed, case: Json, vectors: Mapping[str, Tensor], *, ti
             state = replayed.states[call].reshape(8, -1)[: len(expected)]
             tolerance = case["chk_tol"] * max(1, float(expected.abs().max()))
             torch.testing.assert_close(state, expected, rtol=0, atol=tolerance)
-
-
-def all_noise(seed: int, shape: tuple[int, ...], count: int) -> Iterator[Tensor]:
-    """Draws of the frozen legacy stream, for cases that take more than the file holds."""
-    import numpy as np
-
-    yield from torch.from_numpy(np.random.RandomState(seed).standard_normal((1000, *shape))[:count])
 
 
 def log_ratio_flow(schedule: Schedule, t_end: float, steps: int = 300) -> tuple[Tensor, Tensor]:
