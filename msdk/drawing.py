@@ -94,6 +94,7 @@ def write_samples(
                 label=options.label,
                 guidance=options.guidance,
                 guidance_interval=options.guidance_interval,
+                noise=options.noise,
                 progress=progress,
             )
             for chunk, images in batches:

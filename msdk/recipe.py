@@ -163,6 +163,8 @@ class Sampling:
         guidance: Weight of classifier-free guidance; 1 is the plain conditional model. Meant for models that were
             trained with `label_dropout`. See `msdk.guidance`.
         guidance_interval: Guided where low < ratio <= high, plain conditional elsewhere; everywhere when not given.
+        noise: Of stochastic samplers: "fresh" draws, or the increments of one "brownian" path for each image, which
+            stays the same on a finer grid.
     """
 
     steps: int | None = attrs.field(default=None, validator=optional([ge(1), le(10_000)]))
@@ -176,6 +178,7 @@ class Sampling:
     label: int | None = attrs.field(default=None, validator=optional(ge(-1)))
     guidance: float = attrs.field(default=1.0, validator=ge(0))
     guidance_interval: tuple[float, float] | None = attrs.field(default=None, validator=optional(_ascending))
+    noise: Literal["fresh", "brownian"] = "fresh"
 
 
 DEFAULT_STEPS = 20

@@ -1,32 +1,19 @@
 """Sampling: from seeds to images, by the loop of `msdk.samplers.base`."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor
+from torch import Tensor
 
 from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.guidance import Guidance
+from msdk.noise import BrownianNoise, SeededNoise
 from msdk.samplers.base import Denoise, Sampler, run
 
-
-class SeededNoise:
-    """Standard normal noise for a batch whose images have a generator each, so that an image depends on its seed alone.
-
-    Args:
-        seeds: One per image.
-    """
-
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self._generators = [Generator().manual_seed(seed) for seed in seeds]  # on the CPU: the same on every device
-
-    def __call__(
-        self, like: Float[Tensor, "batch c h w"], t: float = 0.0, s: float = 0.0
-    ) -> Float[Tensor, "batch c h w"]:
-        draws = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
-        return torch.stack(draws).to(like.device, like.dtype)
+NoiseSource = Literal["fresh", "brownian"]
 
 
 def sample(
@@ -40,6 +27,8 @@ def sample(
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
+    noise: NoiseSource = "fresh",
+    wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "images c h w"]:
     """Draws one image per seed; see `sample_batches` for arguments and errors.
@@ -57,6 +46,8 @@ def sample(
         guidance=guidance,
         guidance_interval=guidance_interval,
         decode=decode,
+        noise=noise,
+        wrap=wrap,
         progress=progress,
     )
     return torch.cat([images for _, images in batches])
@@ -74,6 +65,8 @@ def sample_batches(
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
+    noise: NoiseSource = "fresh",
+    wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "images c h w"]]]:
     """Draws one image per seed, batch by batch, so that any number of images needs the memory of one batch.
@@ -89,6 +82,8 @@ def sample_batches(
         guidance: Weight of classifier-free guidance, see `msdk.guidance`; 1 is the plain conditional estimate.
         guidance_interval: Guided where low < ratio <= high; everywhere when not given.
         decode: Whether latents become images; false returns what the network sees.
+        noise: Of stochastic samplers: "fresh" draws, or "brownian", see `msdk.noise`.
+        wrap: Put around the network, one of `msdk.wrappers` for example.
         progress: Told (intervals done, intervals in all).
 
     Yields:
@@ -115,13 +110,14 @@ def sample_batches(
 
     for index, start in enumerate(starts):
         chunk = list(seeds[start : start + batch_size])
-        noise = SeededNoise(chunk)
+        source = BrownianNoise(chunk, schedule) if noise == "brownian" else SeededNoise(chunk)
         denoise: Denoise = denoiser
         if labels is not None:
             denoise = guide.around(denoiser, schedule, labels[start : start + len(chunk)].to(device))
         like = torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype)
-        x = sampler.start(schedule, noise, like)
-        x = run(sampler, denoise, schedule, times, x, noise, advance(index))
+        denoise = denoise if wrap is None else wrap(denoise)
+        x = sampler.start(schedule, source, like)
+        x = run(sampler, denoise, schedule, times, x, source, advance(index))
         if decode:
             x = denoiser.decode(x)
             x = 2 * x - 1 if denoiser.unit_range else x
