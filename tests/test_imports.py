@@ -28,7 +28,11 @@ ALLOWED = {
     "registry": [],
     "partition": [],
     "schedules": ["registry"],
-    "samplers": ["registry", "partition", *(f"schedules.{name}" for name in ("base", "vp", "sub_vp", "ve", "pfgm"))],
+    "samplers": [
+        "registry",
+        "partition",
+        *(f"schedules.{name}" for name in ("base", "vp", "sub_vp", "ve", "pfgm", "cld")),
+    ],
     "clusterings": ["registry", "partition", "schedules.base"],
     "layers": [],
     "encoders": ["registry", "layers.*"],

@@ -30,6 +30,7 @@ registry: "Registry[Sampler]" = Registry(
         "euler-ancestral": "msdk.samplers.euler:EulerAncestral",
         "flow-euler": "msdk.samplers.flow:FlowEuler",
         "flow-heun": "msdk.samplers.flow:FlowHeun",
+        "gddim": "msdk.samplers.gddim:GDDIM",
         "heun": "msdk.samplers.heun:Heun",
         "lms": "msdk.samplers.lms:LMS",
         "euler-maruyama": "msdk.samplers.score_sde:EulerMaruyama",

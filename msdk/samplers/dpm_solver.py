@@ -224,6 +224,8 @@ class DPMAdaptive(Sampler):
         algorithm: As in `dpm-solver`.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
+        control: "published" is the above. "arctan" is k-diffusion's: E = rms over all images, h is multiplied by
+            f = 1 + atan(E^(-1/n) - 1) whatever happens, and the step is taken where f >= 0.81.
         first: First step, in log-SNR.
         safety: Factor of the next step.
         t_end: Last time; the schedule's `t_min` if that is larger.
@@ -235,6 +237,7 @@ class DPMAdaptive(Sampler):
     algorithm: Algorithm = "dpmsolver"
     atol: float = attrs.field(default=0.0078, validator=gt(0))
     rtol: float = attrs.field(default=0.05, validator=gt(0))
+    control: Literal["published", "arctan"] = "published"
     first: float = attrs.field(default=0.05, validator=gt(0))
     safety: float = attrs.field(default=0.9, validator=[gt(0), le(1)])
     t_end: float = attrs.field(default=1e-3, validator=gt(0))
@@ -272,8 +275,15 @@ class DPMAdaptive(Sampler):
                 low, d_1 = solver.second(x_t, t, u, inner[0], m_t)
                 high = solver.third(x_t, t, u, (inner[0], inner[1]), m_t, d_1)
             scale = (self.rtol * torch.maximum(low.abs(), before.abs())).clamp(min=self.atol)
-            error = float(((high - low) / scale).flatten(1).square().mean(1).sqrt().max())  # decides the next step
-            if error <= 1:
+            errors = ((high - low) / scale).flatten(1).square().mean(1)
+            if self.control == "published":
+                error = float(errors.max().sqrt())  # decides the next step
+                factor, taken = self.safety * max(error, 1e-30) ** (-1 / self.order), error <= 1
+            else:
+                error = float(errors.mean().sqrt())
+                factor = 1 + math.atan((1 / (error + 1e-8)) ** (1 / self.order) - 1)
+                taken = factor >= 0.81
+            if taken:
                 x_t, before, t = high, low, u
-            h = min(self.safety * h * max(error, 1e-30) ** (-1 / self.order), end - schedule.lam(t))
+            h = min(h * factor, end - schedule.lam(t))
         return x_t, None

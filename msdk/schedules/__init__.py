@@ -19,6 +19,7 @@ registry: "Registry[Schedule]" = Registry(
         "vp-discrete": "msdk.schedules.vp_discrete:VPDiscrete",
         "vp-scaled-linear": "msdk.schedules.vp_discrete:VPScaledLinear",
         "ve": "msdk.schedules.ve:VE",
+        "cld": "msdk.schedules.cld:CLD",
         "edm": "msdk.schedules.edm:EDM",
     },
     base="msdk.schedules.base:Schedule",

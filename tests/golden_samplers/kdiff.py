@@ -4,7 +4,7 @@ from golden_samplers import Json, Setup
 from msdk.samplers.base import steps_for
 from msdk.samplers.dpm2 import DPM2, DPM2Ancestral
 from msdk.samplers.dpm_multistep import DPMpp2M
-from msdk.samplers.dpm_solver import DPMSolver
+from msdk.samplers.dpm_solver import DPMAdaptive, DPMSolver
 from msdk.samplers.dpmpp_sde import DPMpp2MSDE, DPMpp2SAncestral, DPMpp3MSDE, DPMppSDE
 from msdk.samplers.euler import Euler, EulerAncestral
 from msdk.samplers.heun import Heun
@@ -40,6 +40,9 @@ def setup(case: Json) -> Setup | str:
     if case["sampler"] == "sample_dpm_fast":
         sampler = DPMSolver(t_end=0.02).spending(case["n"])
         return Setup(schedule=schedule, sampler=sampler, steps=steps_for(sampler, case["n"]))
+    if case["sampler"] == "sample_dpm_adaptive":
+        sampler = DPMAdaptive(**{"t_end": 0.02, "control": "arctan", "order": 3, **case["kw"]})
+        return Setup(schedule=schedule, sampler=sampler, steps=1, times_tolerance=1e-6)
     if case["sampler"] == "sample_dpmpp_2m":
         sampler = DPMpp2M(grid=grid, final_denoise=True, lower_order_final=False)
         return Setup(schedule=schedule, sampler=sampler, steps=case["n"] - 1)
