@@ -13,6 +13,7 @@ registry: "Registry[Schedule]" = Registry(
         "vp-cosine": "msdk.schedules.vp_cosine:VPCosine",
         "pfgm": "msdk.schedules.pfgm:PFGM",
         "rectified-flow": "msdk.schedules.rectified_flow:RectifiedFlow",
+        "shifted": "msdk.schedules.shifted:Shifted",
         "sub-vp": "msdk.schedules.sub_vp:SubVP",
         "vp-iddpm-cosine": "msdk.schedules.vp_discrete:VPIDDPMCosine",
         "vp-linear": "msdk.schedules.vp:VPLinear",

@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +47,20 @@ def test_published_samples(vectors, case):
     compare(replay(setup, case, vectors), case, vectors, times_tolerance=setup.times_tolerance)
 
 
+LEFT_OUT = {
+    "azula": "exponential integrators in other variables",
+    "deis": "coefficients by a Riemann sum, which the exact ones replace; a table that is read linearly in alpha^2",
+    "edm": "iDDPM's levels on the clock of VP: off by 1e-10 to 1e-7, for a reason that was not found",
+    "gddim": "coefficients by a Riemann sum, which the exact ones replace",
+}
+"""Family -> why some of its cases are not expressed here (docs/samplers.md)."""
+
+
 @pytest.mark.golden
 def test_what_is_left_out(outside_data):
-    """Cases that nothing here expresses are few and known, by family and reason: their number cannot grow unseen."""
-    left = Counter((case["f"], reason) for case in cases() if isinstance(reason := setup_of(case), str))
-    covered = Counter(case["f"] for case in cases() if not isinstance(setup_of(case), str))
-    assert covered
-    for (name, reason), count in sorted(left.items()):
-        print(f"left out: {count} of {name}: {reason}")
+    """Cases that nothing here expresses are known by family and reason: none can be left out unseen."""
+    left = {(case["f"], reason) for case in cases() if isinstance(reason := setup_of(case), str)}
+    assert all(reason in LEFT_OUT.get(name, "") for name, reason in left), left
 
 
 @pytest.mark.golden
