@@ -51,6 +51,7 @@ def msdk_loop(
     """Sampling by msdk around a network that predicts the noise; its grid is made anew each time."""
 
     def denoise(x: Tensor, t: float) -> Tensor:
+        x = x[:, :3]  # without the velocities of cld
         return (x - schedule.sigma(t) * eps(x, t)) / schedule.alpha(t)
 
     def loop(x: Tensor) -> Tensor:
