@@ -319,12 +319,9 @@ def sample(
     if not explain and place.exists() and not force:
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
     if explain:
-        from msdk.tracing import explain as calls_of
+        from msdk.drawing import trace
 
-        display.show_calls(
-            calls_of(recipe.partition(), recipe.schedule, recipe.solver, recipe.steps, recipe.guidance),
-            as_json=as_json,
-        )
+        display.show_calls(trace(run, recipe), as_json=as_json)
         return
     from msdk.drawing import write_samples
     from msdk.ranks import this_rank

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from msdk.clustering import Clusters
     from msdk.describing import Description
     from msdk.pretrained.converting import Converted
-    from msdk.tracing import Call
     from msdk.training import Step
 
 PIPE_WIDTH = 150
@@ -58,12 +57,9 @@ def show_part(part: "Description") -> None:
         out.print(table)
 
 
-def show_calls(calls: "list[Call]", *, as_json: bool) -> None:
-    import attrs
-
+def show_calls(found: "list[dict[str, Any]]", *, as_json: bool) -> None:
     from msdk.report import calls_grid
 
-    found = [attrs.asdict(call) for call in calls]
     if as_json:
         print_json(found)
     else:

@@ -188,17 +188,22 @@ def _keep(path: Path, image: UInt8[Tensor, "c h w"]) -> None:
 
 def _facts(place: Path, recipe: Recipe, seeds: Sequence[int]) -> dict[str, Any]:
     """What was drawn, and the network calls that made each image."""
-    calls = explain(recipe.partition(), recipe.schedule, recipe.solver, recipe.steps, recipe.guidance)
-    macs = _macs_by_stage(place)
+    calls = trace(place, recipe)
     return {
         **_settings(place, recipe),
         "seeds": list(seeds),
-        "nfe": sum(call.evaluations for call in calls),
-        "trace": [
-            {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]}
-            for call in calls
-        ],
+        "nfe": sum(call["evaluations"] for call in calls),
+        "trace": calls,
     }
+
+
+def trace(place: Path, recipe: Recipe) -> list[dict[str, Any]]:
+    """The network calls that make an image, in order, with the exact MACs of each where the run's ledger has them."""
+    calls = explain(recipe.partition(), recipe.schedule, recipe.solver, recipe.steps, recipe.guidance)
+    macs = _macs_by_stage(place)
+    return [
+        {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]} for call in calls
+    ]
 
 
 def _macs_by_stage(place: Path) -> list[int] | None:

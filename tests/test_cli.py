@@ -144,6 +144,9 @@ def test_sample_explains(recipe, tmp_path, capsys, monkeypatch):
     msdk.train(tiny(), tmp_path / "run")
     _, out, _ = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--explain", "--json")
     calls = json.loads(out)
+    costs = [stage["macs"]["total"] for stage in msdk.budget(tiny(), convention="exact").as_json()["stages"]]
+    assert [call["macs"] for call in calls] == [costs[call["stage"]] for call in calls]
+    assert "for an image, convention exact" in quick(capsys, monkeypatch, "sample", tmp_path / "run", "--explain")[1]
     assert [call["stage"] for call in calls] == sorted((call["stage"] for call in calls), reverse=True)
     code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--seeds", "9-3")
     assert (code, "write single seeds and ranges" in err) == (2, True)

@@ -5,17 +5,27 @@ from collections.abc import Sequence
 
 from msdk.report.budgets import comparison_grid, stages_grid
 from msdk.report.clusters import clusters_grid
-from msdk.report.figures import Json, percent, scaled
+from msdk.report.figures import Json, percent, scaled, with_unit
 from msdk.report.grid import Grid
 
 
 def calls_grid(calls: Sequence[Json]) -> Grid:
     """Every network call of a sampler."""
     rows = tuple(
-        (str(i), str(c["step"]), f"{c['t']:.5g}", f"{c['ratio']:.5g}", str(c["stage"]), str(c["evaluations"]))
+        (
+            str(i),
+            str(c["step"]),
+            f"{c['t']:.5g}",
+            f"{c['ratio']:.5g}",
+            str(c["stage"]),
+            str(c["evaluations"]),
+            "-" if c["macs"] is None else with_unit(c["macs"], "MACs"),
+        )
         for i, c in enumerate(calls)
     )
-    return Grid("Network calls", ("call", "step", "t", "ratio", "stage", "evaluations"), rows)
+    whole = None if any(c["macs"] is None for c in calls) else with_unit(sum(c["macs"] for c in calls), "MACs")
+    notes = () if whole is None else (f"{whole} for an image, convention exact.",)
+    return Grid("Network calls", ("call", "step", "t", "ratio", "stage", "evaluations", "cost"), rows, notes)
 
 
 def run_markdown(

@@ -72,27 +72,31 @@ class DEIS(OneCallSampler):
             return x_0, memory
         nodes = ((t, (x_t - schedule.alpha(t) * x_0) / schedule.sigma(t)), *memory)[: self.order]
         y = x_t / schedule.alpha(t)
-        for weight, (_, eps) in zip(self._weights(schedule, [u for u, _ in nodes], t, s), nodes, strict=True):
+        weights = _weights(self.variant, schedule, tuple(u for u, _ in nodes), t, s)
+        for weight, (_, eps) in zip(weights, nodes, strict=True):
             y = y + weight * eps
         return schedule.alpha(s) * y, nodes
 
-    def _weights(self, schedule: Schedule, nodes: list[float], t: float, s: float) -> list[float]:
-        first, last = schedule.ratio(t), schedule.ratio(s)
-        if self.variant == "ipndm":
-            return [(last - first) * weight for weight in ADAMS_BASHFORTH[len(nodes)]]
-        if self.variant == "rho-ab":
-            return adams_weights([schedule.ratio(u) for u in nodes], first, last)
-        middle, half = (t + s) / 2, (s - t) / 2
-        weights = [0.0] * len(nodes)
-        for place, share in gauss():
-            u = middle + half * place
-            # d ratio / dt = ratio g2 / (2 sigma^2)
-            pace = schedule.ratio(u) * schedule.g2(u) / (2 * schedule.sigma(u) ** 2)
-            for j, node in enumerate(nodes):
-                others = [other for k, other in enumerate(nodes) if k != j]
-                basis = math.prod((u - other) / (node - other) for other in others)
-                weights[j] += half * share * pace * basis
-        return weights
+
+@functools.lru_cache(maxsize=4096)  # every batch of a sampling has the same
+def _weights(variant: str, schedule: Schedule, nodes: tuple[float, ...], t: float, s: float) -> Sequence[float]:
+    """C_j of every node."""
+    first, last = schedule.ratio(t), schedule.ratio(s)
+    if variant == "ipndm":
+        return [(last - first) * weight for weight in ADAMS_BASHFORTH[len(nodes)]]
+    if variant == "rho-ab":
+        return adams_weights(tuple(schedule.ratio(u) for u in nodes), first, last)
+    middle, half = (t + s) / 2, (s - t) / 2
+    weights = [0.0] * len(nodes)
+    for place, share in gauss():
+        u = middle + half * place
+        # d ratio / dt = ratio g2 / (2 sigma^2)
+        pace = schedule.ratio(u) * schedule.g2(u) / (2 * schedule.sigma(u) ** 2)
+        for j, node in enumerate(nodes):
+            others = [other for k, other in enumerate(nodes) if k != j]
+            basis = math.prod((u - other) / (node - other) for other in others)
+            weights[j] += half * share * pace * basis
+    return weights
 
 
 TABLEAUS: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {

@@ -92,6 +92,7 @@ def _array(rows: Any) -> "np.ndarray[Any, Any]":
     return np.array(rows)
 
 
+@functools.lru_cache(maxsize=4096)
 def _inverse(schedule: CLD, t: float) -> "np.ndarray[Any, Any]":
     import numpy as np
 

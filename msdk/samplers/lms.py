@@ -1,5 +1,6 @@
 """Linear multistep: Adams-Bashforth in r with exact weights."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def adams_weights(nodes: Sequence[float], first: float, last: float) -> list[float]:
+@functools.lru_cache(maxsize=4096)  # every batch of a sampling has the same
+def adams_weights(nodes: tuple[float, ...], first: float, last: float) -> tuple[float, ...]:
     """Integrals from `first` to `last` of the polynomials that are 1 at one node and 0 at the others."""
     import numpy as np
 
@@ -27,7 +29,7 @@ def adams_weights(nodes: Sequence[float], first: float, last: float) -> list[flo
         scale = np.prod([(node - other) / (last - first) for other in others])
         integral = basis.integ()
         weights.append(float((integral(1.0) - integral(0.0)) / scale * (last - first)))
-    return weights
+    return tuple(weights)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +64,6 @@ class LMS(RatioSampler):
         draw: Draw,
     ) -> "tuple[Tensor, tuple[tuple[float, Tensor], ...]]":
         slopes = ((a, (y - estimate(y, a)) / a), *memory)[: self.order]
-        for weight, (_, slope) in zip(adams_weights([r for r, _ in slopes], a, b), slopes, strict=True):
+        for weight, (_, slope) in zip(adams_weights(tuple(r for r, _ in slopes), a, b), slopes, strict=True):
             y = y + weight * slope
         return y, slopes
