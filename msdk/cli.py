@@ -1,6 +1,7 @@
 """The command line. Each command is a thin line to one verb; torch is imported only by those that compute."""
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -128,8 +129,13 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
     loaded = load(recipe, overrides)
     if as_json:
         display.print_json(to_data(loaded))
-    else:
-        sys.stdout.write(to_toml(loaded))
+        return
+    sys.stdout.write(to_toml(loaded))
+    if loaded.stages.from_ is not None:
+        from msdk.report import clusters_lines
+
+        found = json.loads(loaded.stages.from_.read_text(encoding="utf-8"))
+        sys.stdout.write("\n" + "".join(f"# {line}\n" for line in clusters_lines(found, str(loaded.stages.from_))))
 
 
 @recipes.command(name="diff")
@@ -168,7 +174,13 @@ def cluster(
     ] = None,
     compare: Annotated[bool, Parameter(negative="", help="Run every strategy and print them side by side.")] = False,
     seed: int = 0,
-    out: Annotated[Path | None, Parameter(help="The artefact; NAME.clustering.json in this folder by default.")] = None,
+    run: Annotated[
+        Path | None, Parameter(help="Run folder of a network for all times, which `gradient` looks at.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(help="The artefact, with a plot beside it; NAME.clustering.json in this folder by default."),
+    ] = None,
     write: Annotated[bool, Parameter(negative="", help="Write the edges into the recipe file as well.")] = False,
     force: Force = False,
     device: Device = None,
@@ -176,6 +188,8 @@ def cluster(
     as_json: AsJson = False,
 ) -> None:
     """Find stage edges, and keep them as a file that `stages = { from = ... }` can name.
+
+    With torchrun, processes share the data: torchrun --nproc-per-node 2 -m msdk cluster R
 
     Examples: msdk cluster recipes/digits/multistage.toml / msdk cluster R --compare --json
 
@@ -188,17 +202,24 @@ def cluster(
     """
     loaded = load(recipe, overrides)
     artefact = out or (None if compare else Path(f"{recipe.stem}.clustering.json"))
-    if artefact is not None and artefact.exists() and not force:
-        raise RunError(f"{artefact} exists: replace it with --force, or choose another --out")
     if write and compare:
         raise MsdkError("--write needs one strategy, but --compare runs them all: leave one of the two out")
+    if strategy and compare:
+        raise MsdkError("--strategy names one, but --compare runs them all: leave one of the two out")
     from msdk.clustering import cluster as find
-    from msdk.clustering import write_clusters, write_edges
+    from msdk.clustering import refuse_artefact, write_clusters, write_edges
+    from msdk.ranks import this_rank
 
-    with display.bar() as report:
-        clusters = find(loaded, strategy=strategy, compare=compare, seed=seed, device=device, progress=report)
-    if artefact is not None:
-        write_clusters(artefact, clusters, force=force)
+    first = this_rank().first
+    if artefact is not None and first:
+        refuse_artefact(artefact, force=force)
+    with display.bar(quiet=not first) as report:
+        clusters = find(loaded, strategy=strategy, compare=compare, seed=seed, run=run, device=device, progress=report)
+    if not first:
+        return
+    for name, warning in clusters.warnings():
+        display.warn(f"{name}: {warning}")
+    plot = write_clusters(artefact, clusters, force=force) if artefact is not None else None
     if write:
         write_edges(recipe, clusters)
     if as_json:
@@ -206,9 +227,10 @@ def cluster(
         return
     display.show_clusters(clusters)
     if artefact is not None:
-        display.stdout().print(
-            f'wrote {artefact}; a recipe points to it by: stages = {{ from = "{artefact}" }}', highlight=False
-        )
+        pointer = "" if compare else f'; a recipe points to it by: stages = {{ from = "{artefact}" }}'
+        display.stdout().print(f"wrote {artefact}{pointer}", highlight=False, soft_wrap=True)
+        missing = 'no plot beside it, as matplotlib is not installed: pip install "msdk[plot]"'
+        display.stdout().print(f"wrote {plot}" if plot else missing, highlight=False, markup=False)
     if write:
         display.stdout().print(f"wrote the edges into {recipe}", highlight=False)
 

@@ -102,19 +102,19 @@ def spinner(text: str) -> Generator[Callable[[str], None]]:
 
 
 @contextmanager
-def bar() -> Generator[Callable[[str, int, int], None]]:
+def bar(*, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
     """A progress bar per named piece of work, on stderr; nothing where stderr is no terminal."""
     from rich.progress import Progress, TaskID
 
     console = stderr()
-    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+    progress = Progress(console=console, transient=True, disable=quiet or not console.is_terminal)
     tasks: dict[str, TaskID] = {}
 
     def report(name: str, done: int, total: int) -> None:
         if name not in tasks:
-            progress.start()
             tasks[name] = progress.add_task(name, total=total)
-        progress.update(tasks[name], completed=done)
+        progress.start()
+        progress.update(tasks[name], completed=done, total=total)
         if done >= total:
             progress.stop()
 

@@ -76,12 +76,12 @@ def write_samples(
     device = pick_device(device)
     if device == "cuda" and rank.count > 1:
         device = f"cuda:{rank.local}"
-    with together(rank) as wait:
+    with together(rank) as group:
         if rank.first:
             _begin(partial, _settings(place, recipe))
-        wait()
+        group.wait()
         missing = [seed for seed in dict.fromkeys(seeds) if not _file(partial, seed).is_file()]
-        wait()  # before anybody draws, so that all deal out the same seeds
+        group.wait()  # before anybody draws, so that all deal out the same seeds
         share = missing[rank.index :: rank.count]
         if share:
             denoiser = load_run(place, device=device, offload=offload)
@@ -100,12 +100,12 @@ def write_samples(
             for chunk, images in batches:
                 for seed, image in zip(chunk, to_pixels(images), strict=True):
                     _keep(_file(partial, seed), image)
-        wait()
+        group.wait()
         if rank.first:
             labels = class_labels(recipe.classes, seeds, options.label)
             samples = Samples(partial, tuple(seeds), None if labels is None else tuple(labels.tolist()))
             _finish(samples, out, _facts(place, recipe, seeds))
-        wait()
+        group.wait()
     return out
 
 

@@ -40,6 +40,10 @@ class TargetError(MsdkError):
     """A budget to solve for that cannot be read, or that no widths meet."""
 
 
+class PlotError(MsdkError):
+    """A plot that cannot be drawn, because matplotlib is not installed."""
+
+
 class Problem:
     """One mistake in a recipe: where it stands and what is wrong."""
 

@@ -67,6 +67,8 @@ def with_edges(recipe: "Recipe") -> "tuple[Recipe, Clusters | None]":
 
     with display.bar() as report:
         clusters = find(recipe, progress=report)
+    for name, warning in clusters.warnings():
+        display.warn(f"{name}: {warning}")
     edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
     display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
     return recipe.with_partition(clusters.partition()), clusters

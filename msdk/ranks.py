@@ -1,11 +1,15 @@
-"""The processes that torchrun starts: which of them this one is, and waiting for the others."""
+"""The processes that torchrun starts: which of them this one is, and how they put their work together."""
 
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import attrs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @attrs.frozen
@@ -35,11 +39,46 @@ def this_rank() -> Rank:
 VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
+class Group:
+    """Processes that work on one thing: they wait for each other and add up what each has. A single one needs no torch.
+
+    Args:
+        rank: Which of them this one is.
+    """
+
+    def __init__(self, rank: Rank | None = None) -> None:
+        self.rank = rank or Rank()
+
+    def wait(self) -> None:
+        """Returns once all processes have called it."""
+        if self.rank.count > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+
+    def total(self, values: "Tensor") -> "Tensor":
+        """The sum over processes, which all of them get; each gives values of the same shape."""
+        return self._reduced(values, "SUM")
+
+    def highest(self, values: "Tensor") -> "Tensor":
+        """The largest over processes, number by number."""
+        return self._reduced(values, "MAX")
+
+    def _reduced(self, values: "Tensor", operation: str) -> "Tensor":
+        if self.rank.count == 1:
+            return values
+        import torch.distributed as dist
+
+        shared = values.cpu().contiguous()  # gloo works on the CPU
+        dist.all_reduce(shared, getattr(dist.ReduceOp, operation))
+        return shared.to(values.device)
+
+
 @contextlib.contextmanager
-def together(rank: Rank) -> Generator[Callable[[], None]]:
-    """A function that waits until all processes have called it; it waits for a day, since shares of work differ."""
+def together(rank: Rank) -> Generator[Group]:
+    """The group of all processes of torchrun. They wait for each other for a day, since shares of work differ."""
     if rank.count == 1:
-        yield lambda: None
+        yield Group()
         return
     import torch.distributed as dist
 
@@ -47,11 +86,7 @@ def together(rank: Rank) -> Generator[Callable[[], None]]:
     if began:
         dist.init_process_group("gloo", timeout=datetime.timedelta(days=1))
     try:
-
-        def wait() -> None:
-            dist.barrier()
-
-        yield wait
+        yield Group(rank)
     finally:
         if began:
             dist.destroy_process_group()

@@ -30,3 +30,11 @@ def quick(capsys, monkeypatch, *arguments):
         main()
     out, err = capsys.readouterr()
     return stop.value.code, out, err
+
+
+def torchrun(*arguments):
+    """Runs `python -m msdk` in two processes of torchrun; returns what it left."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "msdk"]
+    done = subprocess.run([*launch, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done

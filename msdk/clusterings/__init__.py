@@ -12,7 +12,12 @@ registry: "Registry[Clustering]" = Registry(
     {
         "timestep": "msdk.clusterings.timestep:Timestep",
         "snr": "msdk.clusterings.snr:SNR",
+        "gradient": "msdk.clusterings.gradient:Gradient",
         "optimal-denoiser": "msdk.clusterings.optimal_denoiser:OptimalDenoiser",
+        "similarity-matrix": "msdk.clusterings.similarity_matrix:SimilarityMatrix",
+        "uniform-lambda": "msdk.clusterings.uniform_lambda:UniformLambda",
+        "equal-cost": "msdk.clusterings.equal_cost:EqualCost",
+        "equal-error": "msdk.clusterings.equal_error:EqualError",
     },
     base="msdk.clusterings.base:Clustering",
 )

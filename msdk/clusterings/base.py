@@ -1,35 +1,125 @@
-"""What a clustering strategy is: settings, and a function from a schedule and images to stage edges."""
+"""What a clustering strategy is: settings, and a function from a schedule and a recipe's data to stage edges."""
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import attrs
 
+from msdk.errors import PartError
+from msdk.ranks import Group
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Need = Literal["data", "calls", "models"]
+"""What a strategy asks for beside the schedule: images, the sampler's calls, or networks in training."""
 
-@attrs.frozen
+Interval = tuple[float, float]
+
+
+@attrs.frozen(kw_only=True)
 class Found:
     """The result of a strategy.
 
     Attributes:
         edges_t: Interior edges, ascending, in the time of the schedule.
         curves: Name -> values, for plots: what the strategy looked at.
+        matrices: Name -> rows; both axes are the times of the curve "t".
+        intervals_t: For each edge, the ends between which it lies with a probability of 95 % if everything that is
+            random is drawn again; none where nothing is.
+        notes: Sentences on how the result came about.
+        warnings: Sentences on why it may not be what is wanted.
     """
 
     edges_t: tuple[float, ...]
-    curves: Mapping[str, list[float]]
+    curves: Mapping[str, list[float]] = attrs.field(factory=dict[str, list[float]])
+    matrices: Mapping[str, list[list[float]]] = attrs.field(factory=dict[str, list[list[float]]])
+    intervals_t: tuple[Interval, ...] | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-Images = Callable[[], "Tensor"]
-"""Loads the training images, uint8 [n, c, h, w]; only strategies that look at data call it."""
+class Points(abc.ABC):
+    """A data set as points, read in blocks: all of them never need to be in memory.
 
-Progress = Callable[[int, int], None]
-"""Told (done, total) after each piece of work."""
+    Attributes:
+        count: Number of points.
+        size: Numbers in a point, d.
+        pixels: Whether the numbers are those of pixels, in 0 .. 255; latents have no range of their own.
+    """
+
+    count: int
+    size: int
+    pixels: bool
+
+    @abc.abstractmethod
+    def take(self, indices: Sequence[int]) -> "Tensor":
+        """These points, float32 [len(indices), d] on the CPU."""
+
+    @abc.abstractmethod
+    def blocks(self, first: int = 0, step: int = 1) -> "Iterator[Tensor]":
+        """Every `step`-th block from number `first` on, float32 [b, d]; all blocks together are all points, once."""
+
+    @property
+    @abc.abstractmethod
+    def block_count(self) -> int:
+        """Number of blocks."""
+
+
+class TrainedModel(Protocol):
+    """A network at some point of its training."""
+
+    def gradient(self, t: float) -> "Tensor":
+        """The gradient of the training loss at a time, on a batch and noise that are the same for every time; [p]."""
+        ...
+
+
+class Models(Protocol):
+    """Gives networks of one training, first to last; see `gradient` for what is asked of it."""
+
+    def __call__(
+        self, run: Path | None, *, checkpoints: int, iterations: int, batch: int, seed: int
+    ) -> Iterator[TrainedModel]: ...
+
+
+def _no_points() -> Points:
+    raise PartError("this strategy looks at images, but there are none")
+
+
+def _no_calls() -> Sequence[float]:
+    raise PartError("this strategy looks at a sampler's calls, but there is no sampler")
+
+
+def _no_models(run: Path | None, *, checkpoints: int, iterations: int, batch: int, seed: int) -> Iterator[TrainedModel]:
+    raise PartError("this strategy looks at networks in training, but there are none")
+
+
+@attrs.frozen(kw_only=True)
+class Subject:
+    """What is cut into stages, and what strategies may ask about it.
+
+    Attributes:
+        schedule: Whose time is cut.
+        points: Opens the training data; only strategies that look at it call this.
+        calls: The times of the sampler's network calls, in the time of `schedule`.
+        models: Networks in training.
+        seed: Of everything drawn.
+        device: Where large products run.
+        group: The processes that share the data.
+        progress: Told (done, total) after each piece of work.
+    """
+
+    schedule: Schedule
+    points: Callable[[], Points] = _no_points
+    calls: Callable[[], Sequence[float]] = _no_calls
+    models: Models = _no_models
+    seed: int = 0
+    device: str = "cpu"
+    group: Group = attrs.field(factory=Group)
+    progress: Callable[[int, int], None] = lambda done, total: None
 
 
 class Clustering(abc.ABC):
@@ -37,14 +127,14 @@ class Clustering(abc.ABC):
 
     Attributes:
         stages: How many stages it makes.
-        looks_at_data: Whether `find` needs images.
+        needs: What `find` asks for beside the schedule.
     """
 
     stages: int
-    looks_at_data: ClassVar[bool]
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     @abc.abstractmethod
-    def find(self, schedule: Schedule, images: Images, *, seed: int, device: str, progress: Progress) -> Found:
+    def find(self, subject: Subject) -> Found:
         """Finds the edges.
 
         Raises:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from msdk.clusterings.base import Subject
 from msdk.clusterings.segmentation import GridClustering
-from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 class SNR(GridClustering):
     """Contiguous stages whose log signal-to-noise ratios are nearest to their middles. Looks at no data.
 
+    The other fields are those of `msdk.clusterings.segmentation.GridClustering`.
     Source: Go et al. 2023, arXiv 2306.00354, section 4.2; the paper's Table 4, "SNR".
-
-    Args:
-        stages: Number of stages.
-        points: Points of the time grid.
     """
 
-    def values(self, schedule: Schedule, times: "Tensor") -> "Tensor":
-        return 2 * schedule.lam(times)
+    def values(self, subject: Subject, times: "Tensor") -> "Tensor":
+        return 2 * subject.schedule.lam(times)

@@ -12,6 +12,7 @@ registry: "Registry[Dataset]" = Registry(
     {
         "digits": "msdk.datasets.digits:Digits",
         "folder": "msdk.datasets.folder:Folder",
+        "shards": "msdk.datasets.shards:Shards",
         "zip": "msdk.datasets.zip:Zip",
     },
     base="msdk.datasets.base:Dataset",

@@ -8,6 +8,8 @@ from msdk.report.budgets import budget_grids as budget_grids
 from msdk.report.budgets import comparison_grid as comparison_grid
 from msdk.report.budgets import stages_grid as stages_grid
 from msdk.report.clusters import clusters_grid as clusters_grid
+from msdk.report.clusters import clusters_lines as clusters_lines
+from msdk.report.clusters import clusters_plot as clusters_plot
 from msdk.report.figures import amount as amount
 from msdk.report.formats import check_suffix as check_suffix
 from msdk.report.formats import rendered as rendered

@@ -1,21 +1,14 @@
-"""Budgets as a plot: parameters and MACs by stage, and the sampler's calls, one row per recipe.
+"""Budgets as a plot: parameters and MACs by stage, and the sampler's calls, one row per recipe."""
 
-matplotlib draws it, which only the extra `msdk[plot]` installs. Figures are made without pyplot, so that nothing
-global is changed and no window opens.
-"""
-
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from msdk.errors import MsdkError
+from msdk.report.canvas import STAGE_COLOURS, drawn, plain
 from msdk.report.figures import Json, short, si_prefix, significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-STAGE_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""Okabe and Ito's, as on the page."""
+    from matplotlib.figure import Figure
 
 ENCODER_COLOUR = "#a9b0b7"
 
@@ -28,20 +21,16 @@ def budgets_plot(budgets: Sequence[Json], kind: str) -> bytes:
         kind: "png" or "svg". The same budgets give the same bytes.
 
     Raises:
-        MsdkError: matplotlib is not installed.
+        PlotError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MsdkError('plots need matplotlib, which is not installed: pip install "msdk[plot]"') from error
-    rows = len(budgets)
     heights = [1.1 + 0.32 * len(one["stages"]) for one in budgets]
-    with mpl.rc_context({"svg.hashsalt": "msdk", "svg.fonttype": "none", "font.size": 9.0}):
-        figure = Figure(figsize=(11.0, 0.6 + sum(heights)), layout="constrained")
-        axes = figure.subplots(rows, 3, squeeze=False, sharex="col", height_ratios=heights, width_ratios=[1, 1, 1.3])
-        most = max(stage["macs"]["total"] for one in budgets for stage in one["stages"])
-        highest = max((call["macs"] for one in budgets for call in one.get("trace") or ()), default=most)
+    most = max(stage["macs"]["total"] for one in budgets for stage in one["stages"])
+    highest = max((call["macs"] for one in budgets for call in one.get("trace") or ()), default=most)
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots(
+            len(budgets), 3, squeeze=False, sharex="col", height_ratios=heights, width_ratios=[1, 1, 1.3]
+        )
         for one, (params, macs, strip) in zip(budgets, axes, strict=True):
             _bars(params, one, "params", 1e6, "parameters in use, millions")
             prefix, unit = si_prefix(most)
@@ -51,10 +40,8 @@ def budgets_plot(budgets: Sequence[Json], kind: str) -> bytes:
             params.set_title(short(one["recipe"]) or one["title"] or "denoiser", loc="left", fontweight="bold")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False)
-        content = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(content, format=kind, dpi=160, metadata=metadata)
-    return content.getvalue()
+
+    return drawn((11.0, 0.6 + sum(heights)), kind, draw)
 
 
 def _bars(axes: "Axes", one: Json, what: str, unit: float, label: str) -> None:
@@ -71,7 +58,7 @@ def _bars(axes: "Axes", one: Json, what: str, unit: float, label: str) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.2)
     axes.set_xlabel(label)
-    _plain(axes)
+    plain(axes)
 
 
 def _strip(axes: "Axes", one: Json, unit: float, label: str) -> None:
@@ -96,9 +83,4 @@ def _strip(axes: "Axes", one: Json, unit: float, label: str) -> None:
     axes.set_xticks([])
     axes.set_xlabel(f"{len(calls)} calls, stage: calls" if calls else "calls are not in this budget")
     axes.set_title(label, loc="left", fontsize="medium")
-    _plain(axes)
-
-
-def _plain(axes: "Axes") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
+    plain(axes)

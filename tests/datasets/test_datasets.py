@@ -13,6 +13,7 @@ from PIL import Image
 from msdk import datasets
 from msdk.datasets.digits import Digits
 from msdk.datasets.folder import Folder
+from msdk.datasets.shards import Shards
 from msdk.datasets.zip import Zip
 from msdk.errors import DataError
 
@@ -306,3 +307,45 @@ def test_cifar10_is_read_as_published(outside_data):
     pixels = images.double() / 255
     assert float(pixels.mean()) == pytest.approx(0.4733, abs=0.01)
     assert float(pixels.std()) == pytest.approx(0.2504, abs=0.01)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Three shards with 3, 1 and 5 images of one level each, 0, 1, 2, ..., and the folder that they lie in."""
+    folder, level = tmp_path / "shards", 0
+    folder.mkdir()
+    for number, count in enumerate((3, 1, 5)):
+        with zipfile.ZipFile(folder / f"part{number}.zip", "w") as archive:
+            names = [f"{index}.png" for index in range(count)]
+            for name in names:
+                archive.writestr(name, encoded((level, level, level)))
+                level += 1
+            archive.writestr("dataset.json", json.dumps({"labels": [[name, number] for name in names]}))
+    (folder / "notes.txt").write_text("no shard")
+    return folder
+
+
+@pytest.mark.parametrize("indices", [range(9), (8, 0, 3, 3, 5), (4,)])
+def test_shards_are_read_as_one(shards, indices):
+    """Images keep the order that is asked for, across shards; classes follow."""
+    source = Shards(path=shards, size=8).open()
+    assert (len(source), source.labels) == (9, [0, 0, 0, 1, 2, 2, 2, 2, 2])
+    assert source.read(indices)[:, 0, 0, 0].tolist() == list(indices)
+
+
+def test_shards_change_the_digest_and_need_all_labels(shards):
+    """One more shard is other data; without classes in one of them there are none."""
+    before = Shards(path=shards, size=8).open().digest
+    with zipfile.ZipFile(shards / "part3.zip", "w") as archive:
+        archive.writestr("a.png", encoded())
+    after = Shards(path=shards, size=8).open()
+    assert after.digest != before
+    assert after.labels is None
+
+
+def test_a_folder_without_shards_is_told(tmp_path):
+    """What is missing is named."""
+    with pytest.raises(DataError, match=r"there is no folder .*none: set data\.path"):
+        Shards(path=tmp_path / "none").open()
+    with pytest.raises(DataError, match="holds no zip files, which shards are"):
+        Shards(path=tmp_path).open()

@@ -84,8 +84,8 @@ def test_plots_of_a_budget_without_calls(budgets):
     assert rendered(".png", [bare]).startswith(b"\x89PNG")
 
 
-def test_plots_without_matplotlib(monkeypatch):
+def test_plots_without_matplotlib(monkeypatch, budgets):
     """The message says what to install."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MsdkError, match=r'pip install "msdk\[plot\]"'):
-        rendered(".png", [{}])
+        rendered(".png", budgets)

@@ -1,0 +1,96 @@
+"""Promises of clusterings as tables and plots: complete, the same for the same artefact, also for unknown curves."""
+
+import sys
+
+import pytest
+
+from msdk.errors import PlotError
+from msdk.report import clusters_grid, clusters_lines, clusters_plot
+
+
+@pytest.fixture
+def clusters():
+    times = [0.1, 0.2, 0.3, 0.4, 0.5]
+    curves = {"to_clean": [1.0, 0.9, 0.2, 0.1, 0.0], "from_clean": [1.0, 0.95, 0.7, 0.6, 0.5]}
+    common = {"seconds": 1.25, "notes": ["A note."], "warnings": [], "edges_ratio": [0.5, 2.0]}
+    return {
+        "schedule": "vp-linear",
+        "schedule_settings": {},
+        "data": {"name": "zip", "path": "/data/cifar.zip", "images": 50000, "sha256": "0123456789abcdef0123"},
+        "seed": 7,
+        "strategies": [
+            {
+                "name": "first",
+                "edges_t": [0.2, 0.4],
+                "intervals_t": [[0.15, 0.25], [0.35, 0.45]],
+                "settings": {"alpha": 0.9, "draws": 5},
+                "curves": {"t": times, **curves},
+                "matrices": {},
+                **common,
+            },
+            {
+                "name": "second",
+                "edges_t": [0.3],
+                "intervals_t": None,
+                "settings": {},
+                "curves": {"t": times, "strange": times},
+                "matrices": {"similarity": [[abs(t - u) for u in times] for t in times]},
+                **common,
+            },
+        ],
+        "skipped": {"third": "it would train a network"},
+        "versions": {"msdk": "1", "torch": "2"},
+    }
+
+
+def test_the_table_has_edges_intervals_and_what_did_not_run(clusters):
+    """A row per strategy; intervals where there are any."""
+    grid = clusters_grid(clusters)
+    assert grid.rows == (
+        ("first", "0.2000 / 0.4000", "0.150-0.250 / 0.350-0.450", "0.5000 / 2.0000", "1.2"),
+        ("second", "0.3000", "-", "0.5000 / 2.0000", "1.2"),
+    )
+    assert "50,000 images" in grid.title
+    assert "third did not run: it would train a network." in grid.notes
+    assert "first: alpha = 0.9, draws = 5. A note." in grid.notes
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_plot_is_the_same_twice(clusters, kind):
+    """Curves, matrices and edges of every strategy; the same artefact gives the same bytes."""
+    content = clusters_plot(clusters, kind)
+    assert content == clusters_plot(clusters, kind)
+    if kind == "svg":
+        text = content.decode()
+        for words in (
+            "first: t = 0.2000 / 0.4000",
+            "second: t = 0.3000",
+            "similarity of t and",
+            "stage 2",
+            "alpha = 0.9",
+        ):
+            assert words in text
+
+
+def test_the_plot_of_one_strategy(clusters):
+    """Without a matrix there is no column for it."""
+    clusters["strategies"] = clusters["strategies"][:1]
+    assert clusters_plot(clusters).startswith(b"\x89PNG")
+
+
+def test_no_plot_without_matplotlib(clusters, monkeypatch):
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(PlotError, match=r'pip install "msdk\[plot\]"'):
+        clusters_plot(clusters)
+
+
+def test_an_artefact_is_explained(clusters):
+    """Strategy, settings, seed, edges, intervals, data and versions."""
+    clusters["strategies"] = clusters["strategies"][:1]
+    assert clusters_lines(clusters, "c.json") == [
+        "The stages are those of c.json, found by first (alpha = 0.9, draws = 5), seed 7:",
+        "t = 0.2000 / 0.4000 of vp-linear, that is a ratio of 0.5000 / 2.0000.",
+        "95 % of other draws lie in 0.1500 to 0.2500 and 0.3500 to 0.4500.",
+        "Data: zip data/cifar.zip, 50,000 images, SHA-256 0123456789abcdef...; msdk 1, torch 2.",
+    ]
