@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from msdk.denoiser import Denoiser as Denoiser
     from msdk.errors import MsdkError as MsdkError
     from msdk.errors import RecipeError as RecipeError
+    from msdk.local_code import allow_code as allow_code
     from msdk.partition import Partition as Partition
     from msdk.partition import Stage as Stage
     from msdk.pretrained import load_pretrained as load_pretrained
@@ -44,6 +45,7 @@ _HOMES = {
     "Recipe": "msdk.recipe",
     "RecipeError": "msdk.errors",
     "Stage": "msdk.partition",
+    "allow_code": "msdk.local_code",
     "budget": "msdk.budgeting",
     "build": "msdk.building",
     "cluster": "msdk.clustering",
@@ -77,6 +79,7 @@ __all__ = [
     "RecipeError",
     "Stage",
     "__version__",
+    "allow_code",
     "autoencoders",
     "budget",
     "build",

@@ -5,6 +5,7 @@ moment, or a full disk, leaves the last good checkpoint as it was. Weights are s
 """
 
 import hashlib
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -21,14 +22,18 @@ from torch import Tensor
 from msdk import __version__
 from msdk.building import AUTOENCODER, build, weights_file
 from msdk.denoiser import Denoiser
-from msdk.errors import RunError
+from msdk.errors import RecipeError, RunError
+from msdk.local_code import digest_of
 from msdk.offloading import Shelves
 from msdk.recipe import Recipe, load_recipe, to_toml
-from msdk.structuring import PARTS, to_data
+from msdk.structuring import parts_of, to_data
 from msdk.weights import fill, put_weights, read_weights
-from msdk.writing import not_written, write_json, write_text, written_whole
+from msdk.writing import not_written, write_bytes, write_json, write_text, written_whole
 
 Weights = Literal["ema", "raw"]
+
+CODE = "code"
+"""Folder of a run with the Python files that its recipe uses."""
 
 
 @attrs.frozen
@@ -78,8 +83,14 @@ def start_run(path: Path, recipe: Recipe, *, force: bool = False, data_digest: s
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
-    """Writes the resolved recipe of a run folder; its autoencoder is the folder's own, so the folder can be moved."""
-    write_text(path / "recipe.toml", to_toml(with_autoencoder_of(recipe, Path())))
+    """Writes the resolved recipe of a run folder; autoencoder and code are the folder's own, so it can be moved."""
+    if recipe.use:
+        (path / CODE).mkdir(exist_ok=True)
+    for file in recipe.use:
+        if file != path / CODE / file.name:
+            write_bytes(path / CODE / file.name, _bytes(file))
+    own = attrs.evolve(recipe, use=tuple(Path(CODE) / file.name for file in recipe.use))
+    write_text(path / "recipe.toml", to_toml(with_autoencoder_of(own, Path())))
 
 
 def with_autoencoder_of(recipe: Recipe, path: Path) -> Recipe:
@@ -108,18 +119,13 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 def lock(recipe: Recipe, data_digest: str, autoencoder: bytes | None = None) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code and command."""
-    owners: dict[str, str] = {}
-    for value in (*attrs.asdict(recipe, recurse=False).values(), *recipe.decoders, recipe.training.noise):
-        for base, registry in PARTS.items():
-            if isinstance(value, base):
-                origin = registry.origin(registry.name_of(type(value)))
-                owners[origin.owner] = origin.version
-    owners.pop("msdk", None)
+    origins = [registry.origin(registry.name_of(type(part))) for part, registry in parts_of(recipe)]
     return {
         "msdk": __version__,
         "python": sys.version.split()[0],
         "torch": str(torch.__version__),
-        "plugins": owners,
+        "plugins": {origin.owner: origin.version for origin in origins if origin.version and origin.owner != "msdk"},
+        "use": {file.name: digest_of(file) for file in recipe.use},
         "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "git_commit": _git_commit(),
@@ -152,7 +158,31 @@ def run_recipe(path: Path) -> Recipe:
     """
     if not (path / "recipe.toml").is_file():
         raise RunError(f"{path} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
-    return load_recipe(path / "recipe.toml")
+    try:
+        return load_recipe(path / "recipe.toml")
+    except RecipeError as error:
+        missing = _missing_plugins(path)
+        if missing:
+            raise RunError(f"{path} was made with {missing}") from error
+        raise
+
+
+def _missing_plugins(path: Path) -> str:
+    """The plugins that the lock of a run names and that are not installed, or in another version, and what to do."""
+    try:
+        plugins: dict[str, str] = json.loads((path / "lock.json").read_text(encoding="utf-8")).get("plugins", {})
+    except (OSError, ValueError):
+        return ""
+    wrong: list[str] = []
+    for owner, version in plugins.items():
+        try:
+            here = importlib.metadata.version(owner)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{owner} {version}, which is not installed: pip install {owner}=={version}")
+            continue
+        if here != version:
+            wrong.append(f"{owner} {version}, but {here} is installed: pip install {owner}=={version}")
+    return "; and with ".join(wrong)
 
 
 FREE_TO_CHANGE = ("title", "sampler", "sampling", "budget")
@@ -166,6 +196,7 @@ def refuse_other_recipe(path: Path, recipe: Recipe) -> None:
         of = of.with_partition(of.partition())
         data = {key: value for key, value in to_data(of).items() if key not in FREE_TO_CHANGE}
         data["training"] = {key: value for key, value in data["training"].items() if key not in FREE_IN_TRAINING}
+        data["use"] = [digest_of(file) for file in of.use]
         data["data"] = {key: value for key, value in data["data"].items() if key != "path"}
         if "autoencoder" in data:
             data["autoencoder"] = {key: value for key, value in data["autoencoder"].items() if key != "weights"}

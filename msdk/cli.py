@@ -53,7 +53,8 @@ def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
     kind
         One kind of part, in singular or plural; all kinds when not given.
     """
-    from msdk.registry import KINDS, installed_parts, registry_of
+    from msdk.discovery import installed_parts
+    from msdk.registry import KINDS, registry_of
 
     kinds = [registry_of(kind).kind] if kind else list(KINDS)
     found = [
@@ -477,10 +478,25 @@ def list_published(*, as_json: AsJson = False) -> None:
     display.show(Grid("Published configurations", ("family", "name"), rows, numbers=2).rich())
 
 
+@app.meta.default
+def launch(
+    *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    allow_code: Annotated[
+        bool, Parameter(negative="", help="Run the Python files that a recipe's `use` names: only if you trust them.")
+    ] = False,
+) -> object:
+    """Every command takes this option."""
+    if allow_code:
+        from msdk.local_code import allow_code as allow
+
+        allow()
+    return app(words, exit_on_error=False, print_error=False)
+
+
 def main() -> NoReturn:
     """Runs the command line: exit code 0 done, 2 wrong input, 130 interrupted."""
     try:
-        result = app(sys.argv[1:], exit_on_error=False, print_error=False)
+        result = app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
         code = result if isinstance(result, int) else 0
     except BrokenPipeError:
         code = 0  # the reader of a pipe has seen enough

@@ -24,6 +24,7 @@ from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, FeatureInfo, Shape
 from msdk.errors import MsdkError, PartError, Problem, RecipeError
 from msdk.guidance import Guidance
+from msdk.local_code import run_file
 from msdk.merging import Merged, Sources, source_of
 from msdk.noise_levels.base import NoiseLevel, StageDraw
 from msdk.parameterizations.base import Parameterization
@@ -218,6 +219,7 @@ class Recipe:
     """A whole model and what is done with it. See docs/recipes.md for every key."""
 
     title: str = ""
+    use: tuple[Path, ...] = ()
     data: Dataset
     autoencoder: Autoencoder | None = None
     schedule: Schedule = _part(Schedule, "vp-linear")
@@ -327,19 +329,30 @@ def structure(
         RecipeError: Every mistake at once.
     """
     sources = sources or {}
-    recipe, problems = None, list(wrong)
-    try:
-        recipe = strict_converter().structure(data, Recipe)
-    except Exception as error:
-        problems += flattened_errors(error)
-    else:
-        recipe = _spending(_rebased(recipe, sources))
-        problems += _misfits(recipe)
+    recipe, unused = None, list(_used(data, sources))
+    problems = [*wrong, *unused]
+    if not unused:  # names of parts would seem unknown
+        try:
+            recipe = strict_converter().structure(data, Recipe)
+        except Exception as error:
+            problems += flattened_errors(error)
+        else:
+            recipe = _spending(_rebased(recipe, sources))
+            problems += _misfits(recipe)
     if recipe is None or problems:
         for problem in problems:
             problem.source = problem.source or source_of(problem.path, sources)
         raise RecipeError(source, problems)
     return recipe
+
+
+def _used(data: Mapping[str, Any], sources: Sources) -> Iterable[Problem]:
+    """Runs the files that `use` names, so that their parts are registered before names are looked up."""
+    files = data.get("use")
+    for index, text in enumerate(typing.cast("list[object]", files) if isinstance(files, list) else ()):
+        if isinstance(text, str):  # anything else is told as a wrong type
+            place = _from_its_folder(Path(text), ("use", str(index)), sources)
+            yield from _failing(f"use.{index}", functools.partial(run_file, place))
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -371,11 +384,15 @@ def _rebased(value: T, sources: Sources, path: tuple[str, ...] = ()) -> T:
         rebased = tuple(_rebased(item, sources, (*path, str(index))) for index, item in enumerate(items))
         changed = any(new is not old for new, old in zip(rebased, items, strict=True))
         return typing.cast("T", rebased) if changed else value
-    if isinstance(value, Path) and not value.is_absolute():
-        source = source_of(".".join(path), sources)
-        folder = Path.cwd() if source.startswith("--set") or not source else Path(source).parent.resolve()
-        return typing.cast("T", (folder / value).resolve())
-    return value
+    return typing.cast("T", _from_its_folder(value, path, sources)) if isinstance(value, Path) else value
+
+
+def _from_its_folder(file: Path, path: tuple[str, ...], sources: Sources) -> Path:
+    if file.is_absolute():
+        return file
+    source = source_of(".".join(path), sources)
+    folder = Path.cwd() if source.startswith("--set") or not source else Path(source).parent.resolve()
+    return (folder / file).resolve()
 
 
 def _misfits(recipe: Recipe) -> Iterable[Problem]:

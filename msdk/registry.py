@@ -6,61 +6,17 @@ imports none of them; a lookup imports only the part that it names. Two owners o
 and `"distribution:name"` picks one of them.
 """
 
-import configparser
-import contextlib
 import functools
 import importlib
-import re
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-import attrs
-
+from msdk.discovery import KINDS as KINDS
+from msdk.discovery import Origin as Origin
+from msdk.discovery import installed_parts, normalised, unsuited
 from msdk.errors import DuplicateNameError, PluginError, UnknownNameError, nearest
 
-KINDS = (
-    "encoders",
-    "decoders",
-    "schedules",
-    "parameterizations",
-    "autoencoders",
-    "samplers",
-    "clusterings",
-    "noise_levels",
-    "weightings",
-    "datasets",
-)
-"""Every kind of part, as the packages, entry-point groups and the command line spell it."""
-
 T = TypeVar("T")
-
-
-@attrs.frozen
-class Origin:
-    """Where a registered name comes from.
-
-    Attributes:
-        name: The registered name, without an owner.
-        owner: `"msdk"`, the name of an installed distribution, or the module that called `add`.
-        target: `"module:Class"`.
-        version: Version of the distribution, empty for parts added by the running program.
-    """
-
-    name: str
-    owner: str
-    target: str
-    version: str = ""
-
-
-@attrs.frozen
-class BrokenPlugin:
-    """An installed distribution whose declarations could not be read, and why."""
-
-    owner: str
-    reason: str
 
 
 class Registry(Generic[T]):
@@ -115,6 +71,10 @@ class Registry(Generic[T]):
             self._loaded[origin] = added[1] if added and added[0] == origin else self._checked(origin, _load(origin))
         return self._loaded[origin]
 
+    def added_by(self, module: str) -> list[str]:
+        """The names that a module of the running program has added."""
+        return [name for name, (origin, _) in self._added.items() if origin.owner == module]
+
     def names(self) -> list[str]:
         """All names, sorted; a name with several owners appears once per owner, as `"owner:name"`."""
         found: list[str] = []
@@ -127,7 +87,7 @@ class Registry(Generic[T]):
         owner, _, bare = name.rpartition(":")
         origins = self._origins().get(bare, [])
         if owner:
-            origins = [o for o in origins if _normalised(o.owner) == _normalised(owner)]
+            origins = [o for o in origins if normalised(o.owner) == normalised(owner)]
         if not origins:
             raise UnknownNameError(self._unknown(name))
         if len(origins) > 1:
@@ -190,83 +150,14 @@ def registry_of(kind: str) -> "Registry[object]":
     raise UnknownNameError(f"no kind of part named '{kind}'.{nearest(kind, KINDS)} Known: {', '.join(KINDS)}.")
 
 
-@functools.cache
-def installed_parts() -> tuple[dict[str, list[Origin]], list[BrokenPlugin]]:
-    """Scans the path once for entry points in `msdk.*` groups: parts by kind, and packages that could not be read.
-
-    The scan goes folder by folder, because one malformed `entry_points.txt` makes the `entrypoints` package give up on
-    everything after it; a folder that fails is read again one distribution at a time.
-    """
-    parts: dict[str, list[Origin]] = {}
-    broken: list[BrokenPlugin] = []
-    seen: set[str] = set()
-    for folder in dict.fromkeys(sys.path):
-        try:
-            found = list(_scan(folder))
-        except Exception:  # a stranger's file: parser, encoding and interpolation errors alike
-            found = list(_scan_slowly(folder, broken))
-        for kind, origin in found:
-            if origin.owner in seen or origin.owner == "msdk":
-                continue  # a copy further down the path is shadowed, as in an import
-            others = [o.target for o in parts.get(kind, ()) if (o.owner, o.name) == (origin.owner, origin.name)]
-            if kind not in KINDS:
-                reason = f"no kind of part '{kind}' (group msdk.{kind}){nearest(kind, KINDS)}"
-            elif not re.fullmatch(r"[\w.]+:[\w.]+", origin.target):
-                reason = f"'{origin.name} = {origin.target}' is not of the form module:Class"
-            elif others and others != [origin.target]:  # files of two versions of one distribution
-                reason = f"'{origin.name}' is both {others[0]} and {origin.target}: install it again"
-            else:
-                parts.setdefault(kind, []).extend([] if others else [origin])
-                continue
-            broken.append(BrokenPlugin(origin.owner, reason))
-        seen |= {origin.owner for _, origin in found}
-    return parts, list(dict.fromkeys(broken))
-
-
-def _scan(folder: str) -> Iterator[tuple[str, Origin]]:
-    """Kind and origin of each msdk entry point in one folder of the path."""
-    import entrypoints  # 40 ms, and only listings and lookups need it
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of strangers' entry points that are not ours to judge
-        for config, distribution in entrypoints.iter_files_distros(path=[folder]):
-            if distribution is not None:
-                yield from _points(config, distribution.name, distribution.version)
-
-
-def _scan_slowly(folder: str, broken: list[BrokenPlugin]) -> Iterator[tuple[str, Origin]]:
-    """The same, one distribution at a time, noting those of ours that cannot be read."""
-    import importlib.metadata
-
-    import entrypoints
-
-    for distribution in importlib.metadata.distributions(path=[folder]):
-        owner, text = Path(folder).name, ""
-        with contextlib.suppress(Exception):  # its METADATA may be missing or broken
-            owner = _normalised(distribution.name)
-        try:
-            text = distribution.read_text("entry_points.txt") or ""
-            config = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
-            config.read_string(text, source="entry_points.txt")
-            yield from _points(config, owner, distribution.version)
-        except Exception as error:
-            if isinstance(error, UnicodeDecodeError):
-                text = error.object.decode(errors="replace")
-            if "msdk" in owner or "msdk" in text:  # what strangers break is theirs to mend
-                reason = " ".join(str(error).split())
-                broken.append(BrokenPlugin(owner, f"its entry_points.txt cannot be read: {reason}"))
-
-
-def _points(config: configparser.ConfigParser, owner: str, version: str | None) -> Iterator[tuple[str, Origin]]:
-    for group in config.sections():
-        if group.startswith("msdk."):
-            for name, target in config.items(group, raw=True):
-                origin = Origin(name, _normalised(owner), target.split("[")[0].strip(), version or "")
-                yield group.removeprefix("msdk."), origin
-
-
 def _load(origin: Origin) -> object:
     module, _, attribute = origin.target.partition(":")
+    reason = None if origin.owner == "msdk" else unsuited(origin.owner)
+    if reason is not None:
+        raise PluginError(
+            f"'{origin.name}' of the installed package '{origin.owner}' {origin.version} cannot be used: {reason}. "
+            f"Update '{origin.owner}', or install the msdk that it is for."
+        )
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
     except (Exception, SystemExit) as error:
@@ -276,10 +167,6 @@ def _load(origin: Origin) -> object:
             f"'{origin.name}' of the installed package '{origin.owner}' cannot be loaded from {origin.target}: "
             f"{type(error).__name__}: {error}. Update or uninstall '{origin.owner}'; everything else works without it."
         ) from error
-
-
-def _normalised(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()  # PEP 503
 
 
 @functools.cache

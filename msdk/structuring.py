@@ -3,7 +3,7 @@
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -64,6 +64,19 @@ def to_data(value: Any) -> Any:
     if isinstance(value, tuple):
         return [to_data(item) for item in typing.cast("tuple[object, ...]", value)]
     return str(value) if isinstance(value, Path) else value
+
+
+def parts_of(value: Any) -> Iterator[tuple[Any, Registry[Any]]]:
+    """Every part in a recipe, at whatever depth, with its registry."""
+    if isinstance(value, tuple):
+        for item in typing.cast("tuple[object, ...]", value):
+            yield from parts_of(item)
+    elif attrs.has(type(value)):
+        for base, registry in PARTS.items():
+            if isinstance(value, base):
+                yield value, registry
+        for field in attrs.fields(type(value)):
+            yield from parts_of(getattr(value, field.name))
 
 
 class FieldError(ValueError):

@@ -25,7 +25,8 @@ BASES = [f"{kind}.base" for kind in KINDS]
 
 ALLOWED = {
     "errors": [],
-    "registry": [],
+    "discovery": [],
+    "registry": ["discovery"],
     "partition": [],
     "schedules": ["registry"],
     "samplers": [
@@ -44,6 +45,7 @@ ALLOWED = {
     "datasets": ["registry", "encoders.base"],  # for `Shape`
     "denoiser": ["partition", *BASES],
     "structuring": ["registry", *BASES, *KINDS],  # of a kind its torch-free registry, none of its parts
+    "local_code": ["registry"],
     "merging": [],
     "guidance": ["samplers.base", "schedules.base"],
     "quantities": [],
@@ -51,6 +53,7 @@ ALLOWED = {
     "tracing": ["guidance", "partition", "samplers.base", "schedules.base"],
     "recipe": [
         "structuring",
+        "local_code",
         "merging",
         "partition",
         "guidance",

@@ -12,7 +12,18 @@ import pytest
 import msdk
 from msdk.registry import KINDS
 
-FUNCTIONS = ["budget", "build", "cluster", "load_pretrained", "load_recipe", "load_run", "run", "sample", "train"]
+FUNCTIONS = [
+    "allow_code",
+    "budget",
+    "build",
+    "cluster",
+    "load_pretrained",
+    "load_recipe",
+    "load_run",
+    "run",
+    "sample",
+    "train",
+]
 CLASSES = ["Budget", "Denoiser", "MsdkError", "Partition", "Recipe", "RecipeError", "Stage"]
 
 

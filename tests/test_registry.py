@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from msdk.discovery import installed_parts, scanned
 from msdk.errors import DuplicateNameError, PluginError, UnknownNameError
-from msdk.registry import KINDS, Registry, installed_parts, registries, registry_of
+from msdk.registry import KINDS, Registry, registries, registry_of
 from msdk.samplers.base import Sampler
 from msdk.samplers.ddim import DDIM
 from msdk.samplers.heun import Heun
@@ -39,11 +40,11 @@ def install(tmp_path, monkeypatch):
         (folder / f"{name.replace('-', '_')}.py").write_text(module)
         if str(folder) not in sys.path:
             monkeypatch.syspath_prepend(str(folder))
-        installed_parts.cache_clear()
+        scanned.cache_clear()
         return folder
 
     yield add
-    installed_parts.cache_clear()
+    scanned.cache_clear()
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
@@ -213,7 +214,7 @@ def test_plugins_in_zip_files_are_found(samplers, install, tmp_path, monkeypatch
         archive.writestr(f"{packed}entry_points.txt", "[msdk.samplers]\neuler = zipped_demo:Euler\n")
         archive.writestr("zipped_demo.py", PLUGIN)
     monkeypatch.syspath_prepend(str(file))
-    installed_parts.cache_clear()
+    scanned.cache_clear()
     assert samplers.origin("euler").owner == "demo"
     assert samplers.get("euler").__module__ == "zipped_demo"
 
@@ -229,7 +230,7 @@ def test_odd_entries_of_the_path_are_passed_over(samplers, install, tmp_path, mo
     odd = [str(tmp_path / "nowhere"), "", str(plain), str(broken), Path(tmp_path)]
     monkeypatch.setattr(sys, "path", [*odd, str(site)])
     monkeypatch.chdir(tmp_path)
-    installed_parts.cache_clear()
+    scanned.cache_clear()
     assert installed_parts() == ({"samplers": [samplers.origin("euler")]}, [])
 
 
@@ -238,7 +239,7 @@ def test_the_empty_entry_is_the_current_folder(samplers, install, monkeypatch):
     site = install("demo", "[msdk.samplers]\neuler = demo:Euler\n")
     monkeypatch.setattr(sys, "path", [""])
     monkeypatch.chdir(site)
-    installed_parts.cache_clear()
+    scanned.cache_clear()
     assert samplers.origin("euler").owner == "demo"
 
 
@@ -391,3 +392,59 @@ def test_leftovers_of_an_older_version_are_no_second_owner(samplers, install, ta
     install("Demo", f"[msdk.samplers]\neuler = {target}\n", version="2.0")
     assert samplers.origin("euler").owner == "demo"
     assert len(reasons("demo")) == told
+
+
+# --- modes and versions -----------------------------------------------------------------------------------------------
+
+
+def test_plugins_can_be_switched_off(install, monkeypatch, samplers):
+    """MSDK_PLUGINS=off leaves installed parts out of listings and lookups."""
+    install("my-lab", "[msdk.samplers]\neuler = my_lab:Euler\n")
+    assert "euler" in samplers.names()
+    monkeypatch.setenv("MSDK_PLUGINS", "off")
+    assert samplers.names() == ["ddim", "heun"]
+    with pytest.raises(UnknownNameError):
+        samplers.get("euler")
+
+
+def test_strict_refuses_to_go_on_beside_a_broken_plugin(install, monkeypatch, samplers):
+    """MSDK_PLUGINS=strict turns what is left out with a warning into an error that names plugin and reason."""
+    install("msdk-broken", "no section = here\n")
+    assert samplers.names() == ["ddim", "heun"]
+    monkeypatch.setenv("MSDK_PLUGINS", "strict")
+    with pytest.raises(PluginError, match=r"strict, and these plugins are broken: msdk-broken: its entry_points\.txt"):
+        samplers.names()
+    scanned.cache_clear()
+
+
+def test_other_modes_are_refused(monkeypatch, samplers):
+    """A typo in the variable is told with what it may be."""
+    monkeypatch.setenv("MSDK_PLUGINS", "strickt")
+    with pytest.raises(PluginError, match=r"MSDK_PLUGINS is 'strickt': set it to on, off or strict\. Did you mean"):
+        samplers.names()
+
+
+@pytest.mark.parametrize(
+    ("requirement", "good"),
+    [
+        ("msdk", True),
+        ("msdk>=0.0.1,<99", True),
+        ("msdk (>=0.0.1)", True),
+        ("msdk[plot] >=0.0.1 ; python_version > '3'", True),
+        ("msdk-timm>=99", True),
+        ("msdk>=99", False),
+        ("MSDK <0.0.1", False),
+    ],
+)
+def test_a_plugin_for_another_msdk_costs_only_itself(install, samplers, requirement, good):
+    """The versions in a plugin's dependencies are its API range; outside of it, its parts are refused in words."""
+    folder = install("my-lab", "[msdk.samplers]\neuler = my_lab:Euler\n")
+    with (folder / "my_lab-1.0.dist-info" / "METADATA").open("a") as file:
+        file.write(f"Requires-Dist: torch>=2\nRequires-Dist: {requirement}\n")
+    assert samplers.names() == ["ddim", "euler", "heun"]
+    if good:
+        assert samplers.get("euler").__name__ == "Euler"
+    else:
+        with pytest.raises(PluginError, match=r"'my-lab' 1\.0 cannot be used: it is for msdk [<>=]+[\d.]+, and"):
+            samplers.get("euler")
+    assert samplers.get("heun") is Heun

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 CURVES = {
     "to_clean": "S to the denoiser of clean data",
     "to_noise": "S to the denoiser of pure noise",
-    "from_clean": "mean S to clean data over smaller t (dots: each draw)",
-    "from_noise": "mean S to pure noise over larger t (dots: each draw)",
+    "from_clean": "mean S to clean data, smaller t (dots: draws)",
+    "from_noise": "to pure noise, larger t",
     "share": "share of the error up to t",
     "compared": "value compared",
 }
@@ -96,7 +96,7 @@ def clusters_plot(clusters: Json, kind: str = "png") -> bytes:
             for place in row[1:]:
                 _matrix(place, one)
 
-    return drawn((6.6 + 3.4 * (columns - 1), 0.3 + 2.9 * len(strategies)), kind, draw)
+    return drawn((6.6 + 3.4 * (columns - 1), 0.3 + 3.1 * len(strategies)), kind, draw)
 
 
 def _curves(axes: "Axes", one: Json, schedule: str) -> None:
@@ -134,7 +134,7 @@ def _curves(axes: "Axes", one: Json, schedule: str) -> None:
     axes.set_title(f"{one['name']}: t = {_slashed(edges)}", loc="left", fontweight="bold", pad=18)
     axes.set_xlabel(f"t of {schedule}")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="small", loc="best", framealpha=0.85, edgecolor="none")
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.17), ncols=3, frameon=False)
     plain(axes)
 
 

@@ -314,3 +314,19 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match=r"run cannot be written: Not a directory"):
         msdk.train(tiny(), tmp_path / "file" / "run")
+
+
+def test_a_run_without_its_plugins_says_which_to_install(tmp_path, monkeypatch):
+    """lock.json names the distributions; where a recipe cannot be read without them, the error says what to do."""
+    msdk.train(tiny("training.iterations=1"), tmp_path / "run")
+    lock = json.loads((tmp_path / "run/lock.json").read_text())
+    assert lock["plugins"] == {}
+    lock["plugins"] = {"my-lab": "1.2", "attrs": "0.1"}
+    (tmp_path / "run/lock.json").write_text(json.dumps(lock))
+    assert msdk.checkpoint.run_recipe(tmp_path / "run").sampler == tiny().sampler  # nothing is missing that is needed
+    recipe = (tmp_path / "run/recipe.toml").read_text().replace('"dpmpp-2m"', '"my-euler"')
+    (tmp_path / "run/recipe.toml").write_text(recipe)
+    with pytest.raises(RunError) as caught:
+        msdk.checkpoint.run_recipe(tmp_path / "run")
+    assert "my-lab 1.2, which is not installed: pip install my-lab==1.2" in str(caught.value)
+    assert f"attrs 0.1, but {attrs.__version__} is installed: pip install attrs==0.1" in str(caught.value)

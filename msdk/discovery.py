@@ -1,0 +1,201 @@
+"""Parts of installed packages: found by their entry points, without importing them.
+
+An entry point in the group `msdk.<kind>` names a part. The `entrypoints` package reads them; what it gives up on is
+read again here, so that a package that is broken costs only itself.
+"""
+
+import configparser
+import contextlib
+import functools
+import importlib.metadata
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from msdk.errors import PluginError, nearest
+
+KINDS = (
+    "encoders",
+    "decoders",
+    "schedules",
+    "parameterizations",
+    "autoencoders",
+    "samplers",
+    "clusterings",
+    "noise_levels",
+    "weightings",
+    "datasets",
+)
+"""Every kind of part, as the packages, entry-point groups and the command line spell it."""
+
+VARIABLE = "MSDK_PLUGINS"
+
+
+@attrs.frozen
+class Origin:
+    """Where a registered name comes from.
+
+    Attributes:
+        name: The registered name, without an owner.
+        owner: `"msdk"`, the name of an installed distribution, or the module that called `add`.
+        target: `"module:Class"`.
+        version: Version of the distribution, empty for parts added by the running program.
+    """
+
+    name: str
+    owner: str
+    target: str
+    version: str = ""
+
+
+@attrs.frozen
+class BrokenPlugin:
+    """An installed distribution whose declarations could not be read, and why."""
+
+    owner: str
+    reason: str
+
+
+def mode() -> Literal["on", "off", "strict"]:
+    """What the variable MSDK_PLUGINS asks for: "off" leaves all out, "strict" refuses to go on beside a broken one.
+
+    Raises:
+        PluginError: It asks for something else.
+    """
+    asked = os.environ.get(VARIABLE, "on") or "on"
+    for known in ("on", "off", "strict"):
+        if asked == known:
+            return known
+    raise PluginError(f"{VARIABLE} is {asked!r}: set it to on, off or strict.{nearest(asked, ('on', 'off', 'strict'))}")
+
+
+def installed_parts() -> tuple[dict[str, list[Origin]], list[BrokenPlugin]]:
+    """Parts of installed packages by kind, and packages that could not be read. Imports none of them.
+
+    Raises:
+        PluginError: MSDK_PLUGINS is "strict" and a package could not be read.
+    """
+    asked = mode()
+    if asked == "off":
+        return {}, []
+    parts, broken = scanned()
+    if broken and asked == "strict":
+        told = "; ".join(f"{one.owner}: {one.reason}" for one in broken)
+        raise PluginError(f"{VARIABLE} is strict, and these plugins are broken: {told}. `msdk plugin doctor` has more.")
+    return parts, broken
+
+
+@functools.cache
+def scanned() -> tuple[dict[str, list[Origin]], list[BrokenPlugin]]:
+    """Scans the path once for entry points in `msdk.*` groups.
+
+    The scan goes folder by folder, because one malformed `entry_points.txt` makes the `entrypoints` package give up on
+    everything after it; a folder that fails is read again one distribution at a time.
+    """
+    parts: dict[str, list[Origin]] = {}
+    broken: list[BrokenPlugin] = []
+    seen: set[str] = set()
+    for folder in dict.fromkeys(sys.path):
+        try:
+            found = list(_scan(folder))
+        except Exception:  # a stranger's file: parser, encoding and interpolation errors alike
+            found = list(_scan_slowly(folder, broken))
+        for kind, origin in found:
+            if origin.owner in seen or origin.owner == "msdk":
+                continue  # a copy further down the path is shadowed, as in an import
+            others = [o.target for o in parts.get(kind, ()) if (o.owner, o.name) == (origin.owner, origin.name)]
+            if kind not in KINDS:
+                reason = f"no kind of part '{kind}' (group msdk.{kind}){nearest(kind, KINDS)}"
+            elif not re.fullmatch(r"[\w.]+:[\w.]+", origin.target):
+                reason = f"'{origin.name} = {origin.target}' is not of the form module:Class"
+            elif others and others != [origin.target]:  # files of two versions of one distribution
+                reason = f"'{origin.name}' is both {others[0]} and {origin.target}: install it again"
+            else:
+                parts.setdefault(kind, []).extend([] if others else [origin])
+                continue
+            broken.append(BrokenPlugin(origin.owner, reason))
+        seen |= {origin.owner for _, origin in found}
+    return parts, list(dict.fromkeys(broken))
+
+
+def _scan(folder: str) -> Iterator[tuple[str, Origin]]:
+    """Kind and origin of each msdk entry point in one folder of the path."""
+    import entrypoints  # 40 ms, and only listings and lookups need it
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of strangers' entry points that are not ours to judge
+        for config, distribution in entrypoints.iter_files_distros(path=[folder]):
+            if distribution is not None:
+                yield from _points(config, distribution.name, distribution.version)
+
+
+def _scan_slowly(folder: str, broken: list[BrokenPlugin]) -> Iterator[tuple[str, Origin]]:
+    """The same, one distribution at a time, noting those of ours that cannot be read."""
+    import importlib.metadata
+
+    import entrypoints
+
+    for distribution in importlib.metadata.distributions(path=[folder]):
+        owner, text = Path(folder).name, ""
+        with contextlib.suppress(Exception):  # its METADATA may be missing or broken
+            owner = normalised(distribution.name)
+        try:
+            text = distribution.read_text("entry_points.txt") or ""
+            config = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
+            config.read_string(text, source="entry_points.txt")
+            yield from _points(config, owner, distribution.version)
+        except Exception as error:
+            if isinstance(error, UnicodeDecodeError):
+                text = error.object.decode(errors="replace")
+            if "msdk" in owner or "msdk" in text:  # what strangers break is theirs to mend
+                reason = " ".join(str(error).split())
+                broken.append(BrokenPlugin(owner, f"its entry_points.txt cannot be read: {reason}"))
+
+
+def _points(config: configparser.ConfigParser, owner: str, version: str | None) -> Iterator[tuple[str, Origin]]:
+    for group in config.sections():
+        if group.startswith("msdk."):
+            for name, target in config.items(group, raw=True):
+                origin = Origin(name, normalised(owner), target.split("[")[0].strip(), version or "")
+                yield group.removeprefix("msdk."), origin
+
+
+def requirement_of(owner: str) -> str | None:
+    """The versions of msdk that an installed distribution declares in its dependencies, ">=0.1,<0.2"; None: any."""
+    try:
+        declared = importlib.metadata.requires(owner) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for text in declared:
+        # `packaging` takes 20 ms to import, so it only sees versions, and those of msdk alone.
+        found = re.match(r"msdk\s*(?:\[[^]]*\])?\s*\(?\s*([<>=!~][^;)]*)", text, re.IGNORECASE)
+        if found:
+            return found[1].strip()
+    return None
+
+
+def unsuited(owner: str) -> str | None:
+    """Why an installed distribution is for another msdk; None where it is for this one."""
+    wanted = requirement_of(owner)
+    if wanted is None:
+        return None
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    from msdk import __version__
+
+    try:
+        good = SpecifierSet(wanted).contains(__version__, prereleases=True)
+    except InvalidSpecifier:
+        return f"it requires msdk {wanted}, which is no range of versions"
+    return None if good else f"it is for msdk {wanted}, and this is msdk {__version__}"
+
+
+def normalised(distribution: str) -> str:
+    """The name of a distribution as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()  # PEP 503

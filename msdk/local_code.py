@@ -1,0 +1,80 @@
+"""Python files that a recipe names by `use`: parts without a package.
+
+They run as they are, with all that this process may do, so nothing runs before somebody has said that it may: a recipe
+can come from a stranger.
+"""
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+
+from msdk.errors import PluginError
+from msdk.registry import registries
+
+PREFIX = "msdk_local_"
+
+_allowed = False
+_run: dict[str, str] = {}
+"""Name of a module that has run -> SHA-256 of its file."""
+
+
+def allow_code() -> None:
+    """Lets recipes run the files that their `use` names, from now on in this process."""
+    global _allowed
+    _allowed = True
+
+
+def run_file(path: Path) -> None:
+    """Runs a Python file, whose `@msdk.<kind>.add(name)` then register its parts. The same content runs once.
+
+    Raises:
+        PluginError: Nobody has allowed it; the file cannot be read; it raises; or it registers nothing.
+    """
+    if not _allowed:
+        raise PluginError(
+            f"the recipe would run the code in {path}. Read it; if you trust it, add --allow-code to the command (in "
+            "Python: msdk.allow_code())"
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PluginError(f"{path} cannot be read: {error.strerror}") from error
+    name, digest = PREFIX + path.stem, hashlib.sha256(content).hexdigest()
+    if _run.get(name) == digest:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is no Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # attrs and pickles of workers look it up there
+    try:
+        spec.loader.exec_module(module)
+        if not any(registry.added_by(name) for registry in registries().values()):
+            raise PluginError(
+                f'{path} registers no part: decorate a class with @msdk.encoders.add("my-name"), or with another kind'
+            )
+    except (Exception, SystemExit) as error:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+        if isinstance(error, PluginError):
+            raise
+        raise PluginError(f"{_place(error, path)}: {type(error).__name__}: {error}") from error
+    _run[name] = digest
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """The file, with the line of it that failed."""
+    if isinstance(error, SyntaxError):
+        return f"{path} line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    return f"{path} line {lines[-1]}" if lines else str(path)
