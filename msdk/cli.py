@@ -139,6 +139,20 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
         sys.stdout.write("\n" + "".join(f"# {line}\n" for line in clusters_lines(found, str(loaded.stages.from_))))
 
 
+@recipes.command(name="schema")
+def show_schema() -> None:
+    """Print a JSON Schema of recipe files, with the parts of installed plugins, for editors. Imports no torch itself.
+
+    Examples: msdk recipe schema > msdk.schema.json (then put this on top of a recipe: #:schema ./msdk.schema.json)
+    """
+    from msdk.schema import recipe_schema
+
+    found, broken = recipe_schema()
+    for reason in broken:
+        display.warn(f"left out: {reason}")
+    display.print_json(found)
+
+
 @recipes.command(name="diff")
 def diff_recipes(a: Path, b: Path, /, *, overrides: Set = None, as_json: AsJson = False) -> None:
     """Compare two recipes key by key, with all that they extend and every default; only what differs is shown.

@@ -59,12 +59,12 @@ def describe(kind: str, name: str) -> Description:
     registry = registry_of(kind)
     part: Any = registry.get(name)
     origin = registry.origin(name)
-    helps = _field_help(part)
+    helps = field_help(part)
     fields = [
         Field(
             name=field.name.rstrip("_"),
             type=_type_name(field.type),
-            default=_plain(field.default),
+            default=plain(field.default),
             required=field.default is attrs.NOTHING,
             help=helps.get(field.name, ""),
         )
@@ -83,7 +83,7 @@ def describe(kind: str, name: str) -> Description:
     )
 
 
-def _field_help(part: type) -> dict[str, str]:
+def field_help(part: type) -> dict[str, str]:
     """Field name -> meaning, from the Args sections of the class and of the classes whose fields it inherits."""
     helps: dict[str, str] = {}
     for base in reversed(part.__mro__[:-1]):
@@ -112,7 +112,8 @@ def _type_name(kind: object) -> str:
     )
 
 
-def _plain(default: object) -> object:
+def plain(default: object) -> object:
+    """A field's default as plain data; None where it has none."""
     if default is attrs.NOTHING:
         return None
     return list(default) if isinstance(default, tuple) else default

@@ -81,6 +81,7 @@ ALLOWED = {
     "comparing": ["recipe"],
     "report": [],
     "describing": ["registry"],
+    "schema": ["recipe", "structuring", "describing"],
     "display": ["report", "describing", "pretrained.*", "tracing", "sampling", "training.*", "clustering"],
     "options": ["recipe", "clustering", "display"],
     # The verbs, then how recipes differ, and a report of it all.
