@@ -81,6 +81,16 @@ ALLOWED = {
     "comparing": ["recipe"],
     "report": [],
     "describing": ["registry"],
+    # The kit for plugins looks at parts of every kind, as their users do.
+    "testing": [
+        "building",
+        "budgeting.*",
+        "describing",
+        "structuring",
+        "schedules.vp",
+        "parameterizations.eps",
+        *BASES,
+    ],
     "schema": ["recipe", "structuring", "describing"],
     "display": ["report", "describing", "pretrained.*", "tracing", "sampling", "training.*", "clustering"],
     "options": ["recipe", "clustering", "display"],

@@ -28,12 +28,18 @@ Handle = Callable[[list[Any], list[Any]], "Counter[str]"]
 """A rule of fvcore: jit values of inputs and outputs -> MACs by the operator's name."""
 
 _FREE = """
-__and__ abs adaptive_avg_pool2d add add_ addcmul amax amin arange argmin avg_pool2d batch_norm clone cos cumsum div
-div_ embedding eq erf exp expand_as feature_dropout fill_ ge gelu gelu_ ger grid_sampler group_norm hardsigmoid
-hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ index_select instance_norm layer_norm leaky_relu lift_fresh log
-log_softmax lt max_pool2d mean min mul mul_ native_dropout neg new_ones numpy_T ones_like outer pad pixel_shuffle
-pixel_unshuffle pow reciprocal repeat repeat_interleave rms_norm rsqrt rsub sigmoid sigmoid_ silu silu_ sin softmax
-sqrt square std sub sub_ sum swapaxes tanh unflatten unfold upsample_bilinear2d upsample_nearest2d var where
+__and__ abs adaptive_avg_pool2d adaptive_max_pool2d add add_ addcdiv addcmul all alpha_dropout amax amin any arange
+argmax argmin atan atan2 avg_pool2d batch_norm ceil celu channel_shuffle clamp_max clamp_min clone cos cosh cumprod
+cumsum div div_ dropout elu elu_ embedding empty_like eq erf exp exp2 expand_as expm1 feature_dropout fill_ flip floor
+fmod frac full_like gather ge gelu gelu_ ger glu grid_sampler group_norm gt hardsigmoid hardsigmoid_ hardswish
+hardswish_ hardtanh hardtanh_ index_add index_select instance_norm layer_norm le leaky_relu leaky_relu_ lerp
+lift_fresh linalg_vector_norm log log10 log1p log2 log_softmax logical_and logical_not logical_or logsumexp lt
+masked_fill masked_fill_ max max_pool2d maximum mean min minimum mish mul mul_ nan_to_num native_dropout ne neg
+new_empty new_full new_ones new_zeros norm numpy_T ones_like outer pad pixel_shuffle pixel_unshuffle pow prelu prod
+reciprocal reflection_pad2d relu6 relu6_ remainder repeat repeat_interleave replication_pad2d rms_norm roll round
+rsqrt rsub scatter scatter_add selu sigmoid sigmoid_ sign silu silu_ sin sinh softmax softplus softsign sort sqrt
+square std std_mean sub sub_ sum swapaxes tan tanh topk tril triu trunc unflatten unfold upsample_bicubic2d
+upsample_bilinear2d upsample_nearest2d var var_mean where zeros_like
 """
 FREE = frozenset(f"aten::{name}" for name in _FREE.split())
 """Operators that cost no MACs; anything else without a rule is shown, never silently zero.

@@ -6,7 +6,7 @@ import attrs
 import pytest
 import torch
 from commands import command
-from subjects import few_images, subject
+from subjects import subject
 
 import msdk
 from msdk.clusterings import denoising
@@ -17,6 +17,7 @@ from msdk.errors import PartError
 from msdk.points import DataPoints
 from msdk.schedules.edm import EDM
 from msdk.schedules.vp import VPLinear
+from msdk.testing.clusterings import few_images
 
 
 def compared(draws, seed=0, **settings):

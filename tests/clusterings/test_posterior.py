@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from subjects import InMemory, few_images
 
 from msdk.clusterings import posterior as module
 from msdk.clusterings.posterior import Scaled, posterior
 from msdk.errors import PartError
 from msdk.ranks import Group, Rank
+from msdk.testing.clusterings import PointsInMemory, few_images
 
 
 def case(count=40, size=6, pairs=25, times=1, seed=0, *, length=7):
@@ -22,7 +22,7 @@ def case(count=40, size=6, pairs=25, times=1, seed=0, *, length=7):
     clean = data[torch.randint(count, (pairs,), generator=generator)]
     noise = torch.randn(pairs, size, generator=generator, dtype=torch.float64)
     ratios = 10 ** (3 * torch.rand(pairs, times, generator=generator, dtype=torch.float64) - 2)
-    return InMemory(data, length=length, pixels=False), clean, noise, ratios
+    return PointsInMemory(data, length=length, pixels=False), clean, noise, ratios
 
 
 def direct(points, clean, noise, ratios):
@@ -81,7 +81,7 @@ def test_it_does_not_depend_on_the_order():
     """The data are a set."""
     points, clean, noise, ratios = case()
     shuffled = points.values[torch.randperm(points.count, generator=torch.Generator().manual_seed(1))]
-    other = InMemory(shuffled, length=9, pixels=False)
+    other = PointsInMemory(shuffled, length=9, pixels=False)
     close(found(other, clean, noise, ratios).mean, found(points, clean, noise, ratios).mean)
 
 
@@ -146,13 +146,13 @@ def test_ranks_merge_exactly(count):
 def test_float32_products_are_exact_enough():
     """On images in float32 the mean is that of float64 to a hundredth of the threshold that pixels are compared by."""
     values = few_images(400)
-    points = InMemory(values, length=64)
+    points = PointsInMemory(values, length=64)
     generator = torch.Generator().manual_seed(0)
     clean = values[:50] / 255
     noise = torch.randn(clean.shape, generator=generator)
     ratios = torch.logspace(-2, 1.5, 50, dtype=torch.float64)[:, None]
     streamed = found(points, clean, noise, ratios)
-    exact = direct(InMemory(values.double() / 255), clean.double(), noise.double(), ratios)
+    exact = direct(PointsInMemory(values.double() / 255), clean.double(), noise.double(), ratios)
     assert float(((streamed.mean - exact) / ratios[..., None]).abs().max()) < 2 / 256 / 100
 
 
@@ -177,7 +177,7 @@ def test_numbers_that_are_not_finite_are_refused(bad, pixels, words):
 def test_pixels_are_scaled_and_latents_are_not():
     """0 .. 255 becomes the range of the settings."""
     raw = few_images(5)
-    points = InMemory(raw)
+    points = PointsInMemory(raw)
     assert torch.equal(Scaled(points, "0..1")(raw), raw / 255)
     assert torch.equal(Scaled(points, "-1..1")(raw), raw / 127.5 - 1)
     points.pixels = False

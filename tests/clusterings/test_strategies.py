@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from subjects import few_images, limited, subject
+from subjects import limited, subject
 
 import msdk
 from msdk.clusterings.base import Subject
@@ -18,6 +18,7 @@ from msdk.errors import PartError
 from msdk.schedules.edm import EDM
 from msdk.schedules.rectified_flow import RectifiedFlow
 from msdk.schedules.vp import VPLinear
+from msdk.testing.clusterings import few_images
 
 
 class Fixed:

@@ -5,7 +5,6 @@ msdk's samplers, or the reason why nothing of msdk does.
 """
 
 import importlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,23 +14,9 @@ from torch import Tensor
 
 from msdk.samplers.base import Denoise, Sampler, run
 from msdk.schedules.base import Schedule
+from msdk.testing.problems import mixture_mean
 
 Json = Mapping[str, Any]
-Mean = Callable[[Tensor, float], Tensor]
-"""`mean(y, ratio)`: E[x_0 | x_t] for y = x_t / alpha."""
-
-WEIGHTS = torch.tensor([0.35, 0.65], dtype=torch.float64)
-MEANS = torch.tensor([[-0.6, 0.3], [0.7, -0.4]], dtype=torch.float64)
-STDS = torch.tensor([[0.15, 0.25], [0.3, 0.1]], dtype=torch.float64)
-
-
-def mixture_mean(y: Tensor, ratio: float) -> Tensor:
-    """E[x_0 | x_t] of a mixture of two Gaussians in the plane (problem A of the vectors), for y = x_t / alpha."""
-    variance = STDS**2 + ratio**2
-    offset = y[:, None] - MEANS
-    logits = WEIGHTS.log() - (variance.log() + offset**2 / variance).sum(2) / 2
-    means = MEANS + STDS**2 / variance * offset
-    return (logits.softmax(1)[:, :, None] * means).sum(1)
 
 
 def points_mean(points: Tensor, y: Tensor, ratio: float) -> Tensor:
@@ -161,22 +146,3 @@ def compare(replayed: Replayed, case: Json, vectors: Mapping[str, Tensor], *, ti
             state = replayed.states[call].reshape(8, -1)[: len(expected)]
             tolerance = case["chk_tol"] * max(1, float(expected.abs().max()))
             torch.testing.assert_close(state, expected, rtol=0, atol=tolerance)
-
-
-def log_ratio_flow(schedule: Schedule, t_end: float, steps: int = 300) -> tuple[Tensor, Tensor]:
-    """Start points of problem A, and where the exact flow dy / dlog(ratio) = y - D takes them at t_end, by RK4."""
-    x = schedule.prior_std * torch.randn(8, 2, generator=torch.Generator().manual_seed(111), dtype=torch.float64)
-    y, log_ratio = x / schedule.alpha(schedule.t_max), -schedule.lam(schedule.t_max)
-    h = (-schedule.lam(t_end) - log_ratio) / steps
-
-    def slope(y: Tensor, u: float) -> Tensor:
-        return y - mixture_mean(y, math.exp(u))
-
-    for i in range(steps):
-        u = log_ratio + i * h
-        k1 = slope(y, u)
-        k2 = slope(y + h / 2 * k1, u + h / 2)
-        k3 = slope(y + h / 2 * k2, u + h / 2)
-        k4 = slope(y + h * k3, u + h)
-        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return x, y * schedule.alpha(t_end)

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_samplers import MEANS, STDS, WEIGHTS, compare, family, mixture_mean, points_mean, replay
+from golden_samplers import compare, family, points_mean, replay
+
+from msdk.testing.problems import MEANS, STDS, WEIGHTS, mixture_mean
 
 
 def cases():

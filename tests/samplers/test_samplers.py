@@ -8,7 +8,6 @@ from collections import Counter
 import attrs
 import pytest
 import torch
-from golden_samplers import log_ratio_flow, mixture_mean
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from msdk.samplers.pfgm import PFGM
 from msdk.samplers.time_heun import TimeHeun
 from msdk.schedules.vp import VPLinear
 from msdk.schedules.vp_discrete import VPDiscrete
+from msdk.testing.problems import mixture_flow, mixture_mean
 
 every_sampler = pytest.mark.parametrize(
     "sampler",
@@ -91,7 +91,7 @@ def test_declared_calls_are_made(sampler, schedule, steps):
     assert all(schedule.t_min - 1e-9 <= t <= schedule.t_max + 1e-9 for interval in made for t in interval)
 
 
-reference = functools.cache(log_ratio_flow)
+reference = functools.cache(mixture_flow)
 
 
 @every_schedule

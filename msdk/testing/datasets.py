@@ -1,0 +1,55 @@
+"""Laws of data sets. A test passes one whose data are there."""
+
+import torch
+
+from msdk.datasets.base import Dataset
+from msdk.testing.laws import COMMON, require
+
+
+def images_are_what_is_declared(dataset: Dataset) -> None:
+    """uint8 [n, c, h, w] of the declared shape, on the CPU."""
+    source = dataset.open()
+    require(len(source) > 0, "it has no images")
+    images = source.read(range(min(len(source), 5)))
+    require(images.dtype == torch.uint8, f"images are {images.dtype}, not uint8")
+    require(images.device.type == "cpu", f"images lie on {images.device}, not on the CPU")
+    require(
+        tuple(images.shape[1:]) == dataset.shape,
+        f"images are {tuple(images.shape[1:])}, and `shape` is {dataset.shape}",
+    )
+
+
+def any_order_reads_the_same(dataset: Dataset) -> None:
+    """Image i is image i, alone or in a batch, twice or backwards."""
+    source = dataset.open()
+    last = len(source) - 1
+    indices = [last, 0, last // 2, 0]
+    together = source.read(indices)
+    for place, index in enumerate(indices):
+        require(torch.equal(source.read([index])[0], together[place]), f"image {index} is another one in a batch")
+
+
+def the_digest_is_that_of_the_data(dataset: Dataset) -> None:
+    """Opened twice it is the same; it is a name for lock files."""
+    one, other = dataset.open().digest, dataset.open().digest
+    require(len(one) >= 32, f"the digest is {one!r}: give a SHA-256 in hexadecimal")
+    require(one == other, "the digest is another one each time")
+
+
+def labels_are_classes(dataset: Dataset) -> None:
+    """One whole number from 0 per image, or None."""
+    source = dataset.open()
+    if source.labels is None:
+        return
+    labels = list(source.labels)
+    require(len(labels) == len(source), f"there are {len(labels)} labels for {len(source)} images")
+    require(all(type(label) is int and label >= 0 for label in labels), "labels are to be whole numbers from 0")
+
+
+LAWS = (
+    *COMMON,
+    images_are_what_is_declared,
+    any_order_reads_the_same,
+    the_digest_is_that_of_the_data,
+    labels_are_classes,
+)

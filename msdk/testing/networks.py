@@ -1,0 +1,213 @@
+"""Laws of anything that builds a network: encoders, decoders and autoencoders call these with their own inputs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from msdk.budgeting import budget
+from msdk.building import Parts, join
+from msdk.decoders.base import Decoder
+from msdk.encoders.base import Encoder, FeatureInfo, Features, Shape
+from msdk.errors import PartError
+from msdk.parameterizations.eps import Eps
+from msdk.partition import Partition
+from msdk.registry import registries
+from msdk.schedules.vp import VPLinear
+from msdk.testing.laws import LawError, require
+
+SHAPE: Shape = (3, 32, 32)
+"""Of images, where a law is not told another."""
+
+SCHEDULE = VPLinear()
+PARTITION = Partition.of_times((0.4, 0.6), SCHEDULE)
+TIMES = torch.tensor([0.9, 0.1, 0.5, 0.4, 0.2], dtype=torch.float64)
+
+SMALL: dict[str, Any] = {
+    "channels": 16,
+    "channel_mult": (1, 2),
+    "blocks": 1,
+    "attention": (2,),
+    "groups": 4,
+    "width": 32,
+    "heads": 2,
+    "depth": 2,
+    "patch": 4,
+}
+"""Settings of msdk's own parts that stand beside the one under test."""
+
+
+def images(shape: Shape, count: int = 2) -> Tensor:
+    """Noise, float64 [count, *shape]; the same each time."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def sizes(fits: Callable[[Shape], object], shape: Shape) -> list[Shape]:
+    """The shape, and a larger and a wider one where the part takes them."""
+    channels, height, width = shape
+    found: list[Shape] = [shape]
+    for other in ((channels, 2 * height, 2 * width), (channels, height, 2 * width)):
+        try:
+            fits(other)
+        except PartError:
+            continue  # it said so in words, which it may
+        found.append(other)
+    return found
+
+
+def built(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network in float64 and in eval mode whose weights all matter: what starts at zero does not stay there."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build().double().eval()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+def check_meta(build: Callable[[], nn.Module]) -> None:
+    """On the meta device the network has the same weights, by name and shape, and makes no real tensor."""
+    real = build().state_dict()
+    with torch.device("meta"):
+        meta = build().state_dict()
+    require(
+        {name: value.shape for name, value in real.items()} == {name: value.shape for name, value in meta.items()},
+        lambda: f"built on the meta device it has other weights: {_differing(real, meta)}",
+    )
+    elsewhere = [name for name, value in meta.items() if value.device.type != "meta"]
+    require(not elsewhere, f"built on the meta device, {', '.join(elsewhere)} lie elsewhere: leave out `device=`")
+
+
+def _differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> str:
+    names = {name for name in {**one, **other} if name not in one or name not in other}
+    names |= {name for name in set(one) & set(other) if one[name].shape != other[name].shape}
+    return ", ".join(sorted(names)[:5])
+
+
+def check_round_trip(build: Callable[[], nn.Module], run: Callable[[nn.Module], Sequence[Tensor]]) -> None:
+    """Weights of one network put into a fresh one make it the same network."""
+    first, second = built(build), build().double().eval()
+    second.load_state_dict(first.state_dict(), strict=True)
+    for one, other in zip(run(first), run(second), strict=True):
+        require(
+            torch.allclose(one, other, rtol=1e-9, atol=1e-11),
+            "with the weights of another network it computes something else: something that matters is no parameter "
+            "and no buffer, or a buffer is not persistent",
+        )
+
+
+def check_deterministic(build: Callable[[], nn.Module], run: Callable[[nn.Module], Sequence[Tensor]]) -> None:
+    """In eval mode the same input gives the same output, and each image its own, whatever else is in the batch."""
+    network = built(build)
+    for one, other in zip(run(network), run(network), strict=True):
+        require(torch.equal(one, other), "in eval mode two runs on one input differ: is there dropout or fresh noise?")
+
+
+def check_gradients(network: nn.Module, outputs: Sequence[Tensor]) -> None:
+    """Every parameter has a gradient that is not zero."""
+    generator = torch.Generator().manual_seed(2)
+    total = torch.stack(
+        [(each * torch.randn(each.shape, generator=generator).to(each)).sum() for each in outputs]
+    ).sum()
+    parameters = {name: each for name, each in network.named_parameters() if each.requires_grad}
+    require(parameters, "the network has no parameters that train")
+    require(total.requires_grad, "the output does not depend on any parameter")
+    found: Any = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    gradients: dict[str, Tensor | None] = dict(zip(parameters, found, strict=True))
+    idle = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
+    require(not idle, f"no gradient reaches {', '.join(idle[:5])}{' and others' if len(idle) > 5 else ''}")
+    wrong = [name for name, gradient in gradients.items() if gradient is not None and not gradient.isfinite().all()]
+    require(not wrong, f"gradients of {', '.join(wrong[:5])} are not finite")
+
+
+def tensors(features: Features) -> list[Tensor]:
+    """All that an encoder hands on."""
+    scale = () if features.output_scale is None else (features.output_scale,)
+    return [*features.skips, features.bottom, features.embedding, *scale]
+
+
+# --- the other half of a denoiser -------------------------------------------------------------------------------------
+
+
+def partners(kind: str) -> list[Any]:
+    """Msdk's own parts of a kind, in small sizes."""
+    registry = registries()[kind]
+    found: list[Any] = []
+    for name in registry.names():
+        if registry.origin(name).owner == "msdk":
+            spec: Any = registry.get(name)
+            known = {field.name for field in attrs.fields(spec)}
+            found.append(spec(**{key: value for key, value in SMALL.items() if key in known}))
+    return found
+
+
+def decoder_for(info: FeatureInfo) -> Decoder:
+    """One of msdk's decoders that takes these features.
+
+    Raises:
+        LawError: None does.
+    """
+    reasons: list[str] = []
+    for decoder in partners("decoders"):
+        # What a decoder can take over from the encoder it does: attention and multipliers are then not its own.
+        inherited = {name: None for name in ("attention", "channel_mult") if hasattr(decoder, name)}
+        each = attrs.evolve(decoder, **inherited)
+        try:
+            each.check(info)
+        except PartError as error:
+            reasons.append(f"{type(decoder).__name__}: {error}")
+        else:
+            return each
+    raise LawError("no decoder of msdk takes these features, so pass decoder=: " + "; ".join(reasons))
+
+
+def encoder_for(decoder: Decoder, shape: Shape) -> Encoder:
+    """One of msdk's encoders whose features a decoder takes.
+
+    Raises:
+        LawError: None is.
+    """
+    reasons: list[str] = []
+    for encoder in partners("encoders"):
+        try:
+            decoder.check(encoder.info(shape))
+        except PartError as error:
+            reasons.append(f"{type(encoder).__name__}: {error}")
+        else:
+            return encoder
+    raise LawError("no encoder of msdk suits this decoder, so pass encoder=: " + "; ".join(reasons))
+
+
+def parts(encoder: Encoder, decoder: Decoder, shape: Shape) -> Parts:
+    """A denoiser of two stages with like decoders."""
+    return Parts(encoder=encoder, decoders=(decoder,) * 3, schedule=SCHEDULE, parameterization=Eps(), shape=shape)
+
+
+def check_budget(encoder: Encoder, decoder: Decoder, shape: Shape) -> None:
+    """Every operator is counted, and the second counter agrees."""
+    found = budget(join(parts(encoder, decoder, shape), PARTITION, "meta"), shape).as_json()
+    require(not found["uncounted"], f"the budget does not count {', '.join(sorted(found['uncounted']))}")
+    difference = found["audit"]["relative_difference"]
+    require(
+        difference is not None and abs(difference) < 1e-6,
+        f"two counters differ by {difference} in the multiply-accumulates: an operator is counted wrongly",
+    )
+
+
+def check_mixed(encoder: Encoder, decoder: Decoder, shape: Shape) -> None:
+    """A batch that mixes stages gives each image what it gets alone."""
+    denoiser: Any = built(lambda: join(parts(encoder, decoder, shape), PARTITION))
+    x = images(shape, len(TIMES))
+    with torch.no_grad():
+        mixed = denoiser(x, TIMES)
+        single = torch.cat([denoiser(x[i : i + 1], t) for i, t in enumerate(TIMES.tolist())])
+    scale = float(single.abs().max())
+    worst = float((mixed - single).abs().max())
+    require(
+        worst <= 1e-6 * scale,
+        f"in a batch of mixed stages an image differs by {worst / scale:.2g} from itself alone: samples must not "
+        "affect each other in eval mode",
+    )

@@ -1,0 +1,116 @@
+"""Every registered part keeps the laws that plugins are asked to keep, drawn from the registry's own listing."""
+
+import math
+import zipfile
+
+import attrs
+import pytest
+import torch
+from PIL import Image
+
+import msdk
+from msdk import testing
+from msdk.datasets.digits import Digits
+from msdk.datasets.folder import Folder
+from msdk.datasets.shards import Shards
+from msdk.datasets.zip import Zip
+from msdk.registry import KINDS, registries
+from msdk.schedules.cld import CLD
+from msdk.schedules.pfgm import PFGM
+from msdk.schedules.rectified_flow import RectifiedFlow
+from msdk.schedules.vp import VPLinear
+from msdk.testing import clusterings, networks
+
+SHAPE = (3, 16, 16)
+SCHEDULES = {
+    "gddim": CLD(),
+    "pfgm": PFGM(),
+    "pfgm-euler": PFGM(),
+    "flow-euler": RectifiedFlow(),
+    "flow-heun": RectifiedFlow(),
+}
+"""What a sampler runs on that does not run on VP."""
+
+
+VELOCITIES = "its state has velocities beside the image; the published samples hold it"
+EXEMPT = {
+    ("gddim", "order_is_the_declared_one"): VELOCITIES,
+    ("gddim", "noise_becomes_data"): VELOCITIES,
+    ("gddim", "a_seed_decides"): VELOCITIES,
+    ("consistency", "noise_becomes_data"): "it takes a network that jumps to the sample, not to the mean of samples",
+}
+"""What does not suit a part, and why."""
+
+
+class Fixed:
+    """A network whose gradient turns from one axis to the other as time goes on."""
+
+    def gradient(self, t):
+        return torch.tensor([math.cos(t), math.sin(t), 0.0])
+
+
+def with_models():
+    """A subject that has networks in training as well."""
+    return attrs.evolve(clusterings.some(), models=lambda run, **settings: iter([Fixed()] * settings["checkpoints"]))
+
+
+def small(kind, name):
+    """A part in a small size, with what its laws need."""
+    spec = registries()[kind].get(name)
+    known = {field.name for field in attrs.fields(spec)} if kind in ("encoders", "decoders", "autoencoders") else set()
+    values = {key: value for key, value in networks.SMALL.items() if key in known}
+    if kind == "decoders":
+        values |= {key: None for key in ("attention", "channel_mult") if key in known}
+    if name == "timm":
+        values["backbone"] = "resnet18"
+    return spec(**values)
+
+
+def cases():
+    for kind in KINDS:
+        if kind != "datasets":
+            for name in registries()[kind].names():
+                for law in testing.laws(kind):
+                    if (name, law.__name__) in EXEMPT:
+                        continue
+                    yield pytest.param(kind, name, law, id=f"{kind}-{name}-{law.__name__}")
+
+
+@pytest.mark.parametrize(("kind", "name", "law"), list(cases()))
+def test_built_ins_keep_the_laws(kind, name, law):
+    """All kinds, all names, all laws."""
+    options = {}
+    if kind in ("encoders", "decoders", "autoencoders"):
+        options["shape"] = SHAPE
+    if kind == "samplers" and name in SCHEDULES:
+        options["schedule"] = SCHEDULES[name]
+    if name == "gradient":
+        options["subject"] = with_models()
+    law(small(kind, name), **options)
+
+
+def test_exemptions_are_needed():
+    """A part that keeps a law is not exempt from it."""
+    laws = {law.__name__: law for law in testing.laws("samplers")}
+    for name, law in EXEMPT:
+        with pytest.raises((AssertionError, RuntimeError)):
+            laws[law](msdk.samplers.get(name)(), schedule=SCHEDULES.get(name, VPLinear()))
+
+
+@pytest.mark.parametrize("law", testing.laws("dataset"))
+def test_data_sets_keep_the_laws(law, tmp_path):
+    """On data that are there: the embedded digits, and a few images as folder, zip and shards."""
+    law(Digits())
+    folder, shards = tmp_path / "images", tmp_path / "shards"
+    shards.mkdir()
+    for label in range(3):
+        (folder / str(label)).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (40 * label, number, 7)).save(folder / str(label) / f"{number}.png")
+    law(Folder(path=folder, size=8))
+    for file in (tmp_path / "all.zip", shards / "1.zip", shards / "2.zip"):
+        with zipfile.ZipFile(file, "w") as archive:
+            for image in sorted(folder.rglob("*.png")):
+                archive.write(image, image.relative_to(folder).as_posix())
+    law(Zip(path=tmp_path / "all.zip", size=8))
+    law(Shards(path=shards, size=8))
