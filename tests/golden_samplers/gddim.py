@@ -2,9 +2,10 @@
 
 import torch
 
-from golden_samplers import MEANS, STDS, WEIGHTS, Json, Setup
+from golden_samplers import Json, Setup
 from msdk.samplers.gddim import GDDIM
 from msdk.schedules.cld import CLD
+from msdk.testing.problems import MEANS, STDS, WEIGHTS
 
 SCHEDULE = CLD()
 
