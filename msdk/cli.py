@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from msdk import __version__, display
 from msdk.cli_budget import budgets
+from msdk.cli_plugin import plugins
 from msdk.errors import MsdkError, RunError, UnknownNameError
 from msdk.options import (
     AsJson,
@@ -38,6 +39,7 @@ app = App(
 recipes = App(name="recipe", help="Check, show and compare recipe files.")
 app.command(recipes)
 app.command(budgets)
+app.command(plugins)
 pretrained = App(name="pretrained", help="Use checkpoints that others have published.")
 app.command(pretrained)
 

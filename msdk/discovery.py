@@ -56,10 +56,17 @@ class Origin:
 
 @attrs.frozen
 class BrokenPlugin:
-    """An installed distribution whose declarations could not be read, and why."""
+    """An installed distribution whose declarations could not be read, and why.
+
+    Attributes:
+        owner: Its name.
+        reason: What is wrong.
+        ours: Whether it means to be a plugin of msdk; what strangers break only `msdk plugin doctor` tells.
+    """
 
     owner: str
     reason: str
+    ours: bool = True
 
 
 def mode() -> Literal["on", "off", "strict"]:
@@ -84,7 +91,8 @@ def installed_parts() -> tuple[dict[str, list[Origin]], list[BrokenPlugin]]:
     asked = mode()
     if asked == "off":
         return {}, []
-    parts, broken = scanned()
+    parts, every = scanned()
+    broken = [one for one in every if one.ours]
     if broken and asked == "strict":
         told = "; ".join(f"{one.owner}: {one.reason}" for one in broken)
         raise PluginError(f"{VARIABLE} is strict, and these plugins are broken: {told}. `msdk plugin doctor` has more.")
@@ -136,7 +144,7 @@ def _scan(folder: str) -> Iterator[tuple[str, Origin]]:
 
 
 def _scan_slowly(folder: str, broken: list[BrokenPlugin]) -> Iterator[tuple[str, Origin]]:
-    """The same, one distribution at a time, noting those of ours that cannot be read."""
+    """The same, one distribution at a time, noting those that cannot be read."""
     import importlib.metadata
 
     import entrypoints
@@ -153,9 +161,8 @@ def _scan_slowly(folder: str, broken: list[BrokenPlugin]) -> Iterator[tuple[str,
         except Exception as error:
             if isinstance(error, UnicodeDecodeError):
                 text = error.object.decode(errors="replace")
-            if "msdk" in owner or "msdk" in text:  # what strangers break is theirs to mend
-                reason = " ".join(str(error).split())
-                broken.append(BrokenPlugin(owner, f"its entry_points.txt cannot be read: {reason}"))
+            reason = f"its entry_points.txt cannot be read: {' '.join(str(error).split())}"
+            broken.append(BrokenPlugin(owner, reason, ours="msdk" in owner or "msdk" in text))
 
 
 def _points(config: configparser.ConfigParser, owner: str, version: str | None) -> Iterator[tuple[str, Origin]]:

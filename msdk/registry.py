@@ -71,6 +71,10 @@ class Registry(Generic[T]):
             self._loaded[origin] = added[1] if added and added[0] == origin else self._checked(origin, _load(origin))
         return self._loaded[origin]
 
+    def owners(self, name: str) -> list[str]:
+        """Who owns a name, without importing anything."""
+        return [origin.owner for origin in self._origins().get(name, [])]
+
     def added_by(self, module: str) -> list[str]:
         """The names that a module of the running program has added."""
         return [name for name, (origin, _) in self._added.items() if origin.owner == module]

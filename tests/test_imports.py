@@ -91,6 +91,7 @@ ALLOWED = {
         "parameterizations.eps",
         *BASES,
     ],
+    "plugins": ["discovery", "registry", "writing", *BASES],
     "schema": ["recipe", "structuring", "describing"],
     "display": ["report", "describing", "pretrained.*", "tracing", "sampling", "training.*", "clustering"],
     "options": ["recipe", "clustering", "display"],
@@ -103,8 +104,8 @@ Its own package and `errors` are always allowed, and so is what the named units 
 parts: a verb may name the types of the layers below it, but no verb gets at the insides of an encoder.
 """
 ALLOWED[""] = [f"{unit}.*" for unit in ALLOWED]  # msdk/__init__.py: anything but cli
-ALLOWED["cli_budget"] = ALLOWED[""]
-ALLOWED["cli"] = [*ALLOWED[""], "cli_budget"]
+ALLOWED["cli_budget"] = ALLOWED["cli_plugin"] = ALLOWED[""]
+ALLOWED["cli"] = [*ALLOWED[""], "cli_budget", "cli_plugin"]
 ALLOWED["__main__"] = ["cli"]
 
 
