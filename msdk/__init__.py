@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from msdk import datasets as datasets
     from msdk import decoders as decoders
     from msdk import encoders as encoders
+    from msdk import lr_schedules as lr_schedules
     from msdk import noise_levels as noise_levels
+    from msdk import optimizers as optimizers
     from msdk import parameterizations as parameterizations
     from msdk import samplers as samplers
     from msdk import schedules as schedules
@@ -62,7 +64,9 @@ _PACKAGES = (
     "datasets",
     "decoders",
     "encoders",
+    "lr_schedules",
     "noise_levels",
+    "optimizers",
     "parameterizations",
     "samplers",
     "schedules",
@@ -91,7 +95,9 @@ __all__ = [
     "load_pretrained",
     "load_recipe",
     "load_run",
+    "lr_schedules",
     "noise_levels",
+    "optimizers",
     "parameterizations",
     "run",
     "sample",

@@ -45,7 +45,8 @@ class Checkpoint:
         images_by_stage: Images that each stage has seen, for the ledger.
         model: Weights and buffers of the staged network.
         ema: Averaged weights under the same names.
-        optimizer: Adam's state, `"<moment>/<weight>"`.
+        optimizer: Tensors that the optimiser keeps, `"<moment>/<weight>"`.
+        optimizer_numbers: Its numbers: "state" under the same names, and "groups", one table each.
         seconds: Time spent training.
     """
 
@@ -55,6 +56,7 @@ class Checkpoint:
     ema: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     seconds: float
+    optimizer_numbers: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
@@ -231,6 +233,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
             "iteration": checkpoint.iteration,
             "images_by_stage": list(checkpoint.images_by_stage),
             "seconds": checkpoint.seconds,
+            "optimizer": dict(checkpoint.optimizer_numbers),
         }
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
     for old in checkpoints(run)[:-keep]:
@@ -268,6 +271,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             iteration=state["iteration"],
             images_by_stage=tuple(state["images_by_stage"]),
             seconds=state["seconds"],
+            optimizer_numbers=state.get("optimizer", {}),
             **{name: read_weights(path / f"{name}.safetensors") for name in ("model", "ema", "optimizer")},
         )
     except (OSError, ValueError, KeyError) as error:

@@ -30,6 +30,8 @@ KINDS = (
     "clusterings",
     "noise_levels",
     "weightings",
+    "optimizers",
+    "lr_schedules",
     "datasets",
 )
 """Every kind of part, as the packages, entry-point groups and the command line spell it."""

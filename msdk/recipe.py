@@ -16,6 +16,7 @@ import cattrs
 import tomli_w
 from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
 
+from msdk import optimizers
 from msdk.autoencoders.base import Autoencoder
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
@@ -25,8 +26,10 @@ from msdk.encoders.base import Encoder, FeatureInfo, Shape
 from msdk.errors import MsdkError, PartError, Problem, RecipeError
 from msdk.guidance import Guidance
 from msdk.local_code import run_file
+from msdk.lr_schedules.base import LRSchedule
 from msdk.merging import Merged, Sources, source_of
 from msdk.noise_levels.base import NoiseLevel, StageDraw
+from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.quantities import quantity
@@ -97,8 +100,10 @@ class Training:
         noise: The law of training times.
         stage_draw: "natural" draws stages with the law's own shares, "uniform" draws each stage alike.
         mixed: Whether a batch mixes stages; false draws one stage per batch, as the paper's code does.
-        lr: Learning rate of Adam.
+        lr: Learning rate.
         warmup: Steps over which the learning rate rises linearly from 0.
+        lr_schedule: A factor on the learning rate; none when not given.
+        optimizer: AdamW with `betas` and `weight_decay` when not given.
         betas: Decay of Adam's first and second moment.
         weight_decay: Decoupled weight decay (AdamW, Loshchilov and Hutter 2019, arXiv 1711.05101); 0 is Adam.
         sanitize: Whether gradients that are not finite are replaced before clipping: NaN by 0, infinities by +-1e5
@@ -127,6 +132,8 @@ class Training:
     mixed: bool = True
     lr: float = attrs.field(default=2e-4, validator=gt(0))
     warmup: int = attrs.field(default=0, validator=ge(0))
+    lr_schedule: LRSchedule | None = None
+    optimizer: Optimizer | None = None
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=deep_iterable([ge(0), lt(1)]))
     weight_decay: float = attrs.field(default=0.0, validator=ge(0))
     sanitize: bool = False
@@ -142,6 +149,14 @@ class Training:
     log_every: int = attrs.field(default=100, validator=ge(1))
     checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))
     keep: int = attrs.field(default=2, validator=ge(1))
+
+    @property
+    def rule(self) -> Optimizer:
+        """The optimiser, whichever way it is given."""
+        if self.optimizer is not None:
+            return self.optimizer
+        adam: Any = optimizers.get("msdk:adamw")
+        return adam(betas=self.betas, weight_decay=self.weight_decay)
 
 
 def _ascending(_: object, field: object, value: tuple[float, float]) -> None:
@@ -491,6 +506,8 @@ def _training_misfits(options: Training) -> Iterable[Problem]:
             f"a batch_size of {batch} cannot be cut into {parts} micro-batches of one size: use {fitting}, or another "
             "divisor of it, or another batch_size",
         )
+    if options.optimizer is not None and (options.betas != (0.9, 0.999) or options.weight_decay):
+        yield Problem("training.optimizer", "has settings of its own: leave out training.betas and weight_decay")
 
 
 def _sampler_runs(recipe: Recipe) -> None:

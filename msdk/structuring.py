@@ -17,7 +17,9 @@ from msdk import (
     datasets,
     decoders,
     encoders,
+    lr_schedules,
     noise_levels,
+    optimizers,
     parameterizations,
     samplers,
     schedules,
@@ -29,7 +31,9 @@ from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder
 from msdk.errors import MsdkError, Problem, nearest
+from msdk.lr_schedules.base import LRSchedule
 from msdk.noise_levels.base import NoiseLevel
+from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.registry import Registry
 from msdk.samplers.base import Sampler
@@ -44,6 +48,8 @@ PARTS: Mapping[type, Registry[Any]] = {
     Encoder: encoders.registry,
     Decoder: decoders.registry,
     Weighting: weightings.registry,
+    Optimizer: optimizers.registry,
+    LRSchedule: lr_schedules.registry,
     NoiseLevel: noise_levels.registry,
     Sampler: samplers.registry,
     Clustering: clusterings.registry,

@@ -42,6 +42,8 @@ ALLOWED = {
     "parameterizations": ["registry", "schedules.base"],
     "noise_levels": ["registry", "partition", "schedules.base"],
     "weightings": ["registry", "schedules.base"],
+    "optimizers": ["registry"],
+    "lr_schedules": ["registry"],
     "datasets": ["registry", "encoders.base"],  # for `Shape`
     "denoiser": ["partition", *BASES],
     "structuring": ["registry", *BASES, *KINDS],  # of a kind its torch-free registry, none of its parts
@@ -53,6 +55,7 @@ ALLOWED = {
     "tracing": ["guidance", "partition", "samplers.base", "schedules.base"],
     "recipe": [
         "structuring",
+        "optimizers",
         "local_code",
         "merging",
         "partition",

@@ -92,6 +92,7 @@ def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool
         ),
         training=_training(recipe, stages, autoencoder, cache=cache),
         ema=bool(recipe.training.ema_decay or recipe.training.ema_half_life),
+        moments=recipe.training.rule.moments,
         allowed=allowed(recipe.budget),
         notes=_notes(recipe),
     )

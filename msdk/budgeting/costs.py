@@ -251,6 +251,7 @@ class Budget:
         guidance: None for a denoiser without a recipe.
         training: None for a denoiser without a recipe.
         ema: Whether training keeps averaged weights.
+        moments: Numbers that the optimiser keeps for each trained parameter.
         allowed: What the recipe allows itself, key of `[budget]` -> the most, in the units of `msdk.recipe.LIMITS`.
         notes: What a reader must know of these figures, a sentence each.
         memory: Bytes of training and sampling, where they were asked for.
@@ -269,6 +270,7 @@ class Budget:
     guidance: GuidanceCosts | None = None
     training: TrainingCosts | None = None
     ema: bool = True
+    moments: int = 2
     allowed: Mapping[str, float] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
     memory: "Memory | None" = None
@@ -303,8 +305,8 @@ class Budget:
 
     @property
     def optimizer_params(self) -> int:
-        """Numbers that Adam keeps: two moments for each trained parameter."""
-        return 2 * self.trained_params
+        """Numbers that the optimiser keeps: of Adam, two moments for each trained parameter."""
+        return self.moments * self.trained_params
 
     @property
     def shared_params(self) -> int:

@@ -69,7 +69,7 @@ class Memory:
         micro_batch: Images in memory at a time.
         params: Parameters of the networks.
         gradients: Gradients of those that are trained, of all stages.
-        optimizer: AdamW's two moments and its step counter for each trained parameter.
+        optimizer: What the optimiser keeps: of Adam two moments and a step counter for each trained parameter.
         ema: Averaged weights.
         autoencoder: Weights and buffers of the frozen autoencoder.
         stages: By stage, least noise first.
@@ -143,7 +143,7 @@ def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None 
         micro_batch=micro,
         params=_bytes(network.parameters()),
         gradients=_bytes(trained),
-        optimizer=sum(2 * _bytes([parameter]) + STEP_COUNTER for parameter in trained),
+        optimizer=sum(options.rule.moments * _bytes([parameter]) + STEP_COUNTER for parameter in trained),
         ema=_bytes(network.parameters()),
         autoencoder=0 if denoiser.autoencoder is None else _bytes(tensors_of(denoiser.autoencoder)),
         stages=tuple(
@@ -165,7 +165,7 @@ def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None 
 
 
 STEP_COUNTER = 4
-"""Bytes of the counter of steps that AdamW has for each parameter."""
+"""Bytes of the counter of steps that AdamW has for each parameter; others have less."""
 
 
 def activations(recipe: Recipe, denoiser: Denoiser, batch: int) -> list[int]:

@@ -31,8 +31,8 @@ REACH, ENCODER_REACH = 3, 2
 DECIMALS = 9
 """Relative figures that agree so far are equal: sums of floats differ beyond, by their order."""
 
-TRAINED_BYTES, FROZEN_BYTES = 4 + 4 + 8 + 4, 4
-"""fp32 weights, gradients, Adam's two moments and averaged weights; and the weights alone, of an autoencoder."""
+TRAINED_BYTES, MOMENT_BYTES, FROZEN_BYTES = 4 + 4 + 4, 4, 4
+"""fp32 weights, gradients and averaged weights; each moment of the optimiser; and weights alone, of an autoencoder."""
 
 FORWARD_AND_BACKWARD = 3
 """Cost of a training step in forward passes; the backward pass costs two."""
@@ -332,7 +332,9 @@ class Space:
         if what == "training-flops":
             flops = 2 * FORWARD_AND_BACKWARD * training.iterations * training.batch_size
             return [flops * share for share in self.shares["training"]], 0, 0
-        return (none, 1, self.frozen) if what == "params" else (none, TRAINED_BYTES, FROZEN_BYTES * self.frozen)
+        if what == "params":
+            return none, 1, self.frozen
+        return none, TRAINED_BYTES + MOMENT_BYTES * training.rule.moments, FROZEN_BYTES * self.frozen
 
     def _options(self, grids: list[list[int]]) -> list[Options]:
         """What can be chosen: the widths of each decoder, or all of them at once where their proportion is fixed."""

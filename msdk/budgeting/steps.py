@@ -23,7 +23,7 @@ Counts = Mapping[int, int]
 class TrainingStep:
     """Optimiser steps of a denoiser, with the tensors and the order of events of `msdk.training.loop.Trainer`.
 
-    What is mirrored: `Trainer.__init__` (channels last, AdamW, averages), `Trainer._step` and `msdk.training.loss`
+    What is mirrored: `Trainer.__init__` (channels last, optimiser, averages), `Trainer._step` and `msdk.training.loss`
     (encoding under no_grad, weighted squared error at the network's output). Schedules and weightings are ones.
 
     Args:
@@ -38,9 +38,7 @@ class TrainingStep:
         denoiser.network.set_recompute(options.recompute)
         self.parameters = list(denoiser.network.parameters())
         self.device = self.parameters[0].device
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True
-        )
+        self.optimizer = options.rule.build(self.parameters, options.lr)
         self.averages = [parameter.detach().clone() for parameter in self.parameters]
         # The first step of a run makes the moments; all others find them.
         for parameter in self.parameters:

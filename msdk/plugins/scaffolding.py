@@ -79,8 +79,13 @@ USAGE = {
     "clusterings": 'stages = {{ clustering = {{ name = "{name}" }} }}',
     "noise_levels": 'training.noise = {{ name = "{name}" }}',
     "weightings": '[weighting]\nname = "{name}"',
+    "optimizers": 'training.optimizer = {{ name = "{name}" }}',
+    "lr_schedules": 'training.lr_schedule = {{ name = "{name}" }}',
     "datasets": '[data]\nname = "{name}"',
 }
+
+CLASSES = {"lr_schedule": "MyLRSchedule"}
+"""Module -> class, where they are spelt differently."""
 
 OPTIONS = {"weightings": ", closed_form=lambda ratio: 5 / (1 + 5 * ratio**2)"}
 """What laws of a kind can be told beyond the part."""
@@ -117,7 +122,7 @@ def scaffold(name: str, kind: str, folder: Path) -> list[Path]:
         "kind": registry.kind,
         "singular": registry.singular,
         "words": registry.singular.replace("_", " "),
-        "cls": "My" + "".join(word.capitalize() for word in registry.singular.split("_")),
+        "cls": CLASSES.get(module) or "My" + "".join(word.capitalize() for word in module.split("_")),
         "least": f"{major}.{minor}",
         "below": f"{major}.{minor + 1}",
         "options": OPTIONS.get(registry.kind, ""),

@@ -252,7 +252,7 @@ def parts_grid(one: Json) -> Grid:
         ]
     rows.append(row("all parameters", params["total"], None))
     rows += [row("copy of averages (EMA)", params["ema"], None)] if params["ema"] else []
-    rows.append(row("state of the optimiser (Adam)", params["optimizer"], None))
+    rows.append(row("state of the optimiser", params["optimizer"], None))
     head = ("part", "params M", f"{prefix}MACs", "calls", "of sampling")
     notes = [f"{prefix}MACs per image and call, convention {one['convention']}: {MACS[one['convention']]}."]
     return Grid(title_of(one), head, tuple(rows), tuple(notes + _not_counted(one)))

@@ -23,7 +23,9 @@ from msdk.testing import (
     datasets,
     decoders,
     encoders,
+    lr_schedules,
     noise_levels,
+    optimizers,
     parameterizations,
     samplers,
     schedules,
@@ -41,6 +43,8 @@ _LAWS: dict[str, tuple[Callable[..., None], ...]] = {
     "clusterings": clusterings.LAWS,
     "noise_levels": noise_levels.LAWS,
     "weightings": weightings.LAWS,
+    "optimizers": optimizers.LAWS,
+    "lr_schedules": lr_schedules.LAWS,
     "datasets": datasets.LAWS,
 }
 

@@ -136,13 +136,7 @@ class Trainer:
         self.denoiser.network.set_recompute(options.recompute)
         self.labels = training_labels(recipe, source)
         self.augment_labels = recipe.encoder.info(recipe.shape).augment > 0
-        self.optimizer = torch.optim.AdamW(  # without weight decay it is Adam
-            self.denoiser.network.parameters(),
-            lr=options.lr,
-            betas=options.betas,
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
+        self.optimizer = options.rule.build(list(self.denoiser.network.parameters()), options.lr)
         half_life, ramp = options.ema_half_life, options.ema_ramp
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
         self.ema = EMA(self.denoiser.network, decay)
@@ -210,8 +204,11 @@ class Trainer:
                     parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
         if options.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.denoiser.network.parameters(), options.clip_norm)
+        rate = options.lr * min((self.iteration + 1) / max(options.warmup, 1), 1.0)
+        if options.lr_schedule is not None:
+            rate *= options.lr_schedule.factor(self.iteration, options.iterations)
         for group in self.optimizer.param_groups:
-            group["lr"] = options.lr * min((self.iteration + 1) / max(options.warmup, 1), 1.0)
+            group["lr"] = rate
         self.optimizer.step()
         self.iteration += 1
         self.ema.update(self.iteration)
@@ -276,15 +273,24 @@ class Trainer:
     def state(self) -> Checkpoint:
         """What a checkpoint keeps."""
         moments: dict[str, Tensor] = {}
+        numbers: dict[str, float] = {}
         for name, parameter in self.denoiser.network.named_parameters():
             for moment, value in self.optimizer.state.get(parameter, {}).items():
-                moments[f"{moment}/{name}"] = value
+                if isinstance(value, Tensor):
+                    moments[f"{moment}/{name}"] = value
+                elif isinstance(value, (int, float)):
+                    numbers[f"{moment}/{name}"] = value
+        groups = [
+            {key: value for key, value in group.items() if isinstance(value, (int, float)) and key != "lr"}
+            for group in self.optimizer.param_groups
+        ]
         return Checkpoint(
             iteration=self.iteration,
             images_by_stage=tuple(self.images_by_stage),
             model=self.denoiser.network.state_dict(),
             ema=self.ema.state_dict(),
             optimizer=moments,
+            optimizer_numbers={"state": numbers, "groups": groups},
             seconds=self.seconds,
         )
 
@@ -300,6 +306,13 @@ class Trainer:
             like = parameter if value.shape == parameter.shape else value
             kept = torch.empty_like(like, dtype=value.dtype, device=self.device).copy_(value)
             self.optimizer.state[parameter][moment] = kept
+        for key, value in checkpoint.optimizer_numbers.get("state", {}).items():
+            moment, _, name = key.partition("/")
+            self.optimizer.state[parameters[name]][moment] = value
+        for group, saved in zip(
+            self.optimizer.param_groups, checkpoint.optimizer_numbers.get("groups", ()), strict=False
+        ):
+            group.update(saved)
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
         self.images_by_stage = list(checkpoint.images_by_stage)
         metrics = self.run_dir / "metrics.jsonl"

@@ -330,3 +330,57 @@ def test_a_run_without_its_plugins_says_which_to_install(tmp_path, monkeypatch):
         msdk.checkpoint.run_recipe(tmp_path / "run")
     assert "my-lab 1.2, which is not installed: pip install my-lab==1.2" in str(caught.value)
     assert f"attrs 0.1, but {attrs.__version__} is installed: pip install attrs==0.1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ('training.optimizer={name="sgd", momentum=0.5}', "training.lr=1e-3"),
+        ('training.optimizer={name="adamw", betas=[0.8, 0.9], weight_decay=0.1}',),
+        ('training.lr_schedule={name="cosine", last=0.1}',),
+    ],
+    ids=["sgd", "adamw", "cosine"],
+)
+def test_other_optimizers_and_rates_resume_exactly(tmp_path, settings):
+    """Training 2N steps equals training N, stopping and resuming, whatever keeps state and whatever sets the rate."""
+    recipe = longer(tiny(*settings), 8)
+    msdk.train(recipe, tmp_path / "whole")
+    halves = tmp_path / "halves"
+
+    def stop(step):
+        if step.iteration == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert msdk.train(recipe, halves, progress=stop).interrupted == signal.SIGTERM
+    assert 4 <= int(latest(halves).name) < 8
+    msdk.train(recipe, halves, resume=True)
+    ours, theirs = (load_checkpoint(latest(tmp_path / name)) for name in ("whole", "halves"))
+    for part in ("model", "ema", "optimizer"):
+        for key, value in getattr(ours, part).items():
+            assert torch.equal(value, getattr(theirs, part)[key]), key
+    assert ours.optimizer_numbers == theirs.optimizer_numbers
+
+
+def test_the_learning_rate_follows_its_schedule(tmp_path):
+    """The rate that is logged is lr, warmup and the schedule's factor, multiplied."""
+    recipe = tiny('training.lr_schedule={name="cosine"}', "training.log_every=1", "training.iterations=6")
+    msdk.train(recipe, tmp_path / "run")
+    logged = [json.loads(line)["lr"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    options = recipe.training
+    expected = [
+        options.lr * min((step + 1) / options.warmup, 1) * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)
+    ]
+    assert logged == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_optimizer_brings_its_own_settings():
+    """Adam's settings beside another optimiser would be silently ignored, so they are refused."""
+    with pytest.raises(msdk.RecipeError, match=r"training\.optimizer\s+has settings of its own: leave out"):
+        tiny('training.optimizer={name="sgd"}', "training.weight_decay=0.1")
+
+
+def test_the_budget_counts_what_the_optimizer_keeps():
+    """Two numbers for each weight of Adam, one of momentum, none of plain descent."""
+    for rule, moments in (('{name="adamw"}', 2), ('{name="sgd"}', 1), ('{name="sgd", momentum=0.0}', 0)):
+        budget = msdk.budget(tiny(f"training.optimizer={rule}"))
+        assert budget.optimizer_params == moments * budget.trained_params
