@@ -33,7 +33,7 @@ argmax argmin atan atan2 avg_pool2d batch_norm ceil celu channel_shuffle clamp_m
 cumsum div div_ dropout elu elu_ embedding empty_like eq erf exp exp2 expand_as expm1 feature_dropout fill_ flip floor
 fmod frac full_like gather ge gelu gelu_ ger glu grid_sampler group_norm gt hardsigmoid hardsigmoid_ hardswish
 hardswish_ hardtanh hardtanh_ index_add index_select instance_norm layer_norm le leaky_relu leaky_relu_ lerp
-lift_fresh linalg_vector_norm log log10 log1p log2 log_softmax logical_and logical_not logical_or logsumexp lt
+lift_fresh linalg_vector_norm log log10 log1p log2 log_softmax logical_and logical_not logical_or logsumexp meshgrid lt
 masked_fill masked_fill_ max max_pool2d maximum mean min minimum mish mul mul_ nan_to_num native_dropout ne neg
 new_empty new_full new_ones new_zeros norm numpy_T ones_like outer pad pixel_shuffle pixel_unshuffle pow prelu prod
 reciprocal reflection_pad2d relu6 relu6_ remainder repeat repeat_interleave replication_pad2d rms_norm roll round

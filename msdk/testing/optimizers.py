@@ -80,7 +80,8 @@ def what_it_keeps_can_be_saved(optimizer: Optimizer, *, lr: float = LR) -> None:
             )
             second.rule.state[mine][key] = value.clone() if isinstance(value, Tensor) else value
     for mine, theirs in zip(second.rule.param_groups, first.rule.param_groups, strict=True):
-        mine.update({key: value for key, value in theirs.items() if isinstance(value, (int, float))})
+        kept = {key: value for key, value in theirs.items() if isinstance(value, (int, float, Tensor))}
+        mine.update({key: value.clone() if isinstance(value, Tensor) else value for key, value in kept.items()})
     second.steps(6, 12)
     require(
         torch.allclose(second.used, whole.used, rtol=1e-6, atol=1e-7),

@@ -5,10 +5,11 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import attrs
 import torch
@@ -212,6 +213,8 @@ class Trainer:
         self.optimizer.step()
         self.iteration += 1
         self.ema.update(self.iteration)
+        if self.iteration == 1:
+            self.state()  # what checkpoints cannot hold is told now, not hours later
         for stage, seen in enumerate(torch.bincount(draw.stages, minlength=len(self.images_by_stage)).tolist()):
             self.images_by_stage[stage] += seen
         return draw.stages, values
@@ -280,10 +283,12 @@ class Trainer:
                     moments[f"{moment}/{name}"] = value
                 elif isinstance(value, (int, float)):
                     numbers[f"{moment}/{name}"] = value
-        groups = [
-            {key: value for key, value in group.items() if isinstance(value, (int, float)) and key != "lr"}
-            for group in self.optimizer.param_groups
-        ]
+                elif value is not None:
+                    raise RunError(
+                        f"the optimiser keeps '{moment}' of a weight as {type(value).__name__}, which checkpoints do "
+                        "not hold: use another training.optimizer"
+                    )
+        groups = [_numbers(group) for group in self.optimizer.param_groups]
         return Checkpoint(
             iteration=self.iteration,
             images_by_stage=tuple(self.images_by_stage),
@@ -312,13 +317,25 @@ class Trainer:
         for group, saved in zip(
             self.optimizer.param_groups, checkpoint.optimizer_numbers.get("groups", ()), strict=False
         ):
-            group.update(saved)
+            for key, value in saved.items():
+                group[key] = torch.tensor(value[0], device=self.device) if isinstance(value, list) else value
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
         self.images_by_stage = list(checkpoint.images_by_stage)
         metrics = self.run_dir / "metrics.jsonl"
         if metrics.is_file():
             lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
             write_text(metrics, "".join(line for line in lines if _iteration(line) <= self.iteration))
+
+
+def _numbers(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What an optimiser counts for a group of weights; a number in a tensor is a list of one."""
+    found: dict[str, Any] = {}
+    for key, value in group.items():
+        if isinstance(value, (int, float)) and key != "lr":
+            found[key] = value
+        elif isinstance(value, Tensor) and value.ndim == 0:
+            found[key] = [value.item()]
+    return found
 
 
 def _iteration(line: str) -> float:

@@ -61,7 +61,7 @@ def small(kind, name):
     values = {key: value for key, value in networks.SMALL.items() if key in known}
     if kind == "decoders":
         values |= {key: None for key in ("attention", "channel_mult") if key in known}
-    if name == "timm":
+    if (kind, name) == ("encoders", "timm"):
         values["backbone"] = "resnet18"
     return spec(**values)
 

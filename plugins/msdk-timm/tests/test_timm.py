@@ -8,6 +8,7 @@ import timm
 import torch
 
 import msdk
+from msdk import testing
 from msdk.decoders.score_sde import DDPMpp
 from msdk.denoiser import StagedNetwork
 from msdk.errors import PartError
@@ -250,3 +251,39 @@ def test_pretrained_weights_that_cannot_be_had(monkeypatch):
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(PartError, match=r"cannot be had: we are offline\. They come from the Hugging Face hub"):
         encoder.build((3, 32, 32))
+
+
+def table():
+    """Rows of the README: backbone, image, levels, and four figures."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return [(name.strip("`"), int(size), int(levels), *rest) for name, size, levels, *rest in rows]
+
+
+@pytest.mark.parametrize("row", table(), ids=lambda row: row[0])
+def test_the_readmes_budgets(row):
+    """Every figure of the table is what msdk counts, and nothing is left uncounted."""
+    name, size, levels, params, macs, total, stages = row
+    settings = [f"encoder.backbone={name}", f"data.size={size}"]
+    for index, channels in enumerate((64, 48, 32)):
+        own = {"channels": channels, "channel_mult": [1] * levels, "groups": 1}
+        settings += [f"decoders.{index}.{key}={value}" for key, value in own.items()]
+    found = msdk.budget(msdk.load_recipe(RECIPE, settings)).as_json()
+    assert found["uncounted"] == {}
+    assert len(Timm(backbone=name).info((3, size, size)).levels) == levels
+    assert f"{found['params']['encoder'] / 1e6:.2f}" == params
+    assert f"{found['stages'][0]['macs']['encoder'] / 1e6:.1f}" == macs
+    assert f"{found['params']['total'] / 1e6:.2f}" == total
+    assert " / ".join(f"{stage['macs']['total'] / 1e9:.3f}" for stage in found["stages"]) == stages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", testing.laws("encoder"))
+@pytest.mark.parametrize(
+    "backbone", ["resnet18", "convnext_atto", "efficientnet_b0", "swin_tiny_patch4_window7_224", "regnety_004"]
+)
+def test_backbones_keep_the_laws(backbone, law):
+    """The kit's laws for encoders, for one backbone of each sort."""
+    info = Timm(backbone=backbone, channels=16).info((3, 32, 32))
+    decoder = DDPMpp(channels=8, channel_mult=(1,) * len(info.levels), groups=1, dropout=0.0)
+    law(Timm(backbone=backbone, channels=16), shape=(3, 32, 32), decoder=decoder)
