@@ -78,20 +78,25 @@ def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
 
 
 @app.command
-def show(kind: str, name: str, /, *, as_json: AsJson = False) -> None:
-    """Show one part: what it does, where it comes from, and its fields with their defaults.
+def show(kind: str, name: str | None = None, /, *, as_json: AsJson = False) -> None:
+    """Show one part: what it does, where it comes from, and its fields with their defaults; or a kind, as Markdown.
 
-    Examples: msdk show encoder ddpmpp / msdk show sampler heun --json
+    Examples: msdk show encoder ddpmpp / msdk show sampler heun --json / msdk show clusterings > clusterings.md
 
     Parameters
     ----------
     kind
         encoder, decoder, schedule, sampler, ...
     name
-        A name that `msdk list` prints.
+        A name that `msdk list` prints; without it, what every part of the kind must have, and msdk's own.
     """
-    from msdk.describing import describe
+    from msdk.describing import describe, kind_page
 
+    if name is None:
+        if as_json:
+            raise MsdkError(f"--json shows one part: name it, msdk show {kind} NAME --json")
+        sys.stdout.write(kind_page(kind))
+        return
     part = describe(kind, name)
     if as_json:
         display.print_json(part.as_json())

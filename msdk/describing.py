@@ -1,6 +1,7 @@
 """What `msdk show` says of a part: where it comes from, what it does, and each field with type, default and meaning."""
 
 import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -112,8 +113,66 @@ def _type_name(kind: object) -> str:
     )
 
 
-def plain(default: object) -> object:
-    """A field's default as plain data; None where it has none."""
+def plain(default: Any) -> Any:
+    """A field's default as plain data; None where it has none. A part that is a default is told in words."""
     if default is attrs.NOTHING:
         return None
+    if isinstance(default, attrs.Factory):  # pyright: ignore[reportArgumentType]  a class at run time
+        made = default.factory() if not default.takes_self else None
+        return str(made) if attrs.has(type(made)) else plain(made)
     return list(default) if isinstance(default, tuple) else default
+
+
+def kind_page(kind: str) -> str:
+    """A reference page of a kind of part, in Markdown: what every part must have, and msdk's own parts with fields.
+
+    Raises:
+        UnknownNameError: There is no such kind.
+    """
+    registry = registry_of(kind)
+    base = registry.base()
+    title = registry.kind.replace("_", " ")
+    lines = [f"# {title[0].upper()}{title[1:]}", "", _reflowed(inspect.getdoc(inspect.getmodule(base)) or "")]
+    lines += ["", f"## `{base.__module__}.{base.__name__}`", "", _reflowed(inspect.getdoc(base) or ""), ""]
+    for name, member in vars(base).items():
+        function = member.fget if isinstance(member, property) else member
+        if name.startswith("_") or not inspect.isfunction(function):
+            continue
+        must = " (every part has it)" if getattr(function, "__isabstractmethod__", False) else ""
+        signature = "" if isinstance(member, property) else _signature(function)
+        lines += [f"### `{name}{signature}`{must}", "", _reflowed(inspect.getdoc(function) or ""), ""]
+    lines += ["## Parts", ""]
+    for name in registry.names():
+        if registry.origin(name).owner == "msdk":
+            lines += _part_section(describe(registry.kind, name))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _signature(function: Any) -> str:
+    names = [str(each).split(":")[0] for each in inspect.signature(function).parameters.values()]
+    return f"({', '.join(each for each in names if each != 'self')})"
+
+
+def _part_section(part: Description) -> list[str]:
+    lines = [f"### `{part.name}`", "", _reflowed(part.description), ""]
+    if part.fields:
+        lines += ["| field | type | default | meaning |", "| --- | --- | --- | --- |"]
+        for field in part.fields:
+            default = "required" if field.required else f"`{json.dumps(field.default)}`"
+            cells = (f"`{field.name}`", f"`{field.type}`", default, field.help)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    return lines
+
+
+def _reflowed(text: str) -> str:
+    """A docstring as Markdown: sections as bold words, their entries as lists."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.rstrip(":") in ("Args", "Returns", "Raises", "Attributes", "Source") and line.endswith(":"):
+            lines += [f"**{line.rstrip(':')}**", ""]
+        elif line.startswith("    ") and not line.startswith("     ") and line.strip():
+            lines.append(f"- {line.strip()}")
+        else:
+            lines.append(line.strip() if line.startswith("     ") else line)
+    return "\n".join(lines)

@@ -71,6 +71,11 @@ class Registry(Generic[T]):
             self._loaded[origin] = added[1] if added and added[0] == origin else self._checked(origin, _load(origin))
         return self._loaded[origin]
 
+    def base(self) -> type[T]:
+        """The class that every part subclasses."""
+        module, _, cls = self._base.partition(":")
+        return getattr(importlib.import_module(module), cls)
+
     def owners(self, name: str) -> list[str]:
         """Who owns a name, without importing anything."""
         return [origin.owner for origin in self._origins().get(name, [])]
@@ -126,12 +131,11 @@ class Registry(Generic[T]):
         return text
 
     def _checked(self, origin: Origin, part: object) -> type[T]:
-        module, _, cls = self._base.partition(":")
-        base = getattr(importlib.import_module(module), cls)
+        base = self.base()
         if not (isinstance(part, type) and issubclass(part, base)):
             raise PluginError(
                 f"the {self.singular} '{origin.name}' of '{origin.owner}' ({origin.target}) is not a subclass of "
-                f"{module}.{cls}, which every {self.singular} must be."
+                f"{base.__module__}.{base.__name__}, which every {self.singular} must be."
             )
         return part
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import msdk
+from msdk import testing
+from msdk.describing import describe, kind_page
+from msdk.registry import KINDS, registries
 from msdk.report import rendered
 from recipes import tiny
 
@@ -48,3 +52,27 @@ def test_csv_columns_are_documented_in_order():
         for name in re.findall(r"`(\w+)`", row.split("|")[1])
     ]
     assert documented == [*columns, "operator_NAME_macs"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reference_pages_are_what_msdk_shows(kind):
+    """docs/parts/KIND.md is the output of `msdk show KIND`."""
+    page = Path(f"docs/parts/{kind}.md").read_text(encoding="utf-8")
+    assert page == kind_page(kind), f"run: msdk show {kind} > docs/parts/{kind}.md"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_part_can_be_shown(kind):
+    """What `msdk show --json` prints of each part is JSON."""
+    for name in registries()[kind].names():
+        assert json.dumps(dict(describe(kind, name).as_json()))
+
+
+def test_plugins_page_names_every_law():
+    """The table of laws is that of the kit, kind by kind."""
+    page = Path("docs/plugins.md").read_text(encoding="utf-8")
+    for kind in KINDS:
+        laws = ", ".join(law.__name__.replace("_", " ") for law in testing.laws(kind)[2:])
+        assert f"| {kind} | {laws} |" in page
+    common = ", ".join(law.__name__.replace("_", " ") for law in testing.laws("encoder")[:2])
+    assert f"| all | {common} |" in page
