@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PLUGINS := $(sort $(wildcard plugins/*))
 
 .PHONY: help setup demo test lint types format wheel clean
 
@@ -15,12 +16,12 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml plugins/msdk-timm/pyproject.toml
+$(STAMP): pyproject.toml $(PLUGINS:=/pyproject.toml)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] < (3, 14) else \
 	  "msdk needs Python 3.11, 3.12 or 3.13, and this is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --editable plugins/msdk-timm --group dev
+	$(BIN)/python -m pip install --quiet --editable . $(addprefix --editable ,$(PLUGINS)) --group dev
 	touch $(STAMP)
 
 demo: setup

@@ -33,13 +33,13 @@ argmax argmin atan atan2 avg_pool2d batch_norm ceil celu channel_shuffle clamp_m
 cumsum div div_ dropout elu elu_ embedding empty_like eq erf exp exp2 expand_as expm1 feature_dropout fill_ flip floor
 fmod frac full_like gather ge gelu gelu_ ger glu grid_sampler group_norm gt hardsigmoid hardsigmoid_ hardswish
 hardswish_ hardtanh hardtanh_ index_add index_select instance_norm layer_norm le leaky_relu leaky_relu_ lerp
-lift_fresh linalg_vector_norm log log10 log1p log2 log_softmax logical_and logical_not logical_or logsumexp meshgrid lt
-masked_fill masked_fill_ max max_pool2d maximum mean min minimum mish mul mul_ nan_to_num native_dropout ne neg
-new_empty new_full new_ones new_zeros norm numpy_T ones_like outer pad pixel_shuffle pixel_unshuffle pow prelu prod
-reciprocal reflection_pad2d relu6 relu6_ remainder repeat repeat_interleave replication_pad2d rms_norm roll round
-rsqrt rsub scatter scatter_add selu sigmoid sigmoid_ sign silu silu_ sin sinh softmax softplus softsign sort sqrt
-square std std_mean sub sub_ sum swapaxes tan tanh topk tril triu trunc unflatten unfold upsample_bicubic2d
-upsample_bilinear2d upsample_nearest2d var var_mean where zeros_like
+lift_fresh linalg_vector_norm log log10 log1p log2 log_softmax logical_and logical_not logical_or logsumexp lt
+masked_fill masked_fill_ max max_pool2d maximum mean meshgrid min minimum mish mul mul_ nan_to_num native_dropout ne
+neg new_empty new_full new_ones new_zeros norm numpy_T ones_like outer pad pixel_shuffle pixel_unshuffle pow prelu
+prod reciprocal reflection_pad2d relu6 relu6_ remainder repeat repeat_interleave replication_pad2d reshape_as rms_norm
+roll round rsqrt rsub scatter scatter_add selu sigmoid sigmoid_ sign silu silu_ sin sinh softmax softplus softsign
+sort sqrt square std std_mean sub sub_ sum swapaxes tan tanh topk tril triu trunc type_as unflatten unfold
+upsample_bicubic2d upsample_bilinear2d upsample_nearest2d var var_mean view_as where zeros_like
 """
 FREE = frozenset(f"aten::{name}" for name in _FREE.split())
 """Operators that cost no MACs; anything else without a rule is shown, never silently zero.
@@ -134,10 +134,11 @@ def count_on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Co
     from torch.utils.flop_counter import FlopCounterMode
 
     paper: Counter[str] = Counter()
+    kernels: dict[nn.Module, int] = {}
 
     def see(part: nn.Module, _: object, output: Tensor) -> None:
         if isinstance(part, nn.Conv2d):
-            paper["conv"] += output.numel() * part.weight[0].numel()
+            paper["conv"] += output.numel() * kernels[part]
             paper["conv_bias"] += (
                 output.numel() if part.bias is not None and not getattr(part, "late_bias", False) else 0
             )
@@ -149,6 +150,9 @@ def count_on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Co
     with _running(module, "meta") as copied:
         for part in copied.modules():
             counted = isinstance(part, (nn.Conv2d, nn.Linear)) and getattr(part, "paper_counted", True)
+            if isinstance(part, nn.Conv2d):
+                # Not in the hook: a weight may be computed where it is asked for, and would be counted there.
+                kernels[part] = part.weight[0].numel()
             if counted or getattr(part, "adds_bias", False):
                 part.register_forward_hook(see)
         with FlopCounterMode(display=False, custom_mapping=_SECOND) as mode:

@@ -1,0 +1,1 @@
+"""Neighbours of multi-stage diffusion models as parts of msdk."""
