@@ -1,0 +1,1 @@
+"""Hugging Face's formats for msdk: data sets, diffusers pipelines, model cards."""
