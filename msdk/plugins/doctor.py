@@ -7,15 +7,16 @@ import contextlib
 import importlib
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import attrs
 
-from msdk.discovery import mode, normalised, requirement_of, scanned, unsuited
+from msdk.discovery import VARIABLE, mode, normalised, requirement_of, scanned, unsuited
 from msdk.errors import MsdkError
 from msdk.registry import registries
 
@@ -85,6 +86,22 @@ def examine(progress: Callable[[str], None] = lambda name: None) -> list[Plugin]
     Args:
         progress: Told each plugin before it is imported.
     """
+    with _all_on():
+        return _examined(progress)
+
+
+@contextlib.contextmanager
+def _all_on() -> Generator[None]:
+    """Plugins are looked at as if MSDK_PLUGINS were not set, here and in the processes that import them."""
+    before = os.environ.pop(VARIABLE, None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+
+def _examined(progress: Callable[[str], None]) -> list[Plugin]:
     found, broken = scanned()
     parts: dict[str, list[Part]] = {}
     for kind, origins in found.items():
@@ -171,11 +188,25 @@ def probe(name: str, asked: str) -> None:
     for kind, part in json.loads(asked):
         begun = time.perf_counter()
         try:
-            known[kind].get(f"{name}:{part}")
+            cls: Any = known[kind].get(f"{name}:{part}")
         except MsdkError as error:
             errors.append(str(error))
+        else:
+            errors += _lacking(cls, kind, part)
         seconds += time.perf_counter() - begun
     print("\n" + MARK + json.dumps({"seconds": seconds, "torch": "torch" in sys.modules, "errors": errors}), flush=True)
+
+
+def _lacking(cls: Any, kind: str, name: str) -> list[str]:
+    """What a class has not that a recipe needs of every part of its kind."""
+    found: list[str] = []
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    what = f"'{name}' of {kind} ({cls.__module__}.{cls.__qualname__})"
+    if missing:
+        found.append(f"{what} lacks {', '.join(missing)}")
+    if not attrs.has(cls):
+        found.append(f"{what} is no attrs class: decorate it with @attrs.frozen")
+    return found
 
 
 def switched() -> str | None:

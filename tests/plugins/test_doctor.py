@@ -32,7 +32,8 @@ def examined(tmp_path, **environment):
     """The plugins by name, msdk's own left out, and the exit code."""
     done = python("-m", "msdk", "plugin", "doctor", "--json", path=[tmp_path], **environment)
     plugins = {one["name"]: one for one in json.loads(done.stdout)}
-    plugins.pop("msdk-timm", None)
+    for own in ("msdk-timm", "msdk-experts", "msdk-hf"):
+        plugins.pop(own, None)
     return plugins, done
 
 
@@ -53,6 +54,8 @@ def test_a_good_plugin_is_good(install, tmp_path):
         ({"module": "import no_such\n"}, "ModuleNotFoundError: No module named 'no_such'", "mend or update"),
         ({"module": "x = 1\n"}, "AttributeError: module 'bad_lab' has no attribute 'Good'", "mend or update"),
         ({"module": "class Good: ...\n"}, "is not a subclass of msdk.weightings.base.Weighting", "mend or update"),
+        ({"module": GOOD.replace("weight(", "weigh(")}, "bad_lab.Good) lacks weight", "mend or update"),
+        ({"module": GOOD.replace("@attrs.frozen", "")}, "is no attrs class: decorate it with @attrs.frozen", "mend"),
         ({"module": "import sys\nsys.exit(3)\n"}, "SystemExit: 3", "mend or update"),
         ({"module": "import os\nos._exit(3)\n"}, "importing it ended the process", "uninstall 'bad-lab'"),
         ({"module": "import time\ntime.sleep(0.7)\n" + GOOD}, "importing it takes 0.", "inside `build`"),
@@ -62,7 +65,7 @@ def test_a_good_plugin_is_good(install, tmp_path):
         ({"points": "[msdk.weightings]\nx = y\n"}, "is not of the form module:Class", "tell its author"),
         ({"points": "[msdk.weightings]\nedm = bad_lab:Good\n"}, "is also owned by msdk", "'bad-lab:edm'"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_each_fault_costs_only_itself(install, tmp_path, faulty, what, fix):
     """The cause and the cure, exit code 1, and the good plugin beside it stays good."""
@@ -100,3 +103,15 @@ def test_switched_off_plugins_are_still_examined(install, tmp_path):
     plugins, done = examined(tmp_path, MSDK_PLUGINS="off")
     assert "MSDK_PLUGINS=off: plugins are installed, but none is used" in done.stderr
     assert [part["name"] for part in plugins["my-lab"]["parts"]] == ["my-lab"]
+    assert plugins["my-lab"]["findings"] == []
+
+
+def test_strict_does_not_keep_the_doctor_from_its_work(install, tmp_path):
+    """The one command that must not stop at a broken plugin is this one."""
+    install("msdk-broken", points="no section\n")
+    install("my-lab")
+    plugins, done = examined(tmp_path, MSDK_PLUGINS="strict")
+    assert done.returncode == 1
+    assert plugins["my-lab"]["findings"] == []
+    assert "cannot be read" in plugins["msdk-broken"]["findings"][0]["what"]
+    assert "MSDK_PLUGINS=strict" in done.stderr
