@@ -14,6 +14,7 @@ registry: "Registry[Sampler]" = Registry(
         "ddpm": "msdk.samplers.ddpm:DDPM",
         "deis": "msdk.samplers.deis:DEIS",
         "deis-rk": "msdk.samplers.deis:DEISRungeKutta",
+        "exponential-ab": "msdk.samplers.exponential_ab:ExponentialAB",
         "dpm-adaptive": "msdk.samplers.dpm_solver:DPMAdaptive",
         "dpm-multistep": "msdk.samplers.dpm_multistep:DPMMultistep",
         "dpm-solver": "msdk.samplers.dpm_solver:DPMSolver",

@@ -6,6 +6,7 @@ deterministic sampler needs follows from `ratio = sigma / alpha`, which grows wi
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from msdk.errors import PartError
@@ -76,6 +77,10 @@ class Schedule(abc.ABC):
     def g2(self, t: Time) -> Time:
         """Squared diffusion: d sigma^2 / dt - 2 f sigma^2. Raises as `f` does."""
         raise PartError(f"{type(self).__name__} has no drift f and diffusion g2, which this sampler needs")
+
+    def kinks(self, low: float, high: float) -> Sequence[float]:
+        """Times between two others at which `f` and `g2` jump: none, but for schedules that are tables."""
+        return ()
 
     def ratio(self, t: Time) -> Time:
         """`sigma / alpha`: the paper's sigma_t and EDM's sigma. Stage edges live here."""

@@ -4,6 +4,7 @@ import bisect
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -70,6 +71,11 @@ class VPDiscrete(Schedule):
     @property
     def _table(self) -> tuple[float, ...]:
         return _log_alphas(self.steps, self.beta_min, self.beta_max, self.spacing)
+
+    def kinks(self, low: float, high: float) -> Sequence[float]:
+        pace = self.steps if self.clock == "steps" else self.steps - 1
+        times = (step / pace for step in range(math.floor(low * pace), math.ceil(high * pace) + 1))
+        return [t for t in times if low < t < high]
 
     def log_alpha(self, t: Any) -> Any:
         """Between two steps on their straight line; outside them on that of the nearest two."""

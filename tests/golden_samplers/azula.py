@@ -7,9 +7,11 @@ import attrs
 from golden_samplers import Json, Setup
 from msdk.samplers.ddim import DDIM
 from msdk.samplers.deis import DEIS, DEISRungeKutta
+from msdk.samplers.exponential_ab import ExponentialAB
 from msdk.schedules.base import Schedule
 
 LEAST = 1e-3
+EXPONENTIAL = {"vABSampler": "velocity", "zEABSampler": "noise", "xEABSampler": "data", "REABSampler": "residual"}
 
 
 @attrs.frozen
@@ -45,7 +47,7 @@ class Shifted(Schedule):
         return 1 + math.sqrt(max(math.log(alpha) / math.log(LEAST), 0.0))
 
 
-def setup(case: Json) -> Setup | str:
+def setup(case: Json) -> Setup:
     schedule, grid = Shifted(case["schedule"]), {"grid": "uniform-t", "t_end": 1.0}
     same = {"schedule": schedule, "steps": case["steps"], "label": lambda t: t - 1, "per_interval": 1}
     name, options = case["sampler"], case["kw"]
@@ -58,4 +60,6 @@ def setup(case: Json) -> Setup | str:
         return Setup(sampler=DEISRungeKutta(**grid, method="heun"), **same)
     if name == "zABSampler":
         return Setup(sampler=DEIS(**grid, variant="rho-ab", order=options["order"]), **same)
-    return "exponential integrators in other variables"
+    variable = EXPONENTIAL[name]
+    sampler = ExponentialAB(**grid, variable=variable, order=options["order"], as_azula=variable == "residual")
+    return Setup(sampler=sampler, **same)

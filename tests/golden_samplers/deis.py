@@ -1,6 +1,9 @@
 """th_deis."""
 
+import bisect
+import itertools
 import math
+import operator
 
 import attrs
 
@@ -12,6 +15,14 @@ from msdk.schedules.vp import VPLinear
 GRIDS = {"t": "power-t", "log": "uniform-lam", "rho": "rho"}
 VARIANTS = {"t_ab": "t-ab", "rho_ab": "rho-ab"}
 TABLEAUS = {"1euler": "euler", "2heun": "heun", "3kutta": "kutta", "4rk": "rk4"}
+
+
+KEPT = tuple(
+    itertools.accumulate(
+        (1 - (0.0015**0.5 + k / 999 * (0.0195**0.5 - 0.0015**0.5)) ** 2 for k in range(1000)), operator.mul
+    )
+)
+"""alpha^2 at the labels of LDM's table."""
 
 
 @attrs.frozen
@@ -41,18 +52,53 @@ class Cosine(Schedule):
         return math.atan(ratio) * 2 / math.pi * 1.008 - 0.008
 
 
-def setup(case: Json) -> Setup | str:
-    if case["sched"] == "ldm":
-        return "a table that is read linearly in alpha^2"
-    if case.get("coef_kind") == "riemann10000":
-        return "coefficients by a Riemann sum, which the exact ones replace"
-    schedule = VPLinear() if case["sched"].startswith("lin") else Cosine()
-    end = float(case["sched"].removeprefix("lin")) if case["sched"].startswith("lin") else 1e-3
+@attrs.frozen
+class Table(Schedule):
+    """alpha^2 of LDM's table, linear between the labels 0 .. 999, which are the time."""
+
+    t_min = 0.0
+    t_max = 999.0
+    prior_std = 1.0
+
+    def part(self, t: float) -> tuple[int, float]:
+        first = min(int(t), 998)
+        return first, t - first
+
+    def square(self, t: float) -> float:
+        first, share = self.part(t)
+        return KEPT[first] + share * (KEPT[first + 1] - KEPT[first])
+
+    def alpha(self, t: float) -> float:
+        return math.sqrt(self.square(t))
+
+    def sigma(self, t: float) -> float:
+        return math.sqrt(1 - self.square(t))
+
+    def f(self, t: float) -> float:
+        first, _ = self.part(t)
+        return (KEPT[first + 1] - KEPT[first]) / (2 * self.square(t))
+
+    def g2(self, t: float) -> float:
+        return -2 * self.f(t)
+
+    def kinks(self, low: float, high: float) -> list[float]:
+        return [float(label) for label in range(math.floor(low) + 1, math.ceil(high))]
+
+    def t_of_ratio(self, ratio: float) -> float:
+        square = 1 / (1 + ratio**2)
+        first = min(max(bisect.bisect_right(KEPT, -square, key=lambda kept: -kept) - 1, 0), 998)
+        return first + (square - KEPT[first]) / (KEPT[first + 1] - KEPT[first])
+
+
+def setup(case: Json) -> Setup:
+    schedule = {"cos": Cosine(), "ldm": Table()}.get(case["sched"], VPLinear())
+    end = {"cos": 1e-3, "ldm": 1e-300}.get(case["sched"]) or float(case["sched"].removeprefix("lin"))
     shared = {"t_end": end, "grid": GRIDS[case["phase"]], "rho": float(case["ts_order"])}
     if case["method"] == "rho_rk":
         sampler = DEISRungeKutta(**shared, method=TABLEAUS[case["rk"]])
     elif case["method"] == "ipndm":
         sampler = DEIS(**shared, variant="ipndm", order=4)
     else:
-        sampler = DEIS(**shared, variant=VARIANTS[case["method"]], order=case["ab_order"] + 1)
+        quadrature = "riemann" if case.get("coef_kind") == "riemann10000" else "exact"
+        sampler = DEIS(**shared, variant=VARIANTS[case["method"]], order=case["ab_order"] + 1, quadrature=quadrature)
     return Setup(schedule=schedule, sampler=sampler, steps=case["steps"], scale=1.0)

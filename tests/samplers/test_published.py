@@ -50,8 +50,6 @@ def test_published_samples(vectors, case):
 
 
 LEFT_OUT = {
-    "azula": "exponential integrators in other variables",
-    "deis": "coefficients by a Riemann sum, which the exact ones replace; a table that is read linearly in alpha^2",
     "edm": "iDDPM's levels on the clock of VP: off by 1e-10 to 1e-7, for a reason that was not found",
     "gddim": "coefficients by a Riemann sum, which the exact ones replace",
 }
