@@ -120,9 +120,8 @@ def cluster(
         DataError: The data cannot be read.
         RunError: The weights of the autoencoder, or the run, cannot be read.
     """
-    device, rank = pick_device(device), this_rank()
-    if device == "cuda" and rank.count > 1:
-        device = f"cuda:{rank.local}"
+    rank = this_rank()
+    device = rank.device(pick_device(device))
     schedule = recipe.stages.schedule or recipe.schedule
     source = functools.cache(recipe.data.open)
     points = functools.cache(lambda: _points(recipe, source(), device))

@@ -7,7 +7,6 @@ read again here, so that a package that is broken costs only itself.
 import configparser
 import contextlib
 import functools
-import importlib.metadata
 import os
 import re
 import sys
@@ -177,6 +176,8 @@ def _points(config: configparser.ConfigParser, owner: str, version: str | None) 
 
 def requirement_of(owner: str) -> str | None:
     """The versions of msdk that an installed distribution declares in its dependencies, ">=0.1,<0.2"; None: any."""
+    import importlib.metadata
+
     try:
         declared = importlib.metadata.requires(owner) or []
     except importlib.metadata.PackageNotFoundError:

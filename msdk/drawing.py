@@ -73,9 +73,7 @@ def write_samples(
     seeds = list(range(options.seed, options.seed + options.images) if seeds is None else seeds)
     refuse_other_things(out)
     partial = out.with_name(f"{out.name}.partial")
-    device = pick_device(device)
-    if device == "cuda" and rank.count > 1:
-        device = f"cuda:{rank.local}"
+    device = rank.device(pick_device(device))
     with together(rank) as group:
         if rank.first:
             _begin(partial, _settings(place, recipe))

@@ -30,6 +30,10 @@ class Rank:
     def first(self) -> bool:
         return self.index == 0
 
+    def device(self, picked: str) -> str:
+        """The device of this process: where several were to have "cuda", each has the GPU of its own number."""
+        return f"cuda:{self.local}" if picked == "cuda" and self.count > 1 else picked
+
 
 def this_rank() -> Rank:
     """What torchrun says in the environment; one process alone elsewhere. Imports no torch."""

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,19 +13,11 @@ from msdk.samplers.ddpm import ADAMS_BASHFORTH
 from msdk.samplers.dpm_multistep import refuse_few_steps
 from msdk.samplers.grids import Grid, time_grid
 from msdk.samplers.lms import adams_weights
+from msdk.samplers.quadrature import gauss_between, polynomial_weights
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@functools.cache
-def gauss(points: int = 64) -> tuple[tuple[float, float], ...]:
-    """Places in [-1, 1] and weights of Gauss's rule."""
-    import numpy as np
-
-    places, weights = np.polynomial.legendre.leggauss(points)
-    return tuple(zip(places.tolist(), weights.tolist(), strict=True))
 
 
 @attrs.frozen(kw_only=True)
@@ -91,20 +82,11 @@ def _weights(variant: str, schedule: Schedule, nodes: tuple[float, ...], t: floa
         return [(last - first) * weight for weight in ADAMS_BASHFORTH[len(nodes)]]
     if variant == "rho-ab":
         return adams_weights(tuple(schedule.ratio(u) for u in nodes), first, last)
-    weights = [0.0] * len(nodes)
     # Between the kinks of a table, where there are many, the pieces are short and few points are exact.
     ends = [t, *sorted(schedule.kinks(s, t), reverse=True), s]
-    for begin, end in itertools.pairwise(ends):
-        middle, half = (begin + end) / 2, (end - begin) / 2
-        for place, share in gauss(64 if len(ends) == 2 else 10):
-            u = middle + half * place
-            # d ratio / dt = ratio g2 / (2 sigma^2)
-            pace = schedule.ratio(u) * schedule.g2(u) / (2 * schedule.sigma(u) ** 2)
-            for j, node in enumerate(nodes):
-                others = [other for k, other in enumerate(nodes) if k != j]
-                basis = math.prod((u - other) / (node - other) for other in others)
-                weights[j] += half * share * pace * basis
-    return weights
+    points = 64 if len(ends) == 2 else 10
+    rule = (each for begin, end in itertools.pairwise(ends) for each in gauss_between(begin, end, points))
+    return polynomial_weights(nodes, ((u, share * _pace(schedule, u)) for u, share in rule))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -116,14 +98,13 @@ def _riemann(variant: str, schedule: Schedule, nodes: tuple[float, ...], t: floa
     points = nodes if in_time else tuple(schedule.ratio(u) for u in nodes)
     begin, end = (t, s) if in_time else (schedule.ratio(t), schedule.ratio(s))
     width = (end - begin) / SUMMED
-    weights = [0.0] * len(points)
-    for index in range(SUMMED):
-        u = begin + width * index
-        pace = schedule.ratio(u) * schedule.g2(u) / (2 * schedule.sigma(u) ** 2) if in_time else 1.0
-        for j, node in enumerate(points):
-            others = [other for k, other in enumerate(points) if k != j]
-            weights[j] += width * pace * math.prod((u - other) / (node - other) for other in others)
-    return weights
+    places = (begin + width * index for index in range(SUMMED))
+    return polynomial_weights(points, ((u, width * _pace(schedule, u) if in_time else width) for u in places))
+
+
+def _pace(schedule: Schedule, t: float) -> float:
+    """D ratio / dt = ratio g2 / (2 sigma^2)."""
+    return schedule.ratio(t) * schedule.g2(t) / (2 * schedule.sigma(t) ** 2)
 
 
 SUMMED = 10_000

@@ -9,8 +9,8 @@ import attrs
 from attrs.validators import ge, le
 
 from msdk.samplers.base import Denoise, Noise, OneCallSampler
-from msdk.samplers.deis import gauss
 from msdk.samplers.dpm_multistep import refuse_few_steps
+from msdk.samplers.quadrature import gauss_between, polynomial_weights
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -119,12 +119,5 @@ def _weights(variable: Variable, nodes: tuple[float, ...], last: float, *, trape
         width = (last - first) / TRAPEZOIDS
         rule = [(first + width * k, width / 2 if k in (0, TRAPEZOIDS) else width) for k in range(TRAPEZOIDS + 1)]
     else:
-        middle, half = (first + last) / 2, (last - first) / 2
-        rule = [(middle + half * place, half * share) for place, share in gauss()]
-    weights = [0.0] * len(nodes)
-    for place, share in rule:
-        for j, node in enumerate(nodes):
-            others = [other for k, other in enumerate(nodes) if k != j]
-            basis = math.prod((place - other) / (node - other) for other in others)
-            weights[j] += share * KERNELS[variable](place) * basis
-    return tuple(weights)
+        rule = gauss_between(first, last)
+    return polynomial_weights(nodes, ((place, share * KERNELS[variable](place)) for place, share in rule))

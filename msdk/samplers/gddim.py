@@ -9,9 +9,9 @@ from attrs.validators import ge, le
 
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Noise, OneCallSampler
-from msdk.samplers.deis import gauss
 from msdk.samplers.dpm_multistep import refuse_few_steps
 from msdk.samplers.grids import Grid
+from msdk.samplers.quadrature import gauss
 from msdk.schedules.base import Schedule
 from msdk.schedules.cld import CLD, DIFFUSION, DRIFT
 

@@ -100,7 +100,7 @@ def check_round_trip(build: Callable[[], nn.Module], run: Callable[[nn.Module], 
 
 
 def check_deterministic(build: Callable[[], nn.Module], run: Callable[[nn.Module], Sequence[Tensor]]) -> None:
-    """In eval mode the same input gives the same output, and each image its own, whatever else is in the batch."""
+    """In eval mode the same input gives the same output."""
     network = built(build)
     for one, other in zip(run(network), run(network), strict=True):
         require(torch.equal(one, other), "in eval mode two runs on one input differ: is there dropout or fresh noise?")
@@ -132,16 +132,19 @@ def tensors(features: Features) -> list[Tensor]:
 # --- the other half of a denoiser -------------------------------------------------------------------------------------
 
 
+def small(kind: str, name: str) -> Any:
+    """A registered part in a small size; what a decoder can take over from the encoder is not its own."""
+    spec: Any = registries()[kind].get(name)
+    known = {field.name for field in attrs.fields(spec)}
+    values = {key: value for key, value in SMALL.items() if key in known}
+    inherited = ("attention", "channel_mult") if kind == "decoders" else ()
+    return spec(**(values | {key: None for key in inherited if key in known}))
+
+
 def partners(kind: str) -> list[Any]:
     """Msdk's own parts of a kind, in small sizes."""
     registry = registries()[kind]
-    found: list[Any] = []
-    for name in registry.names():
-        if registry.origin(name).owner == "msdk":
-            spec: Any = registry.get(name)
-            known = {field.name for field in attrs.fields(spec)}
-            found.append(spec(**{key: value for key, value in SMALL.items() if key in known}))
-    return found
+    return [small(kind, name) for name in registry.names() if registry.origin(name).owner == "msdk"]
 
 
 def decoder_for(info: FeatureInfo) -> Decoder:
@@ -152,15 +155,12 @@ def decoder_for(info: FeatureInfo) -> Decoder:
     """
     reasons: list[str] = []
     for decoder in partners("decoders"):
-        # What a decoder can take over from the encoder it does: attention and multipliers are then not its own.
-        inherited = {name: None for name in ("attention", "channel_mult") if hasattr(decoder, name)}
-        each = attrs.evolve(decoder, **inherited)
         try:
-            each.check(info)
+            decoder.check(info)
         except PartError as error:
             reasons.append(f"{type(decoder).__name__}: {error}")
         else:
-            return each
+            return decoder
     raise LawError("no decoder of msdk takes these features, so pass decoder=: " + "; ".join(reasons))
 
 
@@ -182,7 +182,7 @@ def encoder_for(decoder: Decoder, shape: Shape) -> Encoder:
 
 
 def parts(encoder: Encoder, decoder: Decoder, shape: Shape) -> Parts:
-    """A denoiser of two stages with like decoders."""
+    """A denoiser of the stages of `PARTITION` with like decoders."""
     return Parts(encoder=encoder, decoders=(decoder,) * 3, schedule=SCHEDULE, parameterization=Eps(), shape=shape)
 
 

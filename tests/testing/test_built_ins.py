@@ -54,16 +54,6 @@ def with_models():
     return attrs.evolve(clusterings.some(), models=lambda run, **settings: iter([Fixed()] * settings["checkpoints"]))
 
 
-def small(kind, name):
-    """A part in a small size, with what its laws need."""
-    spec = registries()[kind].get(name)
-    known = {field.name for field in attrs.fields(spec)} if kind in ("encoders", "decoders", "autoencoders") else set()
-    values = {key: value for key, value in networks.SMALL.items() if key in known}
-    if kind == "decoders":
-        values |= {key: None for key in ("attention", "channel_mult") if key in known}
-    return spec(**values)
-
-
 def cases():
     for kind in KINDS:
         if kind != "datasets":
@@ -85,7 +75,7 @@ def test_built_ins_keep_the_laws(kind, name, law):
         options["schedule"] = SCHEDULES[name]
     if name == "gradient":
         options["subject"] = with_models()
-    law(small(kind, name), **options)
+    law(networks.small(kind, name), **options)
 
 
 def test_exemptions_are_needed():
