@@ -100,7 +100,7 @@ def alone(count: int, draws: int) -> dict[str, float]:
     """Time and memory on random images; to be called in a fresh process."""
     import torch
 
-    from msdk.points import DataPoints
+    from msdk.clustering.points import DataPoints
 
     torch.mm(torch.ones(64, 64), torch.ones(64, 64))
     points = DataPoints(opened(None, count), SHAPE)
@@ -139,7 +139,7 @@ def main() -> None:
     if asked.alone:
         print(json.dumps(alone(asked.alone, asked.draws)))
         return
-    from msdk.points import DataPoints
+    from msdk.clustering.points import DataPoints
 
     points = DataPoints(opened(asked.data, asked.images), SHAPE)
     begun = time.perf_counter()

@@ -4,7 +4,10 @@ Public names load on first use, so `import msdk` imports neither torch nor any p
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
+
+from msdk.retired import RetiredPaths
 
 __version__ = "0.1.0"
 
@@ -23,19 +26,19 @@ if TYPE_CHECKING:
     from msdk import weightings as weightings
     from msdk.budgeting import Budget as Budget
     from msdk.budgeting import budget as budget
-    from msdk.building import build as build
-    from msdk.checkpoint import load_run as load_run
     from msdk.clustering import cluster as cluster
     from msdk.denoiser import Denoiser as Denoiser
+    from msdk.denoiser.building import build as build
     from msdk.errors import MsdkError as MsdkError
     from msdk.errors import RecipeError as RecipeError
-    from msdk.local_code import allow_code as allow_code
     from msdk.partition import Partition as Partition
     from msdk.partition import Stage as Stage
     from msdk.pretrained import load_pretrained as load_pretrained
     from msdk.recipe import Recipe as Recipe
     from msdk.recipe import load_recipe as load_recipe
+    from msdk.registry.local_code import allow_code as allow_code
     from msdk.running import run as run
+    from msdk.runs import load_run as load_run
     from msdk.sampling import sample as sample
     from msdk.training import train as train
 
@@ -47,13 +50,13 @@ _HOMES = {
     "Recipe": "msdk.recipe",
     "RecipeError": "msdk.errors",
     "Stage": "msdk.partition",
-    "allow_code": "msdk.local_code",
+    "allow_code": "msdk.registry.local_code",
     "budget": "msdk.budgeting",
-    "build": "msdk.building",
+    "build": "msdk.denoiser.building",
     "cluster": "msdk.clustering",
     "load_pretrained": "msdk.pretrained",
     "load_recipe": "msdk.recipe",
-    "load_run": "msdk.checkpoint",
+    "load_run": "msdk.runs",
     "run": "msdk.running",
     "sample": "msdk.sampling",
     "train": "msdk.training",
@@ -106,6 +109,9 @@ __all__ = [
     "train",
     "weightings",
 ]
+
+
+sys.meta_path.append(RetiredPaths())
 
 
 def __getattr__(name: str) -> object:

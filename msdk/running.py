@@ -8,17 +8,17 @@ import attrs
 
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
-from msdk.checkpoint import refuse_existing, refuse_other_recipe, run_recipe
 from msdk.clustering import Clusters, cluster, write_clusters
-from msdk.comparing import compare
-from msdk.drawing import write_samples
 from msdk.partition import Partition
 from msdk.recipe import Recipe, load_recipe
+from msdk.recipe.differences import compare
+from msdk.recipe.structuring import to_data
 from msdk.report import run_markdown
 from msdk.report.page import budgets_page
-from msdk.structuring import to_data
+from msdk.runs import refuse_existing, refuse_other_recipe, run_recipe
+from msdk.runs.files import write_text
+from msdk.sampling.drawing import write_samples
 from msdk.training import Step, TrainingResult, train
-from msdk.writing import write_text
 
 
 @attrs.frozen

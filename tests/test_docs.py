@@ -11,8 +11,8 @@ import pytest
 
 import msdk
 from msdk import testing
-from msdk.describing import describe, kind_page
 from msdk.registry import KINDS, registries
+from msdk.registry.describing import describe, kind_page
 from msdk.report import rendered
 from recipes import tiny
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import msdk
-from msdk.building import Parts, join
+from msdk.denoiser.building import Parts, join
 from msdk.encoders.adapter import Adapter
 from msdk.errors import PartError
 from msdk.parameterizations.edm import EDM

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import msdk
-from msdk.noise import SeededNoise
+from msdk.sampling.noise import SeededNoise
 from msdk.wrappers import clipped, dynamic_threshold, inpainted
 from recipes import tiny
 

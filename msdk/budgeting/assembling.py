@@ -22,10 +22,10 @@ from msdk.encoders.base import Shape
 from msdk.errors import UnknownNameError
 from msdk.partition import Partition
 from msdk.recipe import Convention, Recipe, Training
+from msdk.recipe.structuring import to_data
 from msdk.samplers.base import call_times
+from msdk.samplers.tracing import Call, explain
 from msdk.schedules.base import Schedule
-from msdk.structuring import to_data
-from msdk.tracing import Call, explain
 
 if TYPE_CHECKING:
     from msdk.denoiser import Denoiser
@@ -182,7 +182,7 @@ def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
     missing = set(first.values()) - counts.keys()
     if missing:
         from msdk.budgeting.parts import count_parts
-        from msdk.building import build
+        from msdk.denoiser.building import build
 
         counted = count_parts(build(recipe, "meta"), recipe.shape, missing)
         counts |= counted

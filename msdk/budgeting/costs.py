@@ -14,7 +14,7 @@ from msdk.budgeting.limits import Limit
 from msdk.encoders.base import Shape
 from msdk.partition import Stage
 from msdk.recipe import Convention
-from msdk.tracing import Call
+from msdk.samplers.tracing import Call
 
 if TYPE_CHECKING:
     from msdk.budgeting.measuring import Timing

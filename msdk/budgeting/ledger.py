@@ -78,7 +78,7 @@ def recomputed_flops(recipe: Recipe) -> tuple[int, ...]:
         return (0,) * len(recipe.decoders)
     from msdk.budgeting.backward import stage_flops
     from msdk.budgeting.steps import without_weights
-    from msdk.building import build
+    from msdk.denoiser.building import build
 
     denoiser = build(without_weights(recipe), "meta").train()
     return tuple(flops.recompute for flops in stage_flops(recipe, denoiser))

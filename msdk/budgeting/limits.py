@@ -4,8 +4,8 @@ from typing import Any
 
 import attrs
 
-from msdk.quantities import quantity
 from msdk.recipe import LIMITS, BudgetOptions
+from msdk.recipe.quantities import quantity
 
 
 @attrs.frozen

@@ -13,8 +13,8 @@ import torch
 from msdk.budgeting.assembling import budget
 from msdk.budgeting.memory import Precision, training_peaks
 from msdk.budgeting.steps import TrainingStep, micro_batch, without_weights
-from msdk.building import build, pick_device
 from msdk.denoiser import Denoiser
+from msdk.denoiser.building import build, pick_device
 from msdk.errors import RunError
 from msdk.recipe import Recipe
 

@@ -23,8 +23,8 @@ from msdk.budgeting.steps import (
     sampling_calls,
     without_weights,
 )
-from msdk.building import build
 from msdk.denoiser import Denoiser, scaled
+from msdk.denoiser.building import build
 from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
 

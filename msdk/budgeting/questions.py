@@ -8,15 +8,15 @@ from typing import Any, Literal
 import attrs
 
 from msdk.errors import TargetError
-from msdk.quantities import QuantityError, quantity
 from msdk.recipe import Convention
+from msdk.recipe.quantities import QuantityError, quantity
 
 What = Literal["macs", "params", "training-flops", "memory"]
 Weights = Literal["sampling", "training", "length"]
 Vary = Literal["decoders", "encoder", "all"]
 
 UNITS: Mapping[What, str] = {"macs": "MACs", "params": "params", "training-flops": "FLOPs", "memory": "B"}
-"""What is solved for -> its unit, see `msdk.quantities`."""
+"""What is solved for -> its unit, see `msdk.recipe.quantities`."""
 
 EXAMPLES: Mapping[What, str] = {"macs": "18.65G", "params": "200M", "training-flops": "3.4E", "memory": "24GiB"}
 

@@ -12,7 +12,7 @@ from msdk.budgeting.questions import amount
 from msdk.budgeting.solving import Solution
 from msdk.budgeting.widths import width_field
 from msdk.decoders.base import Decoder
-from msdk.structuring import to_data
+from msdk.recipe.structuring import to_data
 
 
 def rewritten(solution: Solution, recipe: Path, out: Path) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from msdk.noise_levels.base import stage_probabilities
 from msdk.partition import Partition
 from msdk.recipe import Recipe
+from msdk.samplers.tracing import Call
 from msdk.schedules.base import Schedule
-from msdk.tracing import Call
 
 
 def stage_calls(trace: Sequence[Call], stages: int) -> list[int]:

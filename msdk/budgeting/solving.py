@@ -13,11 +13,11 @@ from msdk.budgeting.pricing import Price, Pricing, Widths
 from msdk.budgeting.questions import Question, amount
 from msdk.budgeting.shares import stage_shares
 from msdk.budgeting.widths import along, features, grid, width_of, with_width
-from msdk.building import build_autoencoder
+from msdk.denoiser.building import build_autoencoder
 from msdk.encoders.base import Encoder
 from msdk.errors import MsdkError, TargetError
 from msdk.recipe import Recipe
-from msdk.tracing import Call, explain
+from msdk.samplers.tracing import Call, explain
 
 LARGEST = 100_000_000
 """Combinations that are compared at most: tens of seconds."""

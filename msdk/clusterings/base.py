@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import attrs
 
+from msdk.distributed import Group
 from msdk.errors import PartError
-from msdk.ranks import Group
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:

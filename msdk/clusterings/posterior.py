@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from msdk.clusterings.base import Points
+from msdk.distributed import Group
 from msdk.errors import PartError
-from msdk.ranks import Group
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,8 @@ from torch import nn
 
 from msdk.autoencoders.kl import KL
 from msdk.autoencoders.vq import VQ
-from msdk.building import build_autoencoder, join
 from msdk.denoiser import Denoiser
+from msdk.denoiser.building import build_autoencoder, join
 from msdk.encoders.base import Shape
 from msdk.errors import MsdkError, PartError, UnknownNameError, unknown
 from msdk.pretrained import edm, ldm, score_sde

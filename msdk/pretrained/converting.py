@@ -12,10 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from msdk.autoencoders.base import Autoencoder
-from msdk.building import AUTOENCODER, Parts
-from msdk.checkpoint import Checkpoint, refuse_existing, save_checkpoint, start_run
 from msdk.datasets.folder import Folder
 from msdk.denoiser import Denoiser
+from msdk.denoiser.building import AUTOENCODER, Parts
 from msdk.encoders.base import Shape
 from msdk.errors import PartError, RunError, UnknownNameError, nearest
 from msdk.parameterizations.base import Parameterization
@@ -27,14 +26,15 @@ from msdk.pretrained.files import read_checkpoint
 from msdk.pretrained.pieces import Piece
 from msdk.pretrained.published import PUBLISHED
 from msdk.recipe import Recipe, Sampling, Stages
+from msdk.recipe.structuring import to_data
+from msdk.runs import Checkpoint, refuse_existing, save_checkpoint, start_run
+from msdk.runs.files import write_json, written_whole
 from msdk.samplers.base import Sampler
 from msdk.samplers.dpm_multistep import DPMpp2M
 from msdk.samplers.heun import Heun
 from msdk.schedules.base import Schedule
 from msdk.schedules.edm import EDM
 from msdk.schedules.vp_discrete import VPDiscrete
-from msdk.structuring import to_data
-from msdk.writing import write_json, written_whole
 
 
 @attrs.frozen

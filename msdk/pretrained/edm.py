@@ -4,12 +4,12 @@ import itertools
 
 import torch
 
-from msdk.building import Parts
 from msdk.decoders import adm as adm_decoders
 from msdk.decoders import song as song_decoders
 from msdk.decoders.base import Decoder
 from msdk.decoders.unet_net import DecoderLevel, UNetDecoderNet
 from msdk.denoiser import StagedNetwork
+from msdk.denoiser.building import Parts
 from msdk.encoders import adm as adm_encoders
 from msdk.encoders import song as song_encoders
 from msdk.encoders.base import Encoder

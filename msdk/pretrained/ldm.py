@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import nn
 
-from msdk.building import Parts
 from msdk.decoders import ldm as ldm_decoders
 from msdk.decoders.base import Decoder
 from msdk.decoders.unet_net import DecoderLevel, UNetDecoderNet
 from msdk.denoiser import StagedNetwork
+from msdk.denoiser.building import Parts
 from msdk.encoders import ldm as ldm_encoders
 from msdk.encoders.unet_net import EncoderLevel, UNetEncoder
 from msdk.errors import PartError

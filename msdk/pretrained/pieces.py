@@ -8,8 +8,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from msdk.building import Parts
 from msdk.denoiser import StagedNetwork
+from msdk.denoiser.building import Parts
 from msdk.errors import PartError
 from msdk.layers.attention import Attention2d
 from msdk.partition import Partition

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from msdk.building import Parts
 from msdk.decoders import score_sde as sde_decoders
 from msdk.decoders.base import Decoder
 from msdk.decoders.unet_net import DecoderLevel, UNetDecoderNet
 from msdk.denoiser import StagedNetwork
+from msdk.denoiser.building import Parts
 from msdk.encoders import score_sde as sde_encoders
 from msdk.encoders.base import Encoder
 from msdk.encoders.unet_net import EncoderLevel, ResidualPyramid, SkipPyramid, UNetEncoder, noise_levels

@@ -59,7 +59,7 @@ def apart(found: float, expected: float | None) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """A quantity in the units of `msdk.quantities`: "237.2 M parameters", "18.65 GMACs", "24 GiB"."""
+    """A quantity in the units of `msdk.recipe.quantities`: "237.2 M parameters", "18.65 GMACs", "24 GiB"."""
     if unit == "params":
         return f"{significant(value / 1e6)} M parameters" if abs(value) >= 1e5 else f"{value:,.0f} parameters"
     return in_bytes(value) if unit == "B" else with_unit(value, unit)

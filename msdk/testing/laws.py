@@ -5,9 +5,9 @@ from typing import Any
 
 import attrs
 
-from msdk.describing import field_help
 from msdk.errors import MsdkError
-from msdk.structuring import PARTS, strict_converter, to_data
+from msdk.recipe.structuring import PARTS, strict_converter, to_data
+from msdk.registry.describing import field_help
 
 
 class LawError(AssertionError):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from msdk.budgeting import budget
-from msdk.building import Parts, join
 from msdk.decoders.base import Decoder
+from msdk.denoiser.building import Parts, join
 from msdk.encoders.base import Encoder, FeatureInfo, Features, Shape
 from msdk.errors import PartError
 from msdk.parameterizations.eps import Eps

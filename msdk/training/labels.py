@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from msdk.datasets.base import Source
 from msdk.errors import DataError
 from msdk.recipe import Recipe
-from msdk.structuring import to_data
+from msdk.recipe.structuring import to_data
 
 
 def training_labels(recipe: Recipe, source: Source) -> Int[Tensor, " images"] | None:

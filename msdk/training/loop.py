@@ -17,8 +17,12 @@ from torch import Tensor
 
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
-from msdk.building import build, pick_device, weights_file
-from msdk.checkpoint import (
+from msdk.datasets.base import Source
+from msdk.denoiser import Denoiser
+from msdk.denoiser.building import build, pick_device, weights_file
+from msdk.errors import RunError
+from msdk.recipe import Recipe
+from msdk.runs import (
     Checkpoint,
     latest,
     load_checkpoint,
@@ -30,15 +34,11 @@ from msdk.checkpoint import (
     with_autoencoder_of,
     write_recipe,
 )
-from msdk.datasets.base import Source
-from msdk.denoiser import Denoiser
-from msdk.errors import RunError
-from msdk.recipe import Recipe
+from msdk.runs.files import append_text, write_json, write_text
 from msdk.training.augmentation import draw_changes
 from msdk.training.ema import EMA, halving, ramped
 from msdk.training.labels import training_labels, withheld
 from msdk.training.loss import batch_indices, draw_times, encoded, flipped, losses, mixed_seed, to_range
-from msdk.writing import append_text, write_json, write_text
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ import pytest
 import msdk
 from msdk.errors import PartError
 from msdk.report import comparison_grid, stages_grid
-from msdk.tracing import explain
+from msdk.samplers.tracing import explain
 from recipes import AUTOENCODER, tiny
 
 CIFAR, CELEBA = "recipes/cifar10", "recipes/celeba256"

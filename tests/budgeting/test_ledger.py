@@ -8,7 +8,7 @@ import pytest
 import msdk
 from msdk.budgeting.backward import stage_flops
 from msdk.budgeting.ledger import ledger, recomputed_flops
-from msdk.building import build
+from msdk.denoiser.building import build
 from recipes import tiny
 
 

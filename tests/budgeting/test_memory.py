@@ -16,7 +16,7 @@ from msdk.budgeting.memory import expected_counts
 from msdk.budgeting.memory import memory as simulated_memory
 from msdk.budgeting.simulating import Live, simulated
 from msdk.budgeting.steps import TrainingStep
-from msdk.building import build
+from msdk.denoiser.building import build
 from msdk.errors import PartError
 from msdk.training.loop import Trainer
 from recipes import AUTOENCODER, latent, tiny

@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from msdk.budgeting.parts import count_parts
-from msdk.building import Parts, join
 from msdk.decoders.dit import DiT as DiTDecoder
 from msdk.decoders.uvit import UViT as UViTDecoder
+from msdk.denoiser.building import Parts, join
 from msdk.encoders.dit import DiT
 from msdk.encoders.uvit import UViT
 from msdk.errors import PartError

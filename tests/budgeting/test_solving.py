@@ -22,7 +22,7 @@ from msdk.budgeting.widths import along, grid, width_field
 from msdk.cli import main
 from msdk.decoders.base import Decoder
 from msdk.errors import MsdkError, TargetError
-from msdk.tracing import explain
+from msdk.samplers.tracing import explain
 from recipes import AUTOENCODER, tiny
 
 SMALL = ("encoder.groups=4", *(f"decoders.{k}.groups=4" for k in range(3)))

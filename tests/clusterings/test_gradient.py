@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from msdk.clustering.gradients import loss_gradients
 from msdk.clusterings import gradient as module
 from msdk.clusterings.base import Subject
 from msdk.clusterings.gradient import Gradient, projection
 from msdk.clusterings.segmentation import Lengths, by_middle
 from msdk.errors import PartError
-from msdk.gradients import loss_gradients
 from msdk.schedules.vp import VPLinear
 from msdk.training import train
 from recipes import tiny
@@ -125,7 +125,7 @@ def test_micro_batches_add_up(run, monkeypatch):
     """A batch in pieces has the gradient of the whole."""
     (model,), _ = gradients(tiny(*UNIFIED), run, checkpoints=1)
     whole = model.gradient(0.4)
-    monkeypatch.setattr("msdk.gradients.MICRO_BATCH", 7)
+    monkeypatch.setattr("msdk.clustering.gradients.MICRO_BATCH", 7)
     torch.testing.assert_close(model.gradient(0.4), whole, rtol=1e-3, atol=1e-5)
 
 

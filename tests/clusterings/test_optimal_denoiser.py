@@ -9,12 +9,12 @@ from commands import command
 from subjects import subject
 
 import msdk
+from msdk.clustering.points import DataPoints
 from msdk.clusterings import denoising
 from msdk.clusterings.base import Subject
 from msdk.clusterings.optimal_denoiser import OptimalDenoiser
 from msdk.clusterings.similarity_matrix import SimilarityMatrix, _alike
 from msdk.errors import PartError
-from msdk.points import DataPoints
 from msdk.schedules.edm import EDM
 from msdk.schedules.vp import VPLinear
 from msdk.testing.clusterings import few_images

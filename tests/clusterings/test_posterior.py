@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from msdk.clusterings import posterior as module
 from msdk.clusterings.posterior import Scaled, posterior
+from msdk.distributed import Group, Rank
 from msdk.errors import PartError
-from msdk.ranks import Group, Rank
 from msdk.testing.clusterings import PointsInMemory, few_images
 
 

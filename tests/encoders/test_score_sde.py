@@ -6,8 +6,8 @@ import attrs
 import pytest
 import torch
 
-from msdk.building import build
 from msdk.decoders.score_sde import DDPMpp as DecoderSpec
+from msdk.denoiser.building import build
 from msdk.encoders.base import FeatureInfo, Level
 from msdk.encoders.score_sde import DDPMpp as EncoderSpec
 from msdk.errors import PartError

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 import msdk
 from msdk.budgeting.counting import count
 from msdk.budgeting.parts import count_parts
-from msdk.building import Parts, join
 from msdk.decoders.dit import DiT as DiTDecoder
 from msdk.decoders.score_sde import DDPMpp
 from msdk.decoders.uvit import UViT as UViTDecoder
+from msdk.denoiser.building import Parts, join
 from msdk.encoders.adapter import Adapter
 from msdk.encoders.dit import DiT
 from msdk.encoders.score_sde import DDPMpp as DDPMppEncoder

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import msdk
-from msdk.building import build_autoencoder
+from msdk.denoiser.building import build_autoencoder
 from msdk.errors import PartError, RunError, UnknownNameError
 from msdk.pretrained import FAMILIES
 from msdk.pretrained.autoencoders import pieces_of, spec_of

@@ -3,7 +3,7 @@
 import pytest
 
 import msdk
-from msdk.comparing import compare
+from msdk.recipe.differences import compare
 from recipes import tiny
 
 HOSTILE = '<script>alert("x")</script> & </style> "quoted"'

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 import msdk
-from msdk.checkpoint import latest, load_checkpoint
 from msdk.errors import DataError
+from msdk.runs import latest, load_checkpoint
 from msdk.training.labels import training_labels, withheld
 from recipes import tiny
 

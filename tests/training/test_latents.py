@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import msdk
-from msdk.building import build
-from msdk.checkpoint import checkpoints, latest, load_checkpoint
-from msdk.drawing import write_samples
+from msdk.denoiser.building import build
 from msdk.errors import RunError
+from msdk.runs import checkpoints, latest, load_checkpoint
+from msdk.sampling.drawing import write_samples
 from msdk.training.loss import encoded, to_range
 from recipes import AUTOENCODER, latent, tiny
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import msdk
-from msdk.building import build
-from msdk.checkpoint import latest, load_checkpoint
+from msdk.denoiser.building import build
 from msdk.errors import RecipeError
+from msdk.runs import latest, load_checkpoint
 from msdk.training.loop import Trainer
 from recipes import latent, tiny
 
@@ -95,7 +95,7 @@ def test_a_stage_that_recomputes_is_one_graph():
     program = f"""
 import sys, torch
 sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parent.parent)!r}]
-from msdk.building import build
+from msdk.denoiser.building import build
 from recipes import tiny
 from test_steps import DIT, UVIT
 for kind in ((), DIT, UVIT):

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 import msdk
-from msdk.building import build
-from msdk.checkpoint import checkpoints, latest, load_checkpoint
+from msdk.denoiser.building import build
 from msdk.errors import RunError
+from msdk.runs import checkpoints, latest, load_checkpoint
 from msdk.training.ema import EMA, halving, ramped
 from msdk.training.loss import batch_indices, draw_times, losses
 from recipes import tiny
@@ -323,11 +323,11 @@ def test_a_run_without_its_plugins_says_which_to_install(tmp_path, monkeypatch):
     assert lock["plugins"] == {}
     lock["plugins"] = {"my-lab": "1.2", "attrs": "0.1"}
     (tmp_path / "run/lock.json").write_text(json.dumps(lock))
-    assert msdk.checkpoint.run_recipe(tmp_path / "run").sampler == tiny().sampler  # nothing is missing that is needed
+    assert msdk.runs.run_recipe(tmp_path / "run").sampler == tiny().sampler  # nothing is missing that is needed
     recipe = (tmp_path / "run/recipe.toml").read_text().replace('"dpmpp-2m"', '"my-euler"')
     (tmp_path / "run/recipe.toml").write_text(recipe)
     with pytest.raises(RunError) as caught:
-        msdk.checkpoint.run_recipe(tmp_path / "run")
+        msdk.runs.run_recipe(tmp_path / "run")
     assert "my-lab 1.2, which is not installed: pip install my-lab==1.2" in str(caught.value)
     assert f"attrs 0.1, but {attrs.__version__} is installed: pip install attrs==0.1" in str(caught.value)
 

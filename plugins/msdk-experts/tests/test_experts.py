@@ -9,9 +9,9 @@ import torch
 
 import msdk
 from msdk import testing
-from msdk.checkpoint import latest, load_checkpoint
 from msdk.decoders.score_sde import DDPMpp
 from msdk.errors import PartError, RunError
+from msdk.runs import latest, load_checkpoint
 from msdk.schedules.vp import VPLinear
 from msdk.training import train
 from msdk_experts.intervals import Intervals, uncertainty

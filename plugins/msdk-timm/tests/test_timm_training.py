@@ -7,8 +7,8 @@ import torch
 
 import msdk
 from msdk import testing
-from msdk.checkpoint import latest, load_checkpoint
 from msdk.errors import PartError, RunError
+from msdk.runs import latest, load_checkpoint
 from msdk.training import train
 from msdk_timm.lr_schedule import TimmLRSchedule
 from msdk_timm.optimizer import TimmOptimizer

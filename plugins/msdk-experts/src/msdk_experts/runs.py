@@ -8,10 +8,10 @@ import attrs
 from torch import Tensor
 
 import msdk
-from msdk.checkpoint import Checkpoint, latest, load_checkpoint, refuse_existing, run_recipe, save_checkpoint, start_run
 from msdk.errors import PartError, RunError
 from msdk.partition import Partition
 from msdk.recipe import Recipe
+from msdk.runs import Checkpoint, latest, load_checkpoint, refuse_existing, run_recipe, save_checkpoint, start_run
 from msdk_experts.low_rank import LowRank
 
 Tensors = Mapping[str, Tensor]

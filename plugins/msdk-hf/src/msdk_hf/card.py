@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import msdk
-from msdk.checkpoint import latest, run_recipe
+from msdk.recipe.structuring import to_data
 from msdk.report import comparison_grid, stages_grid
-from msdk.structuring import to_data
+from msdk.runs import latest, run_recipe
 
 
 def model_card(run: str | Path, *, name: str = "", licence: str = "", pipeline: str = "MsdkPipeline") -> str:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import msdk
-from msdk.checkpoint import CODE, Checkpoint, Weights, latest, refuse_existing, run_recipe, save_checkpoint, start_run
 from msdk.errors import PartError, RunError
 from msdk.parameterizations.eps import Eps
 from msdk.recipe import Recipe, structure
+from msdk.runs import CODE, Checkpoint, Weights, latest, refuse_existing, run_recipe, save_checkpoint, start_run
 from msdk.schedules.vp import VPLinear
 from msdk_hf.card import model_card
 from msdk_hf.unet import config_of, from_unet, recipe_parts, to_unet

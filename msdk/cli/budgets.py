@@ -1,0 +1,296 @@
+"""`msdk budget`: what recipes cost, and `msdk budget solve`: the widths that cost what is asked for."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import attrs
+from cyclopts import App, Parameter
+
+from msdk.cli import display
+from msdk.cli.options import AsJson, Force, Set, convention_named, load, with_edges
+from msdk.errors import MsdkError, RunError
+
+if TYPE_CHECKING:
+    from msdk.budgeting import Budget
+    from msdk.recipe import Recipe
+
+budgets = App(name="budget")
+
+
+@budgets.default
+def budget(
+    recipe: list[Path],
+    /,
+    *,
+    convention: Annotated[str | None, Parameter(help="exact, paper or fvcore; each recipe's own by default.")] = None,
+    by: Annotated[
+        Literal["stage", "part", "operator"], Parameter(help="What the rows of each recipe's table are.")
+    ] = "stage",
+    sort: Annotated[
+        Literal["params", "call", "train", "paper", "flops", "memory", "hours"] | None,
+        Parameter(help="Order of the recipes in their common table, smallest first; as given by default."),
+    ] = None,
+    check: Annotated[
+        bool, Parameter(negative="", help="Exit 1 where a recipe exceeds its [budget] params, macs, flops or memory.")
+    ] = False,
+    strict: Annotated[
+        bool,
+        Parameter(negative="", help="Exit 1 where the counters disagree or an operator has no counting rule."),
+    ] = False,
+    memory: Annotated[bool, Parameter(negative="", help="Simulate the memory of training and sampling.")] = False,
+    measure: Annotated[bool, Parameter(negative="", help="Time network calls and training steps on --device.")] = False,
+    device: Annotated[
+        str | None, Parameter(help="Where --measure runs: cpu, cuda, cuda:1, ...; CUDA where there is one.")
+    ] = None,
+    batch: Annotated[
+        int | None, Parameter(help="Images per step, for --memory and --measure; the recipe's by default.")
+    ] = None,
+    dtype: Annotated[
+        Literal["fp32", "bf16"] | None, Parameter(help="For --memory and --measure; the recipe's precision by default.")
+    ] = None,
+    cache: Annotated[
+        bool, Parameter(negative="--no-cache", help="Use counts of earlier calls, and keep these for later ones.")
+    ] = True,
+    out: Annotated[
+        list[Path] | None,
+        Parameter(negative="", help="Also write a .html, .md, .csv, .json, .png or .svg. May be repeated."),
+    ] = None,
+    force: Force = False,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> int:
+    """Count parameters and multiply-accumulates per stage, and compare recipes.
+
+    Examples: msdk budget recipes/cifar10/dpm-unified.toml recipes/cifar10/dpm-multistage.toml --convention paper /
+    msdk budget recipes/digits/*.toml --check --out budget.html
+
+    Parameters
+    ----------
+    recipe
+        TOML files, or run folders, whose ledgers are compared with what was predicted. Ratios are to the first.
+    """
+    how, files = convention_named(convention), out or []
+    if device is not None and not measure:
+        raise MsdkError("--device says where to measure, but nothing is measured: add --measure")
+    if (batch is not None or dtype is not None) and not (memory or measure or check):
+        raise MsdkError("--batch and --dtype are of --memory and --measure: add one of them")
+    if batch is not None and batch < 1:
+        raise MsdkError(f"--batch {batch}: must be at least 1")
+    _refuse_files(files, force=force)
+    loaded = [(path, load(_recipe_file(path), overrides)) for path in recipe]
+    found: list[Budget] = []
+    ready: list[Recipe] = []
+    with display.spinner("counting") as say:
+        for path, one in loaded:
+            say(f"counting {path}")
+            complete = with_edges(one)[0]
+            ready.append(complete)
+            found.append(_counted(path, complete, how, cache=cache))
+            if memory or (check and one.budget.memory):
+                say(f"simulating the memory of {path}")
+                from msdk.budgeting.memory import memory as simulated
+
+                found[-1] = attrs.evolve(found[-1], memory=simulated(complete, batch=batch, dtype=dtype))
+            if measure:
+                say(f"measuring {path}")
+                from msdk.budgeting.measuring import measure as measured
+
+                found[-1] = attrs.evolve(found[-1], timing=measured(complete, device=device, batch=batch, dtype=dtype))
+    data = [one.as_json() for one in found]
+    for file in files:
+        _write(file, data, ready)
+    if as_json:
+        display.print_json(data)
+    else:
+        from msdk.report import budget_grids
+
+        for grid in budget_grids(data, by=by, sort=sort):
+            display.show(grid.rich())
+        for file in files:
+            display.stdout().print(f"wrote {file}", highlight=False)
+    wrong = [*(_exceeded(found) if check else ()), *(_doubts(found) if strict else ())]
+    for sentence in wrong:
+        display.warn(sentence)
+    return 1 if wrong else 0
+
+
+def _recipe_file(path: Path) -> Path:
+    """A recipe, or that of a run folder."""
+    if not path.is_dir():
+        return path
+    if not (path / "recipe.toml").is_file():
+        raise RunError(f"{path} is a folder without a recipe.toml: name a recipe, or a folder that msdk has trained in")
+    return path / "recipe.toml"
+
+
+def _counted(path: Path, recipe: "Recipe", convention: Any, *, cache: bool) -> "Budget":
+    """The budget of a recipe, with the ledger of its run where `path` is a run folder."""
+    from msdk.budgeting import budget as count
+
+    found = count(recipe, convention=convention, name=str(path), cache=cache)
+    file = path / "ledger.json"
+    if not file.is_file():
+        return found
+    from msdk.budgeting.ledger import ledger
+
+    exact = found if found.convention == "exact" else count(recipe, convention="exact", cache=cache)
+    try:
+        seen = json.loads(file.read_text(encoding="utf-8"))
+        # Only these two are facts of the run; all else follows from the recipe.
+        spent = ledger(exact, seen["images_by_stage"], seen["iteration"], recipe)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{file} cannot be read as a ledger ({type(error).__name__}: {error}): training writes it anew at its next "
+            "log line, `msdk train RECIPE --resume`"
+        ) from error
+    return attrs.evolve(found, ledger=spent)
+
+
+def _refuse_files(files: Sequence[Path], *, force: bool) -> None:
+    """Files that could not be written are told before anything is counted."""
+    from msdk.report import check_suffix
+
+    for file in files:
+        check_suffix(file)
+        if file.is_dir():
+            raise RunError(f"{file} is a folder: --out names a file")
+        if file.exists() and not force:
+            raise RunError(f"{file} exists: replace it with --force, or choose another --out")
+
+
+def _write(file: Path, data: "Sequence[dict[str, Any]]", recipes: "Sequence[Recipe]") -> None:
+    from msdk.recipe.differences import compare
+    from msdk.report import rendered
+    from msdk.runs.files import write_bytes
+
+    diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, rendered(file.suffix, data, diffs=diffs, ledger=data[-1]["ledger"]))
+
+
+def _exceeded(found: "Sequence[Budget]") -> list[str]:
+    """What exceeds a limit, and by how much, a sentence each."""
+    from msdk.recipe import LIMITS
+    from msdk.report import amount
+
+    if not any(one.allowed for one in found):
+        display.warn("nothing to check: no recipe sets [budget] params, macs, flops or memory")
+    return [
+        f"{one.recipe} exceeds its {limit.key}: {amount(limit.found, LIMITS[limit.key])} are "
+        f"{amount(limit.found - limit.limit, LIMITS[limit.key])} ({100 * (limit.found / limit.limit - 1):.3g} %) above "
+        f"the {amount(limit.limit, LIMITS[limit.key])} that [budget] {limit.key} allows"
+        for one in found
+        for limit in one.limits
+        if limit.found is not None and limit.exceeded
+    ]
+
+
+def _doubts(found: "Sequence[Budget]") -> list[str]:
+    return [f"{one.recipe}: {doubt}" for one in found for doubt in one.doubts]
+
+
+@budgets.command
+def solve(
+    recipe: Path,
+    /,
+    *,
+    target: Annotated[
+        str, Parameter(help="18.65G (of MACs, a bare number is in G), 200M parameters, 3.4E FLOPs, 24GiB.")
+    ],
+    what: Annotated[
+        Literal["macs", "params", "training-flops", "memory"],
+        Parameter(
+            help="MACs of a mean network call; all parameters; FLOPs of the whole training; or memory of weights, "
+            "gradients, optimiser and averaged weights, without activations."
+        ),
+    ] = "macs",
+    convention: Annotated[str | None, Parameter(help="exact, paper or fvcore; the recipe's own by default.")] = None,
+    weights: Annotated[
+        Literal["sampling", "training", "length"] | None,
+        Parameter(help="Which mean over the stages MACs are: by the sampler's calls unless told otherwise."),
+    ] = None,
+    vary: Annotated[Literal["decoders", "encoder", "all"], Parameter(help="Whose widths are looked for.")] = "decoders",
+    ratio: Annotated[
+        str | None, Parameter(help="Proportion of the decoders' widths, least noise first: 12:8:1. Free by default.")
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        Parameter(help="A clustering.json; the proportion follows from its optimal denoiser. The recipe's by default."),
+    ] = None,
+    max_params: Annotated[str | None, Parameter(help="Most parameters in all: 250M.")] = None,
+    step: Annotated[
+        int | None, Parameter(name="--round", help="Widths are multiples of it; of 8, or 8 per head, by default.")
+    ] = None,
+    smallest: Annotated[int | None, Parameter(name="--min", help="Least width; one step by default.")] = None,
+    largest: Annotated[
+        int | None,
+        Parameter(
+            name="--max",
+            help="Greatest width; three times the recipe's widest decoder, or twice its encoder, by default.",
+        ),
+    ] = None,
+    at_most: Annotated[bool, Parameter(negative="", help="Leave out what lies above the target.")] = False,
+    tolerance: Annotated[
+        float, Parameter(help="Per cent of the target within which the proportion decides, not the distance.")
+    ] = 1.0,
+    count: Annotated[int, Parameter(help="Candidates to show.")] = 5,
+    out: Annotated[Path | None, Parameter(help="A recipe to write: this one, with the widths of the first.")] = None,
+    force: Force = False,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the widths that meet a budget, and write them as a recipe. Every combination is compared.
+
+    Examples: msdk budget solve recipes/cifar10/dpm-multistage.toml --target 15G --convention paper --out mine.toml
+
+    Parameters
+    ----------
+    recipe
+        A TOML file, whose depths, attention and all else stay.
+    """
+    if out is not None and out.exists() and not force:
+        raise RunError(f"{out} exists: replace it with --force, or choose another --out")
+    if out is not None and overrides:
+        raise MsdkError(
+            "--out writes what extends the recipe's file, without --set: write those keys into a recipe first"
+        )
+    if weights is not None and what != "macs":
+        raise MsdkError(f"--weights says which mean the MACs are, but --what is {what}: leave it out")
+    loaded, how = load(recipe, overrides), convention_named(convention)
+    from msdk.budgeting.profiling import profile_of
+    from msdk.budgeting.questions import Question, ratio_of, target_of
+    from msdk.budgeting.solving import solve as find
+    from msdk.report import solutions_grid
+
+    question = Question(
+        target=target_of(target, what),
+        what=what,
+        convention=how or loaded.budget.convention,
+        weights=weights or "sampling",
+        vary=vary,
+        ratio=None if ratio is None else ratio_of(ratio),
+        profile=None if profile is None else profile_of(profile, len(loaded.decoders)),
+        step=step,
+        smallest=smallest,
+        largest=largest,
+        max_params=None if max_params is None else target_of(max_params, "params"),
+        at_most=at_most,
+        tolerance=tolerance / 100,
+        count=count,
+    )
+    with display.spinner(f"looking for widths of {recipe}"):
+        solution = find(with_edges(loaded)[0], question, name=str(recipe))
+    if out is not None:
+        from msdk.budgeting.rewriting import rewritten
+        from msdk.runs.files import write_text
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, rewritten(solution, recipe, out))
+    if as_json:
+        display.print_json(solution.as_json())
+        return
+    display.show(solutions_grid(solution.as_json()).rich())
+    if out is not None:
+        display.stdout().print(f"wrote {out}: {solution.candidates[0].words()}", highlight=False)

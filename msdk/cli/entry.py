@@ -1,0 +1,78 @@
+"""Where the command line begins and ends: all commands, the options of all of them, and exit codes."""
+
+import sys
+from typing import Annotated, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from msdk import __version__
+from msdk.cli import display
+from msdk.cli.budgets import budgets
+from msdk.cli.clustering import cluster
+from msdk.cli.parts import list_parts, show
+from msdk.cli.plugins import plugins
+from msdk.cli.pretrained import pretrained
+from msdk.cli.recipes import recipes
+from msdk.cli.sampling import sample
+from msdk.cli.training import run_all, train
+from msdk.errors import MsdkError
+
+app = App(
+    name="msdk",
+    help="Multi-stage diffusion models: recipes, budgets, clustering, training, sampling.",
+    version=__version__,
+    help_format="rich",
+    result_action="return_value",
+)
+for _group in (recipes, budgets, plugins, pretrained):
+    app.command(_group)
+for _command in (show, cluster, train, sample):
+    app.command(_command)
+app.command(list_parts, name="list")
+app.command(run_all, name="run")
+
+
+@app.meta.default
+def launch(
+    *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    allow_code: Annotated[
+        bool, Parameter(negative="", help="Run the Python files that a recipe's `use` names: only if you trust them.")
+    ] = False,
+) -> object:
+    """Every command takes this option."""
+    if allow_code:
+        from msdk.registry.local_code import allow_code as allow
+
+        allow()
+    return app(words, exit_on_error=False, print_error=False)
+
+
+def main() -> NoReturn:
+    """Runs the command line: exit code 0 done, 2 wrong input, 130 interrupted."""
+    try:
+        result = app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
+        code = result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        code = 0  # the reader of a pipe has seen enough
+        sys.stderr.close()
+    except CycloptsError as error:
+        display.stderr().print(f"[bold red]msdk:[/bold red] {_plain(error)}", highlight=False)
+        code = 2
+    except MsdkError as error:
+        from rich.markup import escape
+
+        display.stderr().print(f"[bold red]msdk:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        code = 2
+    except OSError as error:
+        display.warn(f"{error.filename or 'a file'}: {error.strerror or error}")
+        code = 2
+    except KeyboardInterrupt:
+        display.warn("interrupted")
+        code = 130
+    sys.exit(code)
+
+
+def _plain(error: CycloptsError) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(str(error).split()))

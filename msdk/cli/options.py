@@ -1,0 +1,74 @@
+"""What commands share: their options, and how the words of a command line are read."""
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from msdk.cli import display
+from msdk.errors import MsdkError, UnknownNameError, unknown
+
+if TYPE_CHECKING:
+    from msdk.clustering import Clusters
+    from msdk.recipe import Convention, Recipe
+
+Set = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative="", help="Override one key: --set training.batch_size=64. May be repeated."),
+]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document on stdout, nothing else.")]
+Force = Annotated[bool, Parameter(negative="", help="Replace what exists.")]
+Resume = Annotated[bool, Parameter(negative="", help="Go on from the newest checkpoint.")]
+RunFolder = Annotated[Path | None, Parameter(help="The run folder; runs/DATA-NAME by default.")]
+Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; CUDA where there is one by default.")]
+
+
+def free_path(path: Path) -> Path:
+    """The path itself, or with the first number that makes it new: samples, samples-2, samples-3, ..."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())
+
+
+def default_run_dir(recipe: Path) -> Path:
+    return Path("runs") / f"{recipe.resolve().parent.name}-{recipe.stem}"
+
+
+def convention_named(name: str | None) -> "Convention | None":
+    if name is None or name in ("exact", "paper", "fvcore"):
+        return name
+    raise UnknownNameError(unknown("counting convention", name, ("exact", "paper", "fvcore")))
+
+
+def seeds_of(text: str) -> list[int]:
+    numbers: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise MsdkError(f"--seeds {text}: write single seeds and ranges, for example 0-63 or 1,5,9")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+def load(path: Path, overrides: list[str] | None) -> "Recipe":
+    from msdk.recipe import load_recipe
+
+    return load_recipe(path, overrides or ())
+
+
+def with_edges(recipe: "Recipe") -> "tuple[Recipe, Clusters | None]":
+    """The recipe with its stage edges, clustering now where nobody has yet."""
+    if not recipe.clustered:
+        return recipe, None
+    from msdk.clustering import cluster as find
+
+    with display.bar() as report:
+        clusters = find(recipe, progress=report)
+    for name, warning in clusters.warnings():
+        display.warn(f"{name}: {warning}")
+    edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
+    display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
+    return recipe.with_partition(clusters.partition()), clusters

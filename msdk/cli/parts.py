@@ -1,0 +1,71 @@
+"""`msdk list` and `msdk show`."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from msdk.cli import display
+from msdk.cli.options import (
+    AsJson,
+)
+from msdk.errors import MsdkError
+
+if TYPE_CHECKING:
+    pass
+
+
+def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
+    """List the parts that recipes can name.
+
+    Examples: msdk list / msdk list encoders / msdk list samplers --json
+
+    Parameters
+    ----------
+    kind
+        One kind of part, in singular or plural; all kinds when not given.
+    """
+    from msdk.registry import KINDS, registry_of
+    from msdk.registry.discovery import installed_parts
+
+    kinds = [registry_of(kind).kind] if kind else list(KINDS)
+    found = [
+        {"kind": name, "name": part, "owner": origin.owner, "version": origin.version, "target": origin.target}
+        for name in kinds
+        for part in registry_of(name).names()
+        for origin in (registry_of(name).origin(part),)
+    ]
+    broken = installed_parts()[1]
+    for plugin in broken:
+        display.warn(f"the plugin {plugin.owner} is left out: {plugin.reason}")
+    if as_json:
+        display.print_json(found)
+        return
+    from msdk.report import Grid
+
+    rows = tuple((part["kind"], part["name"], f"{part['owner']} {part['version']}") for part in found)
+    display.show(Grid("Parts", ("kind", "name", "owner"), rows, numbers=3).rich())
+
+
+def show(kind: str, name: str | None = None, /, *, as_json: AsJson = False) -> None:
+    """Show one part: what it does, where it comes from, and its fields with their defaults; or a kind, as Markdown.
+
+    Examples: msdk show encoder ddpmpp / msdk show sampler heun --json / msdk show clusterings > clusterings.md
+
+    Parameters
+    ----------
+    kind
+        encoder, decoder, schedule, sampler, ...
+    name
+        A name that `msdk list` prints; without it, what every part of the kind must have, and msdk's own.
+    """
+    from msdk.registry.describing import describe, kind_page
+
+    if name is None:
+        if as_json:
+            raise MsdkError(f"--json shows one part: name it, msdk show {kind} NAME --json")
+        sys.stdout.write(kind_page(kind))
+        return
+    part = describe(kind, name)
+    if as_json:
+        display.print_json(part.as_json())
+    else:
+        display.show_part(part)

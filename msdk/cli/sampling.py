@@ -1,0 +1,112 @@
+"""`msdk sample`."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from msdk.cli import display
+from msdk.cli.options import (
+    AsJson,
+    Device,
+    Force,
+    Set,
+    free_path,
+    load,
+    seeds_of,
+)
+from msdk.errors import RunError
+
+if TYPE_CHECKING:
+    pass
+
+
+def sample(
+    run: Path,
+    /,
+    *,
+    seeds: Annotated[str | None, Parameter(help="0-63 or 1,5,9; one image each. The recipe's by default.")] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="A folder for grid.png and one PNG per seed, or a .zip, .npz or .safetensors; RUN/samples, then "
+            "RUN/samples-2, ... by default."
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None, Parameter(help="Another sampler, with its default settings; `msdk list samplers` has them.")
+    ] = None,
+    steps: Annotated[int | None, Parameter(help="Intervals of the time grid. The recipe's by default.")] = None,
+    label: Annotated[
+        int | None, Parameter(help="The class of every image, -1 for none. By default seed modulo the classes.")
+    ] = None,
+    guidance: Annotated[
+        float | None, Parameter(help="Weight of classifier-free guidance. The recipe's by default.")
+    ] = None,
+    explain: Annotated[
+        bool, Parameter(negative="", help="Print each network call with its stage, and draw nothing.")
+    ] = False,
+    offload: Annotated[
+        bool, Parameter(negative="", help="Hold only the decoder in use: less memory, more time.")
+    ] = False,
+    force: Force = False,
+    device: Device = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw images from a trained run. What a killed process has drawn is kept: the same command goes on.
+
+    Examples: msdk sample runs/digits-multistage --seeds 0-15 --out more --sampler heun --steps 18
+    / msdk sample runs/digits-conditional --label 3 --guidance 2
+    / torchrun --nproc-per-node 2 -m msdk sample runs/mine --seeds 0-49999 --out images.zip
+
+    Parameters
+    ----------
+    run
+        A run folder that `msdk train` or `msdk run` made.
+    """
+    numbers = None if seeds is None else seeds_of(seeds)
+    if not (run / "recipe.toml").is_file():
+        raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
+    wanted = {
+        "sampler.name": sampler,
+        "sampling.steps": steps,
+        "sampling.label": label,
+        "sampling.guidance": None if guidance is None else float(guidance),
+    }
+    options = [f"{key}={value}" for key, value in wanted.items() if value is not None]
+    recipe = load(run / "recipe.toml", [*(overrides or ()), *options])
+    from msdk.runs import refuse_other_recipe
+
+    refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
+    place = out or (run / "samples" if force else free_path(run / "samples"))
+    if not explain and place.exists() and not force:
+        raise RunError(f"{place} exists: replace it with --force, or choose another --out")
+    if explain:
+        from msdk.sampling.drawing import trace
+
+        display.show_calls(trace(run, recipe), as_json=as_json)
+        return
+    from msdk.distributed import this_rank
+    from msdk.sampling.drawing import write_samples
+
+    rank = this_rank()
+    with display.bar() if rank.first else contextlib.nullcontext(lambda *_: None) as report:
+        folder = write_samples(
+            run,
+            recipe,
+            seeds=numbers,
+            out=place,
+            device=device,
+            offload=offload,
+            progress=lambda done, total: report("sampling", done, total),
+        )
+    if not rank.first:
+        return
+    count = len(numbers) if numbers is not None else recipe.sampling.images
+    if as_json:
+        display.print_json({"folder": str(folder), "grid": str(folder / "grid.png"), "images": count})
+    else:
+        look = f"look at {folder / 'grid.png'}" if folder.is_dir() else f"they are in {folder}"
+        display.stdout().print(f"drew {count} images; {look}", highlight=False)

@@ -1,0 +1,115 @@
+"""`msdk train` and `msdk run`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msdk.cli import display
+from msdk.cli.options import (
+    Device,
+    Force,
+    Resume,
+    RunFolder,
+    Set,
+    default_run_dir,
+    load,
+    with_edges,
+)
+
+if TYPE_CHECKING:
+    from msdk.training import TrainingResult
+
+
+def train(
+    recipe: Path,
+    /,
+    *,
+    out: RunFolder = None,
+    resume: Resume = False,
+    force: Force = False,
+    device: Device = None,
+    overrides: Set = None,
+) -> int:
+    """Train a recipe in a run folder. Ctrl-C saves a checkpoint and exits; --resume goes on.
+
+    Examples: msdk train recipes/digits/multistage.toml --out runs/first --set training.iterations=500
+
+    Parameters
+    ----------
+    recipe
+        A TOML file.
+    """
+    loaded = load(recipe, overrides)
+    place = out or default_run_dir(recipe)
+    from msdk.runs import refuse_existing, run_recipe
+    from msdk.training import train as run_training
+
+    if resume:
+        found = run_recipe(place)
+        loaded = loaded.with_partition(found.partition()) if loaded.clustered else loaded
+    else:
+        refuse_existing(place, force=force)
+    ready, clusters = with_edges(loaded)
+    with display.training_display() as watch:
+        result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
+    if clusters is not None:
+        from msdk.clustering import write_clusters
+
+        write_clusters(place / "clustering.json", clusters, force=True)
+    if result.interrupted:
+        return _interrupted(result)
+    display.stdout().print(f"trained {result.last.iteration:,} iterations; run folder {place}", highlight=False)
+    return 0
+
+
+def run_all(
+    recipe: Path,
+    /,
+    *,
+    out: RunFolder = None,
+    resume: Resume = False,
+    force: Force = False,
+    device: Device = None,
+    overrides: Set = None,
+) -> int:
+    """Do everything: cluster if needed, budget, train, sample, report.
+
+    Examples: msdk run recipes/digits/multistage.toml
+
+    Parameters
+    ----------
+    recipe
+        A TOML file.
+    """
+    loaded = load(recipe, overrides)
+    place = out or default_run_dir(recipe)
+    from msdk.budgeting import Budget
+    from msdk.report import comparison_grid, stages_grid
+    from msdk.running import Watcher
+    from msdk.running import run as run_recipe
+
+    def budgeted(budgets: "list[Budget]") -> None:
+        found = [one.as_json() for one in budgets]
+        for grid in (comparison_grid(found), stages_grid(found[-1])):
+            display.show(grid.rich())
+
+    with display.bar() as report, display.training_display() as watch:
+        watcher = Watcher(
+            clustering=report,
+            clustered=display.show_clusters,
+            budgeted=lambda budgets: budgeted(list(budgets)),
+            trained=watch,
+            sampled=lambda done, total: report("sampling", done, total),
+        )
+        result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
+    if result.interrupted:
+        return _interrupted(result)
+    display.stdout().print(
+        f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.html'}", highlight=False
+    )
+    return 0
+
+
+def _interrupted(result: "TrainingResult") -> int:
+    """Says where an interrupted run was saved; the exit code of its signal."""
+    display.warn(f"interrupted: saved at iteration {result.last.iteration} in {result.run_dir}; --resume goes on")
+    return 128 + result.interrupted

@@ -1,0 +1,131 @@
+"""What clustering strategies found, and the files that keep it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from msdk.clusterings.base import Interval
+from msdk.errors import PlotError, RunError
+from msdk.partition import Partition
+from msdk.report import clusters_plot
+from msdk.runs.files import write_bytes, write_json, write_text
+
+if TYPE_CHECKING:
+    pass
+
+
+@attrs.frozen
+class Strategy:
+    """What one strategy found; see `msdk.clusterings.base.Found`."""
+
+    name: str
+    edges_t: tuple[float, ...]
+    edges_ratio: tuple[float, ...]
+    intervals_t: tuple[Interval, ...] | None
+    settings: Mapping[str, Any]
+    seconds: float
+    curves: Mapping[str, list[float]]
+    matrices: Mapping[str, list[list[float]]]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@attrs.frozen
+class Clusters:
+    """What `msdk cluster` found: one strategy, or several to compare.
+
+    Attributes:
+        schedule: Name of the schedule whose time was cut.
+        schedule_settings: Its fields.
+        data: The data set, with the number of its images and their hash where a strategy looked at them.
+        seed: Of everything drawn.
+        strategies: What each found.
+        skipped: Name -> why a strategy that was to be compared did not run.
+        versions: Of msdk and torch.
+    """
+
+    schedule: str
+    schedule_settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    seed: int
+    strategies: tuple[Strategy, ...]
+    skipped: Mapping[str, str]
+    versions: Mapping[str, str]
+
+    def partition(self) -> Partition:
+        """The stages of the only strategy."""
+        (strategy,) = self.strategies
+        return Partition(strategy.edges_ratio)
+
+    def warnings(self) -> Iterator[tuple[str, str]]:
+        """(Strategy, why what it found may not be what is wanted)."""
+        for strategy in self.strategies:
+            for warning in strategy.warnings:
+                yield strategy.name, warning
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of `msdk cluster --json` and of clustering.json (docs/contracts.md)."""
+        return attrs.asdict(self)
+
+
+def write_clusters(path: Path, clusters: Clusters, *, force: bool = False) -> Path | None:
+    """Keeps a clustering as a JSON file that `stages.from` can name, with a plot beside it.
+
+    Returns:
+        The plot's path; None where matplotlib is not installed.
+
+    Raises:
+        RunError: One of the files exists and `force` is false, or it cannot be written.
+    """
+    plot = path.with_suffix(".png")
+    refuse_artefact(path, force=force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = clusters.as_json()
+    write_json(path, data)
+    try:
+        picture = clusters_plot(data)
+    except PlotError:
+        return None
+    write_bytes(plot, picture)
+    return plot
+
+
+def refuse_artefact(path: Path, *, force: bool) -> None:
+    """Whether an artefact may be written there.
+
+    Raises:
+        RunError: It, or its plot, exists and `force` is false; or its name leaves none for the plot.
+    """
+    plot = path.with_suffix(".png")
+    if plot == path:
+        raise RunError(f"{path} is to be a JSON file, with a plot of that name beside it: choose another --out")
+    for each in (path, plot):
+        if each.exists() and not force:
+            raise RunError(f"{each} exists: replace it with --force, or choose another --out")
+
+
+def write_edges(path: Path, clusters: Clusters) -> None:
+    """Writes the edges found into a recipe file, which keeps its comments and order.
+
+    Raises:
+        RunError: The file cannot be read or written.
+    """
+    import tomlkit
+
+    try:
+        document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    stages = tomlkit.table()
+    stages.add("edges_ratio", list(clusters.partition().edges))
+    stages["edges_ratio"].comment(
+        f"found by {clusters.strategies[0].name}, t = {_short(clusters.strategies[0].edges_t)}"
+    )
+    document["stages"] = stages
+    write_text(path, tomlkit.dumps(document))
+
+
+def _short(edges: tuple[float, ...]) -> str:
+    return ", ".join(f"{edge:.4g}" for edge in edges)

@@ -1,0 +1,184 @@
+"""Runs clustering strategies on a recipe's data."""
+
+import functools
+import importlib.metadata
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import attrs
+
+from msdk import __version__, clusterings
+from msdk.clustering.clusters import Clusters, Strategy
+from msdk.clustering.gradients import loss_gradients
+from msdk.clustering.points import DataPoints
+from msdk.clusterings.base import Clustering, Points, Subject
+from msdk.datasets.base import Source
+from msdk.denoiser.building import build_autoencoder, pick_device, weights_file
+from msdk.distributed import Group, this_rank, together
+from msdk.errors import PartError
+from msdk.partition import Partition
+from msdk.recipe import Recipe
+from msdk.recipe.structuring import to_data
+from msdk.samplers.tracing import explain
+from msdk.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from msdk.autoencoders.base import FirstStage
+
+
+DEFAULT = "optimal-denoiser"
+"""The strategy for a recipe that names none: the paper's own."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Told (strategy, done, total)."""
+
+
+def cluster(
+    recipe: Recipe,
+    *,
+    strategy: str | None = None,
+    compare: bool = False,
+    seed: int = 0,
+    run: str | Path | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Clusters:
+    """Finds stage edges for a recipe's data, under `stages.schedule` or else the recipe's own schedule.
+
+    The processes of torchrun share the data, and all get the result.
+
+    Args:
+        recipe: Its `stages.clustering` says how, unless `strategy` or `compare` do.
+        strategy: Name of a strategy, with default settings.
+        compare: Whether to run every registered strategy. One that its settings keep from running is skipped, as is one
+            that trains a network where `run` gives none.
+        seed: Seed of everything drawn.
+        run: Run folder of a network for all times, for strategies that look at one.
+        device: Where the large products run; CUDA where there is one when not given.
+        progress: Told how far each strategy is.
+
+    Raises:
+        PartError: A strategy's settings allow no edges.
+        DataError: The data cannot be read.
+        RunError: The weights of the autoencoder, or the run, cannot be read.
+    """
+    rank = this_rank()
+    device = rank.device(pick_device(device))
+    schedule = recipe.stages.schedule or recipe.schedule
+    source = functools.cache(recipe.data.open)
+    points = functools.cache(lambda: _points(recipe, source(), device))
+    found: list[Strategy] = []
+    skipped: dict[str, str] = {}
+    looked = False
+    specs = _chosen(recipe, strategy, compare, None if run is None else Path(run))
+    with together(rank) as group:
+        for name, spec in specs.items():
+            looked = looked or "data" in spec.needs
+            told = functools.partial(progress, name) if progress else lambda done, total: None
+            subject = _subject(recipe, schedule, source, points, seed, device, group, told)
+            try:
+                if compare and "models" in spec.needs and getattr(spec, "run", None) is None:
+                    raise PartError("it would train a network: give the run folder of one with --run")
+                found.append(_timed(name, spec, subject))
+            except PartError as error:
+                if not compare:
+                    raise
+                skipped[name] = str(error)
+    if not found:
+        raise PartError("no strategy can run: " + "; ".join(f"{name}: {why}" for name, why in skipped.items()))
+    data = dict(to_data(recipe.data))
+    if looked:
+        data |= {"images": len(source()), "sha256": source().digest}
+        if recipe.autoencoder is not None:
+            data["autoencoder"] = to_data(recipe.autoencoder)["name"]
+    settings = dict(to_data(schedule))
+    versions = {"msdk": __version__, "torch": importlib.metadata.version("torch")}
+    return Clusters(settings.pop("name"), settings, data, seed, tuple(found), skipped, versions)
+
+
+def _chosen(recipe: Recipe, strategy: str | None, compare: bool, run: Path | None) -> dict[str, Clustering]:
+    """The strategies to run, by name."""
+    named = recipe.stages.clustering
+    own = clusterings.registry.name_of(type(named)) if named is not None else None
+    specs: dict[str, Clustering] = {}
+    for name in clusterings.names() if compare else [strategy or own or DEFAULT]:
+        spec: Clustering = named if named is not None and name == own else clusterings.get(name)()
+        if "models" in spec.needs and run is not None:
+            spec = attrs.evolve(spec, run=run)
+        if "data" in spec.needs and recipe.encoder.unit_range:
+            raise PartError(
+                f"{name} measures images in [-1, 1], but encoder.unit_range has them in [0, 1], where every edge has "
+                "half the ratio: cluster with encoder.unit_range=false, and write half of its edges_ratio"
+            )
+        specs[name] = spec
+    return specs
+
+
+def _subject(
+    recipe: Recipe,
+    schedule: Schedule,
+    source: Callable[[], Source],
+    points: Callable[[], Points],
+    seed: int,
+    device: str,
+    group: Group,
+    progress: Callable[[int, int], None],
+) -> Subject:
+    return Subject(
+        schedule=schedule,
+        points=points,
+        calls=lambda: _calls(recipe, schedule),
+        models=functools.partial(loss_gradients, recipe, schedule, source, device=device, progress=progress),
+        seed=seed,
+        device=device,
+        group=group,
+        progress=progress,
+    )
+
+
+def _timed(name: str, spec: Clustering, subject: Subject) -> Strategy:
+    started = time.perf_counter()
+    result = spec.find(subject)
+    seconds = time.perf_counter() - started
+    return Strategy(
+        name=name,
+        edges_t=result.edges_t,
+        edges_ratio=Partition.of_times(result.edges_t, subject.schedule).edges,
+        intervals_t=result.intervals_t,
+        settings={key: value for key, value in to_data(spec).items() if key != "name"},
+        seconds=seconds,
+        curves=result.curves,
+        matrices=result.matrices,
+        notes=result.notes,
+        warnings=result.warnings,
+    )
+
+
+def _points(recipe: Recipe, source: Source, device: str) -> Points:
+    """The images, or their latents where the networks see these."""
+    if recipe.autoencoder is None:
+        return DataPoints(source, recipe.data.shape)
+    weights_file(recipe.autoencoder)
+    autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.shape, device).eval()
+    first_stage = cast("FirstStage", autoencoder)
+
+    def encode(images: "Tensor") -> "Tensor":
+        import torch
+
+        with torch.no_grad():
+            return (first_stage.encode(images.to(device)) * first_stage.scale).float().cpu()
+
+    return DataPoints(source, recipe.shape, encode)
+
+
+def _calls(recipe: Recipe, schedule: Schedule) -> Sequence[float]:
+    """The time of every evaluation of the recipe's sampler, in the time of `schedule`."""
+    if recipe.sampling.steps_per_stage is not None:
+        raise PartError("sampling.steps_per_stage deals calls to stages, which are still to be found: leave it out")
+    calls = explain(Partition(()), recipe.schedule, recipe.sampler, recipe.steps, recipe.guidance)
+    return [schedule.t_of_ratio(call.ratio) for call in calls for _ in range(call.evaluations)]

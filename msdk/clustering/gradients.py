@@ -1,0 +1,152 @@
+"""Loss gradients of networks in training, time by time: what the `gradient` clustering looks at."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from msdk.datasets.base import Source
+from msdk.denoiser import Denoiser
+from msdk.denoiser.building import build
+from msdk.denoiser.weights import read_weights
+from msdk.errors import PartError
+from msdk.recipe import Recipe, Stages
+from msdk.runs import checkpoints, latest, load_weights, run_recipe
+from msdk.schedules.base import Schedule
+from msdk.training import Step, train
+from msdk.training.labels import training_labels
+from msdk.training.loss import encoded, losses, to_range
+
+MICRO_BATCH = 32
+"""Images at a time; gradients of larger batches are added up."""
+
+
+@attrs.frozen
+class LossGradient:
+    """A network at a checkpoint, with the batch that its gradients are of.
+
+    Attributes:
+        recipe: Of the run: its loss is used.
+        denoiser: With the weights of the checkpoint.
+        schedule: Whose times are asked for; the run's own may differ.
+        clean: x_0, [batch, c, h, w] on the device.
+        noise: Likewise.
+        label: Classes, [batch], or None.
+    """
+
+    recipe: Recipe
+    denoiser: Denoiser
+    schedule: Schedule
+    clean: Tensor
+    noise: Tensor
+    label: Tensor | None
+
+    def gradient(self, t: float) -> Tensor:
+        """The gradient of the mean loss with respect to all weights at a time of `schedule`; float32 [p]."""
+        own = self.denoiser.schedule
+        time = min(max(own.t_of_ratio(self.schedule.ratio(t)), own.t_min), own.t_max)
+        parameters = list(self.denoiser.network.parameters())
+        summed = torch.zeros(sum(each.numel() for each in parameters), device=self.clean.device)
+        for start in range(0, len(self.clean), MICRO_BATCH):
+            part = slice(start, start + MICRO_BATCH)
+            x_0, noise = self.clean[part], self.noise[part]
+            times = torch.full((len(x_0),), time, dtype=torch.float64)
+            label = None if self.label is None else self.label[part]
+            loss = losses(self.recipe, self.denoiser, x_0, times, label, None, noise).sum() / len(self.clean)
+            found = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            summed += torch.cat([each.flatten() for each in found])
+        return summed
+
+
+def loss_gradients(
+    recipe: Recipe,
+    schedule: Schedule,
+    source: Callable[[], Source],
+    run: Path | None,
+    *,
+    device: str,
+    checkpoints: int,
+    iterations: int,
+    batch: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> Iterator[LossGradient]:
+    """The newest checkpoints of a run, oldest first; without a run, of one that is trained for this.
+
+    Args:
+        recipe: What is clustered; trained as `unified` where there is no run.
+        schedule: Whose times gradients are asked for at.
+        source: Opens its data.
+        run: A run folder.
+        device: Where networks are.
+        checkpoints: How many at most.
+        iterations: Of the training, where there is no run.
+        batch: Images and noises that a gradient is the mean of.
+        seed: Of the choice of images and of the noise.
+        progress: Told (iterations done, in all) of the training.
+
+    Raises:
+        RunError: The folder is no run, has no checkpoint, or one that is damaged.
+        PartError: The run is of a network with stages.
+    """
+    if run is not None:
+        yield from _of_run(run, schedule, source, device=device, most=checkpoints, batch=batch, seed=seed)
+        return
+    with tempfile.TemporaryDirectory(prefix="msdk-") as folder:
+        place = Path(folder) / "run"
+        brief = _unified(recipe, iterations, checkpoints)
+
+        def told(step: Step) -> None:
+            progress(step.iteration, step.iterations)
+
+        if train(brief, place, device=device, progress=told).interrupted:
+            raise KeyboardInterrupt
+        yield from _of_run(place, schedule, source, device=device, most=checkpoints, batch=batch, seed=seed)
+
+
+def _unified(recipe: Recipe, iterations: int, checkpoints: int) -> Recipe:
+    """The recipe with one decoder for all times, the one in the middle."""
+    training = attrs.evolve(
+        recipe.training,
+        iterations=iterations,
+        checkpoint_every=math.ceil(iterations / checkpoints),
+        keep=checkpoints,
+        stage_draw="natural",
+    )
+    return attrs.evolve(
+        recipe,
+        stages=Stages(),
+        decoders=(recipe.decoders[len(recipe.decoders) // 2],),
+        sharing="unified",
+        samplers=(),
+        sampling=attrs.evolve(recipe.sampling, steps_per_stage=None),
+        training=training,
+    )
+
+
+def _of_run(
+    run: Path, schedule: Schedule, source: Callable[[], Source], *, device: str, most: int, batch: int, seed: int
+) -> Iterator[LossGradient]:
+    recipe = run_recipe(run)
+    if len(recipe.decoders) > 1:
+        raise PartError(
+            f"the run {run} has {len(recipe.decoders)} stages, but gradients are compared in a network for all times: "
+            'train one with one decoder and sharing = "unified", and no [stages]'
+        )
+    latest(run)
+    images = source()
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    picks = torch.randint(len(images), (batch,), generator=generator)
+    labels = training_labels(recipe, images)
+    label = None if labels is None else labels[picks].to(device)
+    denoiser = build(recipe, device).eval()
+    pixels = to_range(images.read(picks.tolist()).to(device), unit_range=denoiser.unit_range)
+    clean = torch.cat([encoded(recipe, denoiser, part) for part in pixels.split(MICRO_BATCH)])
+    noise = torch.randn(clean.shape, generator=generator).to(device)
+    for path in checkpoints(run)[-most:]:
+        load_weights(denoiser, read_weights(path / "model.safetensors"), path)
+        yield LossGradient(recipe, denoiser, schedule, clean, noise, label)

@@ -1,0 +1,180 @@
+"""Recipe -> Denoiser: the only place that joins the parts."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import attrs
+import torch
+from torch import nn
+
+from msdk.autoencoders.base import Autoencoder
+from msdk.decoders.base import Decoder
+from msdk.denoiser import Denoiser, StagedNetwork
+from msdk.denoiser.weights import put_weights, read_weights
+from msdk.encoders.adapter import Adapter
+from msdk.encoders.base import Encoder, Shape
+from msdk.errors import PartError, RunError
+from msdk.parameterizations.base import Parameterization
+from msdk.partition import Partition
+from msdk.recipe import Recipe, noise_range
+from msdk.schedules.base import Schedule
+
+Make = Callable[[str, Callable[[], nn.Module]], nn.Module]
+"""`make("decoders.1", build)`: a part, which begins the names of its weights so; `build()` builds it on the CPU."""
+
+
+def make_now(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    """Builds a part."""
+    return build()
+
+
+AUTOENCODER = "autoencoder.safetensors"
+"""Where a run folder keeps the weights of its autoencoder."""
+
+
+def pick_device(name: str | None) -> str:
+    """The device of that name, or CUDA where there is one and the CPU elsewhere.
+
+    Raises:
+        PartError: This machine has no such device; the message names those it has.
+    """
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if name is None:
+        return "cuda" if cuda else "cpu"
+    known = ["cpu", *(["cuda", *cuda] if cuda else [])]
+    if name not in known:
+        raise PartError(f"there is no device '{name}' here. Known: {', '.join(known)}.")
+    return name
+
+
+def build(
+    recipe: Recipe, device: str | torch.device = "cpu", partition: Partition | None = None, *, make: Make = make_now
+) -> Denoiser:
+    """Builds the denoiser of a recipe, with the initial weights of its training seed.
+
+    An autoencoder has the weights that the recipe names; initial ones where it names none, which is enough for budgets.
+
+    Args:
+        recipe: A checked recipe.
+        device: Where parameters live; "meta" builds without memory, for counting.
+        partition: Stage edges, for a recipe whose clustering has not run; the recipe's own otherwise.
+        make: Makes encoders, adapters and decoders, see `msdk.denoiser.offloading`.
+
+    Raises:
+        PartError: The stage edges are not known yet, or parts do not fit.
+        RunError: The autoencoder's weights are missing, damaged, or another autoencoder's.
+    """
+    partition = recipe.partition() if partition is None else partition
+    autoencoder = None
+    if recipe.autoencoder is not None:
+        autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.shape, device, seed=recipe.training.seed)
+    return join(
+        Parts(
+            encoder=recipe.encoder,
+            decoders=recipe.decoders,
+            schedule=recipe.schedule,
+            parameterization=recipe.parameterization,
+            shape=recipe.shape,
+            separate=recipe.sharing == "separate",
+            adapter=recipe.adapter,
+        ),
+        partition,
+        device,
+        seed=recipe.training.seed,
+        autoencoder=autoencoder,
+        make=make,
+    )
+
+
+def build_autoencoder(
+    spec: Autoencoder, shape: Shape, device: str | torch.device = "cpu", *, seed: int = 0
+) -> nn.Module:
+    """Builds an autoencoder for images of a shape, with the weights that its spec names.
+
+    Raises:
+        PartError: The images do not suit it.
+        RunError: The weights are missing, damaged, or another autoencoder's.
+    """
+    meta = str(device) == "meta"
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
+        torch.manual_seed(seed)
+        autoencoder = spec.build(shape)
+    if spec.weights is not None and not meta:
+        path = weights_file(spec)
+        put_weights(autoencoder, read_weights(path), path, "autoencoder")
+    return autoencoder.to(device)
+
+
+def weights_file(spec: Autoencoder) -> Path:
+    """The file that holds an autoencoder's weights.
+
+    Raises:
+        RunError: The spec names none, or there is no such file; the message says how to get one.
+    """
+    advice = "`msdk pretrained convert FILE --family vq --out X` makes one from a published checkpoint"
+    if spec.weights is None:
+        raise RunError(
+            "training on latents needs a trained autoencoder: set autoencoder.weights to the .safetensors file of one; "
+            f"{advice}"
+        )
+    path = spec.weights / AUTOENCODER if spec.weights.is_dir() else spec.weights
+    if not path.is_file():
+        raise RunError(f"autoencoder.weights names {path}, but there is no such file; {advice}")
+    return path
+
+
+@attrs.frozen(kw_only=True)
+class Parts:
+    """The parts of a denoiser, see `Recipe`."""
+
+    encoder: Encoder
+    decoders: tuple[Decoder, ...]
+    schedule: Schedule
+    parameterization: Parameterization
+    shape: Shape
+    separate: bool = False
+    adapter: Adapter | None = None
+
+
+def join(
+    parts: Parts,
+    partition: Partition,
+    device: str | torch.device = "cpu",
+    *,
+    seed: int = 0,
+    autoencoder: nn.Module | None = None,
+    make: Make = make_now,
+) -> Denoiser:
+    """Builds the networks of the parts and puts them together, behind an autoencoder that is already built.
+
+    Raises:
+        PartError: Parts do not fit.
+    """
+    fed = noise_range(parts.parameterization, parts.schedule)
+    if fed is not None:
+        parts.encoder.check_noise(*fed)
+    info, shape, adapter = parts.encoder.info(parts.shape), parts.shape, parts.adapter
+    count = len(parts.decoders) if parts.separate else 1
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):
+        torch.manual_seed(seed)  # on the CPU, so that every device starts from the same weights
+        encoders = [make(f"encoders.{k}", partial(parts.encoder.build, shape)) for k in range(count)]
+        adapters = (
+            [] if adapter is None else [make(f"adapters.{k}", partial(adapter.build, info)) for k in range(count)]
+        )
+        adapted = info if adapter is None else adapter.info(info)
+        decoders = [
+            make(f"decoders.{k}", partial(decoder.build, adapted, shape)) for k, decoder in enumerate(parts.decoders)
+        ]
+    network = StagedNetwork(encoders, decoders, adapters)
+    denoiser = Denoiser(
+        network,
+        partition,
+        parts.schedule,
+        parts.parameterization,
+        shape,
+        info.classes,
+        unit_range=parts.encoder.unit_range,
+        autoencoder=autoencoder,
+    )
+    return denoiser.to(device)

@@ -1,0 +1,156 @@
+"""The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from msdk.autoencoders.base import FirstStage
+from msdk.denoiser.network import StagedNetwork, StageNetwork, per_image
+from msdk.encoders.base import Shape
+from msdk.errors import PartError
+from msdk.parameterizations.base import Coefficients, Parameterization
+from msdk.partition import Partition
+from msdk.schedules.base import Schedule
+
+
+class Denoiser(nn.Module):
+    """Estimates the clean image from a noisy one, with the decoder of the noise level's stage.
+
+    Args:
+        network: The staged network.
+        partition: Stage edges in ratio.
+        schedule: Gives `t` its meaning.
+        parameterization: What the network is fed and what its output means.
+        shape: Channels, height and width of what the network sees: of the images, or of their latents.
+        classes: Classes of its labels; 0 for an unconditional one.
+        unit_range: Whether its images are in [0, 1] instead of [-1, 1].
+        autoencoder: Between images and latents, a `FirstStage`; it is frozen here. None where the network sees images.
+    """
+
+    def __init__(
+        self,
+        network: StagedNetwork,
+        partition: Partition,
+        schedule: Schedule,
+        parameterization: Parameterization,
+        shape: Shape,
+        classes: int = 0,
+        *,
+        unit_range: bool = False,
+        autoencoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if len(partition) != len(network.decoders):
+            raise PartError(f"{len(partition)} stages need as many decoders, got {len(network.decoders)}")
+        self.network = network
+        self.partition, self.schedule, self.parameterization = partition, schedule, parameterization
+        self.shape, self.classes, self.unit_range = shape, classes, unit_range
+        self.autoencoder = None if autoencoder is None else autoencoder.eval().requires_grad_(False)
+        # Says which device and dtype images are to have, also while networks are not loaded (offloading.py).
+        self.register_buffer("place", torch.empty(0), persistent=False)
+        self.place: Tensor
+
+    def train(self, mode: bool = True) -> "Denoiser":
+        """Sets training mode, in which only the network changes: the autoencoder is frozen and stays in eval mode."""
+        super().train(mode)
+        if self.autoencoder is not None:
+            self.autoencoder.eval()
+        return self
+
+    def encode(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
+        """What the network sees of images in its range: their scaled latents, or the images themselves."""
+        if self.autoencoder is None:
+            return images
+        first_stage = cast("FirstStage", self.autoencoder)
+        return first_stage.encode(images) * first_stage.scale
+
+    def decode(self, x_0: Float[Tensor, "batch d h2 w2"]) -> Float[Tensor, "batch c h w"]:
+        """The images of what the network sees, nominally in [-1, 1]."""
+        if self.autoencoder is None:
+            return x_0
+        first_stage = cast("FirstStage", self.autoencoder)
+        return first_stage.decode(x_0 / first_stage.scale)
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "batch c h w"],
+        t: float | Tensor,
+        label: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Float[Tensor, "batch c h w"]:
+        """Estimates x_0.
+
+        Args:
+            x_t: Noisy images.
+            t: One time for the whole batch as a float (no device synchronisation), or a tensor [batch] of mixed
+                stages; on the CPU it costs no synchronisation either.
+            label: Class numbers int64 [batch], -1 for none, or rows [batch, classes]; None for no class at all.
+            augment: Augmentation labels [batch, n], for encoders that take them.
+        """
+        output, c = self.output(x_t, t, label, augment)
+        return c.c_skip * x_t + c.c_out * output
+
+    def output(
+        self,
+        x_t: Float[Tensor, "batch c h w"],
+        t: float | Tensor,
+        label: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> tuple[Float[Tensor, "batch c h w"], Coefficients[Any]]:
+        """The network's own output F, and the coefficients that turn it into x_0, ready to multiply images.
+
+        Of a network that predicts a variance too, F is the first half.
+        """
+        channels = x_t.shape[1]
+        # A noise level fed in bf16 would be off by up to 2 of 999; Apple's devices have no float64.
+        precise = torch.float32 if x_t.device.type == "mps" else torch.float64
+        if not isinstance(t, Tensor):
+            c = self.parameterization.coefficients(self.schedule, float(t))
+            c_noise = torch.full((1,), c.c_noise, dtype=precise, device=x_t.device)
+            stage = self.partition.at(float(t), self.schedule)
+            return self.network(c.c_in * x_t, c_noise, stage, label, augment)[:, :channels], c
+        if t.shape != x_t.shape[:1]:
+            raise PartError(
+                f"t must be a float or have one entry per image, got {tuple(t.shape)} for {len(x_t)} images"
+            )
+        t = t.double()  # so that stages and scales do not depend on the dtype of the images
+        c = self.parameterization.coefficients(self.schedule, t)
+        c_noise = c.c_noise.to(x_t.device, precise, non_blocking=True)
+        stages = self.partition.at(t, self.schedule)
+        shaped = Coefficients(*(per_image(part, x_t) for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)))
+        return self.network.route(shaped.c_in * x_t, c_noise, stages, label, augment)[:, :channels], shaped
+
+    def eps(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """The noise that the estimate implies: (x_t - alpha x_0) / sigma.
+
+        It is composed from the network's output, because x_t - alpha x_0 cancels near the data.
+        """
+        return self._combined(x_t, t, label, lambda alpha, sigma: (1 / sigma, -alpha / sigma))
+
+    def score(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """The gradient of log p_t at x_t: -eps / sigma."""
+        return self._combined(x_t, t, label, lambda alpha, sigma: (-1 / sigma**2, alpha / sigma**2))
+
+    def v(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """Velocity alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512)."""
+        return self._combined(x_t, t, label, lambda alpha, sigma: (alpha / sigma, -alpha * alpha / sigma - sigma))
+
+    def _combined(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None, weights: Callable[[Any, Any], tuple[Any, Any]]
+    ) -> Tensor:
+        """`a x_t + b x_0` for `(a, b) = weights(alpha, sigma)`, with the factor of x_t summed in float64."""
+        time: Any = t.double() if isinstance(t, Tensor) else float(t)
+        c = self.parameterization.coefficients(self.schedule, time)
+        of_x, of_estimate = weights(self.schedule.alpha(time), self.schedule.sigma(time))
+        factors: list[Any] = [of_x + of_estimate * c.c_skip, of_estimate * c.c_out]
+        if isinstance(t, Tensor):
+            factors = [per_image(factor, x_t) for factor in factors]
+        output, _ = self.output(x_t, t, label)
+        return factors[0] * x_t + factors[1] * output
+
+    def stage(self, index: int) -> StageNetwork:
+        """Encoder and decoder of one stage as a module of their own."""
+        return StageNetwork(self.network.encoder(index), self.network.decoders[index], self.network.adapter(index))

@@ -1,0 +1,20 @@
+"""Recipes: strict, frozen data that names the parts of a model, its training and its sampling.
+
+A recipe file is TOML. It may extend others, a command line may override single keys, and every mistake in the result
+is reported at once with the file and the path it stands at. Nothing here imports torch: a recipe is checked, down to
+whether features fit decoders, in a fraction of a second.
+"""
+
+from msdk.recipe.checks import noise_range as noise_range
+from msdk.recipe.fields import AUGMENT_LABELS as AUGMENT_LABELS
+from msdk.recipe.fields import DEFAULT_STEPS as DEFAULT_STEPS
+from msdk.recipe.fields import LIMITS as LIMITS
+from msdk.recipe.fields import BudgetOptions as BudgetOptions
+from msdk.recipe.fields import Convention as Convention
+from msdk.recipe.fields import Recipe as Recipe
+from msdk.recipe.fields import Sampling as Sampling
+from msdk.recipe.fields import Stages as Stages
+from msdk.recipe.fields import Training as Training
+from msdk.recipe.loading import load_recipe as load_recipe
+from msdk.recipe.loading import structure as structure
+from msdk.recipe.loading import to_toml as to_toml

@@ -1,0 +1,154 @@
+"""What single fields of a recipe cannot show: parts that do not fit each other."""
+
+import functools
+from collections.abc import Callable, Iterable
+
+from msdk.encoders.base import FeatureInfo
+from msdk.errors import MsdkError, Problem
+from msdk.parameterizations.base import Parameterization
+from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Training, edges_of_artefact
+from msdk.schedules.base import Schedule
+
+
+def misfits(recipe: Recipe) -> Iterable[Problem]:
+    """What single fields cannot show: parts that do not fit each other."""
+    ways = recipe.stages.ways()
+    if len(ways) > 1:
+        yield Problem("stages", f"give one of {', '.join(ways)}, not {len(ways)}")
+    if recipe.stages.schedule is not None and recipe.stages.edges_t is None and not recipe.clustered:
+        yield Problem("stages.schedule", "says what edges_t or a clustering refer to, but there is neither")
+    count = _stage_count(recipe)
+    if len(ways) == 1 and not recipe.clustered:
+        yield from failing(f"stages.{ways[0]}", recipe.partition)
+    if count is not None and len(ways) < 2 and count != len(recipe.decoders):
+        stages = f"{count} stage" + ("s" if count > 1 else "")
+        yield Problem(
+            "decoders", f"{stages} need as many decoders, least noise first; there are {len(recipe.decoders)}"
+        )
+    if recipe.sharing == "unified" and len(recipe.decoders) > 1:
+        yield Problem(
+            "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
+        )
+    yield from _sampling_misfits(recipe)
+    yield from _training_misfits(recipe.training)
+    fed = noise_range(recipe.parameterization, recipe.schedule)
+    if fed is not None:
+        yield from failing("encoder", lambda: recipe.encoder.check_noise(*fed))
+    if recipe.autoencoder is not None and recipe.encoder.unit_range:
+        yield Problem("encoder.unit_range", "is for images in [0, 1], but with an autoencoder the network sees latents")
+    misfit = list(failing("autoencoder", lambda: recipe.shape))
+    misfit = misfit or list(failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
+    yield from misfit
+    if not misfit:
+        info = recipe.encoder.info(recipe.shape)
+        yield from _label_misfits(recipe, info)
+        if recipe.adapter is not None:
+            misfit = list(failing("adapter", functools.partial(recipe.adapter.info, info)))
+            yield from misfit
+            if misfit:
+                return
+            info = recipe.adapter.info(info)
+        for index, decoder in enumerate(recipe.decoders):
+            yield from failing(f"decoders.{index}", functools.partial(decoder.check, info))
+
+
+def _label_misfits(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
+    """Class and augmentation labels that the encoder does not take."""
+    options, classes = recipe.sampling, info.classes
+    conditional = {
+        "label": options.label is not None,
+        "guidance": options.guidance != 1,
+        "guidance_interval": options.guidance_interval is not None,
+    }
+    for key in [key for key, given in conditional.items() if given and not classes]:
+        yield Problem(f"sampling.{key}", "needs a class-conditional model: set encoder.classes, or leave this key out")
+    if classes and options.label is not None and options.label >= classes:
+        yield Problem(
+            "sampling.label",
+            f"there is no class {options.label}: encoder.classes is {classes}, so use 0 .. {classes - 1}",
+        )
+    if recipe.training.augment and info.augment not in (0, AUGMENT_LABELS):
+        yield Problem(
+            "encoder.augment",
+            f"training.augment gives {AUGMENT_LABELS} labels per image, not {info.augment}: use {AUGMENT_LABELS}, or 0 "
+            "to feed none",
+        )
+
+
+def noise_range(parameterization: Parameterization, schedule: Schedule) -> tuple[float, float] | None:
+    """The lowest and highest value that networks are fed as noise level, over the times of a schedule.
+
+    None where settings are too extreme for floats, which is told of the parts that they stand in.
+    """
+    first = schedule.t_min + 1e-6 * (schedule.t_max - schedule.t_min)  # at the end itself some logarithms are infinite
+    try:
+        fed = [parameterization.coefficients(schedule, t).c_noise for t in (first, schedule.t_max)]
+    except (ArithmeticError, ValueError):
+        return None
+    return min(fed), max(fed)
+
+
+def failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:
+    try:
+        check()
+    except MsdkError as error:
+        yield Problem(path, str(error))
+    except (ArithmeticError, ValueError) as error:  # of floats: overflow, division by zero, roots of negative numbers
+        yield Problem(path, f"leads to numbers that cannot be computed ({error.args[-1]}): use less extreme settings")
+
+
+def _training_misfits(options: Training) -> Iterable[Problem]:
+    batch, parts = options.batch_size, options.accumulation
+    if batch % parts:
+        fitting = max(divisor for divisor in range(1, min(parts, batch) + 1) if batch % divisor == 0)
+        yield Problem(
+            "training.accumulation",
+            f"a batch_size of {batch} cannot be cut into {parts} micro-batches of one size: use {fitting}, or another "
+            "divisor of it, or another batch_size",
+        )
+    if options.optimizer is not None and (options.betas != (0.9, 0.999) or options.weight_decay):
+        yield Problem("training.optimizer", "has settings of its own: leave out training.betas and weight_decay")
+
+
+def _sampler_runs(recipe: Recipe) -> None:
+    # Where edges are still to be found, only the number of stages is known.
+    solver = recipe.sampler if recipe.clustered else recipe.solver
+    solver.check(recipe.schedule, recipe.steps)
+    solver.times(recipe.schedule, recipe.steps)
+
+
+def _sampling_misfits(recipe: Recipe) -> Iterable[Problem]:
+    options, stages = recipe.sampling, _stage_count(recipe)
+    ways = [key for key in ("steps", "nfe", "steps_per_stage") if getattr(options, key) is not None]
+    if len(ways) > 1:
+        yield Problem(
+            "sampling",
+            "give one of steps (intervals of the time grid), nfe (network calls) and steps_per_stage, not "
+            + " and ".join(ways),
+        )
+        return
+    if recipe.samplers and options.steps_per_stage is None:
+        yield Problem("samplers", "one sampler for each stage needs sampling.steps_per_stage")
+        return
+    for path, given in (("sampling.steps_per_stage", options.steps_per_stage), ("samplers", recipe.samplers)):
+        if given and stages is not None and len(given) != stages:
+            yield Problem(path, f"has {len(given)} entries for {stages} stages: give one for each, least noise first")
+            return
+    unreachable = list(failing("sampling.nfe", lambda: recipe.steps))
+    yield from unreachable
+    if not unreachable:
+        yield from failing("sampler", lambda: _sampler_runs(recipe))
+
+
+def _stage_count(recipe: Recipe) -> int | None:
+    """Number of stages, where it is known before the edges are."""
+    stages = recipe.stages
+    if stages.clustering is not None:
+        return stages.clustering.stages
+    edges = stages.edges_ratio if stages.edges_ratio is not None else stages.edges_t
+    if stages.from_ is not None:
+        try:
+            edges = edges_of_artefact(stages.from_)
+        except MsdkError:
+            return None  # told as a problem of stages.from
+    return len(edges or ()) + 1

@@ -1,0 +1,318 @@
+"""Recipes as data: every key that a recipe may have, its type, its default and what it means. Imports no torch."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import cattrs
+from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
+
+from msdk import optimizers
+from msdk.autoencoders.base import Autoencoder
+from msdk.clusterings.base import Clustering
+from msdk.datasets.base import Dataset
+from msdk.decoders.base import Decoder
+from msdk.encoders.adapter import Adapter
+from msdk.encoders.base import Encoder, Shape
+from msdk.errors import PartError
+from msdk.lr_schedules.base import LRSchedule
+from msdk.noise_levels.base import NoiseLevel, StageDraw
+from msdk.optimizers.base import Optimizer
+from msdk.parameterizations.base import Parameterization
+from msdk.partition import Partition
+from msdk.recipe.quantities import quantity
+from msdk.recipe.structuring import PARTS, strict_converter
+from msdk.samplers.base import Sampler, steps_for
+from msdk.samplers.guidance import Guidance
+from msdk.samplers.staged import Staged
+from msdk.schedules.base import Schedule
+from msdk.weightings.base import Weighting
+
+Convention = Literal["exact", "paper", "fvcore"]
+"""How costs are counted, see `msdk.budgeting`."""
+
+
+AUGMENT_LABELS = 9
+"""Labels that say what `training.augment` did to an image, see `msdk.training.augmentation`."""
+
+
+def _part(kind: Any, name: str) -> Any:
+    def default() -> Any:
+        registry = PARTS[kind]
+        # Nobody wrote this name, so a plugin that also owns it cannot make it doubtful.
+        return registry.get(name if name in registry.names() else f"msdk:{name}")()
+
+    return attrs.field(factory=default)
+
+
+@attrs.frozen(kw_only=True)
+class Stages:
+    """How time is cut; exactly one of the four ways, or none for one stage.
+
+    Args:
+        edges_ratio: Interior edges in ratio = sigma / alpha, ascending.
+        edges_t: Interior edges in the time of a schedule, ascending.
+        schedule: The schedule that `edges_t` refers to, or whose time is clustered; the recipe's own when not given.
+        clustering: A strategy that finds the edges from the data.
+        from_: `from` in TOML: the file of an earlier clustering.
+    """
+
+    edges_ratio: tuple[float, ...] | None = None
+    edges_t: tuple[float, ...] | None = None
+    schedule: Schedule | None = None
+    clustering: Clustering | None = None
+    from_: Path | None = None
+
+    def ways(self) -> list[str]:
+        """The keys that say where the edges come from."""
+        given = {
+            "edges_ratio": self.edges_ratio,
+            "edges_t": self.edges_t,
+            "clustering": self.clustering,
+            "from": self.from_,
+        }
+        return [key for key, value in given.items() if value is not None]
+
+
+@attrs.frozen(kw_only=True)
+class Training:
+    """How the networks are trained.
+
+    Args:
+        iterations: Optimiser steps.
+        batch_size: Images per step.
+        accumulation: Micro-batches that a step is made of; each has `batch_size / accumulation` images, and only one is
+            in memory at a time. What is drawn for a step, dropout excepted, does not depend on it.
+        recompute: Whether activations are computed again in the backward pass, block by block, instead of being kept:
+            a third more to compute, for a fraction of the memory.
+        noise: The law of training times.
+        stage_draw: "natural" draws stages with the law's own shares, "uniform" draws each stage alike.
+        mixed: Whether a batch mixes stages; false draws one stage per batch, as the paper's code does.
+        lr: Learning rate.
+        warmup: Steps over which the learning rate rises linearly from 0.
+        lr_schedule: A factor on the learning rate; none when not given.
+        optimizer: AdamW with `betas` and `weight_decay` when not given.
+        betas: Decay of Adam's first and second moment.
+        weight_decay: Decoupled weight decay (AdamW, Loshchilov and Hutter 2019, arXiv 1711.05101); 0 is Adam.
+        sanitize: Whether gradients that are not finite are replaced before clipping: NaN by 0, infinities by +-1e5
+            (EDM). The loss is left as it is.
+        clip_norm: Largest norm of the whole gradient; 0 does not clip.
+        ema_decay: Decay of the averaged weights, ramped up as min(decay, (1 + n) / (10 + n)); 0 keeps none.
+        ema_half_life: Images after which a weight counts half in the average (EDM); 0 means `ema_decay` rules instead.
+        ema_ramp: The half-life is at most this share of the images seen so far; 0 does not ramp it up.
+        flip: Whether images are mirrored left to right with probability 1/2, without telling the network.
+        augment: Probability of each geometric change of EDM's augmentation; 0 changes nothing. Its labels are fed to
+            an encoder with `augment = 9`. See `msdk.training.augmentation`.
+        label_dropout: Probability that an image's class is withheld, which guidance needs (Ho and Salimans 2022).
+        precision: "bf16" runs the networks under autocast; weights and optimiser stay in float32.
+        seed: Seed of the initial weights and of everything drawn in training.
+        log_every: Steps between lines of metrics.jsonl.
+        checkpoint_every: Steps between checkpoints; the last step always makes one.
+        keep: Number of newest checkpoints kept.
+    """
+
+    iterations: int = attrs.field(default=100_000, validator=ge(1))
+    batch_size: int = attrs.field(default=128, validator=ge(1))
+    accumulation: int = attrs.field(default=1, validator=ge(1))
+    recompute: bool = False
+    noise: NoiseLevel = _part(NoiseLevel, "uniform")
+    stage_draw: StageDraw = "natural"
+    mixed: bool = True
+    lr: float = attrs.field(default=2e-4, validator=gt(0))
+    warmup: int = attrs.field(default=0, validator=ge(0))
+    lr_schedule: LRSchedule | None = None
+    optimizer: Optimizer | None = None
+    betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=deep_iterable([ge(0), lt(1)]))
+    weight_decay: float = attrs.field(default=0.0, validator=ge(0))
+    sanitize: bool = False
+    clip_norm: float = attrs.field(default=1.0, validator=ge(0))
+    ema_decay: float = attrs.field(default=0.9999, validator=[ge(0), lt(1)])
+    ema_half_life: float = attrs.field(default=0.0, validator=ge(0))
+    ema_ramp: float = attrs.field(default=0.05, validator=ge(0))
+    flip: bool = False
+    augment: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
+    label_dropout: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = attrs.field(default=0, validator=ge(0))
+    log_every: int = attrs.field(default=100, validator=ge(1))
+    checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))
+    keep: int = attrs.field(default=2, validator=ge(1))
+
+    @property
+    def rule(self) -> Optimizer:
+        """The optimiser, whichever way it is given."""
+        if self.optimizer is not None:
+            return self.optimizer
+        adam: Any = optimizers.get("msdk:adamw")
+        return adam(betas=self.betas, weight_decay=self.weight_decay)
+
+
+def _ascending(_: object, field: object, value: tuple[float, float]) -> None:
+    if not 0 <= value[0] < value[1]:
+        raise ValueError(f"expected [low, high] in ratio with 0 <= low < high, got {list(value)}")
+
+
+@attrs.frozen(kw_only=True)
+class Sampling:
+    """How images are drawn: `steps` intervals of the time grid, `nfe` network calls, or `steps_per_stage`: one of them.
+
+    Args:
+        steps: Intervals of the sampler's time grid.
+        nfe: Network calls per image, a guided one counted once.
+        steps_per_stage: Intervals in each stage, least noise first; each stage's time is then spaced for itself.
+        images: Images that `msdk sample` draws, with seeds `seed`, `seed + 1`, ...
+        seed: First seed.
+        batch_size: Images per network call, twice as many where it is guided; changes no image.
+        label: The class of every image, -1 for no class; when not given, that of seed s is s modulo the classes.
+        guidance: Weight of classifier-free guidance; 1 is the plain conditional model. Meant for models that were
+            trained with `label_dropout`. See `msdk.samplers.guidance`.
+        guidance_interval: Guided where low < ratio <= high, plain conditional elsewhere; everywhere when not given.
+        noise: Of stochastic samplers: "fresh" draws, or the increments of one "brownian" path for each image, which
+            stays the same on a finer grid.
+    """
+
+    steps: int | None = attrs.field(default=None, validator=optional([ge(1), le(10_000)]))
+    nfe: int | None = attrs.field(default=None, validator=optional([ge(1), le(10_000)]))
+    steps_per_stage: tuple[int, ...] | None = attrs.field(
+        default=None, validator=optional(deep_iterable([ge(1), le(10_000)]))
+    )
+    images: int = attrs.field(default=64, validator=[ge(1), le(1_000_000)])
+    seed: int = attrs.field(default=0, validator=ge(0))
+    batch_size: int = attrs.field(default=64, validator=ge(1))
+    label: int | None = attrs.field(default=None, validator=optional(ge(-1)))
+    guidance: float = attrs.field(default=1.0, validator=ge(0))
+    guidance_interval: tuple[float, float] | None = attrs.field(default=None, validator=optional(_ascending))
+    noise: Literal["fresh", "brownian"] = "fresh"
+
+
+DEFAULT_STEPS = 20
+
+
+LIMITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "memory": "B"}
+"""Key of `[budget]` that limits something -> its unit, see `msdk.recipe.quantities`."""
+
+
+def _amount(_: object, field: Any, value: float | str) -> None:
+    quantity(str(value), LIMITS[field.name])
+
+
+@attrs.frozen(kw_only=True)
+class BudgetOptions:
+    """How the budget is reported, and what it may not exceed: `msdk budget --check` says no then.
+
+    Args:
+        convention: "exact" counts every multiply-accumulate, "paper" as the paper's tool, "fvcore" as fvcore alone.
+        compare: Other recipes that `msdk run` sets beside this one.
+        params: Most parameters in all, "250M" for example.
+        macs: Most MACs of a mean network call of the sampler, in the convention: "20G".
+        flops: Most FLOPs of the whole training, forward and backward: "3.5E".
+        memory: Most bytes at the peak of a training step, by estimate: "24GiB".
+    """
+
+    convention: Convention = "exact"
+    compare: tuple[Path, ...] = ()
+    params: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    macs: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    flops: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    memory: float | str | None = attrs.field(default=None, validator=optional(_amount))
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """A whole model and what is done with it. See docs/recipes.md for every key."""
+
+    title: str = ""
+    use: tuple[Path, ...] = ()
+    data: Dataset
+    autoencoder: Autoencoder | None = None
+    schedule: Schedule = _part(Schedule, "vp-linear")
+    parameterization: Parameterization = _part(Parameterization, "eps")
+    stages: Stages = attrs.field(factory=Stages)
+    encoder: Encoder
+    adapter: Adapter | None = None
+    decoders: tuple[Decoder, ...] = attrs.field(validator=min_len(1))
+    sharing: Literal["shared", "separate", "unified"] = "shared"
+    weighting: Weighting = _part(Weighting, "uniform")
+    training: Training = attrs.field(factory=Training)
+    sampler: Sampler = _part(Sampler, "dpmpp-2m")
+    samplers: tuple[Sampler, ...] = ()
+    sampling: Sampling = attrs.field(factory=Sampling)
+    budget: BudgetOptions = attrs.field(factory=BudgetOptions)
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of what the networks see: images, or their latents behind an autoencoder."""
+        return self.data.shape if self.autoencoder is None else self.autoencoder.latent_shape(self.data.shape)
+
+    @property
+    def steps(self) -> int:
+        """Intervals of the sampler's time grid, whichever way they are given."""
+        if self.sampling.nfe is not None:
+            return steps_for(self.sampler, self.sampling.nfe)
+        if self.sampling.steps_per_stage is not None:
+            return sum(self.sampling.steps_per_stage)
+        return self.sampling.steps or DEFAULT_STEPS
+
+    @property
+    def solver(self) -> Sampler:
+        """What draws images: the sampler, or with `steps_per_stage` the one that deals steps out to the stages.
+
+        Raises:
+            PartError: Steps are per stage, and the edges are not known yet.
+        """
+        steps = self.sampling.steps_per_stage
+        if steps is None:
+            return self.sampler
+        return Staged(
+            samplers=self.samplers or (self.sampler,), steps=steps, partition=self.partition(), schedule=self.schedule
+        )
+
+    @property
+    def classes(self) -> int:
+        """Classes of the labels that the encoder takes; 0 for an unconditional model."""
+        return self.encoder.info(self.shape).classes
+
+    @property
+    def guidance(self) -> Guidance:
+        """How sampling is guided."""
+        return Guidance(weight=self.sampling.guidance, interval=self.sampling.guidance_interval)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the stage edges are still to be found by a clustering."""
+        return self.stages.clustering is not None
+
+    def partition(self) -> Partition:
+        """The stages.
+
+        Raises:
+            PartError: The edges are not known yet, do not ascend, or lie outside the schedule.
+        """
+        stages = self.stages
+        if stages.clustering is not None:
+            raise PartError("the stage edges are still to be found: run `msdk cluster` (or msdk.cluster) first")
+        if stages.edges_t is not None:
+            partition = Partition.of_times(stages.edges_t, stages.schedule or self.schedule)
+        elif stages.from_ is not None:
+            partition = Partition(edges_of_artefact(stages.from_))
+        else:
+            partition = Partition(stages.edges_ratio or ())
+        partition.check_within(self.schedule)
+        return partition
+
+    def with_partition(self, partition: Partition) -> "Recipe":
+        """The same recipe with its edges written out."""
+        return attrs.evolve(self, stages=Stages(edges_ratio=partition.edges) if partition.edges else Stages())
+
+
+def edges_of_artefact(path: Path) -> tuple[float, ...]:
+    import json
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        (strategy,) = found["strategies"]
+        return strict_converter().structure(strategy["edges_ratio"], tuple[float, ...])
+    except OSError as error:
+        raise PartError(f"the clustering {path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
+        raise PartError(f"{path} is not the clustering of one strategy, as `msdk cluster` writes it") from error

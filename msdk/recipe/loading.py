@@ -1,0 +1,113 @@
+"""Recipe files: read, merged, structured and checked, and written again.
+
+A recipe file is TOML. It may extend others, a command line may override single keys, and every mistake in the result
+is reported at once with the file and the path it stands at.
+"""
+
+import functools
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import tomli_w
+
+from msdk.errors import Problem, RecipeError
+from msdk.recipe.checks import failing, misfits
+from msdk.recipe.fields import Recipe
+from msdk.recipe.merging import Merged, Sources, source_of
+from msdk.recipe.structuring import flattened_errors, strict_converter, to_data
+from msdk.registry.local_code import run_file
+
+T = TypeVar("T")
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads, merges and checks a recipe file.
+
+    Args:
+        path: A TOML file.
+        overrides: `"dotted.key=value"`, applied last; the value is TOML, or a bare word. `decoders.0.channels=64`
+            reaches into a list.
+
+    Raises:
+        RecipeError: Every mistake at once, with file and path.
+    """
+    path = Path(path)
+    merged = Merged()
+    merged.read(path, ())
+    wrong = [problem for text in overrides if (problem := merged.override(text))]
+    return structure(merged.data, str(path), merged.sources, wrong)
+
+
+def structure(
+    data: Mapping[str, Any], source: str, sources: "Sources | None" = None, wrong: Sequence[Problem] = ()
+) -> Recipe:
+    """Plain data -> Recipe, with all checks; problems that are already known are told with the rest.
+
+    Raises:
+        RecipeError: Every mistake at once.
+    """
+    sources = sources or {}
+    recipe, unused = None, list(_used(data, sources))
+    problems = [*wrong, *unused]
+    if not unused:  # names of parts would seem unknown
+        try:
+            recipe = strict_converter().structure(data, Recipe)
+        except Exception as error:
+            problems += flattened_errors(error)
+        else:
+            recipe = _spending(_rebased(recipe, sources))
+            problems += misfits(recipe)
+    if recipe is None or problems:
+        for problem in problems:
+            problem.source = problem.source or source_of(problem.path, sources)
+        raise RecipeError(source, problems)
+    return recipe
+
+
+def _used(data: Mapping[str, Any], sources: Sources) -> Iterable[Problem]:
+    """Runs the files that `use` names, so that their parts are registered before names are looked up."""
+    files = data.get("use")
+    for index, text in enumerate(typing.cast("list[object]", files) if isinstance(files, list) else ()):
+        if isinstance(text, str):  # anything else is told as a wrong type
+            place = _from_its_folder(Path(text), ("use", str(index)), sources)
+            yield from failing(f"use.{index}", functools.partial(run_file, place))
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The resolved recipe, every default written out."""
+    return tomli_w.dumps(to_data(recipe))
+
+
+def _spending(recipe: Recipe) -> Recipe:
+    """The recipe, its sampler set for the wanted number of network calls."""
+    nfe = recipe.sampling.nfe
+    return recipe if nfe is None else attrs.evolve(recipe, sampler=recipe.sampler.spending(nfe))
+
+
+def _rebased(value: T, sources: Sources, path: tuple[str, ...] = ()) -> T:
+    """Relative files are meant from the folder of the recipe file that names them."""
+    if attrs.has(type(value)):
+        changes: dict[str, Any] = {}
+        for field in attrs.fields(type(value)):
+            old = getattr(value, field.name)
+            new = _rebased(old, sources, (*path, field.name.rstrip("_")))
+            if new is not old:
+                changes[field.alias] = new
+        return attrs.evolve(typing.cast("Any", value), **changes) if changes else value
+    if isinstance(value, tuple):
+        items = typing.cast("tuple[Any, ...]", value)
+        rebased = tuple(_rebased(item, sources, (*path, str(index))) for index, item in enumerate(items))
+        changed = any(new is not old for new, old in zip(rebased, items, strict=True))
+        return typing.cast("T", rebased) if changed else value
+    return typing.cast("T", _from_its_folder(value, path, sources)) if isinstance(value, Path) else value
+
+
+def _from_its_folder(file: Path, path: tuple[str, ...], sources: Sources) -> Path:
+    if file.is_absolute():
+        return file
+    source = source_of(".".join(path), sources)
+    folder = Path.cwd() if source.startswith("--set") or not source else Path(source).parent.resolve()
+    return (folder / file).resolve()

@@ -1,0 +1,13 @@
+"""One registry per kind of part: names in, classes out, nothing imported before it is asked for.
+
+A name has one of three owners: msdk itself (a lazy `"module:Class"` line in the package of its kind), an installed
+distribution (an entry point in the group `msdk.<kind>`), or the running program (the `add` decorator). Listing names
+imports none of them; a lookup imports only the part that it names. Two owners of one name are refused at the lookup,
+and `"distribution:name"` picks one of them.
+"""
+
+from msdk.registry.discovery import KINDS as KINDS
+from msdk.registry.discovery import Origin as Origin
+from msdk.registry.registries import Registry as Registry
+from msdk.registry.registries import registries as registries
+from msdk.registry.registries import registry_of as registry_of

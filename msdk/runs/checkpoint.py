@@ -1,0 +1,146 @@
+"""Checkpoints of a run: written whole, read onto the CPU, and the trained denoiser in the newest of them."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from msdk.denoiser import Denoiser
+from msdk.denoiser.building import build
+from msdk.denoiser.offloading import Shelves
+from msdk.denoiser.weights import fill, put_weights, read_weights
+from msdk.errors import RunError
+from msdk.runs.files import written_whole
+from msdk.runs.folder import run_recipe
+
+Weights = Literal["ema", "raw"]
+
+
+@attrs.frozen
+class Checkpoint:
+    """All that training needs to go on exactly as if it had not stopped.
+
+    Attributes:
+        iteration: Optimiser steps done; with the recipe's seed it fixes every random number and the place in the data.
+        images_by_stage: Images that each stage has seen, for the ledger.
+        model: Weights and buffers of the staged network.
+        ema: Averaged weights under the same names.
+        optimizer: Tensors that the optimiser keeps, `"<moment>/<weight>"`.
+        optimizer_numbers: Its numbers: "state" under the same names, and "groups", one table each.
+        seconds: Time spent training.
+    """
+
+    iteration: int
+    images_by_stage: tuple[int, ...]
+    model: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    seconds: float
+    optimizer_numbers: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`."""
+    folder = run / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{checkpoint.iteration:08d}"
+    with written_whole(path) as temporary:
+        temporary.mkdir()
+        for name in ("model", "ema", "optimizer"):
+            tensors: Mapping[str, Tensor] = getattr(checkpoint, name)
+            save_file(
+                {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+                temporary / f"{name}.safetensors",
+            )
+        state = {
+            "iteration": checkpoint.iteration,
+            "images_by_stage": list(checkpoint.images_by_stage),
+            "seconds": checkpoint.seconds,
+            "optimizer": dict(checkpoint.optimizer_numbers),
+        }
+        (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    for old in checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    folder = run / "checkpoints"
+    return sorted(path for path in folder.glob("[0-9]*") if (path / "state.json").is_file()) if folder.is_dir() else []
+
+
+def latest(run: Path) -> Path:
+    """The newest checkpoint.
+
+    Raises:
+        RunError: There is none.
+    """
+    found = checkpoints(run)
+    if not found:
+        raise RunError(f"{run} has no checkpoint yet: train it with `msdk train`")
+    return found[-1]
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint onto the CPU.
+
+    Raises:
+        RunError: A file is missing or damaged.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return Checkpoint(
+            iteration=state["iteration"],
+            images_by_stage=tuple(state["images_by_stage"]),
+            seconds=state["seconds"],
+            optimizer_numbers=state.get("optimizer", {}),
+            **{name: read_weights(path / f"{name}.safetensors") for name in ("model", "ema", "optimizer")},
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"the checkpoint {path} is damaged: {error}") from error
+
+
+def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Copies weights into a denoiser's network.
+
+    Raises:
+        RunError: They belong to another network; the message lists the first keys that do not fit.
+    """
+    put_weights(denoiser.network, weights, source, "recipe")
+
+
+def load_run(
+    run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu", offload: bool = False
+) -> Denoiser:
+    """The trained denoiser of a run folder, in eval mode, from its newest checkpoint.
+
+    Args:
+        run_dir: A folder that `msdk train` or `msdk run` made.
+        weights: "ema" for the averaged weights, "raw" for the last ones.
+        device: Where to put it.
+        offload: Whether what one stage alone uses is loaded when that stage runs, in the place of the last one: less
+            memory, more time.
+
+    Raises:
+        RunError: No run folder, no checkpoint, or one that is damaged or belongs to another recipe.
+    """
+    run = Path(run_dir)
+    recipe = run_recipe(run)
+    path = latest(run) / ("ema.safetensors" if weights == "ema" else "model.safetensors")
+    if offload:
+        denoiser = build(recipe, make=Shelves(path, separate=recipe.sharing == "separate").make)
+        for name, part in denoiser.network.named_children():
+            for index, kept in part.named_children():
+                if any(True for _ in kept.parameters()):
+                    fill(kept, path, f"{name}.{index}.")
+    else:
+        denoiser = build(recipe)
+        fill(denoiser.network, path)
+    return denoiser.to(device).eval()

@@ -1,0 +1,150 @@
+"""Sampling: from seeds to images, by the loop of `msdk.samplers.base`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from msdk.denoiser import Denoiser
+from msdk.errors import PartError
+from msdk.samplers.base import Denoise, Sampler, run
+from msdk.samplers.guidance import Guidance
+from msdk.sampling.noise import BrownianNoise, SeededNoise
+
+NoiseSource = Literal["fresh", "brownian"]
+
+
+def sample(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    steps: int,
+    seeds: Sequence[int],
+    *,
+    batch_size: int = 64,
+    label: int | Sequence[int] | Tensor | None = None,
+    guidance: float = 1.0,
+    guidance_interval: tuple[float, float] | None = None,
+    decode: bool = True,
+    noise: NoiseSource = "fresh",
+    wrap: Callable[[Denoise], Denoise] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, "images c h w"]:
+    """Draws one image per seed; see `sample_batches` for arguments and errors.
+
+    Returns:
+        Images, on the CPU, nominally in [-1, 1].
+    """
+    batches = sample_batches(
+        denoiser,
+        sampler,
+        steps,
+        seeds,
+        batch_size=batch_size,
+        label=label,
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        decode=decode,
+        noise=noise,
+        wrap=wrap,
+        progress=progress,
+    )
+    return torch.cat([images for _, images in batches])
+
+
+@torch.no_grad()
+def sample_batches(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    steps: int,
+    seeds: Sequence[int],
+    *,
+    batch_size: int = 64,
+    label: int | Sequence[int] | Tensor | None = None,
+    guidance: float = 1.0,
+    guidance_interval: tuple[float, float] | None = None,
+    decode: bool = True,
+    noise: NoiseSource = "fresh",
+    wrap: Callable[[Denoise], Denoise] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[list[int], Float[Tensor, "images c h w"]]]:
+    """Draws one image per seed, batch by batch, so that any number of images needs the memory of one batch.
+
+    Args:
+        denoiser: In eval mode, on the device to use.
+        sampler: How to go from noise to an image.
+        steps: Intervals of its time grid.
+        seeds: One per image; an image depends on its seed, not on the batch it is in.
+        batch_size: Images per network call, twice as many where it is guided; an adaptive sampler has one.
+        label: Class numbers, one for all images or int64 [images]; -1 is no class. When not given, a class-conditional
+            denoiser draws class `seed % classes`.
+        guidance: Weight of classifier-free guidance, see `msdk.samplers.guidance`; 1 is the plain conditional estimate.
+        guidance_interval: Guided where low < ratio <= high; everywhere when not given.
+        decode: Whether latents become images; false returns what the network sees.
+        noise: Of stochastic samplers: "fresh" draws, or "brownian", see `msdk.sampling.noise`.
+        wrap: Put around the network, one of `msdk.wrappers` for example.
+        progress: Told (intervals done, intervals in all).
+
+    Yields:
+        Seeds of a batch, and its images on the CPU, nominally in [-1, 1].
+
+    Raises:
+        PartError: A label that the denoiser does not know, guidance without classes, or a sampler that cannot run the
+            denoiser's schedule in so many steps.
+    """
+    schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
+    guide = Guidance(weight=guidance, interval=guidance_interval)
+    labels = class_labels(denoiser.classes, seeds, label)
+    if labels is None and guidance != 1:
+        raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
+    sampler.check(schedule, steps)
+    times = sampler.times(schedule, steps)
+    batch_size = 1 if sampler.adaptive else batch_size  # steps that suit one image must not depend on others
+    starts = range(0, len(seeds), batch_size)
+    total = len(starts) * (len(times) - 1)
+
+    def advance(batches: int) -> Callable[[int], None] | None:
+        before = batches * (len(times) - 1)
+        return None if progress is None else lambda steps, tell=progress: tell(before + steps, total)
+
+    for index, start in enumerate(starts):
+        chunk = list(seeds[start : start + batch_size])
+        source = BrownianNoise(chunk, schedule) if noise == "brownian" else SeededNoise(chunk)
+        denoise: Denoise = denoiser
+        if labels is not None:
+            denoise = guide.around(denoiser, schedule, labels[start : start + len(chunk)].to(device))
+        like = torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype)
+        denoise = denoise if wrap is None else wrap(denoise)
+        x = sampler.start(schedule, source, like)
+        x = run(sampler, denoise, schedule, times, x, source, advance(index))
+        if decode:
+            x = denoiser.decode(x)
+            x = 2 * x - 1 if denoiser.unit_range else x
+        yield chunk, x.cpu()
+
+
+def class_labels(
+    classes: int, seeds: Sequence[int], label: int | Sequence[int] | Tensor | None
+) -> Int[Tensor, " images"] | None:
+    """The class of each image on the CPU, or None for a denoiser without classes.
+
+    Raises:
+        PartError: Labels for a denoiser without classes, another number of them than images, or unknown ones.
+    """
+    if not classes:
+        if label is not None:
+            raise PartError("this denoiser takes no class labels: leave `label` out, or set the encoder's `classes`")
+        return None
+    if label is None:
+        return torch.tensor([seed % classes for seed in seeds])
+    found = torch.as_tensor(label).cpu()
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise PartError(f"class labels are whole numbers, got {found.dtype}")
+    if found.ndim and found.shape != (len(seeds),):
+        raise PartError(f"label is one class, or one for each of {len(seeds)} images, got {tuple(found.shape)}")
+    found = found.long().expand(len(seeds))
+    unknown = sorted({int(number) for number in found if not -1 <= number < classes})
+    if unknown:
+        raise PartError(f"there is no class {unknown[0]}: use 0 .. {classes - 1}, or -1 for no class")
+    return found

@@ -1,0 +1,356 @@
+"""From a run to files of samples: image by image, so that any number fits in memory and a killed process goes on."""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from msdk.denoiser.building import pick_device
+from msdk.distributed import this_rank, together
+from msdk.errors import RunError, nearest
+from msdk.recipe import Recipe
+from msdk.recipe.structuring import to_data
+from msdk.runs import latest, load_run
+from msdk.runs.files import write_json, written_whole
+from msdk.samplers.tracing import explain
+from msdk.sampling import class_labels, sample_batches
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+KINDS = {
+    "": "a folder with one PNG per seed and grid.png",
+    ".zip": "PNGs in EDM's layout, which a recipe's data can name",
+    ".npz": "uint8 [images, h, w, c], seeds and classes, as ADM's evaluation reads them",
+    ".safetensors": "uint8 [images, c, h, w], seeds and classes",
+}
+"""What samples can be written as, by suffix."""
+
+SETTINGS, FACTS = "settings.json", "samples.json"
+SHOWN = 256
+"""Images in grid.png at most."""
+
+
+def write_samples(
+    place: Path,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int] | None = None,
+    out: Path | None = None,
+    device: str | None = None,
+    offload: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draws the recipe's images from a run, one per seed, and writes them; returns where they are.
+
+    Images are kept in `OUT.partial` as they come, so a process that was killed goes on with those that are missing. The
+    processes of torchrun share the seeds; an image depends on its seed alone, so the result is the same.
+
+    Args:
+        place: The run folder.
+        recipe: Its sampler and sampling are used.
+        seeds: One per image; the recipe's when not given.
+        out: Where to, of a kind in `KINDS`; `samples` in the run folder when not given.
+        device: Where to sample; each process has a GPU of its own where that is `cuda`.
+        offload: Whether only the decoder in use is loaded, which takes less memory and more time.
+        progress: Told (intervals done, intervals in all) of this process.
+
+    Raises:
+        RunError: Other things are in the way, or samples drawn by other settings are half done there.
+    """
+    options, rank, out = recipe.sampling, this_rank(), out or place / "samples"
+    seeds = list(range(options.seed, options.seed + options.images) if seeds is None else seeds)
+    refuse_other_things(out)
+    partial = out.with_name(f"{out.name}.partial")
+    device = rank.device(pick_device(device))
+    with together(rank) as group:
+        if rank.first:
+            _begin(partial, _settings(place, recipe))
+        group.wait()
+        missing = [seed for seed in dict.fromkeys(seeds) if not _file(partial, seed).is_file()]
+        group.wait()  # before anybody draws, so that all deal out the same seeds
+        share = missing[rank.index :: rank.count]
+        if share:
+            denoiser = load_run(place, device=device, offload=offload)
+            batches = sample_batches(
+                denoiser,
+                recipe.solver,
+                recipe.steps,
+                share,
+                batch_size=options.batch_size,
+                label=options.label,
+                guidance=options.guidance,
+                guidance_interval=options.guidance_interval,
+                noise=options.noise,
+                progress=progress,
+            )
+            for chunk, images in batches:
+                for seed, image in zip(chunk, to_pixels(images), strict=True):
+                    _keep(_file(partial, seed), image)
+        group.wait()
+        if rank.first:
+            labels = class_labels(recipe.classes, seeds, options.label)
+            samples = Samples(partial, tuple(seeds), None if labels is None else tuple(labels.tolist()))
+            _finish(samples, out, _facts(place, recipe, seeds))
+        group.wait()
+    return out
+
+
+def kind_of(out: Path) -> str:
+    """The suffix that says what samples are written as; none for a folder.
+
+    Raises:
+        RunError: Samples cannot be written as what the suffix says.
+    """
+    if out.suffix in KINDS:
+        return out.suffix
+    if not out.suffix[1:].isalpha():  # a folder like run-1.5
+        return ""
+    known = ", ".join(f"{suffix or 'no suffix'} ({what})" for suffix, what in KINDS.items())
+    raise RunError(f"samples cannot be written as '{out.suffix}'.{nearest(out.suffix, KINDS)} Known: {known}.")
+
+
+def refuse_other_things(out: Path) -> None:
+    """Raises `RunError` where writing samples would replace something else than samples."""
+    if kind_of(out):
+        if out.is_dir():
+            raise RunError(f"{out} is a folder: choose another --out")
+    elif out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file, so no folder of samples can be there: choose another --out")
+    elif out.is_dir() and any(file.suffix != ".png" and file.name != FACTS for file in out.iterdir()):
+        raise RunError(f"{out} holds other things than samples, so it is not replaced: choose another --out")
+
+
+# --- half done --------------------------------------------------------------------------------------------------------
+
+
+def _settings(place: Path, recipe: Recipe) -> dict[str, Any]:
+    """What decides what an image looks like, given its seed."""
+    free = ("images", "seed", "batch_size")
+    sampling = {key: value for key, value in to_data(recipe.sampling).items() if key not in free}
+    return {
+        "run": str(place.resolve()),
+        "checkpoint": latest(place).name,
+        "schedule": to_data(recipe.schedule),
+        "samplers": [to_data(part) for part in (recipe.samplers or (recipe.sampler,))],
+        "sampling": sampling,
+        "edges": list(recipe.partition().edges),
+    }
+
+
+def _begin(partial: Path, settings: dict[str, Any]) -> None:
+    if (partial / SETTINGS).is_file():
+        try:
+            found = json.loads((partial / SETTINGS).read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if found != json.loads(json.dumps(settings)):
+            raise RunError(
+                f"{partial} holds samples that were begun with other settings: finish them with those, remove it, or "
+                "choose another --out"
+            )
+    elif partial.exists() and any(partial.iterdir()):
+        raise RunError(f"{partial} is in the way: it holds other things than samples")
+    partial.mkdir(parents=True, exist_ok=True)
+    for left in partial.glob(".*.tmp"):  # of a process that was killed while it wrote one
+        left.unlink()
+    write_json(partial / SETTINGS, settings)
+
+
+def _file(folder: Path, seed: int) -> Path:
+    return folder / f"{seed:06d}.png"
+
+
+def _keep(path: Path, image: UInt8[Tensor, "c h w"]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        picture(image).save(temporary, format="png")
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        reason = error.strerror or error
+        raise RunError(f"{path} cannot be written: {reason}. What was drawn before is kept.") from error
+
+
+def _facts(place: Path, recipe: Recipe, seeds: Sequence[int]) -> dict[str, Any]:
+    """What was drawn, and the network calls that made each image."""
+    calls = trace(place, recipe)
+    return {
+        **_settings(place, recipe),
+        "seeds": list(seeds),
+        "nfe": sum(call["evaluations"] for call in calls),
+        "trace": calls,
+    }
+
+
+def trace(place: Path, recipe: Recipe) -> list[dict[str, Any]]:
+    """The network calls that make an image, in order, with the exact MACs of each where the run's ledger has them."""
+    calls = explain(recipe.partition(), recipe.schedule, recipe.solver, recipe.steps, recipe.guidance)
+    macs = _macs_by_stage(place)
+    return [
+        {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]} for call in calls
+    ]
+
+
+def _macs_by_stage(place: Path) -> list[int] | None:
+    """As the run's ledger has them; None for a run that was not trained here."""
+    try:
+        return json.loads((place / "ledger.json").read_text(encoding="utf-8"))["macs_per_image_by_stage"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+# --- done -------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Samples:
+    """Finished images in a folder.
+
+    Attributes:
+        folder: Where their PNGs are.
+        seeds: One per image.
+        labels: The class of each, -1 for none; None of a model without classes.
+    """
+
+    folder: Path
+    seeds: tuple[int, ...]
+    labels: tuple[int, ...] | None
+
+    def pixels(self) -> "Iterator[np.ndarray[Any, np.dtype[np.uint8]]]":
+        """[h, w, c] of one image after the other."""
+        from PIL import Image
+
+        for seed in self.seeds:
+            with Image.open(_file(self.folder, seed)) as image:
+                found = np.asarray(image)
+            yield found if found.ndim == 3 else found[:, :, None]
+
+
+def _finish(samples: Samples, out: Path, facts: dict[str, Any]) -> None:
+    """Makes the wanted file or folder of what is there."""
+    kind = kind_of(out)
+    if not kind:
+        first = Samples(samples.folder, samples.seeds[:SHOWN], None)
+        shown = torch.from_numpy(np.stack(list(first.pixels()))).permute(0, 3, 1, 2)
+        with written_whole(out) as temporary:
+            temporary.mkdir()
+            wanted = set(samples.seeds)
+            for seed in wanted:
+                shutil.copyfile(_file(samples.folder, seed), _file(temporary, seed))
+            grid(shown).save(temporary / "grid.png")
+            (temporary / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    else:
+        with written_whole(out) as temporary, temporary.open("wb") as file:
+            {".zip": _write_zip, ".npz": _write_npz, ".safetensors": _write_safetensors}[kind](file, samples)
+        write_json(out.with_name(f"{out.stem}.{FACTS}"), facts)
+    shutil.rmtree(samples.folder)
+
+
+def _write_zip(file: IO[bytes], samples: Samples) -> None:
+    names = [f"{index // 1000:05d}/img{index:08d}.png" for index in range(len(samples.seeds))]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, seed in zip(names, samples.seeds, strict=True):
+            archive.write(_file(samples.folder, seed), name)
+        labels = None if samples.labels is None else [list(pair) for pair in zip(names, samples.labels, strict=True)]
+        archive.writestr("dataset.json", json.dumps({"labels": labels, "seeds": list(samples.seeds)}))
+
+
+def _numbers(samples: Samples) -> "dict[str, np.ndarray[Any, Any]]":
+    found = {"seeds": np.asarray(samples.seeds, dtype=np.int64)}
+    return found if samples.labels is None else {**found, "labels": np.asarray(samples.labels, dtype=np.int64)}
+
+
+def _write_npz(file: IO[bytes], samples: Samples) -> None:
+    images, first = _peeked(samples.pixels())
+    numbers = _numbers(samples)
+    arrays = {"arr_1": numbers["labels"]} if "labels" in numbers else {}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as entry:
+            shape = (len(samples.seeds), *first.shape)
+            np.lib.format.write_array_header_1_0(entry, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for image in images:
+                entry.write(np.ascontiguousarray(image).tobytes())
+        for name, values in {**arrays, "seeds": numbers["seeds"]}.items():
+            with archive.open(f"{name}.npy", "w") as entry:
+                np.lib.format.write_array(entry, values)
+
+
+def _write_safetensors(file: IO[bytes], samples: Samples) -> None:
+    # The format is a header of JSON and the bytes, so images can follow each other without being held together.
+    images, first = _peeked(samples.pixels())
+    height, width, channels = first.shape
+    header: dict[str, Any] = {}
+    end = 0
+
+    def entry(name: str, dtype: str, shape: list[int], size: int) -> None:
+        nonlocal end
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+
+    numbers = _numbers(samples)
+    for name, values in numbers.items():
+        entry(name, "I64", [len(values)], values.nbytes)
+    count = len(samples.seeds)
+    entry("images", "U8", [count, channels, height, width], count * first.size)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for values in numbers.values():
+        file.write(values.astype("<i8").tobytes())
+    for image in images:
+        file.write(np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes())
+
+
+def _peeked(
+    images: "Iterable[np.ndarray[Any, np.dtype[np.uint8]]]",
+) -> "tuple[Iterator[np.ndarray[Any, np.dtype[np.uint8]]], np.ndarray[Any, np.dtype[np.uint8]]]":
+    """The images again, and the first of them, whose shape is that of all."""
+    rest = iter(images)
+    first = next(rest)
+    return itertools.chain([first], rest), first
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def to_pixels(images: Float[Tensor, "images c h w"]) -> UInt8[Tensor, "images c h w"]:
+    """[-1, 1] to 0 .. 255, rounded and clipped, as EDM writes images."""
+    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def picture(pixels: UInt8[Tensor, "c h w"]) -> "Image":
+    """One image for Pillow."""
+    from PIL import Image
+
+    rows = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows)
+
+
+def grid(pixels: UInt8[Tensor, "images c h w"], columns: int | None = None) -> "Image":
+    """All images in rows, with a thin frame; small ones are enlarged smoothly so that a person sees them."""
+    from PIL import Image
+
+    count, _, height, width = pixels.shape
+    columns = columns or max(1, round(count**0.5))
+    rows = -(-count // columns)
+    scale = max(1, 64 // max(height, width))
+    frame = 2
+    cell_h, cell_w = height * scale + frame, width * scale + frame
+    sheet = Image.new("RGB", (columns * cell_w + frame, rows * cell_h + frame), (128, 128, 128))
+    for index in range(count):
+        cell = picture(pixels[index]).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+        sheet.paste(cell, (frame + index % columns * cell_w, frame + index // columns * cell_h))
+    return sheet

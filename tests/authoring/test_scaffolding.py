@@ -1,0 +1,95 @@
+"""`msdk plugin new` writes packages that install and pass their tests as they are, for every kind."""
+
+import tomllib
+
+import pytest
+from commands import quick
+from installed import as_installed, python
+
+from msdk.authoring.scaffolding import scaffold
+from msdk.errors import PluginError, UnknownNameError
+from msdk.registry import KINDS
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """A package of each kind, and a folder in which all of them are as if installed."""
+    place = tmp_path_factory.mktemp("packages")
+    found = {kind: place / f"lab-{kind.replace('_', '-')}" for kind in KINDS}
+    for kind, folder in found.items():
+        scaffold(folder.name, kind, folder)
+        as_installed(folder, place / "site")
+    return found
+
+
+def path_of(packages):
+    first = next(iter(packages.values()))
+    return [first.parent / "site", *(folder / "src" for folder in packages.values())]
+
+
+@pytest.mark.slow
+def test_every_kind_passes_its_tests(packages):
+    """All laws of all kinds, on the code as it was written."""
+    tests = [folder / "tests" for folder in packages.values()]
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "/", *tests, path=path_of(packages))
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "failed" not in done.stdout
+    assert int(done.stdout.strip().splitlines()[-1].split()[0]) > 60
+
+
+@pytest.mark.slow
+def test_every_kind_is_listed_and_good(packages):
+    """`msdk list` shows each part with its owner, and the doctor has nothing to say."""
+    listed = python("-m", "msdk", "list", path=path_of(packages))
+    for folder in packages.values():
+        assert folder.name in listed.stdout
+    done = python("-m", "msdk", "plugin", "doctor", path=path_of(packages))
+    assert done.returncode == 0, done.stdout
+    assert all(done.stdout.count(f" {folder.name} ") for folder in packages.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_package_is_complete(packages, kind):
+    """Pyproject with entry point and range of msdk, README with what a recipe says, the part, and a test."""
+    folder = packages[kind]
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    ((name, target),) = project["entry-points"][f"msdk.{kind}"].items()
+    module, _, cls = target.partition(":")
+    assert name == folder.name
+    assert f"class {cls}(" in (folder / "src" / f"{module.replace('.', '/')}.py").read_text()
+    assert "msdk>=0.1,<0.2" in project["dependencies"]
+    readme = (folder / "README.md").read_text()
+    (usage,) = [block.partition("```")[0] for block in readme.split("```toml\n")[1:]]
+    assert name in str(tomllib.loads(usage))
+    assert "testing.laws(" in next((folder / "tests").iterdir()).read_text()
+    assert not any("{" in line and "}" in line and "name}" in line for line in readme.splitlines())
+
+
+@pytest.mark.parametrize("name", ["My-Lab", "my_lab", "1lab", "lab-", "msdk", "../lab", "my--lab", ""])
+def test_bad_names_are_refused(tmp_path, name):
+    """Before anything is written."""
+    with pytest.raises(PluginError, match=r"is no name for a package|is taken"):
+        scaffold(name, "encoder", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path):
+    """A folder with something in it stays as it is; an empty one is used."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(PluginError, match="full exists: choose another --out"):
+        scaffold("my-lab", "sampler", tmp_path / "full")
+    assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    (tmp_path / "empty").mkdir()
+    assert scaffold("my-lab", "samplers", tmp_path / "empty")
+    with pytest.raises(UnknownNameError, match="Did you mean 'samplers'"):
+        scaffold("my-lab", "samplr", tmp_path / "other")
+
+
+def test_the_command_says_what_comes_next(tmp_path, capsys, monkeypatch):
+    """Files written, and the next command."""
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = quick(capsys, monkeypatch, "plugin", "new", "my-lab", "--kind", "weighting")
+    assert code == 0
+    assert "wrote my-lab/src/my_lab/weighting.py" in out
+    assert "next: cd my-lab && pip install -e . pytest && pytest" in out
