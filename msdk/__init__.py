@@ -5,6 +5,7 @@ Public names load on first use, so `import msdk` imports neither torch nor any p
 
 import importlib
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from msdk.retired import RetiredPaths
@@ -61,20 +62,6 @@ _HOMES = {
     "sample": "msdk.sampling",
     "train": "msdk.training",
 }
-_PACKAGES = (
-    "autoencoders",
-    "clusterings",
-    "datasets",
-    "decoders",
-    "encoders",
-    "lr_schedules",
-    "noise_levels",
-    "optimizers",
-    "parameterizations",
-    "samplers",
-    "schedules",
-    "weightings",
-)
 
 
 __all__ = [
@@ -117,9 +104,16 @@ sys.meta_path.append(RetiredPaths())
 def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in _PACKAGES:
-        return importlib.import_module(f"msdk.{name}")
-    raise AttributeError(f"module 'msdk' has no attribute '{name}'")
+    package = None if name.startswith("_") else _package_of(name)
+    if package is None:
+        raise AttributeError(f"module 'msdk' has no attribute '{name}'")
+    return package
+
+
+def _package_of(kind: str) -> ModuleType | None:
+    from msdk.registry.lookup import package_of
+
+    return package_of(kind)
 
 
 def __dir__() -> list[str]:

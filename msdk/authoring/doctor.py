@@ -6,6 +6,7 @@ Each plugin is imported in a process of its own, so that one that ends the progr
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -18,7 +19,19 @@ import attrs
 
 from msdk.errors import MsdkError
 from msdk.registry import registries
-from msdk.registry.discovery import VARIABLE, mode, normalised, requirement_of, scanned, unsuited
+from msdk.registry.discovery import (
+    VARIABLE,
+    BrokenPlugin,
+    Origin,
+    installed_parts,
+    mode,
+    normalised,
+    requirement_of,
+    scanned,
+    unsuited,
+)
+from msdk.registry.kinds import GROUP, KINDS
+from msdk.registry.lookup import brought_by
 
 SLOW = 0.5
 """Seconds of import that are a problem: a recipe that names the part waits for them before its first error."""
@@ -43,7 +56,7 @@ class Part:
     """A part that a plugin registers.
 
     Attributes:
-        kind: Its kind, in plural.
+        kind: Its kind, in plural; "kinds" where it is a kind itself.
         name: Its name in recipes.
         target: "module:Class".
     """
@@ -137,8 +150,10 @@ def _version(name: str) -> list[Finding]:
 def _doubtful(name: str, parts: Sequence[Part]) -> list[Finding]:
     """Names that somebody else has too."""
     found: list[Finding] = []
+    known = registries()
     for part in parts:
-        owners = [owner for owner in registries()[part.kind].owners(part.name) if normalised(owner) != name]
+        others = known[part.kind].owners(part.name) if part.kind in known else []
+        owners = [owner for owner in others if normalised(owner) != name]
         if owners:
             found.append(
                 Finding(
@@ -180,21 +195,53 @@ def _imported(name: str, parts: Sequence[Part]) -> tuple[float | None, bool, lis
 
 def probe(name: str, asked: str) -> None:
     """Looks up the parts of a plugin in this process, and prints what came of it; for `examine`."""
-    known = registries()
-    for kind in known:
+    for kind in KINDS:
         importlib.import_module(f"msdk.{kind}.base")
+    kinds = {origin.name: origin for origin in installed_parts()[0].get(GROUP, ())}
+    for origin in kinds.values():
+        if origin.owner != name:  # what others take to import is theirs
+            brought_by(origin)
     errors: list[str] = []
     seconds = 0.0
-    for kind, part in json.loads(asked):
+    for kind, part in sorted(json.loads(asked), key=lambda each: each[0] != GROUP):
         begun = time.perf_counter()
-        try:
-            cls: Any = known[kind].get(f"{name}:{part}")
-        except MsdkError as error:
-            errors.append(str(error))
-        else:
-            errors += _lacking(cls, kind, part)
+        errors += _faults_of_kind(kinds[part]) if kind == GROUP else _faults(name, kind, part)
         seconds += time.perf_counter() - begun
     print("\n" + MARK + json.dumps({"seconds": seconds, "torch": "torch" in sys.modules, "errors": errors}), flush=True)
+
+
+def _faults(owner: str, kind: str, name: str) -> list[str]:
+    """What is wrong with a part."""
+    known = registries()
+    if kind not in known:
+        return [f"'{name}' is of the kind '{kind}', which cannot be imported"]
+    try:
+        cls: Any = known[kind].get(f"{owner}:{name}")
+    except MsdkError as error:
+        return [str(error)]
+    return _lacking(cls, kind, name)
+
+
+def _faults_of_kind(origin: Origin) -> list[str]:
+    """What is wrong with a kind that a plugin brings, and with the parts that come with it."""
+    registry = brought_by(origin)
+    if isinstance(registry, BrokenPlugin):
+        return [registry.reason]
+    record = registry.record
+    try:
+        base = registry.base()
+    except Exception as error:
+        return [f"the base of the kind '{origin.name}' cannot be loaded from {record.base}: {_told(error)}"]
+    found = [fault for name in registry.own_names() for fault in _faults(origin.owner, origin.name, name)]
+    if f"{base.__module__}:{base.__qualname__}" != record.base:
+        found.append(f"the base of the kind '{origin.name}' is {base.__module__}:{base.__qualname__}: name it so")
+    if importlib.util.find_spec(record.template.partition(":")[0]) is None:
+        found.append(f"the template {record.template} of the kind '{origin.name}' is not there")
+    return found
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _lacking(cls: Any, kind: str, name: str) -> list[str]:

@@ -1,12 +1,19 @@
 """`msdk plugin new`: a package with one part, a test that calls the kit, and a README, which passes as it is."""
 
 import re
+import types
+import typing
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+import attrs
 
 from msdk import __version__
 from msdk.errors import PluginError
-from msdk.registry import registry_of
+from msdk.recipe import Recipe
+from msdk.registry import Kind, Registry, is_base, registry_of
 from msdk.runs.files import write_text
 
 PYPROJECT = """\
@@ -69,27 +76,6 @@ def test_{module}_keeps_the_laws(law):
     law({cls}(){options})
 '''
 
-USAGE = {
-    "encoders": '[encoder]\nname = "{name}"',
-    "decoders": '[[decoders]]\nname = "{name}"',
-    "schedules": '[schedule]\nname = "{name}"',
-    "parameterizations": '[parameterization]\nname = "{name}"',
-    "autoencoders": '[autoencoder]\nname = "{name}"',
-    "samplers": '[sampler]\nname = "{name}"',
-    "clusterings": 'stages = {{ clustering = {{ name = "{name}" }} }}',
-    "noise_levels": 'training.noise = {{ name = "{name}" }}',
-    "weightings": '[weighting]\nname = "{name}"',
-    "optimizers": 'training.optimizer = {{ name = "{name}" }}',
-    "lr_schedules": 'training.lr_schedule = {{ name = "{name}" }}',
-    "datasets": '[data]\nname = "{name}"',
-}
-
-CLASSES = {"lr_schedule": "MyLRSchedule"}
-"""Module -> class, where they are spelt differently."""
-
-OPTIONS = {"weightings": ", closed_form=lambda ratio: 5 / (1 + 5 * ratio**2)"}
-"""What laws of a kind can be told beyond the part."""
-
 
 def scaffold(name: str, kind: str, folder: Path) -> list[Path]:
     """Writes a package with one part of a kind.
@@ -104,7 +90,7 @@ def scaffold(name: str, kind: str, folder: Path) -> list[Path]:
 
     Raises:
         UnknownNameError: There is no such kind.
-        PluginError: The name or the folder will not do.
+        PluginError: The name or the folder will not do, or the template of the kind cannot be read.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise PluginError(f"'{name}' is no name for a package: use small letters, digits and single hyphens, as my-lab")
@@ -113,36 +99,73 @@ def scaffold(name: str, kind: str, folder: Path) -> list[Path]:
     registry = registry_of(kind)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PluginError(f"{folder} exists: choose another --out, or another name")
-    module, package = registry.singular, name.replace("-", "_")
+    record = registry.record
+    module, package = record.singular, name.replace("-", "_")
     major, minor = (int(number) for number in __version__.split(".")[:2])
     values = {
         "name": name,
         "package": package,
         "module": module,
-        "kind": registry.kind,
-        "singular": registry.singular,
-        "words": registry.singular.replace("_", " "),
-        "cls": CLASSES.get(module) or "My" + "".join(word.capitalize() for word in module.split("_")),
+        "kind": record.name,
+        "singular": record.singular,
+        "words": record.words,
+        "cls": record.template.partition(":")[2],
         "least": f"{major}.{minor}",
         "below": f"{major}.{minor + 1}",
-        "options": OPTIONS.get(registry.kind, ""),
+        "options": record.law_options and f", {record.law_options}",
+        "usage": _usage(registry, name),
     }
     files = {
         "pyproject.toml": PYPROJECT.format(**values),
-        "README.md": README.format(**values, usage=USAGE[registry.kind].format(**values)),
+        "README.md": README.format(**values),
         f"tests/test_{module}.py": TEST.format(**values),
         f"src/{package}/__init__.py": f'"""A {values["words"]} for msdk."""\n',
         f"src/{package}/py.typed": "",
-        f"src/{package}/{module}.py": _template(module, package),
+        **{f"src/{package}/{file}.py": text for file, text in _code(record, package).items()},
     }
-    if module in ("encoder", "decoder", "autoencoder"):
-        files[f"src/{package}/network.py"] = _template(f"{module}_network", package)
     for place, text in files.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         write_text(folder / place, text)
     return [folder / place for place in files]
 
 
-def _template(name: str, package: str) -> str:
-    text = (resources.files("msdk.authoring.templates") / f"{name}.py").read_text(encoding="utf-8")
-    return re.sub(r"msdk\.plugins\.templates\.\w+_network", f"{package}.network", text)
+def _code(record: Kind, package: str) -> Mapping[str, str]:
+    """Module of the new package -> its code: the template, and the modules beside it that it imports.
+
+    Raises:
+        PluginError: The record names a template that is not there.
+    """
+    template = record.template.partition(":")[0]
+    text = _source(template)
+    beside = dict.fromkeys(re.findall(rf"\b{re.escape(template)}_(\w+)\b", text))
+    code = {record.singular: text, **{name: _source(f"{template}_{name}") for name in beside}}
+    return {name: re.sub(rf"\b{re.escape(template)}_(\w+)", rf"{package}.\1", text) for name, text in code.items()}
+
+
+def _source(module: str) -> str:
+    package, _, name = module.rpartition(".")
+    try:
+        return (resources.files(package) / f"{name}.py").read_text(encoding="utf-8")
+    except (ImportError, OSError) as error:
+        raise PluginError(f"the template {module} cannot be read: {error}. The kind's record names it.") from error
+
+
+def _usage(registry: Registry[Any], name: str) -> str:
+    """How a recipe names a part of a kind, as TOML; of a kind that only other parts take, its table alone."""
+    waiting: list[tuple[str, Any]] = [("", Recipe)]
+    for place, cls in waiting:  # those nearest to the top of a recipe first
+        for field in attrs.fields(attrs.resolve_types(cls)):
+            key = f"{place}{field.name.rstrip('_')}"
+            several = typing.get_origin(field.type) is tuple
+            for kind in _alternatives(field.type):
+                if kind is registry.base():
+                    return f'[[{key}]]\nname = "{name}"' if several else f'[{key}]\nname = "{name}"'
+                if not several and attrs.has(kind) and not is_base(kind):
+                    waiting.append((f"{key}.", kind))
+    return f'{registry.singular} = {{ name = "{name}" }}  # a field of a part that takes one'
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types that a field may have: of `X | None` X, of `tuple[X, ...]` X."""
+    several = typing.get_origin(kind) in (tuple, typing.Union, types.UnionType)
+    return typing.get_args(kind) if several else (kind,)

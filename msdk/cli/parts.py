@@ -23,18 +23,17 @@ def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
     kind
         One kind of part, in singular or plural; all kinds when not given.
     """
-    from msdk.registry import KINDS, registry_of
-    from msdk.registry.discovery import installed_parts
+    from msdk.registry import registries, registry_of
+    from msdk.registry.lookup import broken_plugins
 
-    kinds = [registry_of(kind).kind] if kind else list(KINDS)
+    asked = [registry_of(kind)] if kind else list(registries().values())
     found = [
-        {"kind": name, "name": part, "owner": origin.owner, "version": origin.version, "target": origin.target}
-        for name in kinds
-        for part in registry_of(name).names()
-        for origin in (registry_of(name).origin(part),)
+        {"kind": one.kind, "name": part, "owner": origin.owner, "version": origin.version, "target": origin.target}
+        for one in asked
+        for part in one.names()
+        for origin in (one.origin(part),)
     ]
-    broken = installed_parts()[1]
-    for plugin in broken:
+    for plugin in broken_plugins():
         display.warn(f"the plugin {plugin.owner} is left out: {plugin.reason}")
     if as_json:
         display.print_json(found)

@@ -2,13 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.clusterings.base import Clustering
 
 registry: "Registry[Clustering]" = Registry(
-    "clusterings",
+    Kind(
+        name="clusterings",
+        base="msdk.clusterings.base:Clustering",
+        laws="msdk.testing.clusterings:LAWS",
+        template="msdk.authoring.templates.clustering:MyClustering",
+        imports=(
+            "distributed",
+            "schedules.base",
+        ),
+    ),
     {
         "timestep": "msdk.clusterings.timestep:Timestep",
         "snr": "msdk.clusterings.snr:SNR",
@@ -19,6 +28,5 @@ registry: "Registry[Clustering]" = Registry(
         "equal-cost": "msdk.clusterings.equal_cost:EqualCost",
         "equal-error": "msdk.clusterings.equal_error:EqualError",
     },
-    base="msdk.clusterings.base:Clustering",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

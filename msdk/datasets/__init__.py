@@ -2,19 +2,24 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.datasets.base import Dataset
 
 registry: "Registry[Dataset]" = Registry(
-    "datasets",
+    Kind(
+        name="datasets",
+        base="msdk.datasets.base:Dataset",
+        laws="msdk.testing.datasets:LAWS",
+        template="msdk.authoring.templates.dataset:MyDataset",
+        imports=("encoders.base",),  # for `Shape`
+    ),
     {
         "digits": "msdk.datasets.digits:Digits",
         "folder": "msdk.datasets.folder:Folder",
         "shards": "msdk.datasets.shards:Shards",
         "zip": "msdk.datasets.zip:Zip",
     },
-    base="msdk.datasets.base:Dataset",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

@@ -2,13 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.decoders.base import Decoder
 
 registry: "Registry[Decoder]" = Registry(
-    "decoders",
+    Kind(
+        name="decoders",
+        base="msdk.decoders.base:Decoder",
+        laws="msdk.testing.decoders:LAWS",
+        template="msdk.authoring.templates.decoder:MyDecoder",
+        imports=(
+            "layers",
+            "encoders.base",
+        ),
+    ),
     {
         "adm": "msdk.decoders.adm:ADM",
         "ddpm": "msdk.decoders.score_sde:DDPM",
@@ -20,6 +29,5 @@ registry: "Registry[Decoder]" = Registry(
         "song-ncsnpp": "msdk.decoders.song:SongNCSNpp",
         "uvit": "msdk.decoders.uvit:UViT",
     },
-    base="msdk.decoders.base:Decoder",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

@@ -2,13 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.encoders.base import Encoder
 
 registry: "Registry[Encoder]" = Registry(
-    "encoders",
+    Kind(
+        name="encoders",
+        base="msdk.encoders.base:Encoder",
+        laws="msdk.testing.encoders:LAWS",
+        template="msdk.authoring.templates.encoder:MyEncoder",
+        imports=("layers",),
+    ),
     {
         "adm": "msdk.encoders.adm:ADM",
         "ddpm": "msdk.encoders.score_sde:DDPM",
@@ -20,6 +26,5 @@ registry: "Registry[Encoder]" = Registry(
         "song-ncsnpp": "msdk.encoders.song:SongNCSNpp",
         "uvit": "msdk.encoders.uvit:UViT",
     },
-    base="msdk.encoders.base:Encoder",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

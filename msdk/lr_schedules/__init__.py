@@ -2,17 +2,21 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.lr_schedules.base import LRSchedule
 
 registry: "Registry[LRSchedule]" = Registry(
-    "lr_schedules",
+    Kind(
+        name="lr_schedules",
+        base="msdk.lr_schedules.base:LRSchedule",
+        laws="msdk.testing.lr_schedules:LAWS",
+        template="msdk.authoring.templates.lr_schedule:MyLRSchedule",
+    ),
     {
         "constant": "msdk.lr_schedules.constant:Constant",
         "cosine": "msdk.lr_schedules.cosine:Cosine",
     },
-    base="msdk.lr_schedules.base:LRSchedule",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

@@ -2,17 +2,25 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.noise_levels.base import NoiseLevel
 
 registry: "Registry[NoiseLevel]" = Registry(
-    "noise_levels",
+    Kind(
+        name="noise_levels",
+        base="msdk.noise_levels.base:NoiseLevel",
+        laws="msdk.testing.noise_levels:LAWS",
+        template="msdk.authoring.templates.noise_level:MyNoiseLevel",
+        imports=(
+            "partition",
+            "schedules.base",
+        ),
+    ),
     {
         "uniform": "msdk.noise_levels.uniform:Uniform",
         "edm": "msdk.noise_levels.edm:EDM",
     },
-    base="msdk.noise_levels.base:NoiseLevel",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

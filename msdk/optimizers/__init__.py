@@ -2,17 +2,21 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.optimizers.base import Optimizer
 
 registry: "Registry[Optimizer]" = Registry(
-    "optimizers",
+    Kind(
+        name="optimizers",
+        base="msdk.optimizers.base:Optimizer",
+        laws="msdk.testing.optimizers:LAWS",
+        template="msdk.authoring.templates.optimizer:MyOptimizer",
+    ),
     {
         "adamw": "msdk.optimizers.adamw:AdamW",
         "sgd": "msdk.optimizers.sgd:SGD",
     },
-    base="msdk.optimizers.base:Optimizer",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

@@ -2,13 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.parameterizations.base import Parameterization
 
 registry: "Registry[Parameterization]" = Registry(
-    "parameterizations",
+    Kind(
+        name="parameterizations",
+        base="msdk.parameterizations.base:Parameterization",
+        laws="msdk.testing.parameterizations:LAWS",
+        template="msdk.authoring.templates.parameterization:MyParameterization",
+        imports=("schedules.base",),
+    ),
     {
         "eps": "msdk.parameterizations.eps:Eps",
         "edm": "msdk.parameterizations.edm:EDM",
@@ -17,6 +23,5 @@ registry: "Registry[Parameterization]" = Registry(
         "iddpm": "msdk.parameterizations.iddpm:IDDPM",
         "score": "msdk.parameterizations.score:Score",
     },
-    base="msdk.parameterizations.base:Parameterization",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

@@ -21,7 +21,8 @@ from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.recipe.quantities import quantity
-from msdk.recipe.structuring import PARTS, strict_converter
+from msdk.recipe.structuring import strict_converter
+from msdk.registry import registry_for
 from msdk.samplers.base import Sampler, steps_for
 from msdk.samplers.guidance import Guidance
 from msdk.samplers.staged import Staged
@@ -36,9 +37,9 @@ AUGMENT_LABELS = 9
 """Labels that say what `training.augment` did to an image, see `msdk.training.augmentation`."""
 
 
-def _part(kind: Any, name: str) -> Any:
+def _part(base: type, name: str) -> Any:
     def default() -> Any:
-        registry = PARTS[kind]
+        registry = registry_for(base)
         # Nobody wrote this name, so a plugin that also owns it cannot make it doubtful.
         return registry.get(name if name in registry.names() else f"msdk:{name}")()
 

@@ -14,8 +14,7 @@ import attrs
 
 from msdk.errors import PluginError
 from msdk.recipe import Recipe
-from msdk.recipe.structuring import PARTS
-from msdk.registry import Registry
+from msdk.registry import Registry, is_base, registries, registry_for
 from msdk.registry.describing import field_help, plain
 
 Json = dict[str, Any]
@@ -38,7 +37,7 @@ def recipe_schema() -> tuple[Json, list[str]]:
     """The schema, and why parts were left out of it: those of plugins that cannot be imported."""
     broken: list[str] = []
     definitions: dict[str, Json] = {}
-    for registry in PARTS.values():
+    for registry in registries().values():
         definitions[registry.kind] = _kind(registry, definitions, broken)
     top = _table(Recipe, "A recipe of msdk.")
     one = {"type": "string"}
@@ -64,7 +63,7 @@ def _kind(registry: Registry[Any], definitions: dict[str, Json], broken: list[st
         definitions[f"{registry.kind}/{name}"] = table
         named = {"properties": {"name": {"const": name}}, "required": ["name"]}
         rules.append({"if": named, "then": {"$ref": _reference(f"{registry.kind}/{name}")}})
-    described = f"{registry.singular.replace('_', ' ')}: `msdk show {registry.singular} NAME` has the fields."
+    described = f"{registry.record.words}: `msdk show {registry.singular} NAME` has the fields."
     return {
         "type": "object",
         "properties": {"name": {"enum": names, "description": described}},
@@ -92,8 +91,8 @@ def _table(cls: Any, description: str) -> Json:
 
 def _value(kind: Any) -> Json:
     """What a value of a type may be."""
-    if kind in PARTS:
-        return {"$ref": _reference(PARTS[kind].kind)}
+    if is_base(kind):
+        return {"$ref": _reference(registry_for(kind).kind)}
     if kind in SIMPLE:
         return dict(SIMPLE[kind])
     if attrs.has(kind):

@@ -11,50 +11,8 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
-from msdk import (
-    autoencoders,
-    clusterings,
-    datasets,
-    decoders,
-    encoders,
-    lr_schedules,
-    noise_levels,
-    optimizers,
-    parameterizations,
-    samplers,
-    schedules,
-    weightings,
-)
-from msdk.autoencoders.base import Autoencoder
-from msdk.clusterings.base import Clustering
-from msdk.datasets.base import Dataset
-from msdk.decoders.base import Decoder
-from msdk.encoders.base import Encoder
 from msdk.errors import MsdkError, Problem, nearest
-from msdk.lr_schedules.base import LRSchedule
-from msdk.noise_levels.base import NoiseLevel
-from msdk.optimizers.base import Optimizer
-from msdk.parameterizations.base import Parameterization
-from msdk.registry import Registry
-from msdk.samplers.base import Sampler
-from msdk.schedules.base import Schedule
-from msdk.weightings.base import Weighting
-
-PARTS: Mapping[type, Registry[Any]] = {
-    Dataset: datasets.registry,
-    Schedule: schedules.registry,
-    Parameterization: parameterizations.registry,
-    Autoencoder: autoencoders.registry,
-    Encoder: encoders.registry,
-    Decoder: decoders.registry,
-    Weighting: weightings.registry,
-    Optimizer: optimizers.registry,
-    LRSchedule: lr_schedules.registry,
-    NoiseLevel: noise_levels.registry,
-    Sampler: samplers.registry,
-    Clustering: clusterings.registry,
-}
-"""Base class of a kind -> the registry that a recipe's `name` is looked up in."""
+from msdk.registry import Registry, is_base, registry_for, registry_of_part
 
 T = TypeVar("T")
 
@@ -63,9 +21,9 @@ def to_data(value: Any) -> Any:
     """Recipe (or part of one) -> plain data that `structure` reads back to an equal recipe."""
     if attrs.has(type(value)):
         fields = {f.name.rstrip("_"): to_data(getattr(value, f.name)) for f in attrs.fields(type(value))}
-        for base, registry in PARTS.items():
-            if isinstance(value, base):
-                fields = {"name": registry.name_of(type(value)), **fields}
+        registry = registry_of_part(type(value))
+        if registry is not None:
+            fields = {"name": registry.name_of(type(value)), **fields}
         return {key: item for key, item in fields.items() if item is not None}
     if isinstance(value, tuple):
         return [to_data(item) for item in typing.cast("tuple[object, ...]", value)]
@@ -78,9 +36,9 @@ def parts_of(value: Any) -> Iterator[tuple[Any, Registry[Any]]]:
         for item in typing.cast("tuple[object, ...]", value):
             yield from parts_of(item)
     elif attrs.has(type(value)):
-        for base, registry in PARTS.items():
-            if isinstance(value, base):
-                yield value, registry
+        registry = registry_of_part(type(value))
+        if registry is not None:
+            yield value, registry
         for field in attrs.fields(type(value)):
             yield from parts_of(getattr(value, field.name))
 
@@ -105,7 +63,7 @@ def strict_converter() -> cattrs.Converter:
     converter.register_structure_hook_factory(attrs.has, lambda kind: _attrs_hook(kind, converter))
     # Bound by identity: a hook on the base class would also catch its concrete subclasses and never end.
     converter.register_structure_hook_func(
-        lambda kind: kind in PARTS, lambda value, kind: _structure_part(value, PARTS[kind], converter)
+        is_base, lambda value, base: _structure_part(value, registry_for(base), converter)
     )
     return converter
 
@@ -228,7 +186,7 @@ def flattened_errors(error: BaseException, path: tuple[str, ...] = ()) -> Iterab
             yield from flattened_errors(inner, (*path, *step))
     elif isinstance(error, cattrs.ForbiddenExtraKeysError):
         allowed = [f.name.rstrip("_") for f in attrs.fields(error.cl)]
-        part = any(issubclass(error.cl, base) for base in PARTS)
+        part = registry_of_part(error.cl) is not None
         for key in sorted(error.extra_fields):
             known = ", ".join(["name", *allowed] if part else allowed)
             yield Problem(".".join((*path, key)), f"unknown key.{nearest(key, allowed)} Known: {known}.")

@@ -6,8 +6,12 @@ imports none of them; a lookup imports only the part that it names. Two owners o
 and `"distribution:name"` picks one of them.
 """
 
-from msdk.registry.discovery import KINDS as KINDS
 from msdk.registry.discovery import Origin as Origin
-from msdk.registry.registries import Registry as Registry
-from msdk.registry.registries import registries as registries
-from msdk.registry.registries import registry_of as registry_of
+from msdk.registry.kinds import KINDS as KINDS
+from msdk.registry.kinds import Kind as Kind
+from msdk.registry.lookup import Registry as Registry
+from msdk.registry.lookup import is_base as is_base
+from msdk.registry.lookup import registries as registries
+from msdk.registry.lookup import registry_for as registry_for
+from msdk.registry.lookup import registry_of as registry_of
+from msdk.registry.lookup import registry_of_part as registry_of_part

@@ -142,9 +142,8 @@ def kind_page(kind: str) -> str:
         signature = "" if isinstance(member, property) else _signature(function)
         lines += [f"### `{name}{signature}`{must}", "", _reflowed(inspect.getdoc(function) or ""), ""]
     lines += ["## Parts", ""]
-    for name in registry.names():
-        if registry.origin(name).owner == "msdk":
-            lines += _part_section(describe(registry.kind, name))
+    for name in registry.own_names():
+        lines += _part_section(describe(registry.kind, name))
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,7 +1,8 @@
 """Parts of installed packages: found by their entry points, without importing them.
 
-An entry point in the group `msdk.<kind>` names a part. The `entrypoints` package reads them; what it gives up on is
-read again here, so that a package that is broken costs only itself.
+An entry point in the group `msdk.<kind>` names a part, one in `msdk.kinds` a kind that the package brings. The
+`entrypoints` package reads them; what it gives up on is read again here, so that a package that is broken costs only
+itself.
 """
 
 import configparser
@@ -11,29 +12,14 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import attrs
 
 from msdk.errors import PluginError, nearest
-
-KINDS = (
-    "encoders",
-    "decoders",
-    "schedules",
-    "parameterizations",
-    "autoencoders",
-    "samplers",
-    "clusterings",
-    "noise_levels",
-    "weightings",
-    "optimizers",
-    "lr_schedules",
-    "datasets",
-)
-"""Every kind of part, as the packages, entry-point groups and the command line spell it."""
+from msdk.registry.kinds import GROUP, KINDS
 
 VARIABLE = "MSDK_PLUGINS"
 
@@ -86,6 +72,8 @@ def mode() -> Literal["on", "off", "strict"]:
 def installed_parts() -> tuple[dict[str, list[Origin]], list[BrokenPlugin]]:
     """Parts of installed packages by kind, and packages that could not be read. Imports none of them.
 
+    What packages bring under the kind "kinds" are kinds themselves.
+
     Raises:
         PluginError: MSDK_PLUGINS is "strict" and a package could not be read.
     """
@@ -107,30 +95,47 @@ def scanned() -> tuple[dict[str, list[Origin]], list[BrokenPlugin]]:
     The scan goes folder by folder, because one malformed `entry_points.txt` makes the `entrypoints` package give up on
     everything after it; a folder that fails is read again one distribution at a time.
     """
-    parts: dict[str, list[Origin]] = {}
+    found: list[tuple[str, Origin]] = []
     broken: list[BrokenPlugin] = []
     seen: set[str] = set()
     for folder in dict.fromkeys(sys.path):
         try:
-            found = list(_scan(folder))
+            here = list(_scan(folder))
         except Exception:  # a stranger's file: parser, encoding and interpolation errors alike
-            found = list(_scan_slowly(folder, broken))
-        for kind, origin in found:
-            if origin.owner in seen or origin.owner == "msdk":
-                continue  # a copy further down the path is shadowed, as in an import
-            others = [o.target for o in parts.get(kind, ()) if (o.owner, o.name) == (origin.owner, origin.name)]
-            if kind not in KINDS:
-                reason = f"no kind of part '{kind}' (group msdk.{kind}){nearest(kind, KINDS)}"
-            elif not re.fullmatch(r"[\w.]+:[\w.]+", origin.target):
-                reason = f"'{origin.name} = {origin.target}' is not of the form module:Class"
-            elif others and others != [origin.target]:  # files of two versions of one distribution
-                reason = f"'{origin.name}' is both {others[0]} and {origin.target}: install it again"
-            else:
-                parts.setdefault(kind, []).extend([] if others else [origin])
-                continue
+            here = list(_scan_slowly(folder, broken))
+        # A copy further down the path is shadowed, as in an import.
+        found += [(kind, origin) for kind, origin in here if origin.owner not in seen and origin.owner != "msdk"]
+        seen |= {origin.owner for _, origin in here}
+    kinds = [GROUP, *KINDS, *(origin.name for kind, origin in found if kind == GROUP)]
+    parts: dict[str, list[Origin]] = {}
+    for kind, origin in found:
+        reason = _wrong(kind, origin, kinds, parts.get(kind, ()))
+        if reason:
             broken.append(BrokenPlugin(origin.owner, reason))
-        seen |= {origin.owner for _, origin in found}
+        elif not any(_alike(origin, other) for other in parts.setdefault(kind, [])):
+            parts[kind].append(origin)
     return parts, list(dict.fromkeys(broken))
+
+
+def _wrong(kind: str, origin: Origin, kinds: Sequence[str], before: Sequence[Origin]) -> str | None:
+    """Why an entry point cannot be used, beside those found before it; None where it can."""
+    if kind not in kinds:
+        return f"no kind of part '{kind}' (group msdk.{kind}){nearest(kind, kinds)}"
+    if not re.fullmatch(r"[\w.]+:[\w.]+", origin.target):
+        return f"'{origin.name} = {origin.target}' is not of the form module:Class"
+    if kind == GROUP and origin.name in (GROUP, *KINDS):
+        return f"it brings a kind '{origin.name}', and msdk has one of that name: choose another"
+    for other in before:
+        if other.name == origin.name and other.owner == origin.owner and other.target != origin.target:
+            return f"'{origin.name}' is both {other.target} and {origin.target}: install it again"  # of two versions
+        if other.name == origin.name and other.owner != origin.owner and kind == GROUP:
+            return f"it brings a kind '{origin.name}', as '{other.owner}' does: uninstall one of them"
+    return None
+
+
+def _alike(one: Origin, other: Origin) -> bool:
+    """Whether two entry points differ by the version of their distribution at most."""
+    return (one.owner, one.name, one.target) == (other.owner, other.name, other.target)
 
 
 def _scan(folder: str) -> Iterator[tuple[str, Origin]]:

@@ -2,13 +2,27 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.samplers.base import Sampler
 
 registry: "Registry[Sampler]" = Registry(
-    "samplers",
+    Kind(
+        name="samplers",
+        base="msdk.samplers.base:Sampler",
+        laws="msdk.testing.samplers:LAWS",
+        template="msdk.authoring.templates.sampler:MySampler",
+        imports=(
+            "partition",
+            "schedules.base",
+            "schedules.vp",
+            "schedules.sub_vp",
+            "schedules.ve",
+            "schedules.pfgm",
+            "schedules.cld",
+        ),
+    ),
     {
         "ddim": "msdk.samplers.ddim:DDIM",
         "ddpm": "msdk.samplers.ddpm:DDPM",
@@ -43,6 +57,5 @@ registry: "Registry[Sampler]" = Registry(
         "time-heun": "msdk.samplers.time_heun:TimeHeun",
         "unipc": "msdk.samplers.unipc:UniPC",
     },
-    base="msdk.samplers.base:Sampler",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

@@ -2,13 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.schedules.base import Schedule
 
 registry: "Registry[Schedule]" = Registry(
-    "schedules",
+    Kind(
+        name="schedules",
+        base="msdk.schedules.base:Schedule",
+        laws="msdk.testing.schedules:LAWS",
+        template="msdk.authoring.templates.schedule:MySchedule",
+    ),
     {
         "vp-cosine": "msdk.schedules.vp_cosine:VPCosine",
         "pfgm": "msdk.schedules.pfgm:PFGM",
@@ -23,6 +28,5 @@ registry: "Registry[Schedule]" = Registry(
         "cld": "msdk.schedules.cld:CLD",
         "edm": "msdk.schedules.edm:EDM",
     },
-    base="msdk.schedules.base:Schedule",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

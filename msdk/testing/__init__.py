@@ -13,40 +13,14 @@ Every law takes the part, and options that its kind shares by keyword; a single 
 A law that is broken raises `LawError`, an `AssertionError` that says what was expected and what was found.
 """
 
+import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-from msdk.registry import registry_of
-from msdk.testing import (
-    autoencoders,
-    clusterings,
-    datasets,
-    decoders,
-    encoders,
-    lr_schedules,
-    noise_levels,
-    optimizers,
-    parameterizations,
-    samplers,
-    schedules,
-    weightings,
-)
+from msdk.registry import registries, registry_of
+from msdk.registry.kinds import load
 from msdk.testing.laws import LawError as LawError
-
-_LAWS: dict[str, tuple[Callable[..., None], ...]] = {
-    "encoders": encoders.LAWS,
-    "decoders": decoders.LAWS,
-    "schedules": schedules.LAWS,
-    "parameterizations": parameterizations.LAWS,
-    "autoencoders": autoencoders.LAWS,
-    "samplers": samplers.LAWS,
-    "clusterings": clusterings.LAWS,
-    "noise_levels": noise_levels.LAWS,
-    "weightings": weightings.LAWS,
-    "optimizers": optimizers.LAWS,
-    "lr_schedules": lr_schedules.LAWS,
-    "datasets": datasets.LAWS,
-}
 
 
 def laws(kind: str) -> tuple[Callable[..., None], ...]:
@@ -55,7 +29,7 @@ def laws(kind: str) -> tuple[Callable[..., None], ...]:
     Raises:
         UnknownNameError: There is no such kind.
     """
-    return _LAWS[registry_of(kind).kind]
+    return load(registry_of(kind).record.laws)
 
 
 def check(kind: str, part: Any, **options: Any) -> None:
@@ -73,3 +47,11 @@ def check(kind: str, part: Any, **options: Any) -> None:
             broken.append(f"{law.__name__}: {error}")
     if broken:
         raise LawError("\n".join(broken))
+
+
+def __getattr__(kind: str) -> ModuleType:
+    """The module with the laws of a kind: `testing.encoders`."""
+    registry = None if kind.startswith("_") else registries().get(kind)
+    if registry is None:
+        raise AttributeError(f"module 'msdk.testing' has no attribute '{kind}'")
+    return importlib.import_module(registry.record.laws.partition(":")[0])

@@ -6,7 +6,8 @@ from typing import Any
 import attrs
 
 from msdk.errors import MsdkError
-from msdk.recipe.structuring import PARTS, strict_converter, to_data
+from msdk.recipe.structuring import strict_converter, to_data
+from msdk.registry import registries, registry_of_part
 from msdk.registry.describing import field_help
 
 
@@ -23,9 +24,9 @@ def require(condition: object, message: str | Callable[[], str]) -> None:
 def settings_survive_a_recipe(part: Any, **options: Any) -> None:
     """A part is a frozen attrs class with a registered name, and equal after its settings were written and read."""
     require(attrs.has(type(part)), f"{type(part).__name__} is no attrs class: decorate it with @attrs.frozen")
-    base = next((base for base in PARTS if isinstance(part, base)), None)
-    if base is None:
-        known = ", ".join(sorted(f"{base.__module__}.{base.__name__}" for base in PARTS))
+    registry = registry_of_part(type(part))
+    if registry is None:
+        known = ", ".join(sorted(each.record.base.replace(":", ".") for each in registries().values()))
         raise LawError(f"{type(part).__name__} is a subclass of none of {known}")
     try:
         written = to_data(part)
@@ -33,7 +34,7 @@ def settings_survive_a_recipe(part: Any, **options: Any) -> None:
         raise LawError(f"{type(part).__name__} has no name in a recipe: {error}") from error
     try:
         hash(part)
-        read = strict_converter().structure(written, base)
+        read = strict_converter().structure(written, registry.base())
     except (MsdkError, TypeError) as error:
         raise LawError(f"{type(part).__name__}: {error}") from error
     except Exception as error:

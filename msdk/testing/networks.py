@@ -143,8 +143,7 @@ def small(kind: str, name: str) -> Any:
 
 def partners(kind: str) -> list[Any]:
     """Msdk's own parts of a kind, in small sizes."""
-    registry = registries()[kind]
-    return [small(kind, name) for name in registry.names() if registry.origin(name).owner == "msdk"]
+    return [small(kind, name) for name in registries()[kind].own_names()]
 
 
 def decoder_for(info: FeatureInfo) -> Decoder:

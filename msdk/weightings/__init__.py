@@ -2,17 +2,23 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.registry import Registry
+from msdk.registry import Kind, Registry
 
 if TYPE_CHECKING:
     from msdk.weightings.base import Weighting
 
 registry: "Registry[Weighting]" = Registry(
-    "weightings",
+    Kind(
+        name="weightings",
+        base="msdk.weightings.base:Weighting",
+        laws="msdk.testing.weightings:LAWS",
+        template="msdk.authoring.templates.weighting:MyWeighting",
+        imports=("schedules.base",),
+        law_options="closed_form=lambda ratio: 5 / (1 + 5 * ratio**2)",
+    ),
     {
         "uniform": "msdk.weightings.uniform:Uniform",
         "edm": "msdk.weightings.edm:EDM",
     },
-    base="msdk.weightings.base:Weighting",
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

@@ -65,6 +65,16 @@ def test_the_package_is_complete(packages, kind):
     assert not any("{" in line and "}" in line and "name}" in line for line in readme.splitlines())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_package_stands_alone(packages, kind):
+    """Its code is its own: no module of it needs the templates that it was written from."""
+    code = "".join(file.read_text() for file in (packages[kind] / "src").rglob("*.py"))
+    assert "msdk.authoring" not in code
+    assert (packages[kind] / "src" / packages[kind].name.replace("-", "_") / "network.py").exists() == (
+        kind in ("encoders", "decoders", "autoencoders")
+    )
+
+
 @pytest.mark.parametrize("name", ["My-Lab", "my_lab", "1lab", "lab-", "msdk", "../lab", "my--lab", ""])
 def test_bad_names_are_refused(tmp_path, name):
     """Before anything is written."""

@@ -711,7 +711,7 @@ def test_a_bad_artefact_is_told(write, content, message):
 def test_a_plugin_cannot_spoil_a_default(write, monkeypatch):
     """A second owner of a default's name makes only those recipes doubtful that write the name."""
     second = Origin("dpmpp-2m", "demo", "demo:Part")
-    monkeypatch.setattr("msdk.registry.registries.installed_parts", lambda: ({"samplers": [second]}, []))
+    monkeypatch.setattr("msdk.registry.lookup.installed_parts", lambda: ({"samplers": [second]}, []))
     recipe = load_recipe(write(BASE))
     assert recipe.sampler == DPMpp2M()
     assert structure(tomllib.loads(to_toml(recipe)), "again") == recipe

@@ -76,7 +76,7 @@ def test_every_part_is_there(validator):
 def test_a_broken_plugin_costs_only_itself(monkeypatch):
     """A part that cannot be imported is left out, and why is told."""
     monkeypatch.setattr(
-        "msdk.registry.registries.installed_parts",
+        "msdk.registry.lookup.installed_parts",
         lambda: ({"samplers": [Origin("bad", "my-lab", "no_such:Part", "1")]}, []),
     )
     schema, broken = recipe_schema()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import msdk
 from msdk.errors import DuplicateNameError, PluginError, UnknownNameError
 from msdk.registry import KINDS, Registry, registries, registry_of
 from msdk.registry.discovery import installed_parts, scanned
@@ -21,7 +22,7 @@ PLUGIN = "from msdk.samplers.base import Sampler\nclass Euler(Sampler): '''A par
 def samplers():
     """A registry with two built-ins, which nothing but the test adds to."""
     builtins = {"ddim": "msdk.samplers.ddim:DDIM", "heun": "msdk.samplers.heun:Heun"}
-    return Registry("samplers", builtins, base="msdk.samplers.base:Sampler")
+    return Registry(msdk.samplers.registry.record, builtins)
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_a_kind_is_known_in_singular_and_plural(spelled):
 
 def test_an_unknown_kind_is_told_with_the_nearest():
     """A misspelt kind is answered with the one that was meant and all kinds."""
-    with pytest.raises(UnknownNameError, match=r"'encodrs'\. Did you mean 'encoders'\? Known: encoders, decoders"):
+    with pytest.raises(UnknownNameError, match=r"'encodrs'\. Did you mean 'encoders'\? Known: autoencoders"):
         registry_of("encodrs")
 
 

@@ -8,13 +8,14 @@ and `"distribution:name"` picks one of them.
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, Generic, TypeVar
 
 from msdk.errors import DuplicateNameError, PluginError, UnknownNameError, nearest
-from msdk.registry.discovery import KINDS as KINDS
-from msdk.registry.discovery import Origin as Origin
-from msdk.registry.discovery import installed_parts, normalised, unsuited
+from msdk.registry.discovery import BrokenPlugin, Origin, installed_parts, mode, normalised, unsuited
+from msdk.registry.kinds import GROUP, KINDS, Kind, load
 
 T = TypeVar("T")
 
@@ -23,16 +24,19 @@ class Registry(Generic[T]):
     """Named parts of one kind.
 
     Args:
-        kind: The plural name of the kind, one of `KINDS`.
-        builtins: Name -> `"module:Class"` of the parts that msdk ships.
-        base: `"module:Class"` that every part must subclass.
+        record: What tells the kind from others.
+        builtins: Name -> `"module:Class"` of the parts that come with the kind.
+
+    Attributes:
+        kind: The plural name of the kind.
+        singular: One of them.
     """
 
-    def __init__(self, kind: str, builtins: Mapping[str, str], base: str) -> None:
-        self.kind = kind
-        self.singular = kind.removesuffix("s")
+    def __init__(self, record: Kind, builtins: Mapping[str, str]) -> None:
+        self.record = record
+        self.kind = record.name
+        self.singular = record.singular
         self._builtins = dict(builtins)
-        self._base = base
         self._added: dict[str, tuple[Origin, type[T]]] = {}
         self._loaded: dict[Origin, type[T]] = {}
 
@@ -73,8 +77,19 @@ class Registry(Generic[T]):
 
     def base(self) -> type[T]:
         """The class that every part subclasses."""
-        module, _, cls = self._base.partition(":")
-        return getattr(importlib.import_module(module), cls)
+        return load(self.record.base)
+
+    def own_names(self) -> list[str]:
+        """The names that belong to who brings the kind: msdk's own, where the kind is."""
+        owner, _ = self.owner()
+        return [name for name in self.names() if self.origin(name).owner == owner]
+
+    def owner(self) -> tuple[str, str]:
+        """Who brings the kind: "msdk" or the name of an installed distribution, and its version."""
+        for origin in installed_parts()[0].get(GROUP, ()):
+            if origin.name == self.kind:
+                return origin.owner, origin.version
+        return "msdk", _own_version()
 
     def owners(self, name: str) -> list[str]:
         """Who owns a name, without importing anything."""
@@ -115,9 +130,11 @@ class Registry(Generic[T]):
         raise UnknownNameError(f"{target} is not a registered {self.singular}.")
 
     def _origins(self) -> dict[str, list[Origin]]:
-        found = {name: [Origin(name, "msdk", target, _own_version())] for name, target in self._builtins.items()}
+        owner, version = self.owner()
+        found = {name: [Origin(name, owner, target, version)] for name, target in self._builtins.items()}
         for origin in installed_parts()[0].get(self.kind, ()):
-            found.setdefault(origin.name, []).append(origin)
+            if origin not in found.setdefault(origin.name, []):  # who brings a kind may declare its parts as well
+                found[origin.name].append(origin)
         for name, (origin, _) in self._added.items():
             found[name] = [origin]  # refused in `add` unless it replaces on purpose
         return found
@@ -125,7 +142,7 @@ class Registry(Generic[T]):
     def _unknown(self, name: str) -> str:
         known = self.names()
         text = f"no {self.singular} named '{name}'.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
-        broken = installed_parts()[1]
+        broken = broken_plugins()
         if broken:
             text += " Packages that could not be read: " + "; ".join(f"{b.owner} ({b.reason})" for b in broken) + "."
         return text
@@ -140,26 +157,100 @@ class Registry(Generic[T]):
         return part
 
 
-def registries() -> dict[str, "Registry[object]"]:
-    """Every registry by kind. Imports the torch-free packages of the kinds, and none of their parts."""
-    return {kind: importlib.import_module(f"msdk.{kind}").registry for kind in KINDS}
+def registries() -> dict[str, Registry[Any]]:
+    """Every registry by kind: msdk's own, then those of installed packages. Imports records of kinds, and no part."""
+    return {**_own(), **{kind: registry for kind, registry in _brought() if isinstance(registry, Registry)}}
 
 
-def registry_of(kind: str) -> "Registry[object]":
+def broken_plugins() -> list[BrokenPlugin]:
+    """Installed packages that could not be read, or that bring a kind which cannot be imported."""
+    return [*installed_parts()[1], *(registry for _, registry in _brought() if isinstance(registry, BrokenPlugin))]
+
+
+def registry_of(kind: str) -> Registry[Any]:
     """The registry of a kind, given in singular or plural.
 
     Raises:
         UnknownNameError: There is no such kind.
     """
     spelled = kind.lower().replace("-", "_")
-    for known in KINDS:
-        if spelled in (known, known.removesuffix("s")):
-            return registries()[known]
-    raise UnknownNameError(f"no kind of part named '{kind}'.{nearest(kind, KINDS)} Known: {', '.join(KINDS)}.")
+    known = registries()
+    for registry in known.values():
+        if spelled in (registry.kind, registry.singular):
+            return registry
+    raise UnknownNameError(f"no kind of part named '{kind}'.{nearest(kind, known)} Known: {', '.join(known)}.")
+
+
+def is_base(annotation: object) -> bool:
+    """Whether the type of a field is the base class of a kind, so that the field takes a part."""
+    return isinstance(annotation, type) and _target_of(annotation) in _by_base()
+
+
+def registry_for(base: type) -> Registry[Any]:
+    """The registry of the kind with this base class, see `is_base`."""
+    return _by_base()[_target_of(base)]
+
+
+def registry_of_part(part: type) -> Registry[Any] | None:
+    """The registry of the kind that a class is a part of; None where it is of none."""
+    known = _by_base()
+    return next((known[target] for target in map(_target_of, part.__mro__) if target in known), None)
+
+
+def package_of(kind: str) -> ModuleType | None:
+    """The module that has the registry of a kind, `msdk.<kind>`, of whomever the kind is; None where there is none."""
+    if kind in KINDS:
+        return importlib.import_module(f"msdk.{kind}")
+    if importlib.util.find_spec(f"msdk.{kind}") is not None:
+        return None  # another module of msdk, for which nobody wants the path scanned
+    for origin in installed_parts()[0].get(GROUP, ()):
+        if origin.name == kind and isinstance(brought_by(origin), Registry):
+            return importlib.import_module(origin.target.partition(":")[0])
+    return None
+
+
+@functools.cache
+def brought_by(origin: Origin) -> Registry[Any] | BrokenPlugin:
+    """The registry of the kind that an entry point in the group `msdk.kinds` names, or why it cannot be had."""
+    try:
+        registry = _load(origin)
+    except PluginError as error:
+        return BrokenPlugin(origin.owner, str(error))
+    if not isinstance(registry, Registry):
+        return BrokenPlugin(origin.owner, f"the kind '{origin.name}' ({origin.target}) is no msdk.registry.Registry")
+    if registry.kind != origin.name:
+        reason = f"the kind '{origin.name}' ({origin.target}) calls itself '{registry.kind}': give both one name"
+        return BrokenPlugin(origin.owner, reason)
+    return registry
+
+
+@functools.cache
+def _own() -> dict[str, Registry[Any]]:
+    return {kind: importlib.import_module(f"msdk.{kind}").registry for kind in KINDS}
+
+
+def _brought() -> Iterator[tuple[str, Registry[Any] | BrokenPlugin]]:
+    """Name and registry of each kind that an installed package brings.
+
+    Raises:
+        PluginError: MSDK_PLUGINS is "strict" and one cannot be imported.
+    """
+    for origin in installed_parts()[0].get(GROUP, ()):
+        found = brought_by(origin)
+        if isinstance(found, BrokenPlugin) and mode() == "strict":
+            raise PluginError(f"MSDK_PLUGINS is strict, and this plugin is broken: {found.owner}: {found.reason}")
+        yield origin.name, found
+
+
+def _by_base() -> dict[str, Registry[Any]]:
+    return {registry.record.base: registry for registry in registries().values()}
+
+
+def _target_of(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _load(origin: Origin) -> object:
-    module, _, attribute = origin.target.partition(":")
     reason = None if origin.owner == "msdk" else unsuited(origin.owner)
     if reason is not None:
         raise PluginError(
@@ -167,7 +258,7 @@ def _load(origin: Origin) -> object:
             f"Update '{origin.owner}', or install the msdk that it is for."
         )
     try:
-        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        return load(origin.target)
     except (Exception, SystemExit) as error:
         if origin.owner == "msdk":
             raise
