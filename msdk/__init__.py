@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from msdk import samplers as samplers
     from msdk import schedules as schedules
     from msdk import weightings as weightings
+    from msdk.batch import Batch as Batch
+    from msdk.batch import Condition as Condition
     from msdk.budgeting import Budget as Budget
     from msdk.budgeting import budget as budget
     from msdk.clustering import cluster as cluster
@@ -43,7 +45,9 @@ if TYPE_CHECKING:
     from msdk.training import train as train
 
 _HOMES = {
+    "Batch": "msdk.batch",
     "Budget": "msdk.budgeting",
+    "Condition": "msdk.batch",
     "Denoiser": "msdk.denoiser",
     "MsdkError": "msdk.errors",
     "Partition": "msdk.partition",
@@ -78,7 +82,9 @@ _PACKAGES = (
 
 
 __all__ = [
+    "Batch",
     "Budget",
+    "Condition",
     "Denoiser",
     "MsdkError",
     "Partition",

@@ -25,6 +25,7 @@ BASES = [f"{kind}.base" for kind in KINDS]
 
 ALLOWED = {
     "errors": [],
+    "batch": [],
     "partition": [],
     "retired": [],
     "distributed": [],
@@ -42,6 +43,7 @@ ALLOWED = {
     # kinds: how time is walked, and how it is cut
     "samplers": [
         "registry",
+        "batch",
         "partition",
         *(f"schedules.{name}" for name in ("base", "vp", "sub_vp", "ve", "pfgm", "cld")),
     ],
@@ -50,7 +52,7 @@ ALLOWED = {
     # kinds: how training goes, and what comes in
     "optimizers": ["registry"],
     "lr_schedules": ["registry"],
-    "datasets": ["registry", "encoders.base"],  # for `Shape`
+    "datasets": ["registry", "batch", "encoders.base"],  # for `Shape`
     # what the verbs work on
     "recipe": [
         "registry",
@@ -61,14 +63,14 @@ ALLOWED = {
         *BASES,
         *KINDS,  # of a kind its torch-free registry, none of its parts
     ],
-    "denoiser": ["recipe", "partition", "encoders.adapter", *BASES],
+    "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
     "runs": ["recipe", "registry", "denoiser"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": [],
-    "budgeting": ["recipe", "denoiser", "partition", "samplers.tracing", *BASES],
-    "training": ["recipe", "denoiser", "runs", "budgeting", *BASES],
+    "budgeting": ["recipe", "denoiser", "batch", "partition", "samplers.tracing", *BASES],
+    "training": ["recipe", "denoiser", "runs", "batch", "budgeting", *BASES],
     "sampling": ["recipe", "denoiser", "runs", "distributed", "samplers.guidance", "samplers.tracing", *BASES],
     "clustering": [
         "recipe",
@@ -95,7 +97,7 @@ ALLOWED = {
         "parameterizations.eps",
         *BASES,
     ],
-    "authoring": ["registry", "runs", *BASES],
+    "authoring": ["registry", "runs", "batch", *BASES],
     "cli": [
         "registry",
         "recipe",

@@ -24,7 +24,7 @@ FUNCTIONS = [
     "sample",
     "train",
 ]
-CLASSES = ["Budget", "Denoiser", "MsdkError", "Partition", "Recipe", "RecipeError", "Stage"]
+CLASSES = ["Batch", "Budget", "Condition", "Denoiser", "MsdkError", "Partition", "Recipe", "RecipeError", "Stage"]
 
 
 @pytest.fixture(scope="module", autouse=True)

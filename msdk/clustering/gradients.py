@@ -144,7 +144,7 @@ def _of_run(
     labels = training_labels(recipe, images)
     label = None if labels is None else labels[picks].to(device)
     denoiser = build(recipe, device).eval()
-    pixels = to_range(images.read(picks.tolist()).to(device), unit_range=denoiser.unit_range)
+    pixels = to_range(images.batch(picks.tolist()).images.to(device), unit_range=denoiser.unit_range)
     clean = torch.cat([encoded(recipe, denoiser, part) for part in pixels.split(MICRO_BATCH)])
     noise = torch.randn(clean.shape, generator=generator).to(device)
     for path in checkpoints(run)[-most:]:

@@ -78,7 +78,7 @@ class DataPoints(Points):
 
     def _read(self, indices: Sequence[int]) -> Tensor:
         """Pixels as uint8, latents as float32, [len(indices), d]."""
-        images = self._source.read(indices)
+        images = self._source.batch(indices).images
         if images.dtype != torch.uint8:
             raise DataError(f"images are to be uint8, 0 .. 255, but this data set gives {images.dtype}")
         if self._encode is None:

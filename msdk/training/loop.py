@@ -183,7 +183,7 @@ class Trainer:
         generator = self._generator("draw")
         first = self.iteration * options.batch_size
         indices = batch_indices(first, options.batch_size, len(self.source), options.seed)
-        images = self.source.read(indices)
+        images = self.source.batch(indices).images
         if options.flip:
             images = flipped(images, generator)
         draw = draw_times(self.recipe, self.denoiser, options.batch_size, generator)
