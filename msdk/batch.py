@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Shape = tuple[int, ...]
+"""Channels, then the axes: (channels, height, width) of pictures, one axis of signals, three of videos."""
+
 NO_CLASS = -1
 """The class number of an image that has none."""
 

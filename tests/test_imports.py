@@ -32,7 +32,7 @@ ALLOWED = {
     "registry": [],
     # kinds: networks
     "layers": [],
-    "encoders": ["registry", "layers"],
+    "encoders": ["registry", "batch", "layers"],
     "decoders": ["registry", "layers", "encoders.base"],
     "autoencoders": ["registry", "layers", "encoders.base"],
     # kinds: what is learnt, and where
@@ -56,6 +56,7 @@ ALLOWED = {
     # what the verbs work on
     "recipe": [
         "registry",
+        "batch",
         "partition",
         "encoders.adapter",
         "samplers.guidance",
@@ -71,7 +72,7 @@ ALLOWED = {
     "report": [],
     "budgeting": ["recipe", "denoiser", "batch", "partition", "samplers.tracing", *BASES],
     "training": ["recipe", "denoiser", "runs", "batch", "budgeting", *BASES],
-    "sampling": ["recipe", "denoiser", "runs", "distributed", "samplers.guidance", "samplers.tracing", *BASES],
+    "sampling": ["recipe", "denoiser", "batch", "runs", "distributed", "samplers.guidance", "samplers.tracing", *BASES],
     "clustering": [
         "recipe",
         "denoiser",

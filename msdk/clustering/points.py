@@ -1,5 +1,6 @@
 """A data set as points in blocks: images as they are, or their latents."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,13 +30,13 @@ class DataPoints(Points):
 
     Args:
         source: Images, uint8.
-        shape: Channels, height and width of a point.
+        shape: Channels and axes of a point.
         encode: Makes latents on the CPU of images in [-1, 1]; None for pixels.
     """
 
     def __init__(self, source: Source, shape: Shape, encode: Callable[[Tensor], Tensor] | None = None) -> None:
         self._source, self._encode = source, encode
-        self.count, self.size, self.pixels = len(source), shape[0] * shape[1] * shape[2], encode is None
+        self.count, self.size, self.pixels = len(source), math.prod(shape), encode is None
         self._length = max(min(BLOCK // self.size, MOST), 1)
         self._kept: dict[int, Tensor] = {}
         self._bytes = 0

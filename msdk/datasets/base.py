@@ -60,7 +60,7 @@ class Dataset(abc.ABC):
     @property
     @abc.abstractmethod
     def shape(self) -> Shape:
-        """Channels, height and width, known without opening the data."""
+        """Channels and axes of an image, known without opening the data."""
 
     @abc.abstractmethod
     def open(self) -> Source:
@@ -100,7 +100,7 @@ def decode(content: bytes, name: str, shape: Shape) -> "Tensor":
     import torch
     from PIL import Image, UnidentifiedImageError
 
-    channels, height, width = shape
+    channels, height, width = shape  # of pictures: that is what files hold
     try:
         with Image.open(io.BytesIO(content)) as image:
             pixels = np.array(image.convert("L" if channels == 1 else "RGB"))

@@ -28,7 +28,7 @@ class Denoiser(nn.Module):
         partition: Stage edges in ratio.
         schedule: Gives `t` its meaning.
         parameterization: What the network is fed and what its output means.
-        shape: Channels, height and width of what the network sees: of the images, or of their latents.
+        shape: Channels and axes of what the network sees: of the images, or of their latents.
         classes: Classes of its labels; 0 for an unconditional one.
         unit_range: Whether its images are in [0, 1] instead of [-1, 1].
         autoencoder: Between images and latents, a `FirstStage`; it is frozen here. None where the network sees images.
@@ -64,14 +64,14 @@ class Denoiser(nn.Module):
             self.autoencoder.eval()
         return self
 
-    def encode(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
+    def encode(self, images: Float[Tensor, "batch c *axes"]) -> Float[Tensor, "batch d *inner"]:
         """What the network sees of images in its range: their scaled latents, or the images themselves."""
         if self.autoencoder is None:
             return images
         first_stage = cast("FirstStage", self.autoencoder)
         return first_stage.encode(images) * first_stage.scale
 
-    def decode(self, x_0: Float[Tensor, "batch d h2 w2"]) -> Float[Tensor, "batch c h w"]:
+    def decode(self, x_0: Float[Tensor, "batch d *inner"]) -> Float[Tensor, "batch c *axes"]:
         """The images of what the network sees, nominally in [-1, 1]."""
         if self.autoencoder is None:
             return x_0
@@ -80,11 +80,11 @@ class Denoiser(nn.Module):
 
     def forward(
         self,
-        x_t: Float[Tensor, "batch c h w"],
+        x_t: Float[Tensor, "batch c *axes"],
         t: float | Tensor,
         label: Given = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch c h w"]:
+    ) -> Float[Tensor, "batch c *axes"]:
         """Estimates x_0.
 
         Args:
@@ -100,10 +100,10 @@ class Denoiser(nn.Module):
 
     def output(
         self,
-        x_t: Float[Tensor, "batch c h w"],
+        x_t: Float[Tensor, "batch c *axes"],
         t: float | Tensor,
         condition: Condition | None = None,
-    ) -> tuple[Float[Tensor, "batch c h w"], Coefficients[Any]]:
+    ) -> tuple[Float[Tensor, "batch c *axes"], Coefficients[Any]]:
         """The network's own output F, and the coefficients that turn it into x_0, ready to multiply images.
 
         Of a network that predicts a variance too, F is the first half.
@@ -127,18 +127,18 @@ class Denoiser(nn.Module):
         shaped = Coefficients(*(per_image(part, x_t) for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)))
         return self.network.route(shaped.c_in * x_t, c_noise, stages, condition)[:, :channels], shaped
 
-    def eps(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Given = None) -> Tensor:
+    def eps(self, x_t: Float[Tensor, "batch c *axes"], t: float | Tensor, label: Given = None) -> Tensor:
         """The noise that the estimate implies: (x_t - alpha x_0) / sigma.
 
         It is composed from the network's output, because x_t - alpha x_0 cancels near the data.
         """
         return self._combined(x_t, t, label, lambda alpha, sigma: (1 / sigma, -alpha / sigma))
 
-    def score(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Given = None) -> Tensor:
+    def score(self, x_t: Float[Tensor, "batch c *axes"], t: float | Tensor, label: Given = None) -> Tensor:
         """The gradient of log p_t at x_t: -eps / sigma."""
         return self._combined(x_t, t, label, lambda alpha, sigma: (-1 / sigma**2, alpha / sigma**2))
 
-    def v(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Given = None) -> Tensor:
+    def v(self, x_t: Float[Tensor, "batch c *axes"], t: float | Tensor, label: Given = None) -> Tensor:
         """Velocity alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512)."""
         return self._combined(x_t, t, label, lambda alpha, sigma: (alpha / sigma, -alpha * alpha / sigma - sigma))
 

@@ -21,11 +21,11 @@ class StageNetwork(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch c h w"],
+        x: Float[Tensor, "batch c *axes"],
         c_noise: Float[Tensor, " batch_or_1"],
         label: Tensor | None = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch outputs h w"]:
+    ) -> Float[Tensor, "batch outputs *axes"]:
         features: Features = self.encoder(x, c_noise, **Condition(label, augment).inputs())
         if self.adapter is not None:
             features = self.adapter(features)
@@ -89,12 +89,12 @@ class StagedNetwork(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch c h w"],
+        x: Float[Tensor, "batch c *axes"],
         c_noise: Float[Tensor, " batch_or_1"],
         stage: int,
         label: Condition | Tensor | None = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch outputs h w"]:
+    ) -> Float[Tensor, "batch outputs *axes"]:
         """The raw network of one stage; `stage` is a Python int, so that tracing and compiling see no routing.
 
         Args:
@@ -109,11 +109,11 @@ class StagedNetwork(nn.Module):
 
     def route(
         self,
-        x: Float[Tensor, "batch c h w"],
+        x: Float[Tensor, "batch c *axes"],
         c_noise: Float[Tensor, " batch"],
         stages: Int[Tensor, " batch"],
         condition: Condition | None = None,
-    ) -> Float[Tensor, "batch outputs h w"]:
+    ) -> Float[Tensor, "batch outputs *axes"]:
         """A batch of mixed stages: a shared encoder runs once on all of it, each decoder once on its own samples.
 
         Which decoders run is decided on the host, so `stages` on the CPU costs no device synchronisation.
@@ -127,13 +127,13 @@ class StagedNetwork(nn.Module):
 
     def mixed(
         self,
-        x: Float[Tensor, "batch c h w"],
+        x: Float[Tensor, "batch c *axes"],
         c_noise: Float[Tensor, " batch"],
         counts: Mapping[int, int],
         index: Int[Tensor, " batch"],
         restore: Int[Tensor, " batch"],
         condition: Condition | None = None,
-    ) -> Float[Tensor, "batch outputs h w"]:
+    ) -> Float[Tensor, "batch outputs *axes"]:
         """What `route` does on the device once it knows where each image goes.
 
         Args:

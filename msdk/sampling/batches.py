@@ -30,7 +30,7 @@ def sample(
     noise: NoiseSource = "fresh",
     wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Float[Tensor, "images c h w"]:
+) -> Float[Tensor, "images c *axes"]:
     """Draws one image per seed; see `sample_batches` for arguments and errors.
 
     Returns:
@@ -68,7 +68,7 @@ def sample_batches(
     noise: NoiseSource = "fresh",
     wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[list[int], Float[Tensor, "images c h w"]]]:
+) -> Iterator[tuple[list[int], Float[Tensor, "images c *axes"]]]:
     """Draws one image per seed, batch by batch, so that any number of images needs the memory of one batch.
 
     Args:
