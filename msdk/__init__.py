@@ -1,10 +1,13 @@
 """Multi-stage diffusion models: shared encoders, one decoder per noise range, budgets counted per stage.
 
-Public names load on first use, so `import msdk` imports neither torch nor any part.
+Public names load on first use, so `import msdk` imports neither torch nor any part. It does tell OpenMP how the threads
+of torch wait, unless torch is there already or the user has told it: see `msdk.threads`.
 """
 
 import importlib
 from typing import TYPE_CHECKING
+
+from msdk.threads import wait_asleep
 
 __version__ = "0.1.0"
 
@@ -106,6 +109,8 @@ __all__ = [
     "train",
     "weightings",
 ]
+
+wait_asleep()
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -25,6 +26,7 @@ from msdk.options import (
     seeds_of,
     with_edges,
 )
+from msdk.threads import VARIABLE, asked
 
 if TYPE_CHECKING:
     from msdk.training import TrainingResult
@@ -505,8 +507,15 @@ def launch(
     allow_code: Annotated[
         bool, Parameter(negative="", help="Run the Python files that a recipe's `use` names: only if you trust them.")
     ] = False,
+    threads: Annotated[
+        int | None,
+        Parameter(help="Threads of the CPU, as MSDK_THREADS. By default as the cores and the size of the work allow."),
+    ] = None,
 ) -> object:
-    """Every command takes this option."""
+    """Every command takes these options."""
+    if threads is not None:
+        os.environ[VARIABLE] = str(threads)
+    asked()  # a mistake is told before anything slow
     if allow_code:
         from msdk.local_code import allow_code as allow
 

@@ -22,6 +22,7 @@ from msdk.recipe import Recipe
 from msdk.report import clusters_plot
 from msdk.schedules.base import Schedule
 from msdk.structuring import to_data
+from msdk.threads import threads_for
 from msdk.tracing import explain
 from msdk.writing import write_bytes, write_json, write_text
 
@@ -129,7 +130,7 @@ def cluster(
     skipped: dict[str, str] = {}
     looked = False
     specs = _chosen(recipe, strategy, compare, None if run is None else Path(run))
-    with together(rank) as group:
+    with together(rank) as group, threads_for(0):  # the large products have more
         for name, spec in specs.items():
             looked = looked or "data" in spec.needs
             told = functools.partial(progress, name) if progress else lambda done, total: None

@@ -25,6 +25,7 @@ BASES = [f"{kind}.base" for kind in KINDS]
 
 ALLOWED = {
     "errors": [],
+    "threads": [],
     "discovery": [],
     "registry": ["discovery"],
     "partition": [],
@@ -34,7 +35,7 @@ ALLOWED = {
         "partition",
         *(f"schedules.{name}" for name in ("base", "vp", "sub_vp", "ve", "pfgm", "cld")),
     ],
-    "clusterings": ["registry", "partition", "ranks", "schedules.base"],
+    "clusterings": ["registry", "partition", "ranks", "schedules.base", "threads"],
     "layers": [],
     "encoders": ["registry", "layers.*"],
     "decoders": ["registry", "layers.*", "encoders.base"],
@@ -73,13 +74,13 @@ ALLOWED = {
     "checkpoint": ["recipe", "building", "offloading", "writing"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "building", "checkpoint", "layers.*", *(f"{kind}.*" for kind in KINDS)],
-    "budgeting": ["building", "quantities", "tracing", "samplers.base", "noise_levels.base"],
+    "budgeting": ["building", "quantities", "tracing", "samplers.base", "noise_levels.base", "threads"],
     "points": ["datasets.base", "encoders.base", "clusterings.base"],
     "gradients": ["building", "checkpoint", "training.*"],
     "clustering": ["recipe", "building", "tracing", "points", "gradients", "ranks", "report", "clusterings.base"],
     "training": ["building", "checkpoint", "noise_levels.*", "weightings.*", "datasets.*", "budgeting.*"],
     "noise": ["schedules.base"],
-    "sampling": ["noise", "guidance", "denoiser", "samplers.base"],
+    "sampling": ["noise", "guidance", "denoiser", "samplers.base", "threads"],
     "drawing": ["checkpoint", "ranks", "sampling", "tracing"],
     "comparing": ["recipe"],
     "report": [],

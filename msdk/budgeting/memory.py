@@ -27,6 +27,7 @@ from msdk.building import build
 from msdk.denoiser import Denoiser, scaled
 from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
+from msdk.threads import threads_for
 
 Precision = Literal["fp32", "bf16"]
 
@@ -114,6 +115,7 @@ class Memory:
         }
 
 
+@threads_for(0)
 def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None = None) -> Memory:
     """Simulates training and sampling of a recipe.
 

@@ -14,6 +14,7 @@ import attrs
 from msdk.clusterings.base import Points
 from msdk.errors import PartError
 from msdk.ranks import Group
+from msdk.threads import threads_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,10 +108,11 @@ def posterior(
     group = group or Group()
     sums = _Sums(data, clean, noise, ratios)
     total = math.ceil((data.points.block_count - group.rank.index) / group.rank.count)
-    for done, block in enumerate(data.blocks(group), start=1):
-        sums.add(block)
-        progress(done, total)
     count, size = data.points.count, data.points.size
+    with threads_for(ratios.numel() * size * count / data.points.block_count):
+        for done, block in enumerate(data.blocks(group), start=1):
+            sums.add(block)
+            progress(done, total)
     top = group.highest(sums.top)
     shrink = _weights(sums.top - top)
     norm = group.total(sums.norm * shrink)
