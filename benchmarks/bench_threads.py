@@ -3,8 +3,8 @@
 Beside so many empty Python loops it runs, in turn, each for a few seconds:
 1. `msdk train recipes/digits/unified.toml`, in images/s from its first step on;
 2. `msdk budget recipes/cifar10/dpm-multistage.toml --no-cache`, in seconds;
-under three settings: "spinning" is what OpenMP does unless told otherwise, a spinning thread for each core; "asleep" has
-as many, whose idle ones sleep; "chosen" is what msdk does. Then, without loops, training of wider networks with one
+under three settings: "spinning" is what OpenMP does unless told otherwise, a spinning thread for each core; "asleep"
+has as many, whose idle ones sleep; "chosen" is what msdk does. Then, without loops, training of wider networks with one
 thread and with all. Prints one JSON line, with the load that the machine had before from others. Aim, never asserted:
 "chosen" is at least 0.8 times as fast as the fastest of the three.
 
@@ -43,7 +43,7 @@ def busy(count: int) -> Generator[None]:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's, with nothing said about threads but these settings."""
+    """That of this process, with nothing said about threads but these settings."""
     names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS", "MSDK_THREADS")
     return {name: value for name, value in os.environ.items() if name not in names} | settings
 
@@ -56,7 +56,9 @@ def training(env: dict[str, str], seconds: float, width: int = 32) -> float:
         changes += (f"decoders=[{{name='ddpmpp',channels={width},dropout=0.0}}]",)
         words = ["train", "recipes/digits/unified.toml", "--out", str(metrics.parent)]
         words += [word for change in changes for word in ("--set", change)]
-        process = subprocess.Popen([sys.executable, "-m", "msdk", *words], env=env, stdout=-3, stderr=-3)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "msdk", *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         begun = time.perf_counter()
         while not metrics.exists() and process.poll() is None and time.perf_counter() - begun < PATIENCE:
             time.sleep(0.1)

@@ -23,7 +23,7 @@ VARIABLE = "MSDK_THREADS"
 """Environment variable that says how many threads; `--threads` sets it."""
 
 WAITING = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
-"""What lets idle threads sleep: the first in every OpenMP (torch's wheels have libgomp), the second in Intel's old one."""
+"""What lets idle threads sleep: in every OpenMP, of which torch's wheels have GNU's, and in Intel's older ones."""
 
 ENOUGH = 2e8
 """Multiply-accumulates of an operator from which more threads than one pay (benchmarks/bench_threads.py)."""
