@@ -1,6 +1,7 @@
 """Multi-stage diffusion models: shared encoders, one decoder per noise range, budgets counted per stage.
 
-Public names load on first use, so `import msdk` imports neither torch nor any part.
+Public names load on first use, so `import msdk` imports neither torch nor any part. It does tell OpenMP how the threads
+of torch wait, unless torch is there already or the user has told it: see `msdk.threads`.
 """
 
 import importlib
@@ -8,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from msdk.retired import RetiredPaths
+from msdk.threads import wait_asleep
 
 __version__ = "0.1.0"
 
@@ -115,6 +117,8 @@ __all__ = [
     "train",
     "weightings",
 ]
+
+wait_asleep()
 
 
 sys.meta_path.append(RetiredPaths())

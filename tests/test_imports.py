@@ -28,6 +28,7 @@ ALLOWED = {
     "batch": [],
     "partition": [],
     "retired": [],
+    "threads": [],
     "distributed": [],
     "registry": [],
     # kinds: networks
@@ -48,7 +49,7 @@ ALLOWED = {
         *(f"schedules.{name}" for name in ("base", "vp", "sub_vp", "ve", "pfgm", "cld")),
     ],
     "wrappers": ["samplers.base", "schedules.base"],
-    "clusterings": ["registry", "distributed", "schedules.base"],
+    "clusterings": ["registry", "distributed", "threads", "schedules.base"],
     # kinds: how training goes, and what comes in
     "optimizers": ["registry"],
     "lr_schedules": ["registry"],
@@ -70,9 +71,19 @@ ALLOWED = {
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": [],
-    "budgeting": ["recipe", "denoiser", "batch", "partition", "samplers.tracing", *BASES],
-    "training": ["recipe", "denoiser", "runs", "batch", "budgeting", *BASES],
-    "sampling": ["recipe", "denoiser", "batch", "runs", "distributed", "samplers.guidance", "samplers.tracing", *BASES],
+    "budgeting": ["recipe", "denoiser", "batch", "partition", "threads", "samplers.tracing", *BASES],
+    "training": ["recipe", "denoiser", "runs", "batch", "threads", "budgeting", *BASES],
+    "sampling": [
+        "recipe",
+        "denoiser",
+        "batch",
+        "runs",
+        "threads",
+        "distributed",
+        "samplers.guidance",
+        "samplers.tracing",
+        *BASES,
+    ],
     "clustering": [
         "recipe",
         "denoiser",
@@ -81,6 +92,7 @@ ALLOWED = {
         "report",
         "partition",
         "distributed",
+        "threads",
         "clusterings",
         "samplers.tracing",
         *BASES,
@@ -112,9 +124,10 @@ ALLOWED = {
         "report",
         "authoring",
         "distributed",
+        "threads",
     ],
     "__main__": ["cli"],
-    "": ["retired"],
+    "": ["retired", "threads"],
 }
 """Room (module or package of msdk) -> what it may import at run time: rooms, and of a kind single modules.
 

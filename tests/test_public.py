@@ -76,4 +76,4 @@ dir(msdk), msdk.__version__, msdk.MsdkError
 print(sorted(name for name in sys.modules if name.startswith("msdk") or name in ("torch", "numpy", "attrs")))
 """
     measured = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
-    assert (measured.stdout, measured.stderr) == ("['msdk', 'msdk.errors', 'msdk.retired']\n", "")
+    assert (measured.stdout, measured.stderr) == ("['msdk', 'msdk.errors', 'msdk.retired', 'msdk.threads']\n", "")

@@ -28,6 +28,7 @@ from msdk.denoiser import Denoiser, scaled
 from msdk.denoiser.building import build
 from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
+from msdk.threads import threads_for
 
 Precision = Literal["fp32", "bf16"]
 
@@ -115,6 +116,7 @@ class Memory:
         }
 
 
+@threads_for(0)
 def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None = None) -> Memory:
     """Simulates training and sampling of a recipe.
 
