@@ -25,8 +25,10 @@ BASES = [f"{kind}.base" for kind in KINDS]
 
 ALLOWED = {
     "errors": [],
+    "batch": [],
     "partition": [],
     "retired": [],
+    "threads": [],
     "distributed": [],
     "registry": [],
     "layers": [],
@@ -36,6 +38,7 @@ ALLOWED = {
     # what the verbs work on
     "recipe": [
         "registry",
+        "batch",
         "partition",
         "encoders.adapter",
         "samplers.guidance",
@@ -43,15 +46,25 @@ ALLOWED = {
         *BASES,
         "optimizers",  # of a kind its torch-free registry, none of its parts
     ],
-    "denoiser": ["recipe", "partition", "encoders.adapter", *BASES],
+    "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
     "runs": ["recipe", "registry", "denoiser"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": [],
-    "budgeting": ["recipe", "denoiser", "partition", "samplers.tracing", *BASES],
-    "training": ["recipe", "denoiser", "runs", "budgeting", *BASES],
-    "sampling": ["recipe", "denoiser", "runs", "distributed", "samplers.guidance", "samplers.tracing", *BASES],
+    "budgeting": ["recipe", "denoiser", "batch", "partition", "threads", "samplers.tracing", *BASES],
+    "training": ["recipe", "denoiser", "runs", "batch", "threads", "budgeting", *BASES],
+    "sampling": [
+        "recipe",
+        "denoiser",
+        "batch",
+        "runs",
+        "threads",
+        "distributed",
+        "samplers.guidance",
+        "samplers.tracing",
+        *BASES,
+    ],
     "clustering": [
         "recipe",
         "denoiser",
@@ -60,6 +73,7 @@ ALLOWED = {
         "report",
         "partition",
         "distributed",
+        "threads",
         "clusterings",
         "samplers.tracing",
         *BASES,
@@ -77,7 +91,7 @@ ALLOWED = {
         "parameterizations.eps",
         *BASES,
     ],
-    "authoring": ["registry", "recipe", "runs", *BASES],
+    "authoring": ["registry", "recipe", "runs", "batch", *BASES],
     "cli": [
         "registry",
         "recipe",
@@ -91,9 +105,10 @@ ALLOWED = {
         "report",
         "authoring",
         "distributed",
+        "threads",
     ],
     "__main__": ["cli"],
-    "": ["retired", "registry"],
+    "": ["retired", "registry", "threads"],
 }
 """Room (module or package of msdk) -> what it may import at run time: rooms, and of a kind single modules.
 

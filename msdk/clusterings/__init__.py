@@ -15,6 +15,7 @@ registry: "Registry[Clustering]" = Registry(
         template="msdk.authoring.templates.clustering:MyClustering",
         imports=(
             "distributed",
+            "threads",
             "schedules.base",
         ),
     ),

@@ -13,7 +13,10 @@ registry: "Registry[Dataset]" = Registry(
         base="msdk.datasets.base:Dataset",
         laws="msdk.testing.datasets:LAWS",
         template="msdk.authoring.templates.dataset:MyDataset",
-        imports=("encoders.base",),  # for `Shape`
+        imports=(
+            "batch",
+            "encoders.base",
+        ),  # for `Shape`
     ),
     {
         "digits": "msdk.datasets.digits:Digits",

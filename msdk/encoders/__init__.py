@@ -13,7 +13,7 @@ registry: "Registry[Encoder]" = Registry(
         base="msdk.encoders.base:Encoder",
         laws="msdk.testing.encoders:LAWS",
         template="msdk.authoring.templates.encoder:MyEncoder",
-        imports=("layers",),
+        imports=("batch", "layers"),
     ),
     {
         "adm": "msdk.encoders.adm:ADM",

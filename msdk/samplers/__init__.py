@@ -14,6 +14,7 @@ registry: "Registry[Sampler]" = Registry(
         laws="msdk.testing.samplers:LAWS",
         template="msdk.authoring.templates.sampler:MySampler",
         imports=(
+            "batch",
             "partition",
             "schedules.base",
             "schedules.vp",

@@ -12,6 +12,7 @@ from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
 from msdk.samplers.guidance import Guidance
 from msdk.sampling.noise import BrownianNoise, SeededNoise
+from msdk.threads import network_macs, threads_for
 
 NoiseSource = Literal["fresh", "brownian"]
 
@@ -30,7 +31,7 @@ def sample(
     noise: NoiseSource = "fresh",
     wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Float[Tensor, "images c h w"]:
+) -> Float[Tensor, "images c *axes"]:
     """Draws one image per seed; see `sample_batches` for arguments and errors.
 
     Returns:
@@ -68,7 +69,7 @@ def sample_batches(
     noise: NoiseSource = "fresh",
     wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[list[int], Float[Tensor, "images c h w"]]]:
+) -> Iterator[tuple[list[int], Float[Tensor, "images c *axes"]]]:
     """Draws one image per seed, batch by batch, so that any number of images needs the memory of one batch.
 
     Args:
@@ -102,6 +103,7 @@ def sample_batches(
     times = sampler.times(schedule, steps)
     batch_size = 1 if sampler.adaptive else batch_size  # steps that suit one image must not depend on others
     starts = range(0, len(seeds), batch_size)
+    work = network_macs(denoiser.network, denoiser.shape, min(batch_size, len(seeds)))
     total = len(starts) * (len(times) - 1)
 
     def advance(batches: int) -> Callable[[int], None] | None:
@@ -116,11 +118,12 @@ def sample_batches(
             denoise = guide.around(denoiser, schedule, labels[start : start + len(chunk)].to(device))
         like = torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype)
         denoise = denoise if wrap is None else wrap(denoise)
-        x = sampler.start(schedule, source, like)
-        x = run(sampler, denoise, schedule, times, x, source, advance(index))
-        if decode:
-            x = denoiser.decode(x)
-            x = 2 * x - 1 if denoiser.unit_range else x
+        with threads_for(work):
+            x = sampler.start(schedule, source, like)
+            x = run(sampler, denoise, schedule, times, x, source, advance(index))
+            if decode:
+                x = denoiser.decode(x)
+                x = 2 * x - 1 if denoiser.unit_range else x
         yield chunk, x.cpu()
 
 
