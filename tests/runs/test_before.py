@@ -1,7 +1,7 @@
 """Run folders of before: what an older msdk trained is read, drawn from and trained on by this one.
 
-`before/` was trained by commit e937def2515894d3363e6ca0f395a525646deb27, the last one before modules moved into rooms, on
-a CPU with one thread and torch 2.14.1, from the recipe in it: 4 iterations of 8 digits, two stages, AdamW, averaged
+`before/` was trained by commit e937def2515894d3363e6ca0f395a525646deb27, the last one before modules moved into rooms,
+on a CPU with one thread and torch 2.14.1, from the recipe in it: 4 iterations of 8 digits, two stages, AdamW, averaged
 weights. Only the path of the command was taken out of its lock.json. The same commit made `before.safetensors`: the
 pixels of `msdk sample before --seeds 0-1 --steps 3`; the network's weights, in the order of their names, after `msdk
 train before/recipe.toml --out before --resume --set training.iterations=6`; and the pixels drawn then.
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import command
 from safetensors.torch import load_file
 
 import msdk
-from commands import command
 from msdk.runs import latest, load_checkpoint
 
 HERE = Path(__file__).parent
