@@ -10,9 +10,9 @@ import attrs
 from torch import Tensor
 
 from msdk.denoiser.building import build
-from msdk.errors import RunError
-from msdk.recipe import Recipe, structure
-from msdk.recipe.structuring import to_data
+from msdk.errors import RecipeError, RunError
+from msdk.recipe import Recipe
+from msdk.recipe.checks import misfits
 from msdk.runs.checkpoint import Checkpoint, latest, load_checkpoint, save_checkpoint
 from msdk.runs.folder import refuse_existing, run_recipe, start_run
 
@@ -55,7 +55,9 @@ def fork(
     refuse_existing(out, force=False)
     parent, source = run_recipe(run), latest(run)
     recipe = recipe.with_partition(recipe.partition())
-    structure(to_data(recipe), f"the recipe of {out}")  # made in Python, nobody has looked at it as a whole
+    problems = list(misfits(recipe))  # made in Python, nobody has looked at it as a whole
+    if problems:
+        raise RecipeError(f"the recipe of {out}", problems)
     if recipe.training.rule != parent.training.rule:
         raise RunError(
             f"{run} was trained by {parent.training.rule}, and {recipe.training.rule} cannot go on with what that "
