@@ -1,7 +1,9 @@
 """Promises of msdk.runs.fork: nothing of a run gets lost on the way into another, or the error says what would."""
 
+import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import attrs
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 import msdk
 from msdk.errors import PartError, RunError
 from msdk.partition import Partition
+from msdk.registry import local_code
 from msdk.runs import Checkpoint, fork, latest, load_checkpoint, run_recipe, save_checkpoint, write_recipe
 from msdk.training import train
+from recipes import latent
 
 RUN = Path(__file__).parent / "before"
 """A trained run with two equal decoders, see test_before.py."""
@@ -130,6 +134,31 @@ def test_the_lock_says_where_a_run_comes_from(tmp_path):
     recipe = attrs.evolve(run_recipe(RUN), data=msdk.datasets.get("folder")(path=tmp_path, size=8, channels=1))
     other = fork(RUN, recipe, lambda name: [name], tmp_path / "other")
     assert json.loads((other / "lock.json").read_text())["data"] == {"name": "folder", "sha256": ""}
+
+
+def test_a_fork_stands_alone(tmp_path, monkeypatch):
+    """Autoencoder and code come along: the fork of a run on latents draws the same when the run is gone."""
+    monkeypatch.setattr(local_code, "_allowed", True)
+    monkeypatch.setattr(local_code, "_run", {})
+    monkeypatch.setitem(sys.modules, "msdk_local_part", None)  # what the file becomes goes again after the test
+    monkeypatch.setattr(msdk.optimizers.registry, "_added", {})
+    (tmp_path / "part.py").write_text(
+        "import attrs, msdk\nfrom msdk.optimizers.sgd import SGD\n"
+        "@msdk.optimizers.add('mine')\n@attrs.frozen(kw_only=True)\nclass Mine(SGD): pass\n"
+    )
+    recipe = latent(
+        tmp_path, f"use=['{tmp_path / 'part.py'}']", "training.iterations=1", "training.optimizer.name=mine"
+    )
+    run, out = tmp_path / "run", tmp_path / "out"
+    train(recipe, run, device="cpu")
+    before = msdk.sample(msdk.load_run(run), recipe.sampler, 2, [0])
+    fork(run, run_recipe(run), lambda name: [name], out)
+    shutil.rmtree(run)
+    (tmp_path / "part.py").unlink()
+    assert torch.equal(msdk.sample(msdk.load_run(out), recipe.sampler, 2, [0]), before)
+    assert (out / "code" / "part.py").is_file()
+    lock = json.loads((out / "lock.json").read_text())
+    assert lock["autoencoder"]["sha256"] == hashlib.sha256((out / "autoencoder.safetensors").read_bytes()).hexdigest()
 
 
 def test_a_run_without_a_lock_can_be_forked(tmp_path):
