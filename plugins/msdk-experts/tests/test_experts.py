@@ -238,6 +238,20 @@ def test_experts_begin_as_the_network_they_grow_on(unified, tmp_path):
     assert changed
 
 
+def test_experts_go_on_with_what_the_encoder_has_learnt(unified, tmp_path):
+    """The optimiser's state of the encoder and its counts stay; of a decoder that is frozen now nothing is kept."""
+    old, new = load_checkpoint(latest(unified)), load_checkpoint(latest(grow(unified, (0.5, 3.0), 2, tmp_path / "out")))
+    kept = {name: value for name, value in old.optimizer.items() if "/encoders." in name}
+    assert kept
+    assert new.optimizer.keys() == kept.keys()
+    assert all(torch.equal(new.optimizer[name], value) for name, value in kept.items())
+    assert new.optimizer_numbers == old.optimizer_numbers
+    assert sum(name.endswith(".original") for name in new.ema) == sum(name.endswith(".up") for name in new.ema) > 0
+    for name in (each for each in old.ema if each.startswith("decoders.0.") and each.endswith(".bias")):
+        places = [name.replace("decoders.0.", f"decoders.{stage}.") for stage in range(3)]
+        assert all(torch.equal(new.ema[place], old.ema[name]) for place in places)
+
+
 @pytest.mark.parametrize(
     ("stage", "edge", "words"),
     [(2, 0.3, "there is no stage 2: the run has 2"), (0, 1.5, "lies outside of stage 0, which has ratios from 0 to 1")],
