@@ -19,3 +19,4 @@ from msdk.recipe.fields import Training as Training
 from msdk.recipe.loading import load_recipe as load_recipe
 from msdk.recipe.loading import structure as structure
 from msdk.recipe.loading import to_toml as to_toml
+from msdk.recipe.structuring import to_data as to_data

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from msdk.runs.folder import start_run as start_run
     from msdk.runs.folder import with_autoencoder_of as with_autoencoder_of
     from msdk.runs.folder import write_recipe as write_recipe
+    from msdk.runs.forking import fork as fork
 
 _HOMES = {
     **dict.fromkeys(
@@ -49,6 +50,7 @@ _HOMES = {
         ),
         "msdk.runs.folder",
     ),
+    "fork": "msdk.runs.forking",
 }
 
 

@@ -7,6 +7,7 @@ moment, or a full disk, leaves the last good checkpoint as it was. Weights are s
 import importlib.metadata
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,22 @@ CODE = "code"
 """Folder of a run with the Python files that its recipe uses."""
 
 
-def start_run(path: Path, recipe: Recipe, *, force: bool = False, data_digest: str = "") -> None:
+def start_run(
+    path: Path,
+    recipe: Recipe,
+    *,
+    force: bool = False,
+    data_digest: str = "",
+    forked_from: Sequence[Mapping[str, str]] = (),
+) -> None:
     """Makes a new run folder with the resolved recipe, the lock, and the weights of the autoencoder if there is one.
+
+    Args:
+        path: The run folder.
+        recipe: Its stage edges are known.
+        force: Whether to replace a run folder that exists.
+        data_digest: Of the data, for the lock.
+        forked_from: For the lock: what the run was made from, its parent first, see `fork`.
 
     Raises:
         RunError: The folder exists, and `force` is false or it is no run folder; or the weights cannot be read.
@@ -43,7 +58,7 @@ def start_run(path: Path, recipe: Recipe, *, force: bool = False, data_digest: s
         with written_whole(path / AUTOENCODER) as temporary:
             temporary.write_bytes(frozen)
     write_recipe(path, recipe)
-    write_json(path / "lock.json", lock(recipe, data_digest, frozen))
+    write_json(path / "lock.json", lock(recipe, data_digest, frozen, forked_from))
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from msdk.recipe.structuring import parts_of, to_data
 from msdk.registry.local_code import digest_of
 
 
-def lock(recipe: Recipe, data_digest: str, autoencoder: bytes | None = None) -> dict[str, Any]:
-    """What made a run: versions, distributions of the parts it uses, data, code and command."""
+def lock(
+    recipe: Recipe, data_digest: str, autoencoder: bytes | None = None, forked_from: Sequence[Mapping[str, str]] = ()
+) -> dict[str, Any]:
+    """What made a run: versions, distributions of the parts it uses, data, code, command, and runs before it."""
     origins = [registry.origin(registry.name_of(type(part))) for part, registry in parts_of(recipe)]
     return {
         "msdk": __version__,
@@ -25,6 +28,7 @@ def lock(recipe: Recipe, data_digest: str, autoencoder: bytes | None = None) -> 
         "use": {file.name: digest_of(file) for file in recipe.use},
         "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
+        "forked_from": list(forked_from),
         "git_commit": _git_commit(),
         "command": sys.argv,
     }

@@ -1,6 +1,7 @@
 """The neighbours of multi-stage models keep msdk's laws, and runs grow into runs that go on."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,9 @@ import msdk
 from msdk import testing
 from msdk.decoders.score_sde import DDPMpp
 from msdk.errors import PartError, RunError
-from msdk.runs import latest, load_checkpoint
+from msdk.recipe import structure
+from msdk.recipe.structuring import to_data
+from msdk.runs import latest, load_checkpoint, write_recipe
 from msdk.schedules.vp import VPLinear
 from msdk.training import train
 from msdk_experts.intervals import Intervals, uncertainty
@@ -156,6 +159,71 @@ def test_a_unified_run_can_be_split(unified, tmp_path):
     assert msdk.load_recipe(out / "recipe.toml").sharing == "shared"
 
 
+def change(one, other, prefix):
+    """Root mean square change of the weights with a prefix between two checkpoints."""
+    changes = [(other.model[name] - one.model[name]).flatten() for name in one.model if name.startswith(prefix)]
+    return torch.cat(changes).square().mean().sqrt()
+
+
+@pytest.mark.parametrize("opt", ["adamw", "nadamw", "radam", "adan", "lamb", "adopt", "adafactor"])
+def test_the_first_update_after_a_split_is_as_large_as_without_it(tmp_path, opt):
+    """What the optimiser counts goes along, in tensors, in numbers and in groups, so no correction starts anew."""
+    pytest.importorskip("msdk_timm")
+    decoders = 'decoders=[{name="ddpmpp", channels=8}]'
+    recipe = small(decoders, f'training.optimizer={{name="timm", opt="{opt}"}}', 'sharing="unified"')
+    whole = train(recipe, tmp_path / "whole").run_dir
+    split = split_stage(whole, 0, 1.0, tmp_path / "split")
+    before = load_checkpoint(latest(whole))
+    begun = load_checkpoint(latest(split))
+    assert begun.optimizer_numbers["groups"] == before.optimizer_numbers["groups"]
+    assert len(begun.optimizer_numbers["state"]) >= len(before.optimizer_numbers["state"])
+    for run in (whole, split):
+        train(msdk.load_recipe(run / "recipe.toml", ["training.iterations=5"]), run, resume=True)
+    after, split_after = load_checkpoint(latest(whole)), load_checkpoint(latest(split))
+    # Images and noise are the same; noise levels are drawn by stage, so gradients and updates differ a little.
+    ratio = change(before, split_after, "encoders.0.") / change(before, after, "encoders.0.")
+    assert 0.7 < ratio < 1.4
+
+
+def test_a_split_loses_nothing(staged, tmp_path):
+    """Each tensor of the parent stands in the child, those of the split stage twice, and nothing else does."""
+    old, new = load_checkpoint(latest(staged)), load_checkpoint(latest(split_stage(staged, 0, 0.3, tmp_path / "split")))
+    assert (new.iteration, new.seconds) == (old.iteration, old.seconds)
+    for name in ("model", "ema", "optimizer"):
+        before, after = getattr(old, name), getattr(new, name)
+        assert len(after) == len(before) + sum("decoders.0." in key for key in before)
+        for key, value in before.items():
+            behind = key.replace("decoders.1.", "decoders.2.")
+            children = {behind, behind.replace("decoders.0.", "decoders.1.")}
+            assert all(torch.equal(after[child], value) for child in children)
+    parent = json.loads((staged / "lock.json").read_text())
+    child = json.loads((tmp_path / "split" / "lock.json").read_text())
+    assert child["data"] == parent["data"]
+    assert (child["forked_from"][0]["run"], child["forked_from"][0]["checkpoint"]) == (str(staged), "00000004")
+
+
+def test_averages_go_on_after_a_split(staged, tmp_path):
+    """The next update of the averages is the fifth one's, not a first one's, which would forget them."""
+    out = split_stage(staged, 0, 0.3, tmp_path / "split")
+    begun = load_checkpoint(latest(out)).ema
+    train(msdk.load_recipe(out / "recipe.toml", ["training.iterations=5"]), out, resume=True)
+    after, decay = load_checkpoint(latest(out)), (1 + 5) / (10 + 5)
+    for name in (each for each in begun if each.startswith("encoders.")):
+        torch.testing.assert_close(after.ema[name], decay * begun[name] + (1 - decay) * after.model[name])
+
+
+def test_a_split_stage_deals_its_steps_to_its_halves(staged, tmp_path):
+    """Steps and samplers of each stage stay one for each, so the new recipe is good; their number stays."""
+    run = shutil.copytree(staged, tmp_path / "run")
+    recipe = msdk.load_recipe(run / "recipe.toml")
+    plain = {**to_data(recipe), "sampling": {"steps_per_stage": [5, 3], "images": 2}}
+    recipe = structure({**plain, "samplers": [{"name": "ddim"}, {"name": "dpmpp-2m"}]}, "here")
+    write_recipe(run, recipe)
+    new = msdk.load_recipe(split_stage(run, 0, 0.3, tmp_path / "split") / "recipe.toml")
+    assert new.sampling.steps_per_stage == (3, 2, 3)
+    assert new.samplers == (recipe.samplers[0], *recipe.samplers)
+
+
 def test_experts_begin_as_the_network_they_grow_on(unified, tmp_path):
     """The same estimates at every noise level; training then leaves the decoder's own weights as they were."""
     out = grow(unified, (0.5, 3.0), 2, tmp_path / "grown")
@@ -168,6 +236,20 @@ def test_experts_begin_as_the_network_they_grow_on(unified, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in frozen)
     changed = [name for name in after if name.endswith(".up") and not torch.equal(before[name], after[name])]
     assert changed
+
+
+def test_experts_go_on_with_what_the_encoder_has_learnt(unified, tmp_path):
+    """The optimiser's state of the encoder and its counts stay; of a decoder that is frozen now nothing is kept."""
+    old, new = load_checkpoint(latest(unified)), load_checkpoint(latest(grow(unified, (0.5, 3.0), 2, tmp_path / "out")))
+    kept = {name: value for name, value in old.optimizer.items() if "/encoders." in name}
+    assert kept
+    assert new.optimizer.keys() == kept.keys()
+    assert all(torch.equal(new.optimizer[name], value) for name, value in kept.items())
+    assert new.optimizer_numbers == old.optimizer_numbers
+    assert sum(name.endswith(".original") for name in new.ema) == sum(name.endswith(".up") for name in new.ema) > 0
+    for name in (each for each in old.ema if each.startswith("decoders.0.") and each.endswith(".bias")):
+        places = [name.replace("decoders.0.", f"decoders.{stage}.") for stage in range(3)]
+        assert all(torch.equal(new.ema[place], old.ema[name]) for place in places)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msdk
-from msdk.recipe.structuring import to_data
+from msdk.recipe import to_data
 from msdk.report import comparison_grid, stages_grid
 from msdk.runs import latest, run_recipe
 

@@ -11,12 +11,10 @@ from safetensors.torch import load_file, save_file
 
 import msdk
 from msdk.errors import PartError, RunError
-from msdk.parameterizations.eps import Eps
-from msdk.recipe import Recipe, structure
+from msdk.recipe import Recipe, structure, to_data
 from msdk.runs import CODE, Checkpoint, Weights, latest, refuse_existing, run_recipe, save_checkpoint, start_run
-from msdk.schedules.vp import VPLinear
 from msdk_hf.card import model_card
-from msdk_hf.unet import config_of, from_unet, recipe_parts, to_unet
+from msdk_hf.unet import config_of, from_unet, name_of, recipe_parts, to_unet
 
 MARK = "msdk_pipeline.json"
 """What a folder with a pipeline around msdk's own denoiser has."""
@@ -102,7 +100,7 @@ def export(run: str | Path, out: str | Path, *, weights: Weights = "ema") -> str
 
 
 def _check_process(recipe: Recipe) -> None:
-    if not isinstance(recipe.parameterization, Eps) or not isinstance(recipe.schedule, VPLinear):
+    if (name_of(to_data(recipe.parameterization)), name_of(to_data(recipe.schedule))) != ("eps", "vp-linear"):
         raise PartError("a DDPM predicts eps under a linear VP schedule")
     if recipe.autoencoder is not None:
         raise PartError("a DDPMPipeline has no autoencoder")
@@ -115,11 +113,11 @@ def _write_unet(run: Path, recipe: Recipe, config: Mapping[str, Any], out: Path,
     unet: Any = library.UNet2DModel(**config).eval()
     state = msdk.load_run(run, weights=weights).network.state_dict()
     unet.load_state_dict(to_unet(state, unet.state_dict()))
-    schedule = cast("VPLinear", recipe.schedule)
+    schedule = to_data(recipe.schedule)
     scheduler = library.DDPMScheduler(
         num_train_timesteps=1000,
-        beta_start=schedule.beta_min / 1000,
-        beta_end=schedule.beta_max / 1000,
+        beta_start=schedule["beta_min"] / 1000,
+        beta_end=schedule["beta_max"] / 1000,
         beta_schedule="linear",
         prediction_type="epsilon",
         clip_sample=True,

@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdk.decoders import score_sde as decoders
-from msdk.encoders import score_sde as encoders
 from msdk.encoders.base import Shape
 from msdk.errors import PartError
-from msdk.recipe import Recipe
+from msdk.recipe import Recipe, to_data
 
 Tensors = Mapping[str, Tensor]
 
@@ -46,18 +44,20 @@ def config_of(recipe: Recipe) -> dict[str, Any]:
     Raises:
         PartError: It is none; the message has the reason.
     """
-    encoder, decoder = recipe.encoder, recipe.decoders[0]
+    # As a recipe file has them: a key that is not set is not there.
+    encoder, decoder = to_data(recipe.encoder), to_data(recipe.decoders[0])
     if len(recipe.decoders) > 1:
         raise PartError(f"a UNet2DModel has one decoder, and the recipe {len(recipe.decoders)}")
-    if not (isinstance(encoder, encoders.DDPM) and isinstance(decoder, decoders.DDPM)):
+    if (name_of(encoder), name_of(decoder)) != ("ddpm", "ddpm"):
         raise PartError("a UNet2DModel is the encoder 'ddpm' with the decoder 'ddpm'")
-    if recipe.adapter is not None or encoder.classes or encoder.augment or decoder.variance or encoder.unit_range:
+    more = encoder["classes"], encoder["augment"], encoder["unit_range"], decoder["variance"]
+    if recipe.adapter is not None or any(more):
         raise PartError("a UNet2DModel of ours has no adapter, classes, augmentation labels, variance or unit_range")
-    info, shape = encoder.info(recipe.shape), recipe.shape
-    widths = [encoder.channels * factor for factor in encoder.channel_mult]
-    if decoder.channels != encoder.channels or decoder.channel_mult not in (None, encoder.channel_mult):
+    info, shape = recipe.encoder.info(recipe.shape), recipe.shape
+    widths = [encoder["channels"] * factor for factor in encoder["channel_mult"]]
+    if decoder["channels"] != encoder["channels"] or decoder.get("channel_mult") not in (None, encoder["channel_mult"]):
         raise PartError("in a UNet2DModel encoder and decoder have the same widths")
-    if not encoder.conv_resample or encoder.groups != decoder.groups or encoder.noise_levels is not None:
+    if not encoder["conv_resample"] or encoder["groups"] != decoder["groups"] or "noise_levels" in encoder:
         raise PartError("a UNet2DModel resamples by convolutions, with the same groups in both halves")
     attends = [level.attention for level in info.levels]
     return {
@@ -71,14 +71,19 @@ def config_of(recipe: Recipe) -> dict[str, Any]:
         "down_block_types": tuple("AttnDownBlock2D" if each else "DownBlock2D" for each in attends),
         "up_block_types": tuple("AttnUpBlock2D" if each else "UpBlock2D" for each in reversed(attends)),
         "block_out_channels": tuple(widths),
-        "layers_per_block": encoder.blocks,
+        "layers_per_block": encoder["blocks"],
         "downsample_padding": 0,
         "act_fn": "silu",
         "attention_head_dim": None,
-        "norm_num_groups": encoder.groups,
+        "norm_num_groups": encoder["groups"],
         "norm_eps": 1e-6,
-        "dropout": encoder.dropout,
+        "dropout": encoder["dropout"],
     }
+
+
+def name_of(part: Mapping[str, Any]) -> str:
+    """The name of a part of msdk from a recipe's data, which names the owner too where two packages share a name."""
+    return str(part["name"]).removeprefix("msdk:")
 
 
 def to_unet(weights: Tensors, like: Tensors) -> dict[str, Tensor]:

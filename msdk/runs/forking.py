@@ -1,0 +1,142 @@
+"""New runs from trained ones: stages split, grown or put together anew, with all that the old run had learnt."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+from torch import Tensor
+
+from msdk.denoiser.building import build
+from msdk.errors import RecipeError, RunError
+from msdk.recipe import Recipe
+from msdk.recipe.checks import misfits
+from msdk.runs.checkpoint import Checkpoint, latest, load_checkpoint, save_checkpoint
+from msdk.runs.folder import refuse_existing, run_recipe, start_run
+
+Rename = Callable[[str], Iterable[str]]
+"""Name of a weight or buffer of the old network -> its names in the new one: none to leave it, several to copy it."""
+
+Images = Callable[[tuple[int, ...]], Sequence[int]]
+"""Images that each old stage has seen -> those that each new one begins with."""
+
+
+def fork(
+    run: str | Path, recipe: Recipe, rename: Rename, out: str | Path, *, images: Images = lambda seen: seen
+) -> Path:
+    """Makes the run folder of another recipe from a trained run, at the same iteration.
+
+    All that the newest checkpoint holds goes along: weights, averages, and what the optimiser keeps of each weight go
+    where `rename` sends that weight; what belongs to none (counts of the optimiser, what an objective learnt) stays as
+    it is. A weight that the new network alone has begins as the recipe's initial one, and where the new network does
+    not train a weight, nothing is kept for its training. lock.json says what the run was forked from.
+
+    `msdk train OUT/recipe.toml --out OUT --resume --set training.iterations=N` goes on.
+
+    Args:
+        run: A run folder with a checkpoint.
+        recipe: Of the new run; its stage edges are known, and its optimiser is that of the old run.
+        rename: Where each weight of the old network stands in the new one.
+        out: The new run folder.
+        images: How the images that the stages have seen are shared out among the new ones.
+
+    Returns:
+        The new run folder.
+
+    Raises:
+        RunError: `run` has no checkpoint, or `out` exists; `rename` names what the new network has not, or has in
+            another shape; the recipe has another optimiser, or other stages than `images` counts.
+        RecipeError: The recipe's parts do not fit each other.
+        PartError: Its stage edges are still to be found.
+    """
+    run, out = Path(run), Path(out)
+    refuse_existing(out, force=False)
+    parent, source = run_recipe(run), latest(run)
+    recipe = recipe.with_partition(recipe.partition())
+    problems = list(misfits(recipe))  # made in Python, nobody has looked at it as a whole
+    if problems:
+        raise RecipeError(f"the recipe of {out}", problems)
+    if recipe.training.rule != parent.training.rule:
+        raise RunError(
+            f"{run} was trained by {parent.training.rule}, and {recipe.training.rule} cannot go on with what that "
+            "keeps: give the new recipe the optimiser of the run"
+        )
+    old = load_checkpoint(source)
+    seen = tuple(images(old.images_by_stage))
+    if len(seen) != len(recipe.decoders):
+        raise RunError(f"images are counted for {len(seen)} stages, but the new recipe has {len(recipe.decoders)}")
+    new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen)
+    lock = _lock_of(run)
+    with (source / "model.safetensors").open("rb") as file:
+        origin = {"run": str(run), "checkpoint": source.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    start_run(
+        out,
+        recipe,
+        data_digest=lock.get("data", {}).get("sha256", "") if recipe.data == parent.data else "",
+        forked_from=[origin, *lock.get("forked_from", [])],
+    )
+    save_checkpoint(out, new, keep=recipe.training.keep)
+    return out
+
+
+def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkpoint:
+    """A checkpoint with everything under its new names, whatever fields it has."""
+    network = build(recipe, "meta").network
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    places = {name: tuple(rename(name)) for name in old.model}
+    _refuse_misplaced(old.model, places, shapes, run)
+    fresh = set(shapes).difference(*places.values())
+    initial = build(recipe).network.state_dict() if fresh else {}
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.clone()  # safetensors holds no tensor twice
+        if not isinstance(value, Mapping):
+            return value
+        table = cast("Mapping[str, Any]", value)
+        found: dict[str, Any] = {}
+        for key, inner in table.items():
+            # What the optimiser keeps is under "<moment>/<weight>"; no name of a weight has a slash.
+            moment, slash, weight = key.rpartition("/")
+            for place in places.get(weight, (weight,)):
+                if not slash or weight not in places or place in trained:
+                    found[f"{moment}{slash}{place}"] = moved(inner)
+        if places.keys() <= table.keys():  # a whole network: its weights, or their averages
+            found |= {name: initial[name].clone() for name in shapes if name in fresh}
+        return found
+
+    return Checkpoint(**{field.name: moved(getattr(old, field.name)) for field in attrs.fields(Checkpoint)})
+
+
+def _refuse_misplaced(
+    weights: Mapping[str, Tensor],
+    places: Mapping[str, tuple[str, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
+    run: Path,
+) -> None:
+    """Raises `RunError` where a weight would get lost, or two would be one."""
+    wrong: list[str] = []
+    taken: dict[str, str] = {}
+    for name, sent in places.items():
+        for place in sent:
+            if place not in shapes:
+                wrong.append(f"{name} would be {place}, which the new network has not")
+            elif shapes[place] != tuple(weights[name].shape):
+                wrong.append(f"{name} is {tuple(weights[name].shape)}, and {place} is {shapes[place]}")
+            elif place in taken:
+                wrong.append(f"{taken[place]} and {name} would both be {place}")
+            taken[place] = name
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise RunError(f"the weights of {run} do not fit the new recipe: {'; '.join(wrong[:3])}{more}")
+
+
+def _lock_of(run: Path) -> dict[str, Any]:
+    """What lock.json of a run says; nothing where it cannot be read, which is no reason to lose the weights."""
+    try:
+        return json.loads((run / "lock.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
