@@ -64,9 +64,12 @@ class Way:
 
 def held(algorithm: Algorithm, denoise: Denoise, schedule: Schedule) -> Denoise:
     """The estimate that an algorithm holds constant, from one of x_0."""
-    if algorithm == "dpmsolver++":
-        return denoise
-    return lambda x, t: (x - schedule.alpha(t) * denoise(x, t)) / schedule.sigma(t)
+    return lambda x, t: held_of(algorithm, schedule, x, denoise(x, t), t)
+
+
+def held_of(algorithm: Algorithm, schedule: Schedule, x_t: "Tensor", x_0: "Tensor", t: float) -> "Tensor":
+    """The estimate that an algorithm holds constant, from that of x_0: itself, or the noise in x_t."""
+    return x_0 if algorithm == "dpmsolver++" else (x_t - schedule.alpha(t) * x_0) / schedule.sigma(t)
 
 
 @attrs.frozen
@@ -145,8 +148,7 @@ class DPMSolver(Sampler):
         final_denoise: Whether one more call at `t_end` replaces the sample by its estimate of x_0.
     """
 
-    # The base declares a constant of the class, because most solvers have one order.
-    order: int = attrs.field(default=3, validator=[ge(1), le(3)])  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: int = attrs.field(default=3, validator=[ge(1), le(3)])  # pyright: ignore[reportIncompatibleMethodOverride]
     algorithm: Algorithm = "dpmsolver"
     solver_type: SolverType = "dpmsolver"
     last_orders: tuple[int, ...] | None = attrs.field(default=None, validator=optional(deep_iterable([ge(1), le(3)])))
@@ -233,7 +235,7 @@ class DPMAdaptive(Sampler):
     """
 
     adaptive: ClassVar[bool] = True
-    order: int = attrs.field(default=3, validator=in_([2, 3]))  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: int = attrs.field(default=3, validator=in_([2, 3]))  # pyright: ignore[reportIncompatibleMethodOverride]
     algorithm: Algorithm = "dpmsolver"
     atol: float = attrs.field(default=0.0078, validator=gt(0))
     rtol: float = attrs.field(default=0.05, validator=gt(0))

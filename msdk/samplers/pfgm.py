@@ -80,9 +80,12 @@ class PFGM(_Poisson):
         tolerance: Relative and absolute; 1e-4 takes about 104 calls.
     """
 
-    order: ClassVar[int] = 5
     adaptive: ClassVar[bool] = True
     tolerance: float = attrs.field(default=1e-4, validator=gt(0))
+
+    @property
+    def order(self) -> int:
+        return 5
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
         return [schedule.t_max, schedule.t_min]
@@ -116,11 +119,10 @@ class PFGMEuler(_Poisson):
         corrects: Whether it is made.
     """
 
-    order: ClassVar[int] = 2
     corrects: bool = True
 
     @property
-    def convergence(self) -> int:
+    def order(self) -> int:
         return 2 if self.corrects else 1
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
