@@ -10,7 +10,7 @@ from attrs.validators import ge, gt
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Noise, OneCallSampler, Sampler
 from msdk.samplers.grids import time_grid
-from msdk.samplers.runge_kutta import integrate
+from msdk.samplers.runge_kutta import integrate, scipys_steps
 from msdk.schedules.base import Schedule
 from msdk.schedules.sub_vp import SubVP
 from msdk.schedules.ve import VE
@@ -215,4 +215,4 @@ class ProbabilityFlow(Sampler):
         def slope(u: float, x: "Tensor") -> "Tensor":
             return schedule.f(u) * x - schedule.g2(u) / 2 * score(denoise, schedule, x, u)
 
-        return integrate(slope, x_t, t, s, self.tolerance), None
+        return integrate(slope, x_t, t, s, scipys_steps(self.tolerance)), None
