@@ -51,7 +51,7 @@ ALLOWED = {
     "merging": [],
     "guidance": ["samplers.base", "schedules.base"],
     "quantities": [],
-    "wrappers": ["samplers.base", "schedules.base"],
+    "wrappers": ["registry", "samplers.base", *(f"schedules.{name}" for name in ("base", "cld", "pfgm"))],
     "tracing": ["guidance", "partition", "samplers.base", "schedules.base"],
     "recipe": [
         "structuring",
