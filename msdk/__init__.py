@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from msdk import samplers as samplers
     from msdk import schedules as schedules
     from msdk import weightings as weightings
+    from msdk import wrappers as wrappers
     from msdk.budgeting import Budget as Budget
     from msdk.budgeting import budget as budget
     from msdk.building import build as build
@@ -71,6 +72,7 @@ _PACKAGES = (
     "samplers",
     "schedules",
     "weightings",
+    "wrappers",
 )
 
 
@@ -105,6 +107,7 @@ __all__ = [
     "schedules",
     "train",
     "weightings",
+    "wrappers",
 ]
 
 

@@ -26,6 +26,7 @@ KINDS = (
     "parameterizations",
     "autoencoders",
     "samplers",
+    "wrappers",
     "clusterings",
     "noise_levels",
     "weightings",

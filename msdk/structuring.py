@@ -24,6 +24,7 @@ from msdk import (
     samplers,
     schedules,
     weightings,
+    wrappers,
 )
 from msdk.autoencoders.base import Autoencoder
 from msdk.clusterings.base import Clustering
@@ -39,6 +40,7 @@ from msdk.registry import Registry
 from msdk.samplers.base import Sampler
 from msdk.schedules.base import Schedule
 from msdk.weightings.base import Weighting
+from msdk.wrappers.base import Wrapper
 
 PARTS: Mapping[type, Registry[Any]] = {
     Dataset: datasets.registry,
@@ -52,6 +54,7 @@ PARTS: Mapping[type, Registry[Any]] = {
     LRSchedule: lr_schedules.registry,
     NoiseLevel: noise_levels.registry,
     Sampler: samplers.registry,
+    Wrapper: wrappers.registry,
     Clustering: clusterings.registry,
 }
 """Base class of a kind -> the registry that a recipe's `name` is looked up in."""

@@ -76,6 +76,7 @@ USAGE = {
     "parameterizations": '[parameterization]\nname = "{name}"',
     "autoencoders": '[autoencoder]\nname = "{name}"',
     "samplers": '[sampler]\nname = "{name}"',
+    "wrappers": 'sampling.wrap = [{{ name = "{name}" }}]',
     "clusterings": 'stages = {{ clustering = {{ name = "{name}" }} }}',
     "noise_levels": 'training.noise = {{ name = "{name}" }}',
     "weightings": '[weighting]\nname = "{name}"',

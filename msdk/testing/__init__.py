@@ -30,6 +30,7 @@ from msdk.testing import (
     samplers,
     schedules,
     weightings,
+    wrappers,
 )
 from msdk.testing.laws import LawError as LawError
 
@@ -40,6 +41,7 @@ _LAWS: dict[str, tuple[Callable[..., None], ...]] = {
     "parameterizations": parameterizations.LAWS,
     "autoencoders": autoencoders.LAWS,
     "samplers": samplers.LAWS,
+    "wrappers": wrappers.LAWS,
     "clusterings": clusterings.LAWS,
     "noise_levels": noise_levels.LAWS,
     "weightings": weightings.LAWS,

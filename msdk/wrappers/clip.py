@@ -2,14 +2,10 @@
 
 import attrs
 
+from msdk.errors import PartError
 from msdk.samplers.base import Denoise
 from msdk.schedules.base import Schedule
 from msdk.wrappers.base import Wrapper
-
-
-def _above_low(clip: "Clip", _: object, value: float) -> None:
-    if value <= clip.low:
-        raise ValueError(f"expected high above low = {clip.low:g}, got {value:g}")
 
 
 @attrs.frozen(kw_only=True)
@@ -24,7 +20,11 @@ class Clip(Wrapper):
     """
 
     low: float = -1.0
-    high: float = attrs.field(default=1.0, validator=_above_low)
+    high: float = 1.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.high <= self.low:
+            raise PartError(f"high = {self.high} must be above low = {self.low}")
 
     def around(self, denoise: Denoise, schedule: Schedule) -> Denoise:
         return lambda x_t, t: denoise(x_t, t).clamp(self.low, self.high)

@@ -1,12 +1,15 @@
 """Promises of wrappers around the network, which any sampler takes."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
+from commands import command
 from PIL import Image
 
 import msdk
-from msdk.errors import PartError
-from msdk.noise import SeededNoise
+from msdk.errors import PartError, RecipeError
 from msdk.schedules.cld import CLD
 from msdk.schedules.vp import VPLinear
 from msdk.wrappers.base import wrapped
@@ -27,7 +30,7 @@ def test_clipping_keeps_estimates_in_range():
     """Values within the range stay, others come to its edge; a range that is upside down is refused."""
     estimate = Clip(low=-1, high=2).around(lambda x, t: x, VP)
     assert estimate(torch.tensor([-3.0, 0.5, 9.0]), 1.0).tolist() == [-1.0, 0.5, 2.0]
-    with pytest.raises(ValueError, match="expected high above low = 1, got 0"):
+    with pytest.raises(PartError, match="high = 0 must be above low = 1"):
         Clip(low=1, high=0)
 
 
@@ -53,16 +56,11 @@ KNOWN = Known(torch.linspace(-1, 1, 64).view(1, 8, 8), (torch.arange(8) < 4).flo
 """The left half of an image."""
 
 
-def inpainting(denoiser, seeds):
-    noise = SeededNoise(seeds)(torch.empty(len(seeds), 1, 8, 8))
-    return lambda network: Inpaint(KNOWN, noise).around(network, denoiser.schedule)
-
-
 @pytest.mark.parametrize("name", ["dpmpp-2m", "heun", "ddim", "dpmpp-sde", "unipc"])
 def test_what_is_known_stays(denoiser, name):
     """Inpainting ends with the known pixels where the mask is 1, whichever sampler draws the others."""
     sampler = msdk.samplers.get(name)()
-    images = msdk.sample(denoiser, sampler, 12, [0, 1], wrap=inpainting(denoiser, [0, 1]))
+    images = msdk.sample(denoiser, sampler, 12, [0, 1], known=KNOWN)
     off = (images - KNOWN.image)[..., :4].abs().max()
     assert off < 0.05  # grids that end above the clean image keep that little noise
     assert (images - KNOWN.image)[..., 4:].abs().max() > 0.1
@@ -71,9 +69,7 @@ def test_what_is_known_stays(denoiser, name):
 def test_an_inpainted_image_depends_on_its_seed_alone(denoiser):
     """Seed 7 gives the same image alone and beside others."""
     sampler = msdk.samplers.get("dpmpp-2m")()
-    alone, both = (
-        msdk.sample(denoiser, sampler, 6, seeds, wrap=inpainting(denoiser, seeds)) for seeds in ([7], [3, 7])
-    )
+    alone, both = (msdk.sample(denoiser, sampler, 6, seeds, known=KNOWN) for seeds in ([7], [3, 7]))
     torch.testing.assert_close(alone[0], both[1], rtol=0, atol=1e-5)
 
 
@@ -104,3 +100,32 @@ def test_pictures_are_read(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(PartError, match=r"text\.png cannot be read as a picture"):
         read_known(tmp_path / "text.png", mask, (3, 4, 6))
+
+
+def test_recipes_wrap(denoiser):
+    """A recipe's wrappers are read, written and used; a name that does not exist is told with the nearest."""
+    recipe = tiny('sampling.wrap=[{name="clip", high=0.25}, {name="dynamic-threshold"}]')
+    assert recipe.sampling.wrap == (Clip(high=0.25), DynamicThreshold())
+    assert msdk.budget(recipe).nfe == msdk.budget(tiny()).nfe
+    sampler = msdk.samplers.get("ddim")(final_denoise=True)
+    images = msdk.sample(denoiser, sampler, 3, [0, 1], wrap=recipe.sampling.wrap)
+    assert images.max() <= 0.25
+    assert msdk.sample(denoiser, sampler, 3, [0, 1]).max() > 0.25
+    with pytest.raises(RecipeError, match=r"sampling\.wrap.*Did you mean 'clip'"):
+        tiny('sampling.wrap=[{name="clipp"}]')
+
+
+def test_the_command_line_inpaints(tmp_path):
+    """`msdk sample --inpaint` keeps the white part of the mask; samples.json tells what they were drawn around."""
+    msdk.train(tiny("sampling.steps=3"), tmp_path / "run")
+    shades = Image.new("L", (8, 8), 255)
+    shades.save(tmp_path / "picture.png")
+    shades.paste(0, (4, 0, 8, 8))
+    shades.save(tmp_path / "mask.png")
+    words = ["--inpaint", tmp_path / "picture.png", tmp_path / "mask.png", "--sampler", "heun"]
+    command("sample", tmp_path / "run", "--seeds", "0-1", "--out", tmp_path / "out", *words)
+    with Image.open(tmp_path / "out" / "000001.png") as drawn:
+        pixels = np.array(drawn)
+    assert pixels[:, :4].min() >= 250
+    assert pixels[:, 4:].min() < 250
+    assert len(json.loads((tmp_path / "out" / "samples.json").read_text())["known"]) == 64
