@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from msdk import samplers as samplers
     from msdk import schedules as schedules
     from msdk import weightings as weightings
+    from msdk import wrappers as wrappers
     from msdk.batch import Batch as Batch
     from msdk.batch import Condition as Condition
     from msdk.budgeting import Budget as Budget
@@ -103,6 +104,7 @@ __all__ = [
     "schedules",
     "train",
     "weightings",
+    "wrappers",
 ]
 
 wait_asleep()

@@ -32,9 +32,8 @@ ALLOWED = {
     "distributed": [],
     "registry": [],
     "layers": [],
-    # Kinds have their rows in their records; `wrappers` is a loose module of samplers.
+    # Kinds have their rows in their records.
     **{kind: ["registry", *registries()[kind].record.imports] for kind in KINDS},
-    "wrappers": ["samplers.base", "schedules.base"],
     # what the verbs work on
     "recipe": [
         "registry",
@@ -93,6 +92,7 @@ ALLOWED = {
     ],
     "authoring": ["registry", "recipe", "runs", "batch", *BASES],
     "cli": [
+        "wrappers.inpaint",
         "registry",
         "recipe",
         "runs",

@@ -50,6 +50,10 @@ def sample(
     offload: Annotated[
         bool, Parameter(negative="", help="Hold only the decoder in use: less memory, more time.")
     ] = False,
+    inpaint: Annotated[
+        tuple[Path, Path] | None,
+        Parameter(help="IMAGE MASK, pictures of the model's size: where the mask is white, every image is IMAGE."),
+    ] = None,
     force: Force = False,
     device: Device = None,
     overrides: Set = None,
@@ -59,6 +63,7 @@ def sample(
 
     Examples: msdk sample runs/digits-multistage --seeds 0-15 --out more --sampler heun --steps 18
     / msdk sample runs/digits-conditional --label 3 --guidance 2
+    / msdk sample runs/digits-multistage --inpaint half.png mask.png
     / torchrun --nproc-per-node 2 -m msdk sample runs/mine --seeds 0-49999 --out images.zip
 
     Parameters
@@ -90,7 +95,9 @@ def sample(
         return
     from msdk.distributed import this_rank
     from msdk.sampling.drawing import write_samples
+    from msdk.wrappers.inpaint import read_known
 
+    known = None if inpaint is None else read_known(*inpaint, recipe.data.shape)
     rank = this_rank()
     with display.bar() if rank.first else contextlib.nullcontext(lambda *_: None) as report:
         folder = write_samples(
@@ -100,6 +107,7 @@ def sample(
             out=place,
             device=device,
             offload=offload,
+            known=known,
             progress=lambda done, total: report("sampling", done, total),
         )
     if not rank.first:

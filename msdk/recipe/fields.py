@@ -28,6 +28,7 @@ from msdk.samplers.guidance import Guidance
 from msdk.samplers.staged import Staged
 from msdk.schedules.base import Schedule
 from msdk.weightings.base import Weighting
+from msdk.wrappers.base import Wrapper
 
 Convention = Literal["exact", "paper", "fvcore"]
 """How costs are counted, see `msdk.budgeting`."""
@@ -170,6 +171,7 @@ class Sampling:
         guidance_interval: Guided where low < ratio <= high, plain conditional elsewhere; everywhere when not given.
         noise: Of stochastic samplers: "fresh" draws, or the increments of one "brownian" path for each image, which
             stays the same on a finer grid.
+        wrap: What changes the network's estimates, each around the one before: `[{ name = "clip" }]`.
     """
 
     steps: int | None = attrs.field(default=None, validator=optional([ge(1), le(10_000)]))
@@ -184,6 +186,7 @@ class Sampling:
     guidance: float = attrs.field(default=1.0, validator=ge(0))
     guidance_interval: tuple[float, float] | None = attrs.field(default=None, validator=optional(_ascending))
     noise: Literal["fresh", "brownian"] = "fresh"
+    wrap: tuple[Wrapper, ...] = ()
 
 
 DEFAULT_STEPS = 20

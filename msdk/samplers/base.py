@@ -30,13 +30,8 @@ Whoever draws decides what the way means: fresh noise at every call, or the incr
 
 
 class Sampler(abc.ABC):
-    """A solver of the reverse process. Concrete samplers are frozen attrs classes.
+    """A solver of the reverse process. Concrete samplers are frozen attrs classes."""
 
-    Attributes:
-        order: Global order of convergence for deterministic settings; a test measures it.
-    """
-
-    order: ClassVar[int]
     stochastic: ClassVar[bool] = False
     """Whether it adds noise with its default settings."""
 
@@ -44,8 +39,16 @@ class Sampler(abc.ABC):
     """Whether the sampler chooses its own steps by what the network says. Its images are then drawn one by one."""
 
     @property
+    @abc.abstractmethod
+    def order(self) -> int:
+        """Global order with these settings, where no noise is added; a field of samplers that have many.
+
+        Twice as many steps divide the error by 2^order; `convergence` is what a test measures.
+        """
+
+    @property
     def convergence(self) -> int:
-        """Global order on an even grid in log-SNR, which a test measures; lower than `order` where first steps are."""
+        """The order that is measured on an even grid in log-SNR; not `order` where the first steps limit it."""
         return self.order
 
     def check(self, schedule: Schedule, steps: int) -> None:  # noqa: B027  most samplers do all that there is

@@ -20,9 +20,12 @@ class Consistency(RatioSampler):
         floor: Smallest ratio, at which the model's output is the identity; 0.002 in the published models.
     """
 
-    order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
     floor: float = 0.002
+
+    @property
+    def order(self) -> int:
+        return 1
 
     def move(
         self, estimate: Estimate, y: "Tensor", a: float, b: float, memory: Any, draw: Draw

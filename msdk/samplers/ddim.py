@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import attrs
 from attrs.validators import ge, le
@@ -25,8 +25,11 @@ class DDIM(OneCallSampler):
         eta: 0 is deterministic (and DPM-Solver-1), 1 is ancestral sampling.
     """
 
-    order: ClassVar[int] = 1
     eta: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
+
+    @property
+    def order(self) -> int:
+        return 1
 
     def init(self, times: Sequence[float]) -> None:
         return None

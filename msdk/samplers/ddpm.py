@@ -27,10 +27,13 @@ class DDPM(OneCallSampler):
         clip: Whether estimates of x_0 are clipped to [-1, 1].
     """
 
-    order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
     variance: Literal["small", "large"] = "small"
     clip: bool = False
+
+    @property
+    def order(self) -> int:
+        return 1
 
     def init(self, times: Sequence[float]) -> None:
         return None
@@ -58,7 +61,9 @@ class PLMS(OneCallSampler):
     Source: Liu et al. 2022, arXiv 2202.09778 (PNDM), in the form of latent diffusion.
     """
 
-    order: ClassVar[int] = 2
+    @property
+    def order(self) -> int:
+        return 2
 
     @property
     def convergence(self) -> int:

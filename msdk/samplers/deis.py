@@ -3,16 +3,16 @@
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 from attrs.validators import ge, le
 
-from msdk.samplers.base import Denoise, Noise, OneCallSampler, Sampler
+from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.ddpm import ADAMS_BASHFORTH
-from msdk.samplers.dpm_multistep import refuse_few_steps
 from msdk.samplers.grids import Grid, time_grid
 from msdk.samplers.lms import adams_weights
+from msdk.samplers.multistep import History, OneCallMultistep
 from msdk.samplers.quadrature import gauss_between, polynomial_weights
 from msdk.schedules.base import Schedule
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(kw_only=True)
-class DEIS(OneCallSampler):
+class DEIS(OneCallMultistep):
     """y_s = y_t + sum_j C_j eps_j in y = x / alpha, where C_j integrates d ratio times a polynomial over the step.
 
     The polynomial is 1 at node j and 0 at the other last nodes, in time ("t-ab"), in the ratio ("rho-ab"), or that of
@@ -35,7 +35,7 @@ class DEIS(OneCallSampler):
             4e-4 that are a part of its samples; only "t-ab" and "rho-ab" integrate.
     """
 
-    order: int = attrs.field(default=3, validator=[ge(1), le(4)])  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: int = attrs.field(default=3, validator=[ge(1), le(4)])
     variant: Literal["t-ab", "rho-ab", "ipndm"] = "t-ab"
     quadrature: Literal["exact", "riemann"] = "exact"
     grid: Grid = "quadratic-t"
@@ -45,33 +45,20 @@ class DEIS(OneCallSampler):
         return 1 if self.variant == "ipndm" else min(self.order, 2)
 
     def check(self, schedule: Schedule, steps: int) -> None:
-        refuse_few_steps(self.order, steps)
+        super().check(schedule, steps)
         if self.variant == "t-ab":
             schedule.g2(schedule.t_max)  # says so where there is none
 
-    def init(self, times: Sequence[float]) -> "tuple[tuple[float, Tensor], ...]":
-        return ()
+    def estimate(self, schedule: Schedule, x_t: "Tensor", x_0: "Tensor", t: float, memory: History) -> "Tensor":
+        return (x_t - schedule.alpha(t) * x_0) / schedule.sigma(t)
 
-    def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: "Tensor",
-        t: float,
-        s: float,
-        memory: "tuple[tuple[float, Tensor], ...]",
-        noise: Noise,
-    ) -> "tuple[Tensor, tuple[tuple[float, Tensor], ...]]":
-        x_0 = denoise(x_t, t)
-        if s == 0:
-            return x_0, memory
-        nodes = ((t, (x_t - schedule.alpha(t) * x_0) / schedule.sigma(t)), *memory)[: self.order]
-        y = x_t / schedule.alpha(t)
+    def advance(self, schedule: Schedule, x_t: "Tensor", s: float, past: History) -> "Tensor":
+        times = tuple(u for u, _ in past.nodes)
+        t, y = times[0], x_t / schedule.alpha(times[0])
         rule = _riemann if self.quadrature == "riemann" else _weights
-        weights = rule(self.variant, schedule, tuple(u for u, _ in nodes), t, s)
-        for weight, (_, eps) in zip(weights, nodes, strict=True):
+        for weight, (_, eps) in zip(rule(self.variant, schedule, times, t, s), past.nodes, strict=True):
             y = y + weight * eps
-        return schedule.alpha(s) * y, nodes
+        return schedule.alpha(s) * y
 
 
 @functools.lru_cache(maxsize=4096)  # every batch of a sampling has the same
@@ -132,14 +119,13 @@ class DEISRungeKutta(Sampler):
         t_end: Last time of the grid; the schedule's `t_min` if that is larger.
     """
 
-    order: ClassVar[int] = 4
     method: Literal["euler", "heun", "kutta", "rk4"] = "rk4"
     grid: Grid = "rho"
     rho: float = 7.0
     t_end: float = 1e-3
 
     @property
-    def convergence(self) -> int:
+    def order(self) -> int:
         return len(TABLEAUS[self.method][1])
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:

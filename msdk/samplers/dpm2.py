@@ -30,8 +30,11 @@ class DPM2(Churn):
         midpoint: Of ratios: "geometric", or of their cube roots.
     """
 
-    order: ClassVar[int] = 2
     midpoint: Midpoint = "geometric"
+
+    @property
+    def order(self) -> int:
+        return 2
 
     def calls(self, steps: int) -> list[int]:
         return [2] * (steps - 1) + [1 if self.midpoint == "geometric" else 2]
@@ -52,10 +55,13 @@ class DPM2Ancestral(RatioSampler):
         scale: Factor of the noise.
     """
 
-    order: ClassVar[int] = 2
     stochastic: ClassVar[bool] = True
     eta: float = attrs.field(default=1.0, validator=ge(0))
     scale: float = attrs.field(default=1.0, validator=ge(0))
+
+    @property
+    def order(self) -> int:
+        return 2
 
     def calls(self, steps: int) -> list[int]:
         return [2] * (steps - 1) + [1]

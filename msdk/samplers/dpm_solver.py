@@ -9,6 +9,7 @@ from attrs.validators import deep_iterable, ge, gt, in_, le, optional
 
 from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.grids import Grid, spaced, time_grid
+from msdk.samplers.step_size import Past, StepSize
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -64,9 +65,12 @@ class Way:
 
 def held(algorithm: Algorithm, denoise: Denoise, schedule: Schedule) -> Denoise:
     """The estimate that an algorithm holds constant, from one of x_0."""
-    if algorithm == "dpmsolver++":
-        return denoise
-    return lambda x, t: (x - schedule.alpha(t) * denoise(x, t)) / schedule.sigma(t)
+    return lambda x, t: held_of(algorithm, schedule, x, denoise(x, t), t)
+
+
+def held_of(algorithm: Algorithm, schedule: Schedule, x_t: "Tensor", x_0: "Tensor", t: float) -> "Tensor":
+    """The estimate that an algorithm holds constant, from that of x_0: itself, or the noise in x_t."""
+    return x_0 if algorithm == "dpmsolver++" else (x_t - schedule.alpha(t) * x_0) / schedule.sigma(t)
 
 
 @attrs.frozen
@@ -145,8 +149,7 @@ class DPMSolver(Sampler):
         final_denoise: Whether one more call at `t_end` replaces the sample by its estimate of x_0.
     """
 
-    # The base declares a constant of the class, because most solvers have one order.
-    order: int = attrs.field(default=3, validator=[ge(1), le(3)])  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: int = attrs.field(default=3, validator=[ge(1), le(3)])  # pyright: ignore[reportIncompatibleMethodOverride]
     algorithm: Algorithm = "dpmsolver"
     solver_type: SolverType = "dpmsolver"
     last_orders: tuple[int, ...] | None = attrs.field(default=None, validator=optional(deep_iterable([ge(1), le(3)])))
@@ -227,21 +230,43 @@ class DPMAdaptive(Sampler):
         control: "published" is the above. "arctan" is k-diffusion's: E = rms over all images, h is multiplied by
             f = 1 + atan(E^(-1/n) - 1) whatever happens, and the step is taken where f >= 0.81.
         first: First step, in log-SNR.
-        safety: Factor of the next step.
+        safety: Factor of the next step, in "published".
+        integral: I of the controller, see `msdk.samplers.step_size`.
+        proportional: P of the controller, which damps changes of the step.
+        derivative: D of the controller.
         t_end: Last time; the schedule's `t_min` if that is larger.
         final_denoise: Whether one more call at `t_end` replaces the sample by its estimate of x_0.
     """
 
     adaptive: ClassVar[bool] = True
-    order: int = attrs.field(default=3, validator=in_([2, 3]))  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: int = attrs.field(default=3, validator=in_([2, 3]))  # pyright: ignore[reportIncompatibleMethodOverride]
     algorithm: Algorithm = "dpmsolver"
     atol: float = attrs.field(default=0.0078, validator=gt(0))
     rtol: float = attrs.field(default=0.05, validator=gt(0))
     control: Literal["published", "arctan"] = "published"
     first: float = attrs.field(default=0.05, validator=gt(0))
     safety: float = attrs.field(default=0.9, validator=[gt(0), le(1)])
+    integral: float = attrs.field(default=1.0, validator=gt(0))
+    proportional: float = attrs.field(default=0.0, validator=ge(0))
+    derivative: float = attrs.field(default=0.0, validator=ge(0))
     t_end: float = attrs.field(default=1e-3, validator=gt(0))
     final_denoise: bool = False
+
+    @property
+    def step_size(self) -> StepSize:
+        """How the steps are chosen."""
+        published = self.control == "published"
+        return StepSize(
+            order=self.order,
+            atol=self.atol,
+            rtol=self.rtol,
+            norm="image" if published else "batch",
+            safety=self.safety,
+            integral=self.integral,
+            proportional=self.proportional,
+            derivative=self.derivative,
+            limiter="clip" if published else "arctan",
+        )
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
         nodes = time_grid("uniform-lam", schedule, 1, self.t_end, 1.0)
@@ -258,9 +283,8 @@ class DPMAdaptive(Sampler):
     ) -> "tuple[Tensor, None]":
         if s == 0:
             return denoise(x_t, t), None
-        import torch
-
         solver = Single(self.algorithm, "dpmsolver", schedule, held(self.algorithm, denoise, schedule))
+        control, past = self.step_size, Past()
         h, end, before = self.first, schedule.lam(s), x_t
         shares = [0.5] if self.order == 2 else [1 / 3, 2 / 3]
         while abs(t - s) > 1e-5:
@@ -274,15 +298,8 @@ class DPMAdaptive(Sampler):
             else:
                 low, d_1 = solver.second(x_t, t, u, inner[0], m_t)
                 high = solver.third(x_t, t, u, (inner[0], inner[1]), m_t, d_1)
-            scale = (self.rtol * torch.maximum(low.abs(), before.abs())).clamp(min=self.atol)
-            errors = ((high - low) / scale).flatten(1).square().mean(1)
-            if self.control == "published":
-                error = float(errors.max().sqrt())  # decides the next step
-                factor, taken = self.safety * max(error, 1e-30) ** (-1 / self.order), error <= 1
-            else:
-                error = float(errors.mean().sqrt())
-                factor = 1 + math.atan((1 / (error + 1e-8)) ** (1 / self.order) - 1)
-                taken = factor >= 0.81
+            error = control.error(high - low, control.allowed(low, before))
+            taken, factor, past = control.judge(error, past)
             if taken:
                 x_t, before, t = high, low, u
             h = min(h * factor, end - schedule.lam(t))

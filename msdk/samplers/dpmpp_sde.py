@@ -1,15 +1,13 @@
 """DPM-Solver++ for the reverse SDE, and with ancestral noise."""
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 from attrs.validators import ge
 
-from msdk.samplers.dpm_multistep import refuse_few_steps
+from msdk.samplers.multistep import History, Multistep
 from msdk.samplers.ratio_space import Draw, Estimate, RatioSampler, ancestral
-from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +39,9 @@ class DPMpp2SAncestral(_Noisy):
     Source: Lu et al. 2022, arXiv 2211.01095, Algorithm 1, in the form of k-diffusion.
     """
 
-    order: ClassVar[int] = 2
+    @property
+    def order(self) -> int:
+        return 2
 
     def calls(self, steps: int) -> list[int]:
         return [2] * (steps - 1) + [1]
@@ -66,7 +66,9 @@ class DPMppSDE(_Noisy):
     Source: Lu et al. 2022, arXiv 2211.01095, section 5, in the form of k-diffusion (its r = 1/2).
     """
 
-    order: ClassVar[int] = 1
+    @property
+    def order(self) -> int:
+        return 2 if self.eta == 0 else 1  # of the ODE, and of the SDE
 
     def calls(self, steps: int) -> list[int]:
         return [2] * (steps - 1) + [1]
@@ -87,7 +89,7 @@ class DPMppSDE(_Noisy):
 
 
 @attrs.frozen(kw_only=True)
-class DPMpp2MSDE(_Noisy):
+class DPMpp2MSDE(Multistep, _Noisy):
     """Multistep DPM-Solver++ of order 2 for the reverse SDE.
 
     With h = log(a / b), k = h (1 + eta) and the earlier estimate x_0' at h' before:
@@ -99,18 +101,15 @@ class DPMpp2MSDE(_Noisy):
         derivative: c.
     """
 
-    order: ClassVar[int] = 2
     derivative: Literal["midpoint", "heun"] = "midpoint"
 
-    def check(self, schedule: Schedule, steps: int) -> None:
-        refuse_few_steps(self.order, steps)
-
-    def init(self, times: Sequence[float]) -> Any:
-        return ()
+    @property
+    def order(self) -> int:
+        return 2
 
     def move(
-        self, estimate: Estimate, y: "Tensor", a: float, b: float, memory: Any, draw: Draw
-    ) -> "tuple[Tensor, Any]":
+        self, estimate: Estimate, y: "Tensor", a: float, b: float, memory: History, draw: Draw
+    ) -> "tuple[Tensor, History]":
         x_0 = estimate(y, a)
         if b == 0:
             return x_0, memory
@@ -118,14 +117,15 @@ class DPMpp2MSDE(_Noisy):
         k = h * (1 + self.eta)
         grown = -math.expm1(-k)
         moved = math.exp(-k) * y + grown * x_0
-        if memory:
-            slope = divided((math.log(a), x_0), memory[0], h)
+        past = memory.after(math.log(a), x_0, self.order)
+        if len(past.nodes) == 2:
+            slope = divided(*past.nodes, h)
             moved = moved + (grown / 2 if self.derivative == "midpoint" else 1 - grown / k) * slope
-        return add_noise(moved, y, a, b, self.eta, self.scale, draw), ((math.log(a), x_0),)
+        return add_noise(moved, y, a, b, self.eta, self.scale, draw), past
 
 
 @attrs.frozen(kw_only=True)
-class DPMpp3MSDE(_Noisy):
+class DPMpp3MSDE(Multistep, _Noisy):
     """Multistep DPM-Solver++ of order 3 for the reverse SDE.
 
     With k = h (1 + eta), q_2 = 1 - (1 - exp(-k)) / k, q_3 = q_2 / k - 1/2 and the divided differences D_1, D_2 of the
@@ -134,17 +134,13 @@ class DPMpp3MSDE(_Noisy):
     Source: k-diffusion, after Lu et al. 2022, arXiv 2211.01095.
     """
 
-    order: ClassVar[int] = 3
-
-    def check(self, schedule: Schedule, steps: int) -> None:
-        refuse_few_steps(self.order, steps)
-
-    def init(self, times: Sequence[float]) -> Any:
-        return ()
+    @property
+    def order(self) -> int:
+        return 3
 
     def move(
-        self, estimate: Estimate, y: "Tensor", a: float, b: float, memory: Any, draw: Draw
-    ) -> "tuple[Tensor, Any]":
+        self, estimate: Estimate, y: "Tensor", a: float, b: float, memory: History, draw: Draw
+    ) -> "tuple[Tensor, History]":
         x_0 = estimate(y, a)
         if b == 0:
             return x_0, memory
@@ -152,7 +148,8 @@ class DPMpp3MSDE(_Noisy):
         k = h * (1 + self.eta)
         moved = math.exp(-k) * y - math.expm1(-k) * x_0
         q_2 = math.expm1(-k) / k + 1
-        nodes = ((math.log(a), x_0), *memory)
+        past = memory.after(math.log(a), x_0, self.order)
+        nodes = past.nodes
         if len(nodes) == 2:
             moved = moved + q_2 * divided(nodes[0], nodes[1], h)
         elif len(nodes) == 3:
@@ -160,7 +157,7 @@ class DPMpp3MSDE(_Noisy):
             r_0, r_1 = (nodes[1][0] - nodes[0][0]) / h, (nodes[2][0] - nodes[1][0]) / h
             change = (d_0 - d_1) / (r_0 + r_1)
             moved = moved + q_2 * (d_0 + r_0 * change) - (q_2 / k - 0.5) * change
-        return add_noise(moved, y, a, b, self.eta, self.scale, draw), nodes[:2]
+        return add_noise(moved, y, a, b, self.eta, self.scale, draw), past
 
 
 def divided(new: "tuple[float, Tensor]", old: "tuple[float, Tensor]", h: float) -> "Tensor":

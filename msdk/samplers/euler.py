@@ -18,7 +18,9 @@ class Euler(Churn):
     Source: Karras et al. 2022, arXiv 2206.00364, Algorithm 2 without its correction.
     """
 
-    order: ClassVar[int] = 1
+    @property
+    def order(self) -> int:
+        return 1
 
     def move(
         self, estimate: Estimate, y: "Tensor", a: float, b: float, memory: int, draw: Draw
@@ -39,10 +41,13 @@ class EulerAncestral(RatioSampler):
         scale: Factor of the noise.
     """
 
-    order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
     eta: float = attrs.field(default=1.0, validator=ge(0))
     scale: float = attrs.field(default=1.0, validator=ge(0))
+
+    @property
+    def order(self) -> int:
+        return 1
 
     def move(
         self, estimate: Estimate, y: "Tensor", a: float, b: float, memory: Any, draw: Draw

@@ -2,14 +2,13 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import attrs
 from attrs.validators import ge, le
 
-from msdk.samplers.base import Denoise, Noise, OneCallSampler
-from msdk.samplers.dpm_multistep import refuse_few_steps
+from msdk.samplers.multistep import History, OneCallMultistep
 from msdk.samplers.quadrature import gauss_between, polynomial_weights
 from msdk.schedules.base import Schedule
 
@@ -23,7 +22,7 @@ TRAPEZOIDS = 256
 
 
 @attrs.frozen(kw_only=True)
-class ExponentialAB(OneCallSampler):
+class ExponentialAB(OneCallMultistep):
     """x_s = scale_s (x_t / scale_t + sum_j w_j p_j): what is predicted, p, is a polynomial through its last values.
 
     With r = sigma / alpha and U = log r: "velocity" has p = x / sigma - (1 + 1 / r) x_0, scale alpha + sigma, and is a
@@ -39,7 +38,7 @@ class ExponentialAB(OneCallSampler):
             sigma from the start of it, so that it is of order 1.
     """
 
-    order: int = attrs.field(default=2, validator=[ge(1), le(4)])  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: int = attrs.field(default=2, validator=[ge(1), le(4)])
     variable: Variable = "data"
     as_azula: bool = False
 
@@ -47,37 +46,21 @@ class ExponentialAB(OneCallSampler):
     def convergence(self) -> int:
         return 1 if self.as_azula and self.variable == "residual" else min(self.order, 2)
 
-    def check(self, schedule: Schedule, steps: int) -> None:
-        refuse_few_steps(self.order, steps)
+    def estimate(self, schedule: Schedule, x_t: "Tensor", x_0: "Tensor", t: float, memory: History) -> "Tensor":
+        return _prediction(self.variable, x_t, x_0, schedule.alpha(t), schedule.sigma(t))
 
-    def init(self, times: Sequence[float]) -> "tuple[tuple[float, Tensor], ...]":
-        return ()
-
-    def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: "Tensor",
-        t: float,
-        s: float,
-        memory: "tuple[tuple[float, Tensor], ...]",
-        noise: Noise,
-    ) -> "tuple[Tensor, tuple[tuple[float, Tensor], ...]]":
-        x_0 = denoise(x_t, t)
-        if s == 0:
-            return x_0, memory
-        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-        nodes = ((t, _prediction(self.variable, x_t, x_0, alpha, sigma)), *memory)[: self.order]
-        places = tuple(_place(self.variable, schedule, u) for u, _ in nodes)
+    def advance(self, schedule: Schedule, x_t: "Tensor", s: float, past: History) -> "Tensor":
+        t = past.nodes[0][0]
+        places = tuple(_place(self.variable, schedule, u) for u, _ in past.nodes)
         trapezoids = self.as_azula and self.variable == "residual"
         weights = _weights(self.variable, places, _place(self.variable, schedule, s), trapezoids=trapezoids)
         scale = _scale(self.variable, schedule.alpha(s), schedule.sigma(s))
-        x_s = scale / _scale(self.variable, alpha, sigma) * x_t
+        x_s = scale / _scale(self.variable, schedule.alpha(t), schedule.sigma(t)) * x_t
         if trapezoids:
-            scale = _scale(self.variable, schedule.alpha(s), sigma)
-        for weight, (_, value) in zip(weights, nodes, strict=True):
+            scale = _scale(self.variable, schedule.alpha(s), schedule.sigma(t))
+        for weight, (_, value) in zip(weights, past.nodes, strict=True):
             x_s = x_s + scale * weight * value
-        return x_s, nodes
+        return x_s
 
 
 def _prediction(variable: Variable, x: "Tensor", x_0: "Tensor", alpha: float, sigma: float) -> "Tensor":

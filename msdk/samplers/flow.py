@@ -1,7 +1,7 @@
 """Euler's and Heun's method along the straight paths of a flow."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -21,7 +21,9 @@ class FlowEuler(OneCallSampler):
     Source: Lipman et al. 2023, arXiv 2210.02747; Liu et al. 2023, arXiv 2209.03003.
     """
 
-    order: ClassVar[int] = 1
+    @property
+    def order(self) -> int:
+        return 1
 
     def check(self, schedule: Schedule, steps: int) -> None:
         refuse_curved_paths(schedule)
@@ -42,8 +44,11 @@ class FlowHeun(OneCallSampler):
     Source: as of `flow-euler`.
     """
 
-    order: ClassVar[int] = 2
     grid: Grid = "uniform-t"
+
+    @property
+    def order(self) -> int:
+        return 2
 
     def check(self, schedule: Schedule, steps: int) -> None:
         refuse_curved_paths(schedule)

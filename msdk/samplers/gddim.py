@@ -9,8 +9,8 @@ from attrs.validators import ge, le
 
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Noise, OneCallSampler
-from msdk.samplers.dpm_multistep import refuse_few_steps
 from msdk.samplers.grids import Grid
+from msdk.samplers.multistep import History, Multistep
 from msdk.samplers.quadrature import gauss
 from msdk.schedules.base import Schedule
 from msdk.schedules.cld import CLD, DIFFUSION, DRIFT
@@ -22,14 +22,19 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Running:
-    """Memory of gDDIM: the velocity, and (time, eps) of the last nodes, the newest first."""
+    """Memory of gDDIM.
 
+    Attributes:
+        past: The noise estimates, of x and v, of the last nodes.
+        v: The velocity; None before the first step.
+    """
+
+    past: History
     v: "Tensor | None" = None
-    nodes: "tuple[tuple[float, tuple[Tensor, Tensor]], ...]" = ()
 
 
 @attrs.frozen(kw_only=True)
-class GDDIM(OneCallSampler):
+class GDDIM(Multistep, OneCallSampler):
     """u_s = psi u_t + sum_j C_j eps_j of u = (x, v), with DEIS's polynomials in time.
 
     C_j integrates psi(tau, s) G G^T R(tau)^-T / 2 times the polynomial of node j over the step, where R solves dR/dt =
@@ -42,7 +47,7 @@ class GDDIM(OneCallSampler):
         order: Estimates that the polynomial in time goes through, once there are as many.
     """
 
-    order: int = attrs.field(default=2, validator=[ge(1), le(4)])  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: int = attrs.field(default=2, validator=[ge(1), le(4)])  # pyright: ignore[reportIncompatibleMethodOverride]
     grid: Grid = "quadratic-t"
 
     def check(self, schedule: Schedule, steps: int) -> None:
@@ -51,10 +56,10 @@ class GDDIM(OneCallSampler):
                 f"gddim is for the schedule cld, whose images have velocities; on {type(schedule).__name__} it is "
                 "ddim: use that one"
             )
-        refuse_few_steps(self.order, steps)
+        super().check(schedule, steps)
 
     def init(self, times: Sequence[float]) -> Running:
-        return Running()
+        return Running(super().init(times))
 
     def step(
         self, denoise: Denoise, schedule: Schedule, x_t: "Tensor", t: float, s: float, memory: Running, noise: Noise
@@ -69,14 +74,15 @@ class GDDIM(OneCallSampler):
         score = mapped(-inverse, off)
         if s == 0:  # one step of the reverse ODE's linear part, to t = 0
             drift = mapped(_array(DRIFT), (x_t, v_t))
-            return x_t - t * drift[0], Running(v_t - t * (drift[1] - DIFFUSION * score[1]))
+            return x_t - t * drift[0], Running(memory.past, v_t - t * (drift[1] - DIFFUSION * score[1]))
         eps = mapped(-_root(schedule, t).T, score)
-        nodes = ((t, eps), *memory.nodes)[: self.order]
+        past = memory.past.after(t, eps, self.order)
+        times = tuple(u for u, _ in past.nodes)
         x_s, v_s = mapped(CLD.transition(s - t), (x_t, v_t))
-        for weight, (_, each) in zip(_weights(schedule, tuple(u for u, _ in nodes), t, s), nodes, strict=True):
+        for weight, (_, each) in zip(_weights(schedule, times, t, s), past.nodes, strict=True):
             more = mapped(weight, each)
             x_s, v_s = x_s + more[0], v_s + more[1]
-        return x_s, Running(v_s, nodes)
+        return x_s, Running(past, v_s)
 
 
 def mapped(matrix: "np.ndarray[Any, Any]", state: "tuple[Tensor, Tensor]") -> "tuple[Tensor, Tensor]":

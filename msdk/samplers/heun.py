@@ -1,6 +1,6 @@
 """Heun's method on the probability-flow ODE, as EDM samples."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -18,7 +18,9 @@ class Heun(Churn):
     Source: Karras et al. 2022, arXiv 2206.00364, Algorithms 1 (deterministic) and 2 (churn).
     """
 
-    order: ClassVar[int] = 2
+    @property
+    def order(self) -> int:
+        return 2
 
     def calls(self, steps: int) -> list[int]:
         return [2] * (steps - 1) + [1]

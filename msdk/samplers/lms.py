@@ -1,15 +1,13 @@
 """Linear multistep: Adams-Bashforth in r with exact weights."""
 
 import functools
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 from attrs.validators import ge, le
 
-from msdk.samplers.dpm_multistep import refuse_few_steps
+from msdk.samplers.multistep import History, Multistep
 from msdk.samplers.ratio_space import Draw, Estimate, RatioSampler
-from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +31,7 @@ def adams_weights(nodes: tuple[float, ...], first: float, last: float) -> tuple[
 
 
 @attrs.frozen(kw_only=True)
-class LMS(RatioSampler):
+class LMS(Multistep, RatioSampler):
     """y_b = y_a + sum_j w_j d_j over the slopes d = (y - x_0) / r of the last nodes; w_j integrates their polynomial.
 
     Source: Katherine Crowson's k-diffusion; DEIS (Zhang and Chen 2023, arXiv 2204.13902) derives the same as rho-AB.
@@ -42,28 +40,12 @@ class LMS(RatioSampler):
         order: Slopes that are used, once there are as many.
     """
 
-    order: int = attrs.field(default=4, validator=[ge(1), le(6)])  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    @property
-    def convergence(self) -> int:
-        return min(self.order, 2)
-
-    def check(self, schedule: Schedule, steps: int) -> None:
-        refuse_few_steps(self.order, steps)
-
-    def init(self, times: Sequence[float]) -> "tuple[tuple[float, Tensor], ...]":
-        return ()
+    order: int = attrs.field(default=4, validator=[ge(1), le(6)])  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def move(
-        self,
-        estimate: Estimate,
-        y: "Tensor",
-        a: float,
-        b: float,
-        memory: "tuple[tuple[float, Tensor], ...]",
-        draw: Draw,
-    ) -> "tuple[Tensor, tuple[tuple[float, Tensor], ...]]":
-        slopes = ((a, (y - estimate(y, a)) / a), *memory)[: self.order]
-        for weight, (_, slope) in zip(adams_weights(tuple(r for r, _ in slopes), a, b), slopes, strict=True):
+        self, estimate: Estimate, y: "Tensor", a: float, b: float, memory: History, draw: Draw
+    ) -> "tuple[Tensor, History]":
+        past = memory.after(a, (y - estimate(y, a)) / a, self.order)
+        for weight, (_, slope) in zip(adams_weights(tuple(r for r, _ in past.nodes), a, b), past.nodes, strict=True):
             y = y + weight * slope
-        return y, slopes
+        return y, past

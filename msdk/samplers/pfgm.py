@@ -10,7 +10,7 @@ from attrs.validators import ge, gt
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.grids import time_grid
-from msdk.samplers.runge_kutta import integrate
+from msdk.samplers.runge_kutta import integrate, scipys_steps
 from msdk.schedules import pfgm
 from msdk.schedules.base import Schedule
 
@@ -80,9 +80,12 @@ class PFGM(_Poisson):
         tolerance: Relative and absolute; 1e-4 takes about 104 calls.
     """
 
-    order: ClassVar[int] = 5
     adaptive: ClassVar[bool] = True
     tolerance: float = attrs.field(default=1e-4, validator=gt(0))
+
+    @property
+    def order(self) -> int:
+        return 5
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
         return [schedule.t_max, schedule.t_min]
@@ -102,7 +105,8 @@ class PFGM(_Poisson):
 
         # z is integrated too, as published: its error has a say in the steps.
         state = torch.cat([x_t.flatten(1), torch.full_like(x_t.flatten(1)[:, :1], t)], dim=1)
-        return integrate(slope, state, math.log(t), math.log(s), self.tolerance)[:, :-1].view(x_t.shape), None
+        state = integrate(slope, state, math.log(t), math.log(s), scipys_steps(self.tolerance))
+        return state[:, :-1].view(x_t.shape), None
 
 
 @attrs.frozen(kw_only=True)
@@ -116,11 +120,10 @@ class PFGMEuler(_Poisson):
         corrects: Whether it is made.
     """
 
-    order: ClassVar[int] = 2
     corrects: bool = True
 
     @property
-    def convergence(self) -> int:
+    def order(self) -> int:
         return 2 if self.corrects else 1
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:

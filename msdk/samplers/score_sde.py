@@ -10,7 +10,7 @@ from attrs.validators import ge, gt
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Noise, OneCallSampler, Sampler
 from msdk.samplers.grids import time_grid
-from msdk.samplers.runge_kutta import integrate
+from msdk.samplers.runge_kutta import integrate, scipys_steps
 from msdk.schedules.base import Schedule
 from msdk.schedules.sub_vp import SubVP
 from msdk.schedules.ve import VE
@@ -42,8 +42,11 @@ class EulerMaruyama(OneCallSampler):
     Source: Song et al. 2021, arXiv 2011.13456, Eq. 6.
     """
 
-    order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
+
+    @property
+    def order(self) -> int:
+        return 1
 
     def check(self, schedule: Schedule, steps: int) -> None:
         refuse_flows(schedule)
@@ -82,7 +85,6 @@ class PredictorCorrector(Sampler):
         t_end: Last time.
     """
 
-    order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
     predictor: Literal["reverse-diffusion", "euler-maruyama", "ancestral", "none"] = "reverse-diffusion"
     corrector: Literal["langevin", "ald", "none"] = "langevin"
@@ -91,6 +93,10 @@ class PredictorCorrector(Sampler):
     probability_flow: bool = False
     norm: Literal["image", "batch"] = "image"
     t_end: float = attrs.field(default=1e-3, validator=gt(0))
+
+    @property
+    def order(self) -> int:
+        return 1
 
     def check(self, schedule: Schedule, steps: int) -> None:
         refuse_flows(schedule)
@@ -183,10 +189,13 @@ class ProbabilityFlow(Sampler):
         t_end: Last time; the schedule's `t_min` if that is larger.
     """
 
-    order: ClassVar[int] = 5
     adaptive: ClassVar[bool] = True
     tolerance: float = attrs.field(default=1e-5, validator=gt(0))
     t_end: float = attrs.field(default=1e-3, validator=gt(0))
+
+    @property
+    def order(self) -> int:
+        return 5
 
     def check(self, schedule: Schedule, steps: int) -> None:
         schedule.g2(schedule.t_max)  # says so where there is none
@@ -206,4 +215,4 @@ class ProbabilityFlow(Sampler):
         def slope(u: float, x: "Tensor") -> "Tensor":
             return schedule.f(u) * x - schedule.g2(u) / 2 * score(denoise, schedule, x, u)
 
-        return integrate(slope, x_t, t, s, self.tolerance), None
+        return integrate(slope, x_t, t, s, scipys_steps(self.tolerance)), None

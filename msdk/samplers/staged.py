@@ -1,7 +1,7 @@
 """Steps dealt out to stages: a grid that is refined inside each stage, by one sampler or by one for each."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -71,11 +71,14 @@ class Staged(Sampler):
         schedule: Whose time they cut.
     """
 
-    order: ClassVar[int] = 0  # that of its samplers, which may differ
     samplers: tuple[Sampler, ...]
     steps: tuple[int, ...]
     partition: Partition
     schedule: Schedule
+
+    @property
+    def order(self) -> int:
+        return min(sampler.order for sampler in self.samplers)
 
     @property
     def adaptive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  a constant of other samplers

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import attrs
 from attrs.validators import ge, gt, le
@@ -35,7 +35,6 @@ class TimeHeun(Sampler):
         churn_noise: S_noise.
     """
 
-    order: ClassVar[int] = 2
     share: float = attrs.field(default=1.0, validator=[gt(0), le(1)])
     corrects: bool = True
     grid: Grid = "rho"
@@ -47,7 +46,7 @@ class TimeHeun(Sampler):
     churn_noise: float = attrs.field(default=1.0, validator=ge(0))
 
     @property
-    def convergence(self) -> int:
+    def order(self) -> int:
         return 2 if self.corrects else 1
 
     def check(self, schedule: Schedule, steps: int) -> None:

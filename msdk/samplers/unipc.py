@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 from attrs.validators import ge, le
 
-from msdk.samplers.base import Denoise, Noise, OneCallSampler
-from msdk.samplers.dpm_multistep import refuse_few_steps
-from msdk.samplers.dpm_solver import Algorithm, Way, held
+from msdk.samplers.dpm_solver import Algorithm, Way, held_of
+from msdk.samplers.multistep import History, OneCallMultistep
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -17,26 +16,20 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Pending:
-    """Memory of UniPC.
+class Corrected:
+    """What UniPC keeps of a node.
 
     Attributes:
-        step: Number of the next step, from 1.
-        steps: Steps in all.
-        nodes: (time, estimate held) of earlier steps, the newest first.
-        start: x at the newest node, from which the present x was predicted; None before the first step.
-        order: Of that prediction.
+        m: The estimate held.
+        x: The corrected state, from which the next one is predicted.
     """
 
-    step: int
-    steps: int
-    nodes: "tuple[tuple[float, Tensor], ...]" = ()
-    start: "Tensor | None" = None
-    order: int = 0
+    m: "Tensor"
+    x: "Tensor"
 
 
 @attrs.frozen(kw_only=True)
-class UniPC(OneCallSampler):
+class UniPC(OneCallMultistep):
     """A step predicts x_s; the call at x_s then corrects it, and serves the next step: one call per step.
 
     With the earlier nodes k = 1 .. q - 1, H = lam_s - lam_t, r_k = (lam_k - lam_t) / H, D_k = (m_k - m_t) / r_k and
@@ -55,7 +48,7 @@ class UniPC(OneCallSampler):
             too early from order 2 on and leaves order 1.
     """
 
-    order: int = attrs.field(default=3, validator=[ge(1), le(6)])  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: int = attrs.field(default=3, validator=[ge(1), le(6)])
     variant: Literal["bh1", "bh2", "vary"] = "bh2"
     algorithm: Algorithm = "dpmsolver++"
     lower_order_final: bool = True
@@ -63,46 +56,26 @@ class UniPC(OneCallSampler):
 
     @property
     def convergence(self) -> int:
-        # The corrector adds one; from order 3 on, the first steps leave 2 to 3.6, by schedule and number of steps.
-        return min(self.order + 1, 3) if self.order < 3 else 2
+        # The corrector adds one. The last step has none, which leaves 2; more is measured where that step is small.
+        return 1 if self.as_published and self.variant == "vary" and self.order > 1 else 2
 
-    def check(self, schedule: Schedule, steps: int) -> None:
-        refuse_few_steps(self.order, steps)
+    def estimate(self, schedule: Schedule, x_t: "Tensor", x_0: "Tensor", t: float, memory: History) -> Corrected:
+        m_t = held_of(self.algorithm, schedule, x_t, x_0, t)
+        return Corrected(m_t, self._moved(schedule, memory, t, m_t) if memory.nodes else x_t)
 
-    def init(self, times: Sequence[float]) -> Pending:
-        return Pending(1, sum(t > 0 for t in times) - 1)
+    def advance(self, schedule: Schedule, x_t: "Tensor", s: float, past: History) -> "Tensor":
+        return self._moved(schedule, past, s, None)
 
-    def step(
-        self, denoise: Denoise, schedule: Schedule, x_t: "Tensor", t: float, s: float, memory: Pending, noise: Noise
-    ) -> "tuple[Tensor, Pending]":
-        if s == 0:
-            return denoise(x_t, t), memory
-        m_t = held(self.algorithm, denoise, schedule)(x_t, t)
-        if memory.start is not None:
-            x_t = self._moved(schedule, memory.start, t, memory.nodes, memory.order, m_t)
-        nodes = ((t, m_t), *memory.nodes)[: self.order]
-        order = min(self.order, memory.step)
-        if self.lower_order_final:
-            order = min(order, memory.steps - memory.step + 1)
-        x_s = self._moved(schedule, x_t, s, nodes, order, None)
-        return x_s, Pending(memory.step + 1, memory.steps, nodes, x_t, order)
-
-    def _moved(
-        self,
-        schedule: Schedule,
-        x_t: "Tensor",
-        s: float,
-        nodes: "Sequence[tuple[float, Tensor]]",
-        order: int,
-        m_s: "Tensor | None",
-    ) -> "Tensor":
+    def _moved(self, schedule: Schedule, past: History, s: float, m_s: "Tensor | None") -> "Tensor":
         """x_s predicted from the newest node; with the estimate there it is corrected."""
-        (t, m_t), *older = nodes[:order]
+        nodes: Sequence[tuple[float, Corrected]] = past.nodes[: past.left] if self.lower_order_final else past.nodes
+        (t, newest), *older = nodes
+        m_t = newest.m
         lam, gap = schedule.lam(t), schedule.lam(s) - schedule.lam(t)
         way = Way.of(self.algorithm, schedule, t, s)
-        x_s = way.first(x_t, m_t)
+        x_s = way.first(newest.x, m_t)
         shares = [(schedule.lam(u) - lam) / gap for u, _ in older]
-        slopes = [(m_u - m_t) / share for (_, m_u), share in zip(older, shares, strict=True)]
+        slopes = [(node.m - m_t) / share for (_, node), share in zip(older, shares, strict=True)]
         if m_s is not None:
             shares, slopes = [*shares, 1.0], [*slopes, m_s - m_t]
         weights = self._weights(way, shares, corrects=m_s is not None) if shares else ()

@@ -13,6 +13,8 @@ from msdk.samplers.base import Denoise, Sampler, run
 from msdk.samplers.guidance import Guidance
 from msdk.sampling.noise import BrownianNoise, SeededNoise
 from msdk.threads import network_macs, threads_for
+from msdk.wrappers.base import Wrapper, wrapped
+from msdk.wrappers.inpaint import Inpaint, Known
 
 NoiseSource = Literal["fresh", "brownian"]
 
@@ -29,7 +31,8 @@ def sample(
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
     noise: NoiseSource = "fresh",
-    wrap: Callable[[Denoise], Denoise] | None = None,
+    wrap: Sequence[Wrapper] = (),
+    known: Known | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "images c *axes"]:
     """Draws one image per seed; see `sample_batches` for arguments and errors.
@@ -49,6 +52,7 @@ def sample(
         decode=decode,
         noise=noise,
         wrap=wrap,
+        known=known,
         progress=progress,
     )
     return torch.cat([images for _, images in batches])
@@ -67,7 +71,8 @@ def sample_batches(
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
     noise: NoiseSource = "fresh",
-    wrap: Callable[[Denoise], Denoise] | None = None,
+    wrap: Sequence[Wrapper] = (),
+    known: Known | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "images c *axes"]]]:
     """Draws one image per seed, batch by batch, so that any number of images needs the memory of one batch.
@@ -84,21 +89,26 @@ def sample_batches(
         guidance_interval: Guided where low < ratio <= high; everywhere when not given.
         decode: Whether latents become images; false returns what the network sees.
         noise: Of stochastic samplers: "fresh" draws, or "brownian", see `msdk.sampling.noise`.
-        wrap: Put around the network, one of `msdk.wrappers` for example.
+        wrap: Put around the network, each around the one before, see `msdk.wrappers`.
+        known: What is known of every image, which is then kept, see `msdk.wrappers.inpaint`.
         progress: Told (intervals done, intervals in all).
 
     Yields:
         Seeds of a batch, and its images on the CPU, nominally in [-1, 1].
 
     Raises:
-        PartError: A label that the denoiser does not know, guidance without classes, or a sampler that cannot run the
-            denoiser's schedule in so many steps.
+        PartError: A label that the denoiser does not know, guidance without classes, a known image of a model of
+            latents, or a sampler that cannot run the denoiser's schedule in so many steps.
     """
     schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
     guide = Guidance(weight=guidance, interval=guidance_interval)
     labels = class_labels(denoiser.classes, seeds, label)
     if labels is None and guidance != 1:
         raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
+    if known is not None and denoiser.autoencoder is not None:
+        raise PartError("a part of an image can be known to a model of pixels alone, and this one draws latents")
+    if known is not None and denoiser.unit_range:
+        known = Known((known.image + 1) / 2, known.mask)
     sampler.check(schedule, steps)
     times = sampler.times(schedule, steps)
     batch_size = 1 if sampler.adaptive else batch_size  # steps that suit one image must not depend on others
@@ -117,7 +127,10 @@ def sample_batches(
         if labels is not None:
             denoise = guide.around(denoiser, schedule, labels[start : start + len(chunk)].to(device))
         like = torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype)
-        denoise = denoise if wrap is None else wrap(denoise)
+        denoise = wrapped(denoise, schedule, wrap)
+        if known is not None:
+            # The noise that sampling starts from, so what is known goes along a path of its own, down from the start.
+            denoise = Inpaint(known, SeededNoise(chunk)(like)).around(denoise, schedule)
         with threads_for(work):
             x = sampler.start(schedule, source, like)
             x = run(sampler, denoise, schedule, times, x, source, advance(index))

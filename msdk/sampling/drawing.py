@@ -26,6 +26,7 @@ from msdk.runs import latest, load_run
 from msdk.runs.files import write_json, written_whole
 from msdk.samplers.tracing import explain
 from msdk.sampling import class_labels, sample_batches
+from msdk.wrappers.inpaint import Known
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,6 +52,7 @@ def write_samples(
     out: Path | None = None,
     device: str | None = None,
     offload: bool = False,
+    known: Known | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draws the recipe's images from a run, one per seed, and writes them; returns where they are.
@@ -65,6 +67,7 @@ def write_samples(
         out: Where to, of a kind in `KINDS`; `samples` in the run folder when not given.
         device: Where to sample; each process has a GPU of its own where that is `cuda`.
         offload: Whether only the decoder in use is loaded, which takes less memory and more time.
+        known: What is known of every image, see `msdk.wrappers.inpaint`.
         progress: Told (intervals done, intervals in all) of this process.
 
     Raises:
@@ -80,7 +83,7 @@ def write_samples(
     device = rank.device(pick_device(device))
     with together(rank) as group:
         if rank.first:
-            _begin(partial, _settings(place, recipe))
+            _begin(partial, _settings(place, recipe, known))
         group.wait()
         missing = [seed for seed in dict.fromkeys(seeds) if not _file(partial, seed, suffix).is_file()]
         group.wait()  # before anybody draws, so that all deal out the same seeds
@@ -97,6 +100,8 @@ def write_samples(
                 guidance=options.guidance,
                 guidance_interval=options.guidance_interval,
                 noise=options.noise,
+                wrap=options.wrap,
+                known=known,
                 progress=progress,
             )
             for chunk, images in batches:
@@ -106,7 +111,7 @@ def write_samples(
         if rank.first:
             labels = class_labels(recipe.classes, seeds, options.label)
             samples = Samples(partial, suffix, tuple(seeds), None if labels is None else tuple(labels.tolist()))
-            _finish(samples, out, _facts(place, recipe, seeds))
+            _finish(samples, out, _facts(place, recipe, seeds, known))
         group.wait()
     return out
 
@@ -139,7 +144,7 @@ def refuse_other_things(out: Path) -> None:
 # --- half done --------------------------------------------------------------------------------------------------------
 
 
-def _settings(place: Path, recipe: Recipe) -> dict[str, Any]:
+def _settings(place: Path, recipe: Recipe, known: Known | None) -> dict[str, Any]:
     """What decides what an image looks like, given its seed."""
     free = ("images", "seed", "batch_size")
     sampling = {key: value for key, value in to_data(recipe.sampling).items() if key not in free}
@@ -150,6 +155,7 @@ def _settings(place: Path, recipe: Recipe) -> dict[str, Any]:
         "samplers": [to_data(part) for part in (recipe.samplers or (recipe.sampler,))],
         "sampling": sampling,
         "edges": list(recipe.partition().edges),
+        "known": None if known is None else known.digest(),
     }
 
 
@@ -201,11 +207,11 @@ def _keep(path: Path, image: UInt8[Tensor, " c *axes"]) -> None:
         raise RunError(f"{path} cannot be written: {reason}. What was drawn before is kept.") from error
 
 
-def _facts(place: Path, recipe: Recipe, seeds: Sequence[int]) -> dict[str, Any]:
+def _facts(place: Path, recipe: Recipe, seeds: Sequence[int], known: Known | None) -> dict[str, Any]:
     """What was drawn, and the network calls that made each image."""
     calls = trace(place, recipe)
     return {
-        **_settings(place, recipe),
+        **_settings(place, recipe, known),
         "seeds": list(seeds),
         "nfe": sum(call["evaluations"] for call in calls),
         "trace": calls,

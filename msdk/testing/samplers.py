@@ -45,11 +45,14 @@ def declared_calls_are_made(sampler: Sampler, *, schedule: Schedule = VP, steps:
 
 
 def order_is_the_declared_one(sampler: Sampler, *, schedule: Schedule = VP, steps: int = 80) -> None:
-    """Twice as many steps divide the error by 2^order, on an even grid in log-SNR, where nothing is random."""
-    if sampler.adaptive or sampler.stochastic or not hasattr(sampler, "grid"):
+    """Twice as many steps divide the error by 2^order, on an even grid in log-SNR, where nothing is random.
+
+    The share of noise that is renewed, `eta`, is set to 0 for it.
+    """
+    if sampler.adaptive or not hasattr(sampler, "grid") or (sampler.stochastic and not hasattr(sampler, "eta")):
         return
     _allowed(sampler, schedule, steps)
-    even: Any = attrs.evolve(sampler, grid="uniform-lam")
+    even: Any = attrs.evolve(sampler, grid="uniform-lam", **{"eta": 0.0} if hasattr(sampler, "eta") else {})
     errors: list[float] = []
     for count in (steps, 2 * steps):
         times = [t for t in even.times(schedule, count) if t > 0]

@@ -10,7 +10,7 @@ from msdk.schedules.base import Schedule
 from msdk.schedules.vp import VPLinear
 from msdk.schedules.vp_cosine import VPCosine
 from msdk.schedules.vp_discrete import VPScaledLinear
-from msdk.wrappers import dynamic_threshold
+from msdk.wrappers.threshold import DynamicThreshold
 
 GRIDS = {"logSNR": "uniform-lam", "time_uniform": "uniform-t", "time_quadratic": "quadratic-t"}
 
@@ -32,7 +32,8 @@ def setup(case: Json) -> Setup | str:
         return Setup(schedule=schedule, sampler=sampler, steps=1, times_tolerance=1e-6, **same)
     if "dynamic_thresholding" in case:
         options = case["dynamic_thresholding"]
-        same["wrap"] = lambda denoise: dynamic_threshold(denoise, options["ratio"], options["max_val"])
+        threshold = DynamicThreshold(ratio=options["ratio"], least=options["max_val"])
+        same["wrap"] = lambda denoise: threshold.around(denoise, schedule)
     shared |= {"grid": GRIDS[case["skip"]], "order": case["order"], "solver_type": case.get("solver_type", "dpmsolver")}
     if case["method"] == "multistep":
         sampler = DPMMultistep(**shared, lower_order_final=bool(case["lof"]))

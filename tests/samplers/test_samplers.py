@@ -1,8 +1,10 @@
 """Samplers on problems whose exact denoiser is known: call counts, orders of convergence, and published samples."""
 
+import contextlib
 import functools
 import itertools
 import math
+import typing
 from collections import Counter
 
 import attrs
@@ -22,8 +24,10 @@ from msdk.samplers.gddim import GDDIM
 from msdk.samplers.heun import Heun
 from msdk.samplers.pfgm import PFGM
 from msdk.samplers.time_heun import TimeHeun
+from msdk.samplers.unipc import UniPC
 from msdk.schedules.vp import VPLinear
 from msdk.schedules.vp_discrete import VPDiscrete
+from msdk.testing import problems
 from msdk.testing.problems import mixture_flow, mixture_mean
 
 every_sampler = pytest.mark.parametrize(
@@ -52,11 +56,8 @@ def runs(sampler, schedule, steps):
     return False
 
 
-def sampled(sampler, schedule, steps, mean, x, draws=(), *, lands=True):
-    """Runs a sampler around an exact denoiser `mean(y, ratio)`: the sample, and (t, x_t / alpha) of every call.
-
-    With `lands` false it stops above 0, where others are still to land on the clean image.
-    """
+def sampled(sampler, schedule, steps, mean, x, draws=()):
+    """Runs a sampler around an exact denoiser `mean(y, ratio)`: the sample, and (t, x_t / alpha) of every call."""
     calls, draws = [], iter(draws)
 
     def denoise(x_t, t):
@@ -64,7 +65,7 @@ def sampled(sampler, schedule, steps, mean, x, draws=(), *, lands=True):
         calls.append((t, y))
         return mean(y, schedule.ratio(t))
 
-    times = [t for t in sampler.times(schedule, steps) if lands or t > 0]
+    times = sampler.times(schedule, steps)
     memory = sampler.init(times)
     for t, s in itertools.pairwise(times):
         x, memory = sampler.step(denoise, schedule, x, t, s, memory, lambda *_: next(draws))
@@ -94,26 +95,46 @@ def test_declared_calls_are_made(sampler, schedule, steps):
 reference = functools.cache(mixture_flow)
 
 
+def without_noise():
+    """Every registered sampler whose order can be measured, as it is and with each setting that its order may hang on.
+
+    Those that always add noise, or choose their own steps, have no such order; gDDIM's state has velocities, so the
+    published samples hold its order.
+    """
+    for name in msdk.samplers.names():
+        cls = msdk.samplers.get(name)
+        fields = {field.name: field for field in attrs.fields(cls)}
+        if cls.adaptive or "grid" not in fields or cls is GDDIM or (cls.stochastic and "eta" not in fields):
+            continue
+        sampler = cls(**{"eta": 0.0} if "eta" in fields else {})
+        found = [sampler]
+        for key, field in fields.items():
+            choices = {"order": range(1, 7), "corrects": [True, False], "grid": [], "quadrature": []}.get(key)
+            if choices is None:
+                choices = typing.get_args(field.type) if typing.get_origin(field.type) is typing.Literal else []
+            for choice in choices:
+                with contextlib.suppress(ValueError):  # beyond the orders that it has
+                    found.append(attrs.evolve(sampler, **{key: choice}))
+        yield from dict.fromkeys(found)
+
+
+@pytest.mark.parametrize("sampler", list(without_noise()), ids=str)
 @every_schedule
-@every_sampler
 def test_the_order_of_convergence_is_the_declared_one(sampler, schedule):
     """Halving the steps' length divides the error by 2^order, on an even grid in log-SNR."""
-    if sampler.adaptive or sampler.stochastic or not hasattr(sampler, "grid") or not runs(sampler, schedule, 160):
-        return
-    if isinstance(sampler, GDDIM):
-        return  # its state has velocities; the published samples hold its order
     sampler = attrs.evolve(sampler, grid="uniform-lam")
-    x, exact = reference(schedule, next(t for t in reversed(sampler.times(schedule, 8)) if t > 0))
-    errors = [
-        (sampled(sampler, schedule, steps, mixture_mean, x, lands=False)[0] - exact).square().mean().sqrt()
-        for steps in (80, 160)
-    ]
-    measured = math.log2(errors[0] / errors[1])
+    if not runs(sampler, schedule, 160):
+        return
+    grids = [[t for t in sampler.times(schedule, steps) if t > 0] for steps in (80, 160)]
+    x, exact = reference(schedule, grids[0][-1])
+    errors = [(problems.sampled(sampler, schedule, grid, mixture_mean, x) - exact).square().mean() for grid in grids]
+    measured = math.log2(errors[0] / errors[1]) / 2
     kinks = isinstance(schedule, VPDiscrete) and isinstance(sampler, TimeHeun)  # its slopes are those of the table
     assert measured > sampler.convergence - (0.6 if kinks else 0.25)
-    # Where orders are high, or vary from step to step, more may be measured.
-    above = 0.15 if sampler.order <= 2 and not isinstance(sampler, TimeHeun) else 1.1
-    assert measured < max(sampler.order, sampler.convergence) + above
+    if sampler.order <= 4:  # above, 160 steps are too few for what is measured to mean much
+        # Where orders are high, or vary from step to step, more may be measured.
+        above = 0.15 if sampler.order <= 2 and not isinstance(sampler, TimeHeun | UniPC) else 1.15
+        assert measured < max(sampler.order, sampler.convergence) + above
 
 
 @every_schedule

@@ -1,7 +1,7 @@
 """A sampler: a grid of times, and one step from a time to the next."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -19,7 +19,9 @@ class MySampler(OneCallSampler):
     The other fields, grid, rho, t_end and final_denoise, are those of every sampler with one call per step.
     """
 
-    order: ClassVar[int] = 1
+    @property
+    def order(self) -> int:
+        return 1
 
     def init(self, times: Sequence[float]) -> None:
         # What the first step is given as memory. A multistep method returns its last estimates from `step` instead.
