@@ -62,14 +62,23 @@ ALLOWED = {
         *KINDS,  # of a kind its torch-free registry, none of its parts
     ],
     "denoiser": ["recipe", "partition", "encoders.adapter", *BASES],
-    "runs": ["recipe", "registry", "denoiser"],
+    "runs": ["recipe", "denoiser"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": [],
     "budgeting": ["recipe", "denoiser", "partition", "samplers.tracing", *BASES],
     "training": ["recipe", "denoiser", "runs", "budgeting", *BASES],
-    "sampling": ["recipe", "denoiser", "runs", "distributed", "samplers.guidance", "samplers.tracing", *BASES],
+    "sampling": [
+        "recipe",
+        "denoiser",
+        "runs",
+        "distributed",
+        "samplers",
+        "samplers.guidance",
+        "samplers.tracing",
+        *BASES,
+    ],
     "clustering": [
         "recipe",
         "denoiser",
@@ -83,7 +92,7 @@ ALLOWED = {
         *BASES,
     ],
     # The verbs, then a report of it all.
-    "running": ["recipe", "runs", "partition", "clustering", "budgeting", "training", "sampling", "report"],
+    "running": ["recipe", "runs", "clustering", "budgeting", "training", "sampling", "report"],
     # for the authors of plugins; the kit looks at parts of every kind, as their users do
     "testing": [
         "registry",

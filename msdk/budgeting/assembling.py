@@ -1,6 +1,7 @@
 """Recipe (or denoiser) -> Budget: the counts of its parts, weighed by what its sampler and its training do."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -21,7 +22,7 @@ from msdk.budgeting.shares import stage_calls, stage_lengths, stage_shares
 from msdk.encoders.base import Shape
 from msdk.errors import UnknownNameError
 from msdk.partition import Partition
-from msdk.recipe import Convention, Recipe, Training
+from msdk.recipe import Convention, Recipe, Training, recipe_of
 from msdk.recipe.structuring import to_data
 from msdk.samplers.base import call_times
 from msdk.samplers.tracing import Call, explain
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def budget(
-    model: "Recipe | Denoiser",
+    model: "Recipe | Denoiser | str | Path",
     shape: Shape | None = None,
     *,
     convention: Convention | None = None,
@@ -45,7 +46,7 @@ def budget(
     even imported.
 
     Args:
-        model: A recipe whose stage edges are known, or a denoiser.
+        model: A recipe whose stage edges are known, the file of one, a run folder, or a denoiser.
         shape: Channels, height and width of the input; the denoiser's own when not given.
         convention: "exact", "paper" or "fvcore"; the recipe's own (or "exact") when not given.
         name: What to call it in the report.
@@ -54,6 +55,8 @@ def budget(
     Raises:
         PartError: The stage edges are not known yet, or a network cannot be traced.
     """
+    if isinstance(model, (str, Path)):
+        model, name = recipe_of(model), name or str(model)
     if isinstance(model, Recipe):
         return _of_recipe(model, convention or model.budget.convention, name, cache=cache)
     from msdk.budgeting.parts import count_parts

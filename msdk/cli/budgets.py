@@ -79,13 +79,15 @@ def budget(
     if batch is not None and batch < 1:
         raise MsdkError(f"--batch {batch}: must be at least 1")
     _refuse_files(files, force=force)
-    loaded = [(path, load(_recipe_file(path), overrides)) for path in recipe]
+    loaded = [(path, load(path, overrides)) for path in recipe]
     found: list[Budget] = []
     ready: list[Recipe] = []
+    known: list[tuple[Recipe, Recipe]] = []
     with display.spinner("counting") as say:
         for path, one in loaded:
             say(f"counting {path}")
-            complete = with_edges(one)[0]
+            complete = with_edges(one, device=device, like=known)[0]
+            known.append((one, complete))
             ready.append(complete)
             found.append(_counted(path, complete, how, cache=cache))
             if memory or (check and one.budget.memory):
@@ -114,15 +116,6 @@ def budget(
     for sentence in wrong:
         display.warn(sentence)
     return 1 if wrong else 0
-
-
-def _recipe_file(path: Path) -> Path:
-    """A recipe, or that of a run folder."""
-    if not path.is_dir():
-        return path
-    if not (path / "recipe.toml").is_file():
-        raise RunError(f"{path} is a folder without a recipe.toml: name a recipe, or a folder that msdk has trained in")
-    return path / "recipe.toml"
 
 
 def _counted(path: Path, recipe: "Recipe", convention: Any, *, cache: bool) -> "Budget":

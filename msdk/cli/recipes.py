@@ -59,8 +59,9 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
     if loaded.stages.from_ is not None:
         from msdk.report import clusters_lines
 
-        found = json.loads(loaded.stages.from_.read_text(encoding="utf-8"))
-        sys.stdout.write("\n" + "".join(f"# {line}\n" for line in clusters_lines(found, str(loaded.stages.from_))))
+        origin = loaded.stages.from_
+        lines = clusters_lines(json.loads(origin.content), str(origin.path))
+        sys.stdout.write("\n" + "".join(f"# {line}\n" for line in lines))
 
 
 @recipes.command(name="schema")

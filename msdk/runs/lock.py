@@ -11,7 +11,6 @@ import torch
 from msdk import __version__
 from msdk.recipe import Recipe
 from msdk.recipe.structuring import parts_of, to_data
-from msdk.registry.local_code import digest_of
 
 
 def lock(recipe: Recipe, data_digest: str, autoencoder: bytes | None = None) -> dict[str, Any]:
@@ -22,7 +21,7 @@ def lock(recipe: Recipe, data_digest: str, autoencoder: bytes | None = None) -> 
         "python": sys.version.split()[0],
         "torch": str(torch.__version__),
         "plugins": {origin.owner: origin.version for origin in origins if origin.version and origin.owner != "msdk"},
-        "use": {file.name: digest_of(file) for file in recipe.use},
+        "use": {file.name: file.sha256 for file in recipe.use},
         "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "git_commit": _git_commit(),

@@ -1,7 +1,6 @@
 """Sampling: from seeds to images, by the loop of `msdk.samplers.base`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -10,28 +9,28 @@ from torch import Tensor
 from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
-from msdk.samplers.guidance import Guidance
 from msdk.sampling.noise import BrownianNoise, SeededNoise
-
-NoiseSource = Literal["fresh", "brownian"]
+from msdk.sampling.settings import NoiseSource, Settings, settings_of
 
 
 def sample(
     denoiser: Denoiser,
-    sampler: Sampler,
-    steps: int,
-    seeds: Sequence[int],
+    sampler: Sampler | str | None = None,
+    steps: int | None = None,
+    seeds: Sequence[int] | None = None,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     label: int | Sequence[int] | Tensor | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
-    noise: NoiseSource = "fresh",
+    noise: NoiseSource | None = None,
     wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "images c h w"]:
-    """Draws one image per seed; see `sample_batches` for arguments and errors.
+    """Draws one image per seed, as the denoiser's recipe says where nothing else is said.
+
+    So `sample(load_run(R))` draws what `msdk sample R` draws. See `sample_batches` for arguments and errors.
 
     Returns:
         Images, on the CPU, nominally in [-1, 1].
@@ -53,36 +52,41 @@ def sample(
     return torch.cat([images for _, images in batches])
 
 
-@torch.no_grad()
 def sample_batches(
     denoiser: Denoiser,
-    sampler: Sampler,
-    steps: int,
-    seeds: Sequence[int],
+    sampler: Sampler | str | None = None,
+    steps: int | None = None,
+    seeds: Sequence[int] | None = None,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     label: int | Sequence[int] | Tensor | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
-    noise: NoiseSource = "fresh",
+    noise: NoiseSource | None = None,
     wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "images c h w"]]]:
     """Draws one image per seed, batch by batch, so that any number of images needs the memory of one batch.
 
+    What is not given is as the recipe of the denoiser says, which those of `msdk.load_run` and `msdk.build` know; the
+    defaults named here are those of a recipe, and of a denoiser without one.
+
     Args:
         denoiser: In eval mode, on the device to use.
-        sampler: How to go from noise to an image.
+        sampler: How to go from noise to an image: a sampler, or the name of one with its default settings. Must be
+            given where the denoiser knows no recipe; so must `steps` and `seeds`.
         steps: Intervals of its time grid.
         seeds: One per image; an image depends on its seed, not on the batch it is in.
-        batch_size: Images per network call, twice as many where it is guided; an adaptive sampler has one.
-        label: Class numbers, one for all images or int64 [images]; -1 is no class. When not given, a class-conditional
+        batch_size: Images per network call, 64 by default; twice as many where it is guided, one of an adaptive
+            sampler.
+        label: Class numbers, one for all images or int64 [images]; -1 is no class. By default a class-conditional
             denoiser draws class `seed % classes`.
-        guidance: Weight of classifier-free guidance, see `msdk.samplers.guidance`; 1 is the plain conditional estimate.
-        guidance_interval: Guided where low < ratio <= high; everywhere when not given.
+        guidance: Weight of classifier-free guidance, see `msdk.samplers.guidance`; 1, the default, is the plain
+            conditional estimate.
+        guidance_interval: Guided where low < ratio <= high; everywhere by default.
         decode: Whether latents become images; false returns what the network sees.
-        noise: Of stochastic samplers: "fresh" draws, or "brownian", see `msdk.sampling.noise`.
+        noise: Of stochastic samplers: "fresh" draws, the default, or "brownian", see `msdk.sampling.noise`.
         wrap: Put around the network, one of `msdk.wrappers` for example.
         progress: Told (intervals done, intervals in all).
 
@@ -90,17 +94,42 @@ def sample_batches(
         Seeds of a batch, and its images on the CPU, nominally in [-1, 1].
 
     Raises:
-        PartError: A label that the denoiser does not know, guidance without classes, or a sampler that cannot run the
-            denoiser's schedule in so many steps.
+        PartError: A label that the denoiser does not know, guidance without classes, a sampler that cannot run the
+            denoiser's schedule in so many steps, or something missing that no recipe says.
+        UnknownNameError: There is no sampler of that name.
     """
+    settings = settings_of(
+        denoiser.recipe,
+        sampler=sampler,
+        steps=steps,
+        seeds=seeds,
+        batch_size=batch_size,
+        label=label,
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        noise=noise,
+    )
+    return draw(denoiser, settings, decode=decode, wrap=wrap, progress=progress)
+
+
+@torch.no_grad()
+def draw(
+    denoiser: Denoiser,
+    settings: Settings,
+    *,
+    decode: bool = True,
+    wrap: Callable[[Denoise], Denoise] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[list[int], Float[Tensor, "images c h w"]]]:
+    """Draws by settings, whatever the denoiser's recipe says; see `sample_batches`."""
+    sampler, steps, seeds, guide = settings.sampler, settings.steps, settings.seeds, settings.guidance
     schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
-    guide = Guidance(weight=guidance, interval=guidance_interval)
-    labels = class_labels(denoiser.classes, seeds, label)
-    if labels is None and guidance != 1:
+    labels = class_labels(denoiser.classes, seeds, settings.label)
+    if labels is None and guide.weight != 1:
         raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
     sampler.check(schedule, steps)
     times = sampler.times(schedule, steps)
-    batch_size = 1 if sampler.adaptive else batch_size  # steps that suit one image must not depend on others
+    batch_size = 1 if sampler.adaptive else settings.batch_size  # steps that suit one image must not depend on others
     starts = range(0, len(seeds), batch_size)
     total = len(starts) * (len(times) - 1)
 
@@ -110,7 +139,7 @@ def sample_batches(
 
     for index, start in enumerate(starts):
         chunk = list(seeds[start : start + batch_size])
-        source = BrownianNoise(chunk, schedule) if noise == "brownian" else SeededNoise(chunk)
+        source = BrownianNoise(chunk, schedule) if settings.noise == "brownian" else SeededNoise(chunk)
         denoise: Denoise = denoiser
         if labels is not None:
             denoise = guide.around(denoiser, schedule, labels[start : start + len(chunk)].to(device))
