@@ -67,7 +67,7 @@ ALLOWED = {
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": [],
-    "budgeting": ["recipe", "denoiser", "partition", "samplers.tracing", *BASES],
+    "budgeting": ["registry", "recipe", "denoiser", "partition", "samplers.tracing", *BASES],
     "training": ["recipe", "denoiser", "runs", "budgeting", *BASES],
     "sampling": [
         "recipe",

@@ -60,7 +60,10 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
         from msdk.report import clusters_lines
 
         origin = loaded.stages.from_
-        lines = clusters_lines(json.loads(origin.content), str(origin.path))
+        try:
+            lines = clusters_lines(json.loads(origin.content), str(origin.path))
+        except (LookupError, TypeError, ValueError, AttributeError):  # edges are all that a recipe needs of it
+            lines = [f"The stages are those of {origin.path}."]
         sys.stdout.write("\n" + "".join(f"# {line}\n" for line in lines))
 
 

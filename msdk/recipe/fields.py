@@ -305,5 +305,7 @@ class Recipe:
         return partition
 
     def with_partition(self, partition: Partition) -> "Recipe":
-        """The same recipe with its edges written out."""
-        return attrs.evolve(self, stages=Stages(edges_ratio=partition.edges) if partition.edges else Stages())
+        """The same recipe with its edges written out; where they came from is remembered while they are the same."""
+        origin = self.stages.from_
+        kept = origin if origin is not None and origin.edges_ratio == partition.edges else None
+        return attrs.evolve(self, stages=Stages(edges_ratio=partition.edges or None, from_=kept))

@@ -19,6 +19,10 @@ def _bytes(path: Path) -> bytes:
         raise PartError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 @attrs.frozen
 class File:
     """A file by name and content; two that lie in different folders are equal.
@@ -48,7 +52,7 @@ class File:
     @property
     def sha256(self) -> str:
         """Digest of its content."""
-        return hashlib.sha256(self.content).hexdigest()
+        return _sha256(self.content)
 
 
 @attrs.frozen
@@ -64,6 +68,11 @@ class Artefact:
     path: Path
     content: bytes = attrs.field(repr=False)
     edges_ratio: tuple[float, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of its content."""
+        return _sha256(self.content)
 
     @classmethod
     def read(cls, path: Path) -> "Artefact":

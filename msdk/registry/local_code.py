@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
+import weakref
 from pathlib import Path
 
 from msdk.errors import PluginError
@@ -18,6 +19,8 @@ PREFIX = "msdk_local_"
 _allowed = False
 _run: dict[str, str] = {}
 """Name of a module that has run -> SHA-256 of its file."""
+_made: "weakref.WeakKeyDictionary[type, str]" = weakref.WeakKeyDictionary()
+"""Class of such a module -> SHA-256 of the content that made it."""
 
 
 def allow_code() -> None:
@@ -65,6 +68,12 @@ def run_code(path: Path, content: bytes) -> None:
             raise
         raise PluginError(f"{_place(error, path)}: {type(error).__name__}: {error}") from error
     _run[name] = digest
+    _made.update({each: digest for each in vars(module).values() if isinstance(each, type) and each.__module__ == name})
+
+
+def digest_of(part: type) -> str | None:
+    """SHA-256 of the content that made a class of a recipe's `use`, whatever its file holds by now; None of others."""
+    return _made.get(part)
 
 
 def _place(error: BaseException, path: Path) -> str:

@@ -16,12 +16,14 @@ from msdk.recipe.structuring import parts_of, to_data
 def lock(recipe: Recipe, data_digest: str, autoencoder: bytes | None = None) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code and command."""
     origins = [registry.origin(registry.name_of(type(part))) for part, registry in parts_of(recipe)]
+    edges = recipe.stages.from_
     return {
         "msdk": __version__,
         "python": sys.version.split()[0],
         "torch": str(torch.__version__),
         "plugins": {origin.owner: origin.version for origin in origins if origin.version and origin.owner != "msdk"},
         "use": {file.name: file.sha256 for file in recipe.use},
+        "stages_from": None if edges is None else {"file": str(edges.path), "sha256": edges.sha256},
         "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "git_commit": _git_commit(),
