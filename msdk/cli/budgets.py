@@ -1,6 +1,5 @@
 """`msdk budget`: what recipes cost, and `msdk budget solve`: the widths that cost what is asked for."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -121,24 +120,9 @@ def budget(
 def _counted(path: Path, recipe: "Recipe", convention: Any, *, cache: bool) -> "Budget":
     """The budget of a recipe, with the ledger of its run where `path` is a run folder."""
     from msdk.budgeting import budget as count
+    from msdk.budgeting import with_ledger
 
-    found = count(recipe, convention=convention, name=str(path), cache=cache)
-    file = path / "ledger.json"
-    if not file.is_file():
-        return found
-    from msdk.budgeting.ledger import ledger
-
-    exact = found if found.convention == "exact" else count(recipe, convention="exact", cache=cache)
-    try:
-        seen = json.loads(file.read_text(encoding="utf-8"))
-        # Only these two are facts of the run; all else follows from the recipe.
-        spent = ledger(exact, seen["images_by_stage"], seen["iteration"], recipe)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(
-            f"{file} cannot be read as a ledger ({type(error).__name__}: {error}): training writes it anew at its next "
-            "log line, `msdk train RECIPE --resume`"
-        ) from error
-    return attrs.evolve(found, ledger=spent)
+    return with_ledger(count(recipe, convention=convention, name=str(path), cache=cache), recipe, path, cache=cache)
 
 
 def _refuse_files(files: Sequence[Path], *, force: bool) -> None:

@@ -174,6 +174,11 @@ def test_names_work_where_recipes_do(tmp_path):
     built = msdk.build(path, "meta").recipe
     assert isinstance(built, Recipe)
     assert built == recipe
+    ledger = {"images_by_stage": [100], "iteration": 5}
+    (tmp_path / "run/ledger.json").write_text(json.dumps(ledger))
+    found = msdk.budget(tmp_path / "run").ledger
+    assert found is not None
+    assert found["images"] == 100
     with pytest.raises(RunError, match=r"is a folder without a recipe\.toml"):
         msdk.budget(tmp_path)
     with pytest.raises(RecipeError, match="cannot be read"):
