@@ -74,8 +74,9 @@ def sample_batches(
 
     Args:
         denoiser: In eval mode, on the device to use.
-        sampler: How to go from noise to an image: a sampler, or the name of one with its default settings. Must be
-            given where the denoiser knows no recipe; so must `steps` and `seeds`.
+        sampler: How to go from noise to an image: a sampler, or the name of one: the recipe's own where it is
+            that, else with its default settings. Must be given where the denoiser knows no recipe; so must `steps` and
+            `seeds`.
         steps: Intervals of its time grid.
         seeds: One per image; an image depends on its seed, not on the batch it is in.
         batch_size: Images per network call, 64 by default; twice as many where it is guided, one of an adaptive

@@ -56,8 +56,8 @@ def settings_of(
 
     Args:
         recipe: The recipe of the denoiser; None where it knows none, then sampler, steps and seeds must be given.
-        sampler: A sampler, or the name of one with its default settings. The recipe's number of network calls, or its
-            steps per stage, stay.
+        sampler: A sampler, or the name of one: the recipe's own where it is that, else with its default settings. The
+            recipe's number of network calls, or its steps per stage, stay.
         steps: Intervals of the time grid, in the place of the recipe's `steps`, `nfe` or `steps_per_stage`.
         seeds: One per image.
         batch_size: See `Settings`; so are the others.
@@ -119,7 +119,9 @@ def overridden(
     except (TypeError, ValueError) as error:  # of attrs' validators, which put the field behind their message
         raise PartError(f"sampling: {error.args[0]}") from error
     if sampler is not None:
-        solver = named(sampler)
+        # As with `sampler.name` in a recipe: another name drops the settings of the old part, its own name none.
+        own = isinstance(sampler, str) and samplers.get(sampler) is type(recipe.sampler)
+        solver = recipe.sampler if own else named(sampler)
         solver = solver if options.nfe is None else solver.spending(options.nfe)
         return attrs.evolve(recipe, sampling=options, sampler=solver, samplers=())
     if recipe.samplers and options.steps_per_stage is None:

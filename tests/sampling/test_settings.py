@@ -66,11 +66,11 @@ def test_python_draws_what_the_command_draws(run, tmp_path, capsys, monkeypatch)
         ("--sampler heun --steps 3 --seeds 1,4", {"sampler": "heun", "steps": 3, "seeds": [1, 4]}),
         ("--label 8 --seeds 0-1", {"label": 8, "seeds": [0, 1]}),
         ("--guidance 1 --seeds 0-1", {"guidance": 1.0, "seeds": range(2)}),
-        ("--sampler ddim --seeds 0-1", {"sampler": "ddim", "seeds": [0, 1]}),
+        ("--sampler euler --seeds 0-1", {"sampler": "euler", "seeds": [0, 1]}),
     ],
 )
 def test_overrides_mean_the_same(run, tmp_path, capsys, monkeypatch, words, arguments):
-    """What is said on the command line and in Python changes that alone, and a named sampler has its defaults."""
+    """What is said on the command line and in Python changes that alone."""
     code, _, err = quick(capsys, monkeypatch, "sample", run, *words.split(), "--out", tmp_path / "o", "--device", "cpu")
     assert code == 0, err
     images = to_pixels(msdk.sample(msdk.load_run(run), **arguments))
@@ -116,6 +116,14 @@ def test_the_last_word_counts(first, second):
     whole = {"sampler": DDIM(), "steps": 3, "seeds": [1], "label": 0, "guidance": 1.0, **second}
     assert settings_of(None, **whole).sampler == settings_of(recipe, **whole).sampler
     assert settings_of(None, **whole).steps == settings_of(recipe, **whole).steps
+
+
+def test_a_name_is_the_recipes_own_sampler_or_one_with_defaults():
+    """As `sampler.name` in a recipe: its own name changes nothing, another one drops all settings of the old part."""
+    recipe = tiny(*SAYS)
+    assert settings_of(recipe, sampler="ddim").sampler == recipe.sampler == DDIM(eta=1.0)
+    assert settings_of(recipe, sampler="heun").sampler == Heun()
+    assert settings_of(None, sampler="ddim", steps=2, seeds=[0]).sampler == DDIM()
 
 
 def test_another_sampler_keeps_the_number_of_calls():
