@@ -1,6 +1,7 @@
 """Multi-stage diffusion models: shared encoders, one decoder per noise range, budgets counted per stage.
 
-Public names load on first use, so `import msdk` imports neither torch nor any part.
+Public names load on first use, so `import msdk` imports neither torch nor any part. It does tell OpenMP how the threads
+of torch wait, unless torch is there already or the user has told it: see `msdk.threads`.
 """
 
 import importlib
@@ -8,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from msdk.retired import RetiredPaths
+from msdk.threads import wait_asleep
 
 __version__ = "0.1.0"
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from msdk import samplers as samplers
     from msdk import schedules as schedules
     from msdk import weightings as weightings
+    from msdk.batch import Batch as Batch
+    from msdk.batch import Condition as Condition
     from msdk.budgeting import Budget as Budget
     from msdk.budgeting import budget as budget
     from msdk.clustering import cluster as cluster
@@ -43,7 +47,9 @@ if TYPE_CHECKING:
     from msdk.training import train as train
 
 _HOMES = {
+    "Batch": "msdk.batch",
     "Budget": "msdk.budgeting",
+    "Condition": "msdk.batch",
     "Denoiser": "msdk.denoiser",
     "MsdkError": "msdk.errors",
     "Partition": "msdk.partition",
@@ -78,7 +84,9 @@ _PACKAGES = (
 
 
 __all__ = [
+    "Batch",
     "Budget",
+    "Condition",
     "Denoiser",
     "MsdkError",
     "Partition",
@@ -109,6 +117,8 @@ __all__ = [
     "train",
     "weightings",
 ]
+
+wait_asleep()
 
 
 sys.meta_path.append(RetiredPaths())

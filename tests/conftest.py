@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+from msdk.threads import VARIABLE, asked  # also tells OpenMP how threads wait, before anything imports torch
+
 CHECKED = (
     "msdk.layers",
     "msdk.denoiser",
@@ -28,10 +30,11 @@ install_import_hook(CHECKED, "beartype.beartype")
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Tiny tensors are 30 times slower on two threads that other processes share; the tests run on two workers."""
+    """Each worker has one thread, and so have the commands it starts; MSDK_THREADS tells otherwise."""
+    os.environ.setdefault(VARIABLE, "1")
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(asked() or 1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,13 +25,15 @@ BASES = [f"{kind}.base" for kind in KINDS]
 
 ALLOWED = {
     "errors": [],
+    "batch": [],
     "partition": [],
     "retired": [],
+    "threads": [],
     "distributed": [],
     "registry": [],
     # kinds: networks
     "layers": [],
-    "encoders": ["registry", "layers"],
+    "encoders": ["registry", "batch", "layers"],
     "decoders": ["registry", "layers", "encoders.base"],
     "autoencoders": ["registry", "layers", "encoders.base"],
     # kinds: what is learnt, and where
@@ -42,18 +44,20 @@ ALLOWED = {
     # kinds: how time is walked, and how it is cut
     "samplers": [
         "registry",
+        "batch",
         "partition",
         *(f"schedules.{name}" for name in ("base", "vp", "sub_vp", "ve", "pfgm", "cld")),
     ],
     "wrappers": ["samplers.base", "schedules.base"],
-    "clusterings": ["registry", "distributed", "schedules.base"],
+    "clusterings": ["registry", "distributed", "threads", "schedules.base"],
     # kinds: how training goes, and what comes in
     "optimizers": ["registry"],
     "lr_schedules": ["registry"],
-    "datasets": ["registry", "encoders.base"],  # for `Shape`
+    "datasets": ["registry", "batch", "encoders.base"],  # for `Shape`
     # what the verbs work on
     "recipe": [
         "registry",
+        "batch",
         "partition",
         "encoders.adapter",
         "samplers.guidance",
@@ -61,18 +65,20 @@ ALLOWED = {
         *BASES,
         *KINDS,  # of a kind its torch-free registry, none of its parts
     ],
-    "denoiser": ["recipe", "partition", "encoders.adapter", *BASES],
+    "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
     "runs": ["recipe", "denoiser"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": [],
-    "budgeting": ["registry", "recipe", "denoiser", "partition", "samplers.tracing", *BASES],
-    "training": ["recipe", "denoiser", "runs", "budgeting", *BASES],
+    "budgeting": ["registry", "recipe", "denoiser", "batch", "partition", "threads", "samplers.tracing", *BASES],
+    "training": ["recipe", "denoiser", "runs", "batch", "threads", "budgeting", *BASES],
     "sampling": [
         "recipe",
         "denoiser",
+        "batch",
         "runs",
+        "threads",
         "distributed",
         "samplers",
         "samplers.guidance",
@@ -87,6 +93,7 @@ ALLOWED = {
         "report",
         "partition",
         "distributed",
+        "threads",
         "clusterings",
         "samplers.tracing",
         *BASES,
@@ -104,7 +111,7 @@ ALLOWED = {
         "parameterizations.eps",
         *BASES,
     ],
-    "authoring": ["registry", "runs", *BASES],
+    "authoring": ["registry", "runs", "batch", *BASES],
     "cli": [
         "registry",
         "recipe",
@@ -118,9 +125,10 @@ ALLOWED = {
         "report",
         "authoring",
         "distributed",
+        "threads",
     ],
     "__main__": ["cli"],
-    "": ["retired"],
+    "": ["retired", "threads"],
 }
 """Room (module or package of msdk) -> what it may import at run time: rooms, and of a kind single modules.
 

@@ -24,7 +24,7 @@ FUNCTIONS = [
     "sample",
     "train",
 ]
-CLASSES = ["Budget", "Denoiser", "MsdkError", "Partition", "Recipe", "RecipeError", "Stage"]
+CLASSES = ["Batch", "Budget", "Condition", "Denoiser", "MsdkError", "Partition", "Recipe", "RecipeError", "Stage"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,4 +76,4 @@ dir(msdk), msdk.__version__, msdk.MsdkError
 print(sorted(name for name in sys.modules if name.startswith("msdk") or name in ("torch", "numpy", "attrs")))
 """
     measured = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
-    assert (measured.stdout, measured.stderr) == ("['msdk', 'msdk.errors', 'msdk.retired']\n", "")
+    assert (measured.stdout, measured.stderr) == ("['msdk', 'msdk.errors', 'msdk.retired', 'msdk.threads']\n", "")

@@ -6,7 +6,7 @@ It is two things: a frozen spec, which a recipe holds and which knows the shape 
 
 import abc
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import attrs
 
@@ -41,13 +41,18 @@ class Autoencoder(abc.ABC):
     Args:
         weights: A .safetensors file of the module's own state dict, or a run folder that has one. Training needs it;
             budgets do not.
+
+    Attributes:
+        axes: Axes of the images that it takes: 2 of families for pictures; None takes any number of them.
     """
+
+    axes: ClassVar[int | None] = None
 
     weights: Path | None = None
 
     @abc.abstractmethod
     def latent_shape(self, shape: Shape) -> Shape:
-        """Channels, height and width of the latents of images of a shape.
+        """Channels and axes of the latents of images of a shape.
 
         Raises:
             PartError: The images do not suit the autoencoder; the message has the reason.

@@ -1,5 +1,7 @@
 """The convolutional autoencoders of latent diffusion: what VQ and KL share."""
 
+from typing import ClassVar
+
 import attrs
 from attrs.validators import deep_iterable, ge, gt, le, min_len
 
@@ -30,6 +32,8 @@ class ConvAutoencoder(Autoencoder):
         scale: Latents are multiplied by it before noise is added (LDM's scale factor).
     """
 
+    axes: ClassVar[int | None] = 2
+
     channels: int = attrs.field(default=128, validator=ge(1))
     channel_mult: tuple[int, ...] = attrs.field(default=(1, 2, 4), validator=[min_len(1), deep_iterable(gt(0))])
     blocks: int = attrs.field(default=2, validator=ge(1))
@@ -52,7 +56,7 @@ class ConvAutoencoder(Autoencoder):
         return autoencoder_blocks(groups=self.groups)
 
     def latent_shape(self, shape: Shape) -> Shape:
-        _, height, width = shape
+        height, width = shape[1:]
         reductions = [2**index for index in range(len(self.channel_mult))]
         factor = reductions[-1]
         if height % factor or width % factor:

@@ -17,6 +17,7 @@ from msdk.denoiser import Denoiser
 from msdk.denoiser.building import build, pick_device
 from msdk.errors import RunError
 from msdk.recipe import Recipe
+from msdk.threads import network_macs, threads_for
 
 MATRICES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 """Sides of the square matrices whose products are timed; the fastest counts."""
@@ -105,7 +106,9 @@ def measure(
     recipe = attrs.evolve(without_weights(recipe), training=attrs.evolve(options, batch_size=batch, precision=dtype))
     if where.type == "cpu":
         _refuse_too_large(recipe, micro)
-    with _memory_told(device, batch), torch.random.fork_rng():
+    work = network_macs(build(recipe, "meta").network, recipe.shape, micro)
+    with _memory_told(device, batch), torch.random.fork_rng(), threads_for(work):
+        threads = torch.get_num_threads()
         peak = matmul_peak(where, dtype, seconds)
         denoiser = build(recipe, where)
         calls = [_call(denoiser.eval(), stage, batch, bf16=dtype == "bf16") for stage in range(len(costs.stages))]
@@ -131,7 +134,7 @@ def measure(
     return Timing(
         device=device,
         name=processor(where),
-        threads=torch.get_num_threads(),
+        threads=threads,
         dtype=dtype,
         batch=batch,
         matmul_flops_per_second=peak,

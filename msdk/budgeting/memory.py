@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from msdk.batch import Condition
 from msdk.budgeting.backward import stage_flops
 from msdk.budgeting.simulating import simulated, tensors_of
 from msdk.budgeting.steps import (
@@ -27,6 +28,7 @@ from msdk.denoiser import Denoiser, scaled
 from msdk.denoiser.building import build
 from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
+from msdk.threads import threads_for
 
 Precision = Literal["fp32", "bf16"]
 
@@ -114,6 +116,7 @@ class Memory:
         }
 
 
+@threads_for(0)
 def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None = None) -> Memory:
     """Simulates training and sampling of a recipe.
 
@@ -185,7 +188,7 @@ def activations(recipe: Recipe, denoiser: Denoiser, batch: int) -> list[int]:
                 if features is None or not network.shared:
                     c_noise = torch.full((batch,), fed(copied, stage), dtype=torch.float64)
                     with live.saving() as of_encoder:
-                        features = network.features(x, c_noise, stage, label, augment)
+                        features = network.features(x, c_noise, stage, Condition(label, augment))
                 with live.saving() as of_decoder:
                     output = scaled(decoder(features), features)
                 found.append(sum({**of_encoder, **of_decoder}.values()))

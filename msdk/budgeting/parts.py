@@ -10,11 +10,13 @@ from msdk.budgeting.costs import PartCosts
 from msdk.budgeting.counting import count, weightless
 from msdk.denoiser import Denoiser
 from msdk.encoders.base import Features, Shape
+from msdk.threads import threads_for
 
 Label = str
 """Name of a part: "encoder.0", "adapter.0", "decoder.2", "autoencoder.encode", "autoencoder.decode"."""
 
 
+@threads_for(0)
 def count_parts(denoiser: Denoiser, shape: Shape, only: Collection[Label] | None = None) -> dict[Label, PartCosts]:
     """Costs of the parts of a denoiser for one image, each counted once.
 

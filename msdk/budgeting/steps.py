@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from msdk.batch import Condition
 from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.recipe import Recipe
@@ -101,7 +102,7 @@ def staged(
     if len(counts) == 1:
         return denoiser.network(x, c_noise, next(iter(counts)), label, augment)
     index = torch.arange(len(x), device=x.device)
-    return denoiser.network.mixed(x, c_noise, counts, index, index, label, augment)
+    return denoiser.network.mixed(x, c_noise, counts, index, index, Condition(label, augment))
 
 
 def labels(recipe: Recipe, denoiser: Denoiser, batch: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:

@@ -1,5 +1,6 @@
 """Where the command line begins and ends: all commands, the options of all of them, and exit codes."""
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -16,6 +17,7 @@ from msdk.cli.recipes import recipes
 from msdk.cli.sampling import sample
 from msdk.cli.training import run_all, train
 from msdk.errors import MsdkError
+from msdk.threads import VARIABLE, asked
 
 app = App(
     name="msdk",
@@ -38,8 +40,15 @@ def launch(
     allow_code: Annotated[
         bool, Parameter(negative="", help="Run the Python files that a recipe's `use` names: only if you trust them.")
     ] = False,
+    threads: Annotated[
+        int | None,
+        Parameter(help="Threads of the CPU, as MSDK_THREADS. By default as the cores and the size of the work allow."),
+    ] = None,
 ) -> object:
-    """Every command takes this option."""
+    """Every command takes these options."""
+    if threads is not None:
+        os.environ[VARIABLE] = str(threads)
+    asked()  # a mistake is told before anything slow
     if allow_code:
         from msdk.registry.local_code import allow_code as allow
 

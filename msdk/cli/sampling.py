@@ -99,8 +99,9 @@ def sample(
     if not rank.first:
         return
     count = len(numbers) if numbers is not None else recipe.sampling.images
+    sheet = folder / "grid.png"  # what is no picture has none
     if as_json:
-        display.print_json({"folder": str(folder), "grid": str(folder / "grid.png"), "images": count})
+        display.print_json({"folder": str(folder), "grid": str(sheet) if sheet.is_file() else None, "images": count})
     else:
-        look = f"look at {folder / 'grid.png'}" if folder.is_dir() else f"they are in {folder}"
+        look = f"look at {sheet}" if sheet.is_file() else f"they are in {folder}"
         display.stdout().print(f"drew {count} images; {look}", highlight=False)

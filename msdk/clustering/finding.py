@@ -23,6 +23,7 @@ from msdk.recipe import Recipe, recipe_of
 from msdk.recipe.structuring import to_data
 from msdk.samplers.tracing import explain
 from msdk.schedules.base import Schedule
+from msdk.threads import threads_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ def cluster(
     skipped: dict[str, str] = {}
     looked = False
     specs = _chosen(recipe, strategy, compare, None if run is None else Path(run))
-    with together(rank) as group:
+    with together(rank) as group, threads_for(0):  # the large products have more
         for name, spec in specs.items():
             looked = looked or "data" in spec.needs
             told = functools.partial(progress, name) if progress else lambda done, total: None

@@ -17,6 +17,7 @@ from msdk.errors import PartError
 from msdk.recipe import Recipe, Stages
 from msdk.runs import checkpoints, latest, load_weights, run_recipe
 from msdk.schedules.base import Schedule
+from msdk.threads import network_macs, threads_for
 from msdk.training import Step, train
 from msdk.training.labels import training_labels
 from msdk.training.loss import encoded, losses, to_range
@@ -51,14 +52,15 @@ class LossGradient:
         time = min(max(own.t_of_ratio(self.schedule.ratio(t)), own.t_min), own.t_max)
         parameters = list(self.denoiser.network.parameters())
         summed = torch.zeros(sum(each.numel() for each in parameters), device=self.clean.device)
-        for start in range(0, len(self.clean), MICRO_BATCH):
-            part = slice(start, start + MICRO_BATCH)
-            x_0, noise = self.clean[part], self.noise[part]
-            times = torch.full((len(x_0),), time, dtype=torch.float64)
-            label = None if self.label is None else self.label[part]
-            loss = losses(self.recipe, self.denoiser, x_0, times, label, None, noise).sum() / len(self.clean)
-            found = torch.autograd.grad(loss, parameters, materialize_grads=True)
-            summed += torch.cat([each.flatten() for each in found])
+        with threads_for(network_macs(self.denoiser.network, self.denoiser.shape, MICRO_BATCH)):
+            for start in range(0, len(self.clean), MICRO_BATCH):
+                part = slice(start, start + MICRO_BATCH)
+                x_0, noise = self.clean[part], self.noise[part]
+                times = torch.full((len(x_0),), time, dtype=torch.float64)
+                label = None if self.label is None else self.label[part]
+                loss = losses(self.recipe, self.denoiser, x_0, times, label, None, noise).sum() / len(self.clean)
+                found = torch.autograd.grad(loss, parameters, materialize_grads=True)
+                summed += torch.cat([each.flatten() for each in found])
         return summed
 
 
@@ -144,7 +146,7 @@ def _of_run(
     labels = training_labels(recipe, images)
     label = None if labels is None else labels[picks].to(device)
     denoiser = build(recipe, device).eval()
-    pixels = to_range(images.read(picks.tolist()).to(device), unit_range=denoiser.unit_range)
+    pixels = to_range(images.batch(picks.tolist()).images.to(device), unit_range=denoiser.unit_range)
     clean = torch.cat([encoded(recipe, denoiser, part) for part in pixels.split(MICRO_BATCH)])
     noise = torch.randn(clean.shape, generator=generator).to(device)
     for path in checkpoints(run)[-most:]:

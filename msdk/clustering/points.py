@@ -1,5 +1,6 @@
 """A data set as points in blocks: images as they are, or their latents."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,13 +30,13 @@ class DataPoints(Points):
 
     Args:
         source: Images, uint8.
-        shape: Channels, height and width of a point.
+        shape: Channels and axes of a point.
         encode: Makes latents on the CPU of images in [-1, 1]; None for pixels.
     """
 
     def __init__(self, source: Source, shape: Shape, encode: Callable[[Tensor], Tensor] | None = None) -> None:
         self._source, self._encode = source, encode
-        self.count, self.size, self.pixels = len(source), shape[0] * shape[1] * shape[2], encode is None
+        self.count, self.size, self.pixels = len(source), math.prod(shape), encode is None
         self._length = max(min(BLOCK // self.size, MOST), 1)
         self._kept: dict[int, Tensor] = {}
         self._bytes = 0
@@ -78,7 +79,7 @@ class DataPoints(Points):
 
     def _read(self, indices: Sequence[int]) -> Tensor:
         """Pixels as uint8, latents as float32, [len(indices), d]."""
-        images = self._source.read(indices)
+        images = self._source.batch(indices).images
         if images.dtype != torch.uint8:
             raise DataError(f"images are to be uint8, 0 .. 255, but this data set gives {images.dtype}")
         if self._encode is None:

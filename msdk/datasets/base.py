@@ -4,11 +4,12 @@ import abc
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from attrs.validators import ge, in_
 
+from msdk.batch import Batch, Condition
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
 
@@ -32,12 +33,25 @@ class Source(abc.ABC):
         """Number of images."""
 
     @abc.abstractmethod
-    def read(self, indices: Sequence[int]) -> "Tensor":
-        """Images as uint8 [len(indices), c, h, w], on the CPU.
+    def read(self, indices: Sequence[int]) -> Batch:
+        """Images as uint8 [len(indices), channels, *axes], with their conditions, on the CPU.
 
         Raises:
             DataError: An image cannot be decoded or has another size; the message names its file.
         """
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """What `read` gives. Sources that plugins wrote for msdk 0.1 read images alone; these get their labels here."""
+        found: Any = self.read(indices)
+        return found if isinstance(found, Batch) else self.labelled(found, indices)
+
+    def labelled(self, images: "Tensor", indices: Sequence[int]) -> Batch:
+        """Images with the classes that they have in `labels`."""
+        import torch
+
+        if self.labels is None:
+            return Batch(images)
+        return Batch(images, Condition(torch.tensor([self.labels[index] for index in indices], dtype=torch.int64)))
 
 
 class Dataset(abc.ABC):
@@ -46,7 +60,7 @@ class Dataset(abc.ABC):
     @property
     @abc.abstractmethod
     def shape(self) -> Shape:
-        """Channels, height and width, known without opening the data."""
+        """Channels and axes of an image, known without opening the data."""
 
     @abc.abstractmethod
     def open(self) -> Source:
@@ -86,7 +100,7 @@ def decode(content: bytes, name: str, shape: Shape) -> "Tensor":
     import torch
     from PIL import Image, UnidentifiedImageError
 
-    channels, height, width = shape
+    channels, height, width = shape  # of pictures: that is what files hold
     try:
         with Image.open(io.BytesIO(content)) as image:
             pixels = np.array(image.convert("L" if channels == 1 else "RGB"))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from msdk.batch import Batch
 from msdk.datasets.base import Dataset, Source
 from msdk.encoders.base import Shape
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 class _Digits(Source):
@@ -30,8 +31,8 @@ class _Digits(Source):
     def __len__(self) -> int:
         return len(self._images)
 
-    def read(self, indices: Sequence[int]) -> "Tensor":
-        return self._images[list(indices)]
+    def read(self, indices: Sequence[int]) -> Batch:
+        return self.labelled(self._images[list(indices)], indices)
 
 
 @attrs.frozen(kw_only=True)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from msdk.batch import Batch
 from msdk.datasets.base import ImageFiles, Source, decode
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 """Files with these endings are images; everything else is passed over."""
@@ -48,14 +49,15 @@ class _Folder(Source):
     def __len__(self) -> int:
         return len(self._files)
 
-    def read(self, indices: Sequence[int]) -> "Tensor":
+    def read(self, indices: Sequence[int]) -> Batch:
         import torch
 
         files = [self._files[index] for index in indices]
         try:
-            return torch.stack([decode(file.read_bytes(), str(file), self._shape) for file in files])
+            images = [decode(file.read_bytes(), str(file), self._shape) for file in files]
         except OSError as error:
             raise DataError(f"the image {error.filename} cannot be read: {error.strerror}") from error
+        return self.labelled(torch.stack(images), indices)
 
 
 @attrs.frozen(kw_only=True)

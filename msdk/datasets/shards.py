@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from msdk.batch import Batch
 from msdk.datasets.base import ImageFiles, Source
 from msdk.datasets.zip import Zip
 from msdk.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 class _Shards(Source):
@@ -30,7 +31,7 @@ class _Shards(Source):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def read(self, indices: Sequence[int]) -> "Tensor":
+    def read(self, indices: Sequence[int]) -> Batch:
         import torch
 
         # Each shard is read once, whatever the order; its images then go to their places.
@@ -39,12 +40,12 @@ class _Shards(Source):
             number = bisect.bisect_right(self._ends, index)
             first = self._ends[number - 1] if number else 0
             places.setdefault(number, []).append((place, index - first))
-        parts = [self._sources[number].read([within for _, within in found]) for number, found in places.items()]
+        parts = [self._sources[number].read([within for _, within in found]).images for number, found in places.items()]
         order = [place for found in places.values() for place, _ in found]
         images = torch.cat(parts)
         result = torch.empty_like(images)
         result[order] = images
-        return result
+        return self.labelled(result, indices)
 
 
 @attrs.frozen(kw_only=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from msdk.batch import Batch
 from msdk.datasets.base import ImageFiles, Source, decode
 from msdk.datasets.folder import SUFFIXES
 from msdk.encoders.base import Shape
@@ -68,10 +69,10 @@ class _Zip(Source):
     def __len__(self) -> int:
         return len(self._names)
 
-    def read(self, indices: Sequence[int]) -> "Tensor":
+    def read(self, indices: Sequence[int]) -> Batch:
         import torch
 
-        return torch.stack([self._decoded(self._names[index]) for index in indices])
+        return self.labelled(torch.stack([self._decoded(self._names[index]) for index in indices]), indices)
 
     def _decoded(self, name: str) -> "Tensor":
         try:

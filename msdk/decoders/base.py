@@ -1,11 +1,11 @@
 """What a decoder is: features of an encoder in, one prediction of the image's shape out.
 
 Like an encoder it is a frozen, torch-free spec and the `nn.Module` that `build` returns, whose forward is
-`(Features) -> [batch, c, h, w]`.
+`(Features) -> [batch, channels, *axes]`.
 """
 
 import abc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from msdk.encoders.base import FeatureInfo, Shape
 
@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 class Decoder(abc.ABC):
-    """Spec of a decoder. Concrete ones are frozen attrs classes."""
+    """Spec of a decoder. Concrete ones are frozen attrs classes.
+
+    Attributes:
+        axes: Axes of the images that it predicts: 2 of families for pictures; None predicts any number of them.
+    """
+
+    axes: ClassVar[int | None] = None
 
     @abc.abstractmethod
     def check(self, info: FeatureInfo) -> None:

@@ -1,6 +1,7 @@
 """What the transformer decoders share: tokens of one level in, patches of the image out."""
 
 import abc
+from typing import ClassVar
 
 import attrs
 from attrs.validators import ge, gt
@@ -21,6 +22,8 @@ class TransformerDecoder(Decoder):
         mlp_ratio: Width of the MLPs' hidden layer, as a multiple of `width`.
         variance: Whether a variance is predicted too: twice the image's channels, of which the denoiser uses the first.
     """
+
+    axes: ClassVar[int | None] = 2
 
     width: int = attrs.field(default=768, validator=ge(4))
     heads: int = attrs.field(default=12, validator=ge(1))

@@ -1,7 +1,7 @@
 """The up-sampling half of a U-Net: what the families share, and the plan in which each says what is its own."""
 
 import abc
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
@@ -51,6 +51,8 @@ class UNetDecoder(Decoder):
         groups: Cap on the groups of the norms.
         variance: Whether a variance is predicted too: twice the image's channels, of which the denoiser uses the first.
     """
+
+    axes: ClassVar[int | None] = 2
 
     channels: int = attrs.field(default=128, validator=ge(4))
     channel_mult: tuple[int, ...] | None = attrs.field(

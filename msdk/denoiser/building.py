@@ -17,7 +17,7 @@ from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError, RunError
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
-from msdk.recipe import Recipe, noise_range, recipe_of
+from msdk.recipe import Recipe, check_axes, noise_range, recipe_of
 from msdk.schedules.base import Schedule
 
 Make = Callable[[str, Callable[[], nn.Module]], nn.Module]
@@ -161,6 +161,8 @@ def join(
     fed = noise_range(parts.parameterization, parts.schedule)
     if fed is not None:
         parts.encoder.check_noise(*fed)
+    for part in (parts.encoder, *parts.decoders):
+        check_axes(part, parts.shape)
     info, shape, adapter = parts.encoder.info(parts.shape), parts.shape, parts.adapter
     count = len(parts.decoders) if parts.separate else 1
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):

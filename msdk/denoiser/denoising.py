@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from msdk.autoencoders.base import FirstStage
+from msdk.batch import Condition
 from msdk.denoiser.network import StagedNetwork, StageNetwork, per_image
 from msdk.encoders.base import Shape
 from msdk.errors import PartError
@@ -18,6 +19,9 @@ from msdk.schedules.base import Schedule
 if TYPE_CHECKING:
     from msdk.recipe import Recipe
 
+Given = Condition | Tensor | None
+"""What estimates are conditioned on: a whole condition, or class numbers as the short way to say one."""
+
 
 class Denoiser(nn.Module):
     """Estimates the clean image from a noisy one, with the decoder of the noise level's stage.
@@ -27,7 +31,7 @@ class Denoiser(nn.Module):
         partition: Stage edges in ratio.
         schedule: Gives `t` its meaning.
         parameterization: What the network is fed and what its output means.
-        shape: Channels, height and width of what the network sees: of the images, or of their latents.
+        shape: Channels and axes of what the network sees: of the images, or of their latents.
         classes: Classes of its labels; 0 for an unconditional one.
         unit_range: Whether its images are in [0, 1] instead of [-1, 1].
         autoencoder: Between images and latents, a `FirstStage`; it is frozen here. None where the network sees images.
@@ -68,14 +72,14 @@ class Denoiser(nn.Module):
             self.autoencoder.eval()
         return self
 
-    def encode(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
+    def encode(self, images: Float[Tensor, "batch c *axes"]) -> Float[Tensor, "batch d *inner"]:
         """What the network sees of images in its range: their scaled latents, or the images themselves."""
         if self.autoencoder is None:
             return images
         first_stage = cast("FirstStage", self.autoencoder)
         return first_stage.encode(images) * first_stage.scale
 
-    def decode(self, x_0: Float[Tensor, "batch d h2 w2"]) -> Float[Tensor, "batch c h w"]:
+    def decode(self, x_0: Float[Tensor, "batch d *inner"]) -> Float[Tensor, "batch c *axes"]:
         """The images of what the network sees, nominally in [-1, 1]."""
         if self.autoencoder is None:
             return x_0
@@ -84,30 +88,30 @@ class Denoiser(nn.Module):
 
     def forward(
         self,
-        x_t: Float[Tensor, "batch c h w"],
+        x_t: Float[Tensor, "batch c *axes"],
         t: float | Tensor,
-        label: Tensor | None = None,
+        label: Given = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch c h w"]:
+    ) -> Float[Tensor, "batch c *axes"]:
         """Estimates x_0.
 
         Args:
             x_t: Noisy images.
             t: One time for the whole batch as a float (no device synchronisation), or a tensor [batch] of mixed
                 stages; on the CPU it costs no synchronisation either.
-            label: Class numbers int64 [batch], -1 for none, or rows [batch, classes]; None for no class at all.
-            augment: Augmentation labels [batch, n], for encoders that take them.
+            label: What the images are conditioned on: a whole `Condition`; or class numbers int64 [batch], -1 for none,
+                or rows [batch, classes]; None for nothing at all.
+            augment: Augmentation labels [batch, n] beside class numbers, for encoders that take them.
         """
-        output, c = self.output(x_t, t, label, augment)
+        output, c = self.output(x_t, t, Condition.of(label, augment))
         return c.c_skip * x_t + c.c_out * output
 
     def output(
         self,
-        x_t: Float[Tensor, "batch c h w"],
+        x_t: Float[Tensor, "batch c *axes"],
         t: float | Tensor,
-        label: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> tuple[Float[Tensor, "batch c h w"], Coefficients[Any]]:
+        condition: Condition | None = None,
+    ) -> tuple[Float[Tensor, "batch c *axes"], Coefficients[Any]]:
         """The network's own output F, and the coefficients that turn it into x_0, ready to multiply images.
 
         Of a network that predicts a variance too, F is the first half.
@@ -119,7 +123,7 @@ class Denoiser(nn.Module):
             c = self.parameterization.coefficients(self.schedule, float(t))
             c_noise = torch.full((1,), c.c_noise, dtype=precise, device=x_t.device)
             stage = self.partition.at(float(t), self.schedule)
-            return self.network(c.c_in * x_t, c_noise, stage, label, augment)[:, :channels], c
+            return self.network(c.c_in * x_t, c_noise, stage, condition)[:, :channels], c
         if t.shape != x_t.shape[:1]:
             raise PartError(
                 f"t must be a float or have one entry per image, got {tuple(t.shape)} for {len(x_t)} images"
@@ -129,25 +133,29 @@ class Denoiser(nn.Module):
         c_noise = c.c_noise.to(x_t.device, precise, non_blocking=True)
         stages = self.partition.at(t, self.schedule)
         shaped = Coefficients(*(per_image(part, x_t) for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)))
-        return self.network.route(shaped.c_in * x_t, c_noise, stages, label, augment)[:, :channels], shaped
+        return self.network.route(shaped.c_in * x_t, c_noise, stages, condition)[:, :channels], shaped
 
-    def eps(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
+    def eps(self, x_t: Float[Tensor, "batch c *axes"], t: float | Tensor, label: Given = None) -> Tensor:
         """The noise that the estimate implies: (x_t - alpha x_0) / sigma.
 
         It is composed from the network's output, because x_t - alpha x_0 cancels near the data.
         """
         return self._combined(x_t, t, label, lambda alpha, sigma: (1 / sigma, -alpha / sigma))
 
-    def score(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
+    def score(self, x_t: Float[Tensor, "batch c *axes"], t: float | Tensor, label: Given = None) -> Tensor:
         """The gradient of log p_t at x_t: -eps / sigma."""
         return self._combined(x_t, t, label, lambda alpha, sigma: (-1 / sigma**2, alpha / sigma**2))
 
-    def v(self, x_t: Float[Tensor, "batch c h w"], t: float | Tensor, label: Tensor | None = None) -> Tensor:
+    def v(self, x_t: Float[Tensor, "batch c *axes"], t: float | Tensor, label: Given = None) -> Tensor:
         """Velocity alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512)."""
         return self._combined(x_t, t, label, lambda alpha, sigma: (alpha / sigma, -alpha * alpha / sigma - sigma))
 
     def _combined(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None, weights: Callable[[Any, Any], tuple[Any, Any]]
+        self,
+        x_t: Tensor,
+        t: float | Tensor,
+        label: Given,
+        weights: Callable[[Any, Any], tuple[Any, Any]],
     ) -> Tensor:
         """`a x_t + b x_0` for `(a, b) = weights(alpha, sigma)`, with the factor of x_t summed in float64."""
         time: Any = t.double() if isinstance(t, Tensor) else float(t)
@@ -156,7 +164,7 @@ class Denoiser(nn.Module):
         factors: list[Any] = [of_x + of_estimate * c.c_skip, of_estimate * c.c_out]
         if isinstance(t, Tensor):
             factors = [per_image(factor, x_t) for factor in factors]
-        output, _ = self.output(x_t, t, label)
+        output, _ = self.output(x_t, t, Condition.of(label))
         return factors[0] * x_t + factors[1] * output
 
     def stage(self, index: int) -> StageNetwork:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from msdk.batch import Condition
 from msdk.encoders.base import Features
 from msdk.errors import PartError
 
@@ -20,12 +21,12 @@ class StageNetwork(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch c h w"],
+        x: Float[Tensor, "batch c *axes"],
         c_noise: Float[Tensor, " batch_or_1"],
         label: Tensor | None = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch outputs h w"]:
-        features: Features = self.encoder(x, c_noise, label, augment)
+    ) -> Float[Tensor, "batch outputs *axes"]:
+        features: Features = self.encoder(x, c_noise, **Condition(label, augment).inputs())
         if self.adapter is not None:
             features = self.adapter(features)
         return scaled(self.decoder(features), features)
@@ -80,63 +81,59 @@ class StagedNetwork(nn.Module):
             if hasattr(part, "recompute"):
                 cast("Any", part).recompute = recompute
 
-    def features(
-        self, x: Tensor, c_noise: Tensor, stage: int, label: Tensor | None = None, augment: Tensor | None = None
-    ) -> Features:
+    def features(self, x: Tensor, c_noise: Tensor, stage: int, condition: Condition | None = None) -> Features:
         """What the decoder of a stage is given; for a shared encoder the stage does not matter."""
-        features: Features = self.encoder(stage)(x, c_noise, label, augment)
+        features: Features = self.encoder(stage)(x, c_noise, **(condition or Condition()).inputs())
         adapter = self.adapter(stage)
         return features if adapter is None else adapter(features)
 
     def forward(
         self,
-        x: Float[Tensor, "batch c h w"],
+        x: Float[Tensor, "batch c *axes"],
         c_noise: Float[Tensor, " batch_or_1"],
         stage: int,
-        label: Tensor | None = None,
+        label: Condition | Tensor | None = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch outputs h w"]:
+    ) -> Float[Tensor, "batch outputs *axes"]:
         """The raw network of one stage; `stage` is a Python int, so that tracing and compiling see no routing.
 
         Args:
             x: What the network sees: images times `c_in`.
             c_noise: What it is fed as noise level.
             stage: Whose decoder to use.
-            label: Class numbers int64 [batch], -1 for none, or rows [batch, classes].
-            augment: Augmentation labels [batch, n].
+            label: A whole condition; or class numbers int64 [batch], -1 for none, or rows [batch, classes].
+            augment: Augmentation labels [batch, n], beside class numbers.
         """
-        features = self.features(x, c_noise, stage, label, augment)
+        features = self.features(x, c_noise, stage, Condition.of(label, augment))
         return scaled(self.decoders[stage](features), features)
 
     def route(
         self,
-        x: Float[Tensor, "batch c h w"],
+        x: Float[Tensor, "batch c *axes"],
         c_noise: Float[Tensor, " batch"],
         stages: Int[Tensor, " batch"],
-        label: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch outputs h w"]:
+        condition: Condition | None = None,
+    ) -> Float[Tensor, "batch outputs *axes"]:
         """A batch of mixed stages: a shared encoder runs once on all of it, each decoder once on its own samples.
 
         Which decoders run is decided on the host, so `stages` on the CPU costs no device synchronisation.
         """
         present, counts = (found.tolist() for found in stages.unique(return_counts=True))
         if len(present) == 1:
-            return self(x, c_noise, present[0], label, augment)
+            return self(x, c_noise, present[0], condition)
         order = stages.argsort(stable=True)
         index, restore = (indices.to(x.device, non_blocking=True) for indices in (order, order.argsort()))
-        return self.mixed(x, c_noise, dict(zip(present, counts, strict=True)), index, restore, label, augment)
+        return self.mixed(x, c_noise, dict(zip(present, counts, strict=True)), index, restore, condition)
 
     def mixed(
         self,
-        x: Float[Tensor, "batch c h w"],
+        x: Float[Tensor, "batch c *axes"],
         c_noise: Float[Tensor, " batch"],
         counts: Mapping[int, int],
         index: Int[Tensor, " batch"],
         restore: Int[Tensor, " batch"],
-        label: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch outputs h w"]:
+        condition: Condition | None = None,
+    ) -> Float[Tensor, "batch outputs *axes"]:
         """What `route` does on the device once it knows where each image goes.
 
         Args:
@@ -145,27 +142,18 @@ class StagedNetwork(nn.Module):
             counts: Images of each stage that has any, in ascending order of stages.
             index: The images in order of their stages.
             restore: The inverse of that permutation.
-            label: As in `forward`.
-            augment: As in `forward`.
+            condition: Of the images.
         """
-
         # Sorted by stage in front of the encoder, a decoder's features are one piece of the batch: no copies of them.
-        def sorted_by_stage(part: Tensor | None) -> Tensor | None:
-            return None if part is None else part.to(x.device).index_select(0, index)
-
         x, c_noise = x.index_select(0, index), c_noise.index_select(0, index)
-        label, augment = sorted_by_stage(label), sorted_by_stage(augment)
+        condition = (condition or Condition()).select(index)
         sizes = list(counts.values())
         if self.shared:
-            pieces = self.features(x, c_noise, 0, label, augment).split(sizes)
+            pieces = self.features(x, c_noise, 0, condition).split(sizes)
             outputs = [scaled(self.decoders[stage](own), own) for stage, own in zip(counts, pieces, strict=True)]
         else:
-            nothing = (None,) * len(sizes)
-            pieces = (nothing if part is None else part.split(sizes) for part in (x, c_noise, label, augment))
-            outputs = [
-                self(own_x, own_noise, stage, own_label, own_augment)
-                for stage, own_x, own_noise, own_label, own_augment in zip(counts, *pieces, strict=True)
-            ]
+            pieces = zip(counts, x.split(sizes), c_noise.split(sizes), condition.split(sizes), strict=True)
+            outputs = [self(own_x, own_noise, stage, own) for stage, own_x, own_noise, own in pieces]
         return torch.cat(outputs).index_select(0, restore)
 
 

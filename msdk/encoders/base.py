@@ -7,15 +7,14 @@ own specs know it without torch), and the `nn.Module` that `build` returns. The 
 
 import abc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import attrs
 
+from msdk.batch import Shape as Shape
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-Shape = tuple[int, int, int]
-"""Channels, height and width of an image."""
 
 
 @attrs.frozen
@@ -94,7 +93,10 @@ class Encoder(abc.ABC):
 
     Attributes:
         unit_range: Whether it wants images in [0, 1] instead of [-1, 1].
+        axes: Axes of the images that it takes: 2 of families for pictures; None takes any number of them.
     """
+
+    axes: ClassVar[int | None] = None
 
     unit_range: bool = False
 

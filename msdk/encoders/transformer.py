@@ -1,5 +1,7 @@
 """What the transformer trunks share: the image as one sequence of patches, each a token of one width."""
 
+from typing import ClassVar
+
 import attrs
 from attrs.validators import ge, gt
 
@@ -20,6 +22,8 @@ class Transformer(Encoder):
         classes: Classes of the labels; 0 makes the network unconditional.
         null_class: Whether "no class" has a learned vector of its own, as in the published DiT, instead of zeros.
     """
+
+    axes: ClassVar[int | None] = 2
 
     width: int = attrs.field(default=768, validator=ge(4))
     heads: int = attrs.field(default=12, validator=ge(1))

@@ -1,7 +1,7 @@
 """The down-sampling half of a U-Net: what the families share, and the plan in which each says what is its own."""
 
 import abc
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 from attrs.validators import deep_iterable, ge, gt, le, lt, min_len
@@ -67,6 +67,8 @@ class UNet(Encoder):
         classes: Classes of the labels; 0 makes the network unconditional.
         augment: Augmentation labels per image; 0 takes none.
     """
+
+    axes: ClassVar[int | None] = 2
 
     channels: int = attrs.field(default=128, validator=ge(4))
     channel_mult: tuple[int, ...] = attrs.field(default=(1, 2, 2, 2), validator=[min_len(1), deep_iterable(gt(0))])

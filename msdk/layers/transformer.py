@@ -1,5 +1,7 @@
 """Tokens in, tokens out: the layers of DiT and U-ViT, on timm's attention, MLP and block."""
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -30,7 +32,7 @@ class PatchEmbed(nn.Module):
         init: Law of the initial weights; "xavier" is that of the linear map of a patch.
     """
 
-    def __init__(self, shape: tuple[int, int, int], patch: int, width: int, *, init: Init) -> None:
+    def __init__(self, shape: Sequence[int], patch: int, width: int, *, init: Init) -> None:
         super().__init__()
         self.shape = shape
         self.embed = TimmPatchEmbed(None, patch, shape[0], width)  # no size: its check is an assertion, ours is below
@@ -49,7 +51,7 @@ class PatchEmbed(nn.Module):
         return self.embed(x)
 
 
-def patch_grid(shape: tuple[int, int, int], patch: int) -> tuple[int, int]:
+def patch_grid(shape: Sequence[int], patch: int) -> tuple[int, int]:
     """Rows and columns of patches of an image."""
     return shape[1] // patch, shape[2] // patch
 

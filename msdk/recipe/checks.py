@@ -3,8 +3,11 @@
 import functools
 from collections.abc import Callable, Iterable
 
-from msdk.encoders.base import FeatureInfo
-from msdk.errors import MsdkError, Problem
+from msdk.autoencoders.base import Autoencoder
+from msdk.batch import Shape
+from msdk.decoders.base import Decoder
+from msdk.encoders.base import Encoder, FeatureInfo
+from msdk.errors import MsdkError, PartError, Problem
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Training
 from msdk.schedules.base import Schedule
@@ -36,6 +39,10 @@ def misfits(recipe: Recipe) -> Iterable[Problem]:
         yield from failing("encoder", lambda: recipe.encoder.check_noise(*fed))
     if recipe.autoencoder is not None and recipe.encoder.unit_range:
         yield Problem("encoder.unit_range", "is for images in [0, 1], but with an autoencoder the network sees latents")
+    axes = list(_axes_misfits(recipe))
+    if axes:
+        yield from axes  # the rest counts on them
+        return
     misfit = list(failing("autoencoder", lambda: recipe.shape))
     misfit = misfit or list(failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
     yield from misfit
@@ -50,6 +57,27 @@ def misfits(recipe: Recipe) -> Iterable[Problem]:
             info = recipe.adapter.info(info)
         for index, decoder in enumerate(recipe.decoders):
             yield from failing(f"decoders.{index}", functools.partial(decoder.check, info))
+
+
+def check_axes(part: Encoder | Decoder | Autoencoder, shape: Shape) -> None:
+    """Raises `PartError` where a part is for images of another number of axes."""
+    if part.axes not in (None, len(shape) - 1):
+        raise PartError(
+            f"is for images of {part.axes} axes beside their channels, but here they are {list(shape)}: use a part for "
+            "such shapes, of your own or of a plugin"
+        )
+
+
+def _axes_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Parts, and augmentation, that are for images of another number of axes than the data have."""
+    shape = recipe.data.shape
+    named = {"autoencoder": recipe.autoencoder} if recipe.autoencoder is not None else {"encoder": recipe.encoder}
+    for path, part in named.items():
+        yield from failing(path, functools.partial(check_axes, part, shape))
+    for index, decoder in enumerate(recipe.decoders if recipe.autoencoder is None else ()):
+        yield from failing(f"decoders.{index}", functools.partial(check_axes, decoder, shape))
+    if recipe.training.augment and len(shape) != 3:
+        yield Problem("training.augment", f"bends pictures [channels, height, width], but the data are {list(shape)}")
 
 
 def _label_misfits(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:

@@ -247,7 +247,7 @@ class Recipe:
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of what the networks see: images, or their latents behind an autoencoder."""
+        """Channels and axes of what the networks see: images, or their latents behind an autoencoder."""
         return self.data.shape if self.autoencoder is None else self.autoencoder.latent_shape(self.data.shape)
 
     @property

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from msdk.batch import Condition
 from msdk.samplers.base import Denoise
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Estimate = Callable[["Tensor", float, "Tensor"], "Tensor"]
-"""`estimate(x_t, t, label)` estimates x_0 for class numbers int64 [batch], where -1 is no class."""
+Estimate = Callable[["Tensor", float, Condition], "Tensor"]
+"""`estimate(x_t, t, condition)` estimates x_0 of images under their conditions."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +38,7 @@ class Guidance:
         """Network evaluations per image of a call at a ratio: 2 where both estimates are needed, else 1."""
         return 2 if self.weight not in (0, 1) and self._inside(ratio) else 1
 
-    def around(self, estimate: Estimate, schedule: Schedule, label: "Tensor") -> Denoise:
+    def around(self, estimate: Estimate, schedule: Schedule, label: "Condition | Tensor") -> Denoise:
         """What a sampler calls instead of the network.
 
         Both estimates run as one batch of twice the size, at one time, so in one stage.
@@ -45,18 +46,20 @@ class Guidance:
         Args:
             estimate: The conditional network, a `Denoiser` for example.
             schedule: Gives the ratio of a time.
-            label: Class numbers int64 [batch], on the device of the images.
+            label: A whole condition, or class numbers int64 [batch], on the device of the images.
         """
         import torch
 
-        labels = torch.cat([label, torch.full_like(label, -1)])
+        condition = Condition.of(label)
+        without = condition.without()
+        both = condition.beside(without)
 
         def denoise(x_t: "Tensor", t: float) -> "Tensor":
             ratio = schedule.ratio(t)
             if self.evaluations(ratio) == 1:
                 classless = self.weight == 0 and self._inside(ratio)
-                return estimate(x_t, t, labels[len(label) :] if classless else label)
-            conditional, unconditional = estimate(torch.cat([x_t, x_t]), t, labels).chunk(2)
+                return estimate(x_t, t, without if classless else condition)
+            conditional, unconditional = estimate(torch.cat([x_t, x_t]), t, both).chunk(2)
             return unconditional + self.weight * (conditional - unconditional)
 
         return denoise

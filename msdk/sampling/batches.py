@@ -11,6 +11,7 @@ from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
 from msdk.sampling.noise import BrownianNoise, SeededNoise
 from msdk.sampling.settings import NoiseSource, Settings, settings_of
+from msdk.threads import network_macs, threads_for
 
 
 def sample(
@@ -27,7 +28,7 @@ def sample(
     noise: NoiseSource | None = None,
     wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Float[Tensor, "images c h w"]:
+) -> Float[Tensor, "images c *axes"]:
     """Draws one image per seed, as the denoiser's recipe says where nothing else is said.
 
     So `sample(load_run(R))` draws what `msdk sample R` draws. See `sample_batches` for arguments and errors.
@@ -66,7 +67,7 @@ def sample_batches(
     noise: NoiseSource | None = None,
     wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[list[int], Float[Tensor, "images c h w"]]]:
+) -> Iterator[tuple[list[int], Float[Tensor, "images c *axes"]]]:
     """Draws one image per seed, batch by batch, so that any number of images needs the memory of one batch.
 
     What is not given is as the recipe of the denoiser says, which those of `msdk.load_run` and `msdk.build` know; the
@@ -121,7 +122,7 @@ def draw(
     decode: bool = True,
     wrap: Callable[[Denoise], Denoise] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[list[int], Float[Tensor, "images c h w"]]]:
+) -> Iterator[tuple[list[int], Float[Tensor, "images c *axes"]]]:
     """Draws by settings, whatever the denoiser's recipe says; see `sample_batches`."""
     sampler, steps, seeds, guide = settings.sampler, settings.steps, settings.seeds, settings.guidance
     schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
@@ -132,6 +133,7 @@ def draw(
     times = sampler.times(schedule, steps)
     batch_size = 1 if sampler.adaptive else settings.batch_size  # steps that suit one image must not depend on others
     starts = range(0, len(seeds), batch_size)
+    work = network_macs(denoiser.network, denoiser.shape, min(batch_size, len(seeds)))
     total = len(starts) * (len(times) - 1)
 
     def advance(batches: int) -> Callable[[int], None] | None:
@@ -146,11 +148,12 @@ def draw(
             denoise = guide.around(denoiser, schedule, labels[start : start + len(chunk)].to(device))
         like = torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype)
         denoise = denoise if wrap is None else wrap(denoise)
-        x = sampler.start(schedule, source, like)
-        x = run(sampler, denoise, schedule, times, x, source, advance(index))
-        if decode:
-            x = denoiser.decode(x)
-            x = 2 * x - 1 if denoiser.unit_range else x
+        with threads_for(work):
+            x = sampler.start(schedule, source, like)
+            x = run(sampler, denoise, schedule, times, x, source, advance(index))
+            if decode:
+                x = denoiser.decode(x)
+                x = 2 * x - 1 if denoiser.unit_range else x
         yield chunk, x.cpu()
 
 

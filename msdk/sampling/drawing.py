@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from msdk.batch import Shape
 from msdk.denoiser.building import pick_device
 from msdk.distributed import this_rank, together
 from msdk.errors import RunError, nearest
@@ -36,7 +37,7 @@ KINDS = {
     ".npz": "uint8 [images, h, w, c], seeds and classes, as ADM's evaluation reads them",
     ".safetensors": "uint8 [images, c, h, w], seeds and classes",
 }
-"""What samples can be written as, by suffix."""
+"""What samples can be written as, by suffix. What is no picture (`drawable`) is one .npy per seed in a folder."""
 
 SETTINGS, FACTS = "settings.json", "samples.json"
 SHOWN = 256
@@ -73,24 +74,27 @@ def write_samples(
     settings, rank, out = settings_of(recipe, seeds=seeds), this_rank(), out or place / "samples"
     seeds = list(settings.seeds)
     refuse_other_things(out)
+    suffix = PICTURE if drawable(recipe.data.shape) else ARRAY
+    if out.suffix == ".zip" and suffix == ARRAY:
+        raise RunError(f"{out} holds PNGs, and {list(recipe.data.shape)} is no picture: choose .safetensors or .npz")
     partial = out.with_name(f"{out.name}.partial")
     device = rank.device(pick_device(device))
     with together(rank) as group:
         if rank.first:
             _begin(partial, _settings(place, recipe))
         group.wait()
-        missing = [seed for seed in dict.fromkeys(seeds) if not _file(partial, seed).is_file()]
+        missing = [seed for seed in dict.fromkeys(seeds) if not _file(partial, seed, suffix).is_file()]
         group.wait()  # before anybody draws, so that all deal out the same seeds
         share = missing[rank.index :: rank.count]
         if share:
             denoiser = load_run(place, device=device, offload=offload)
             for chunk, images in draw(denoiser, attrs.evolve(settings, seeds=share), progress=progress):
                 for seed, image in zip(chunk, to_pixels(images), strict=True):
-                    _keep(_file(partial, seed), image)
+                    _keep(_file(partial, seed, suffix), image)
         group.wait()
         if rank.first:
             labels = class_labels(recipe.classes, seeds, settings.label)
-            samples = Samples(partial, tuple(seeds), None if labels is None else tuple(labels.tolist()))
+            samples = Samples(partial, suffix, tuple(seeds), None if labels is None else tuple(labels.tolist()))
             _finish(samples, out, _facts(place, recipe, seeds))
         group.wait()
     return out
@@ -117,7 +121,7 @@ def refuse_other_things(out: Path) -> None:
             raise RunError(f"{out} is a folder: choose another --out")
     elif out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file, so no folder of samples can be there: choose another --out")
-    elif out.is_dir() and any(file.suffix != ".png" and file.name != FACTS for file in out.iterdir()):
+    elif out.is_dir() and any(file.suffix not in (PICTURE, ARRAY) and file.name != FACTS for file in out.iterdir()):
         raise RunError(f"{out} holds other things than samples, so it is not replaced: choose another --out")
 
 
@@ -157,14 +161,27 @@ def _begin(partial: Path, settings: dict[str, Any]) -> None:
     write_json(partial / SETTINGS, settings)
 
 
-def _file(folder: Path, seed: int) -> Path:
-    return folder / f"{seed:06d}.png"
+PICTURE, ARRAY = ".png", ".npy"
+"""What one image is kept as: a picture where it is one, and otherwise its numbers, uint8 [channels, *axes]."""
 
 
-def _keep(path: Path, image: UInt8[Tensor, "c h w"]) -> None:
+def drawable(shape: Shape) -> bool:
+    """Whether an image of that shape is a picture, grey or in colour."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def _file(folder: Path, seed: int, suffix: str) -> Path:
+    return folder / f"{seed:06d}{suffix}"
+
+
+def _keep(path: Path, image: UInt8[Tensor, " c *axes"]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        picture(image).save(temporary, format="png")
+        with temporary.open("wb") as file:
+            if path.suffix == PICTURE:
+                picture(image).save(file, format="png")
+            else:
+                np.save(file, image.numpy(), allow_pickle=False)
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -210,21 +227,30 @@ class Samples:
     """Finished images in a folder.
 
     Attributes:
-        folder: Where their PNGs are.
+        folder: Where their files are.
+        suffix: `PICTURE` or `ARRAY`.
         seeds: One per image.
         labels: The class of each, -1 for none; None of a model without classes.
     """
 
     folder: Path
+    suffix: str
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None
 
+    def file(self, seed: int) -> Path:
+        """The file of one image."""
+        return _file(self.folder, seed, self.suffix)
+
     def pixels(self) -> "Iterator[np.ndarray[Any, np.dtype[np.uint8]]]":
-        """[h, w, c] of one image after the other."""
+        """[*axes, c] of one image after the other."""
         from PIL import Image
 
         for seed in self.seeds:
-            with Image.open(_file(self.folder, seed)) as image:
+            if self.suffix == ARRAY:
+                yield np.moveaxis(np.load(self.file(seed), allow_pickle=False), 0, -1)
+                continue
+            with Image.open(self.file(seed)) as image:
                 found = np.asarray(image)
             yield found if found.ndim == 3 else found[:, :, None]
 
@@ -233,14 +259,14 @@ def _finish(samples: Samples, out: Path, facts: dict[str, Any]) -> None:
     """Makes the wanted file or folder of what is there."""
     kind = kind_of(out)
     if not kind:
-        first = Samples(samples.folder, samples.seeds[:SHOWN], None)
-        shown = torch.from_numpy(np.stack(list(first.pixels()))).permute(0, 3, 1, 2)
         with written_whole(out) as temporary:
             temporary.mkdir()
-            wanted = set(samples.seeds)
-            for seed in wanted:
-                shutil.copyfile(_file(samples.folder, seed), _file(temporary, seed))
-            grid(shown).save(temporary / "grid.png")
+            for seed in set(samples.seeds):
+                shutil.copyfile(samples.file(seed), temporary / samples.file(seed).name)
+            if samples.suffix == PICTURE:
+                first = attrs.evolve(samples, seeds=samples.seeds[:SHOWN])
+                shown = torch.from_numpy(np.stack(list(first.pixels()))).permute(0, 3, 1, 2)
+                grid(shown).save(temporary / "grid.png")
             (temporary / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     else:
         with written_whole(out) as temporary, temporary.open("wb") as file:
@@ -253,7 +279,7 @@ def _write_zip(file: IO[bytes], samples: Samples) -> None:
     names = [f"{index // 1000:05d}/img{index:08d}.png" for index in range(len(samples.seeds))]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, seed in zip(names, samples.seeds, strict=True):
-            archive.write(_file(samples.folder, seed), name)
+            archive.write(samples.file(seed), name)
         labels = None if samples.labels is None else [list(pair) for pair in zip(names, samples.labels, strict=True)]
         archive.writestr("dataset.json", json.dumps({"labels": labels, "seeds": list(samples.seeds)}))
 
@@ -281,7 +307,7 @@ def _write_npz(file: IO[bytes], samples: Samples) -> None:
 def _write_safetensors(file: IO[bytes], samples: Samples) -> None:
     # The format is a header of JSON and the bytes, so images can follow each other without being held together.
     images, first = _peeked(samples.pixels())
-    height, width, channels = first.shape
+    *axes, channels = first.shape
     header: dict[str, Any] = {}
     end = 0
 
@@ -294,14 +320,14 @@ def _write_safetensors(file: IO[bytes], samples: Samples) -> None:
     for name, values in numbers.items():
         entry(name, "I64", [len(values)], values.nbytes)
     count = len(samples.seeds)
-    entry("images", "U8", [count, channels, height, width], count * first.size)
+    entry("images", "U8", [count, channels, *axes], count * first.size)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for values in numbers.values():
         file.write(values.astype("<i8").tobytes())
     for image in images:
-        file.write(np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes())
+        file.write(np.ascontiguousarray(np.moveaxis(image, -1, 0)).tobytes())
 
 
 def _peeked(
@@ -316,7 +342,7 @@ def _peeked(
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def to_pixels(images: Float[Tensor, "images c h w"]) -> UInt8[Tensor, "images c h w"]:
+def to_pixels(images: Float[Tensor, "images c *axes"]) -> UInt8[Tensor, "images c *axes"]:
     """[-1, 1] to 0 .. 255, rounded and clipped, as EDM writes images."""
     return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 

@@ -21,8 +21,8 @@ class SeededNoise:
         self._generators = [Generator().manual_seed(seed) for seed in seeds]  # on the CPU: the same on every device
 
     def __call__(
-        self, like: Float[Tensor, "batch c h w"], t: float = 0.0, s: float = 0.0
-    ) -> Float[Tensor, "batch c h w"]:
+        self, like: Float[Tensor, "batch c *axes"], t: float = 0.0, s: float = 0.0
+    ) -> Float[Tensor, "batch c *axes"]:
         draws = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
         return torch.stack(draws).to(like.device, like.dtype)
 
@@ -50,7 +50,7 @@ class BrownianNoise:
         self._start = SeededNoise(seeds)
         self._known: dict[float, Tensor] = {}
 
-    def __call__(self, like: Float[Tensor, "batch c h w"], t: float, s: float) -> Float[Tensor, "batch c h w"]:
+    def __call__(self, like: Float[Tensor, "batch c *axes"], t: float, s: float) -> Float[Tensor, "batch c *axes"]:
         if t == s:  # where sampling starts there is no way yet
             return self._start(like, t, s)
         first, last = (self._ratio(u) for u in (t, s))

@@ -7,10 +7,12 @@ from msdk.testing.laws import COMMON, require
 
 
 def images_are_what_is_declared(dataset: Dataset) -> None:
-    """uint8 [n, c, h, w] of the declared shape, on the CPU."""
+    """uint8 [n, channels, *axes] of the declared shape, on the CPU, and a condition for each."""
     source = dataset.open()
     require(len(source) > 0, "it has no images")
-    images = source.read(range(min(len(source), 5)))
+    images, condition = source.batch(range(min(len(source), 5)))
+    told = [value for value in (condition.label, condition.augment) if value is not None]
+    require(all(len(value) == len(images) for value in told), "there is not one condition for each image")
     require(images.dtype == torch.uint8, f"images are {images.dtype}, not uint8")
     require(images.device.type == "cpu", f"images lie on {images.device}, not on the CPU")
     require(
@@ -24,9 +26,11 @@ def any_order_reads_the_same(dataset: Dataset) -> None:
     source = dataset.open()
     last = len(source) - 1
     indices = [last, 0, last // 2, 0]
-    together = source.read(indices)
+    together = source.batch(indices).images
     for place, index in enumerate(indices):
-        require(torch.equal(source.read([index])[0], together[place]), f"image {index} is another one in a batch")
+        require(
+            torch.equal(source.batch([index]).images[0], together[place]), f"image {index} is another one in a batch"
+        )
 
 
 def the_digest_is_that_of_the_data(dataset: Dataset) -> None:

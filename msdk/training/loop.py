@@ -35,6 +35,7 @@ from msdk.runs import (
     write_recipe,
 )
 from msdk.runs.files import append_text, write_json, write_text
+from msdk.threads import network_macs, threads_for
 from msdk.training.augmentation import draw_changes
 from msdk.training.ema import EMA, halving, ramped
 from msdk.training.labels import training_labels, withheld
@@ -123,7 +124,9 @@ def train(
         trainer.restore(load_checkpoint(latest(run)), latest(run))
     else:
         start_run(run, recipe, force=force, data_digest=source.digest)
-    return trainer.run(progress or (lambda step: None))
+    images = recipe.training.batch_size // recipe.training.accumulation
+    with threads_for(network_macs(trainer.denoiser.network, trainer.denoiser.shape, images)):
+        return trainer.run(progress or (lambda step: None))
 
 
 class Trainer:
@@ -183,7 +186,7 @@ class Trainer:
         generator = self._generator("draw")
         first = self.iteration * options.batch_size
         indices = batch_indices(first, options.batch_size, len(self.source), options.seed)
-        images = self.source.read(indices)
+        images = self.source.batch(indices).images
         if options.flip:
             images = flipped(images, generator)
         draw = draw_times(self.recipe, self.denoiser, options.batch_size, generator)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 
+from msdk.batch import Condition
 from msdk.denoiser import Denoiser, per_image
 from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
@@ -79,7 +80,7 @@ def losses(
     noise = torch.randn_like(x_0) if noise is None else noise
     x_t = beside(schedule.alpha(times)) * x_0 + beside(schedule.sigma(times)) * noise
     with torch.autocast(x_0.device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16"):
-        output, _ = denoiser.output(x_t, times, label, augment)
+        output, _ = denoiser.output(x_t, times, Condition(label, augment))
     of_image, of_noise = parameterization.target_weights(schedule, times)
     target = beside(of_image) * x_0 + beside(of_noise) * noise
     c_out = parameterization.coefficients(schedule, times).c_out

@@ -91,7 +91,7 @@ def test_latents_are_those_of_training(tmp_path):
     source = recipe.data.open()
     points = finding._points(recipe, source, "cpu")
     denoiser = msdk.build(recipe).eval()
-    pixels = source.read(range(40)).float() / 127.5 - 1
+    pixels = source.read(range(40)).images.float() / 127.5 - 1
     expected = encoded(recipe, denoiser, pixels).flatten(1)
     assert points.size == expected.shape[1]
     torch.testing.assert_close(points.take(range(40)), expected, rtol=1e-4, atol=1e-5)

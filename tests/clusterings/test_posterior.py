@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from msdk.clusterings import posterior as module
 from msdk.clusterings.posterior import Scaled, posterior
@@ -104,6 +105,40 @@ def test_blocks_without_weight_are_skipped(monkeypatch):
     monkeypatch.setattr(module, "NEGLIGIBLE", math.inf)
     close(found(points, clean, noise, ratios).mean, skipping, 1e-12)
     close(skipping, direct(points, clean, noise, ratios))
+
+
+class Subnormals(TorchDispatchMode):
+    """Counts the products seen, and those that subnormal numbers go into or come out of."""
+
+    def __init__(self):
+        super().__init__()
+        self.products = self.slow = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in ("mm", "addmm", "mul", "mul_", "addcmul", "addcmul_"):
+            self.products += 1
+            self.slow += any(
+                bool(((each != 0) & (each.abs() < torch.finfo(each.dtype).tiny)).any())
+                for each in (*args, result)
+                if isinstance(each, torch.Tensor) and each.is_floating_point()
+            )
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("times", [1, 2])
+def test_no_product_meets_subnormal_numbers(dtype, times):
+    """What is negligible is an exact zero, at every distance: a product with subnormal numbers is 100 times slower."""
+    # Squared distances over ratio^2 that pass through the logarithms of all subnormal numbers, in both types.
+    line = torch.arange(0, 60, 0.05, dtype=dtype)[:, None]
+    points = PointsInMemory(line, length=1000, pixels=False)
+    clean, noise = line[::50], torch.full((24, 1), 0.25, dtype=dtype)
+    ratios = torch.linspace(0.8, 1.2, 24 * times, dtype=torch.float64).view(24, times)
+    with Subnormals() as seen:
+        found(points, clean, noise, ratios)
+    assert seen.products >= 4  # two for each block
+    assert not seen.slow
 
 
 class Threads(Group):

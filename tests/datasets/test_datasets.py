@@ -86,7 +86,7 @@ def test_digits_are_all_there():
     """1,797 grey images of 8x8 pixels with ten classes, in the full range of uint8, without a download."""
     digits = Digits()
     source = digits.open()
-    images = source.read(range(len(source)))
+    images = source.read(range(len(source))).images
     assert (len(source), digits.shape) == (1797, (1, 8, 8))
     assert (images.shape, images.dtype, images.device.type) == ((1797, 1, 8, 8), torch.uint8, "cpu")
     assert set(images.unique().tolist()) == {round(level * 255 / 16) for level in range(17)}
@@ -105,10 +105,10 @@ def test_digits_come_with_their_licence_and_stay_small():
 def test_digits_are_the_same_every_time():
     """Opening twice gives one digest and the same pixels, and what a reader does to its batch changes no other."""
     one, two = Digits().open(), Digits().open()
-    one.read([0]).zero_()
+    one.read([0]).images.zero_()
     assert one.digest == two.digest
-    assert torch.equal(one.read([0, 5]), two.read([0, 5]))
-    assert two.read([0]).any()
+    assert torch.equal(one.read([0, 5]).images, two.read([0, 5]).images)
+    assert two.read([0]).images.any()
 
 
 # --- folder and zip ---------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_images_are_read_in_the_order_of_their_names(store):
     levels = {"b.png": 3, "a/z.PNG": 1, "a/y.jpeg": 0, "c.webp": 4, "b.bmp": 2}
     files = {name: encoded((50 * level,) * 3, kind=name.rpartition(".")[2].lower()) for name, level in levels.items()}
     source = store({**files, "notes.txt": b"hello", "png": b"", "folder.png/readme.md": b""}).open()
-    images = source.read([4, 0, 2, 0])
+    images = source.read([4, 0, 2, 0]).images
     assert (len(source), images.shape, images.dtype) == (5, (4, 3, 8, 8), torch.uint8)
     assert (images.amax((1, 2, 3)).float() / 50).round().tolist() == [4, 0, 2, 0]
     assert source.labels is None
@@ -159,7 +159,7 @@ def test_sub_folders_are_classes(tmp_path):
 def test_images_are_converted_to_the_channels_asked_for(store, mode, level, channels, expected):
     """Grey becomes colour and colour grey; transparency is dropped."""
     source = store({"x.png": encoded(level, mode=mode)}, channels=channels).open()
-    assert source.read([0])[0, :, 4, 4].tolist() == expected
+    assert source.read([0]).images[0, :, 4, 4].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_a_damaged_image_is_told_with_its_file(store, kind):
     whole = noisy(kind)
     names = {length: f"{length:04}.{kind}" for length in range(0, len(whole) - 1, 1 + len(whole) // 40)}
     source = store({name: whole[:length] for length, name in names.items()} | {f"whole.{kind}": whole}).open()
-    expected = source.read([len(names)])
+    expected = source.read([len(names)]).images
     for index, name in enumerate(names.values()):
-        got = outcome(lambda index=index: source.read([index]))
+        got = outcome(lambda index=index: source.read([index]).images)
         assert f"{name} " in str(got) if isinstance(got, DataError) else torch.equal(got, expected), name
 
 
@@ -234,7 +234,7 @@ def test_labels_come_from_dataset_json(zipped):
     listing = {"labels": [["b/1.png", 7], ["a.png", 3], ["not-there.png", 1]]}
     source = zipped(["b/1.png", "a.png"], listing).open()
     assert source.labels == [3, 7]
-    assert source.read([0, 1])[:, 0, 0, 0].tolist() == [1, 0]
+    assert source.read([0, 1]).images[:, 0, 0, 0].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("listing", [None, {}, {"labels": None}, {"labels": []}])
@@ -280,10 +280,10 @@ def test_a_corrupt_zip_file_is_told(zipped, method):
     """Wherever a byte is wrong, the file is refused with a `DataError` that names it, or gives the right images."""
     spec = zipped(["a.png"], {"labels": [["a.png", 1]]}, method=method)
     whole = spec.path.read_bytes()
-    expected, failures = spec.open().read([0]), 0
+    expected, failures = spec.open().read([0]).images, 0
     for place in range(0, len(whole), 3):
         spec.path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        got = outcome(lambda: spec.open().read([0]))
+        got = outcome(lambda: spec.open().read([0]).images)
         failures += isinstance(got, DataError)
         assert "images.zip" in str(got) if isinstance(got, DataError) else torch.equal(got, expected), place
     assert failures > 20
@@ -301,7 +301,7 @@ def test_what_is_no_zip_file_is_told(tmp_path, content):
 def test_cifar10_is_read_as_published(outside_data):
     """The outside test set has 10,000 colour images, 1,000 of each class, sorted by class, and the stated moments."""
     source = Zip(path=outside_data / "data" / "cifar10-test-jpeg.zip", size=32).open()
-    images = source.read(range(0, 10_000, 10))
+    images = source.read(range(0, 10_000, 10)).images
     assert (len(source), images.shape) == (10_000, (1000, 3, 32, 32))
     assert source.labels == [label for label in range(10) for _ in range(1000)]
     pixels = images.double() / 255
@@ -330,7 +330,7 @@ def test_shards_are_read_as_one(shards, indices):
     """Images keep the order that is asked for, across shards; classes follow."""
     source = Shards(path=shards, size=8).open()
     assert (len(source), source.labels) == (9, [0, 0, 0, 1, 2, 2, 2, 2, 2])
-    assert source.read(indices)[:, 0, 0, 0].tolist() == list(indices)
+    assert source.read(indices).images[:, 0, 0, 0].tolist() == list(indices)
 
 
 def test_shards_change_the_digest_and_need_all_labels(shards):

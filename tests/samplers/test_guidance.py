@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from msdk.batch import Condition
 from msdk.samplers.guidance import Guidance
 from msdk.schedules.vp import VPLinear
 
@@ -16,9 +17,9 @@ class Recorder:
     def __init__(self):
         self.batches = []
 
-    def __call__(self, x, t, label):
+    def __call__(self, x, t, condition):
         self.batches.append(len(x))
-        return x + label.to(x).view(-1, 1, 1, 1)
+        return x + condition.label.to(x).view(-1, 1, 1, 1)
 
 
 def images():
@@ -39,7 +40,7 @@ def test_weight_one_is_the_plain_conditional_estimate():
     """No weight, no cost: one evaluation of the batch itself, bit for bit."""
     estimate, x = Recorder(), images()
     found = Guidance().around(estimate, SCHEDULE, LABEL)(x, 0.5)
-    assert torch.equal(found, Recorder()(x, 0.5, LABEL))
+    assert torch.equal(found, Recorder()(x, 0.5, Condition(LABEL)))
     assert estimate.batches == [3]
 
 
@@ -53,4 +54,4 @@ def test_outside_the_interval_the_class_alone_counts():
         denoise(images(), t)
     assert estimate.batches == [3, 6, 6, 3]
     assert [guidance.evaluations(ratio) for ratio in ratios] == [1, 2, 2, 1]
-    assert torch.equal(denoise(images(), 0.9), Recorder()(images(), 0.9, LABEL))
+    assert torch.equal(denoise(images(), 0.9), Recorder()(images(), 0.9, Condition(LABEL)))

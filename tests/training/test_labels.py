@@ -72,7 +72,7 @@ def test_the_network_is_fed_the_labels_of_its_images(tmp_path, monkeypatch):
     """Each image comes with its own class, or -1; a wholly withheld run feeds -1 alone."""
     recipe = tiny("encoder.classes=10", "training.label_dropout=0.5")
     source, seen = recipe.data.open(), []
-    images = source.read(range(len(source))).float() / 127.5 - 1
+    images = source.read(range(len(source))).images.float() / 127.5 - 1
 
     def record(recipe, denoiser, x_0, times, label, *rest):
         seen.extend(zip(x_0, label.tolist(), strict=True))

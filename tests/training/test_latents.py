@@ -45,7 +45,7 @@ def test_what_is_learned_is_the_scaled_latent(tmp_path):
     """Images are encoded without quantising and multiplied by the scale, also under bf16, and no gradient is kept."""
     recipe = latent(tmp_path)
     denoiser = build(recipe)
-    images = to_range(recipe.data.open().read(range(4)))
+    images = to_range(recipe.data.open().read(range(4)).images)
     with torch.no_grad():
         expected = 2.5 * denoiser.autoencoder.encode(images)
     found = encoded(recipe, denoiser, images)

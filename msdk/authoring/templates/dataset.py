@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import attrs
 from attrs.validators import ge
 
+from msdk.batch import Batch
 from msdk.datasets.base import Dataset, Source
 from msdk.encoders.base import Shape
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 class _Squares(Source):
@@ -24,14 +25,14 @@ class _Squares(Source):
     def __len__(self) -> int:
         return self._count
 
-    def read(self, indices: Sequence[int]) -> "Tensor":
+    def read(self, indices: Sequence[int]) -> Batch:
         import torch
 
         images = torch.zeros(len(indices), 3, self._size, self._size, dtype=torch.uint8)
         for image, index in zip(images, indices, strict=True):
             side = 1 + index % (self._size - 1)
             image[index % 3, :side, :side] = 255
-        return images
+        return self.labelled(images, indices)
 
 
 @attrs.frozen(kw_only=True)

@@ -58,8 +58,8 @@ def test_rows_keep_their_order(folder, saved):
     """Across files and row groups, in any order."""
     source = Parquet(path=folder, size=8, label="label").open()
     assert (len(source), source.labels) == (7, [0, 1, 2, 0, 1, 2, 0])
-    assert source.read([6, 0, 3, 3])[:, 0, 0, 0].tolist() == [6, 0, 3, 3]
-    assert Parquet(path=folder, size=8, image="raw").open().read([5])[0, 0, 0, 0] == 1
+    assert source.read([6, 0, 3, 3]).images[:, 0, 0, 0].tolist() == [6, 0, 3, 3]
+    assert Parquet(path=folder, size=8, image="raw").open().read([5]).images[0, 0, 0, 0] == 1
     assert len(HuggingFace(source=str(saved), split="test", size=8).open()) == 2
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from msdk.batch import Batch
 from msdk.datasets.base import ImageFiles, Source, decode
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
@@ -60,10 +61,10 @@ class _Parquet(Source):
         opened, group = self._groups[number]
         return opened.read_row_group(group, columns=[self._image]).column(self._image).to_pylist()
 
-    def read(self, indices: Sequence[int]) -> "Tensor":
+    def read(self, indices: Sequence[int]) -> Batch:
         import torch
 
-        return torch.stack([self._decoded(index) for index in indices])
+        return self.labelled(torch.stack([self._decoded(index) for index in indices]), indices)
 
     def _decoded(self, index: int) -> "Tensor":
         number = bisect.bisect_right(self._ends, index)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 from attrs.validators import ge, in_, min_len
 
+from msdk.batch import Batch
 from msdk.datasets.base import Dataset, Source
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
@@ -28,7 +29,7 @@ class _Saved(Source):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, indices: Sequence[int]) -> "Tensor":
+    def read(self, indices: Sequence[int]) -> Batch:
         import numpy as np
         import torch
 
@@ -45,7 +46,7 @@ class _Saved(Source):
                     f"the recipe's data.size is {height}: resize the images or change the recipe"
                 )
             found.append(torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1))
-        return torch.stack(found)
+        return self.labelled(torch.stack(found), indices)
 
 
 @attrs.frozen(kw_only=True)

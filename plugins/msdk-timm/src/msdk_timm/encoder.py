@@ -1,7 +1,7 @@
 """A timm backbone as the shared encoder of msdk's decoders."""
 
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 from attrs.validators import ge, min_len, optional
@@ -42,6 +42,8 @@ class Timm(Encoder):
         levels: Feature maps of the backbone to use, finest first; when not given, all that leave every side whole and
             at least 4 pixels long.
     """
+
+    axes: ClassVar[int | None] = 2
 
     backbone: str = attrs.field(validator=min_len(1))
     pretrained: bool = False
