@@ -8,14 +8,14 @@ import attrs
 
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
-from msdk.clustering import Clusters, cluster, write_clusters
-from msdk.partition import Partition
-from msdk.recipe import Recipe, load_recipe
+from msdk.clustering import Clusters, with_edges, write_clusters
+from msdk.errors import PartError, RecipeError
+from msdk.recipe import Recipe, load_recipe, recipe_of
 from msdk.recipe.differences import compare
 from msdk.recipe.structuring import to_data
 from msdk.report import run_markdown
 from msdk.report.page import budgets_page
-from msdk.runs import refuse_existing, refuse_other_recipe, run_recipe
+from msdk.runs import refuse_existing, refuse_other_recipe
 from msdk.runs.files import write_text
 from msdk.sampling.drawing import write_samples
 from msdk.training import Step, TrainingResult, train
@@ -41,7 +41,7 @@ class Watcher:
 
 
 def run(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     run_dir: str | Path,
     *,
     name: str = "",
@@ -53,7 +53,7 @@ def run(
     """Everything from a recipe to images and a report, in one run folder.
 
     Args:
-        recipe: What to run.
+        recipe: What to run: a recipe, or the file of one.
         run_dir: The run folder.
         name: What to call the recipe in tables.
         device: Where to train and sample; CUDA where there is one when not given.
@@ -67,23 +67,22 @@ def run(
     Raises:
         MsdkError: As the single verbs do.
     """
-    place, watcher = Path(run_dir), watcher or Watcher()
+    place, watcher, loaded = Path(run_dir), watcher or Watcher(), recipe_of(recipe)
     if not resume:
         refuse_existing(place, force=force)
-    clusters = None
-    if recipe.clustered and resume:
-        recipe = recipe.with_partition(run_recipe(place).partition())
-    elif recipe.clustered:
-        clusters = cluster(recipe, progress=watcher.clustering, device=device)
+    paths = loaded.budget.compare
+    others = [_compared(path) for path in paths]  # what is wrong with them is told before anything slow
+    recipe, clusters = with_edges(loaded, device=device, run=place if resume else None, progress=watcher.clustering)
+    if clusters is not None:
         watcher.clustered(clusters)
-    edges = clusters.partition() if clusters is not None else recipe.partition()
-    beside = [_recipe_beside(recipe, path, edges) for path in recipe.budget.compare]
-    convention = recipe.budget.convention
+    like = [(loaded, recipe)]
+    for other in others:
+        like.append((other, with_edges(other, device=device, like=like, progress=watcher.clustering)[0]))
+    beside = [ready for _, ready in like[1:]]
     budgets = [
-        budget(other, convention=convention, name=path.stem)
-        for other, path in zip(beside, recipe.budget.compare, strict=True)
+        budget(other, convention=recipe.budget.convention, name=path.stem)
+        for other, path in zip(beside, paths, strict=True)
     ]
-    recipe = recipe.with_partition(edges)
     budgets.append(budget(recipe, name=name))
     watcher.budgeted(budgets)
     if resume:
@@ -99,13 +98,12 @@ def run(
     return result
 
 
-def _recipe_beside(recipe: Recipe, path: Path, edges: Partition) -> Recipe:
-    """A recipe to compare with, its edges known; like clusterings share edges."""
-    other = load_recipe(path)
-    if not other.clustered:
-        return other
-    same = (other.stages, other.data, other.schedule) == (recipe.stages, recipe.data, recipe.schedule)
-    return other.with_partition(edges if same else cluster(other).partition())
+def _compared(path: Path) -> Recipe:
+    """A recipe to compare with, which its `budget.compare` names."""
+    try:
+        return load_recipe(path)
+    except RecipeError as error:
+        raise PartError(f"budget.compare names a recipe that cannot be compared with: {error}") from error
 
 
 def _write_reports(

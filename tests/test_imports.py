@@ -46,12 +46,12 @@ ALLOWED = {
         "optimizers",  # of a kind its torch-free registry, none of its parts
     ],
     "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
-    "runs": ["recipe", "registry", "denoiser"],
+    "runs": ["recipe", "denoiser"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": [],
-    "budgeting": ["recipe", "denoiser", "batch", "partition", "threads", "samplers.tracing", *BASES],
+    "budgeting": ["registry", "recipe", "denoiser", "batch", "partition", "threads", "samplers.tracing", *BASES],
     "training": ["recipe", "denoiser", "runs", "batch", "threads", "budgeting", *BASES],
     "sampling": [
         "recipe",
@@ -60,8 +60,11 @@ ALLOWED = {
         "runs",
         "threads",
         "distributed",
+        "samplers",
         "samplers.guidance",
         "samplers.tracing",
+        "samplers",
+        "wrappers.inpaint",
         *BASES,
     ],
     "clustering": [
@@ -78,7 +81,7 @@ ALLOWED = {
         *BASES,
     ],
     # The verbs, then a report of it all.
-    "running": ["recipe", "runs", "partition", "clustering", "budgeting", "training", "sampling", "report"],
+    "running": ["recipe", "runs", "clustering", "budgeting", "training", "sampling", "report"],
     # for the authors of plugins; the kit looks at parts of every kind, as their users do
     "testing": [
         "registry",

@@ -27,11 +27,13 @@ PLUGINS = [
 
 
 def defined(module):
-    """The names that a module of msdk gives itself; what it imports belongs to others."""
+    """The names that a module of msdk gives; what it imports belongs to others, unless it says `X as X`."""
     tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             yield node.name
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names if alias.asname == alias.name)
         elif isinstance(node, ast.Assign):
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 

@@ -1,6 +1,8 @@
 """Recipe (or denoiser) -> Budget: the counts of its parts, weighed by what its sampler and its training do."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -19,9 +21,9 @@ from msdk.budgeting.costs import (
 from msdk.budgeting.limits import allowed
 from msdk.budgeting.shares import stage_calls, stage_lengths, stage_shares
 from msdk.encoders.base import Shape
-from msdk.errors import UnknownNameError
+from msdk.errors import RunError, UnknownNameError
 from msdk.partition import Partition
-from msdk.recipe import Convention, Recipe, Training
+from msdk.recipe import Convention, Recipe, Training, recipe_of
 from msdk.recipe.structuring import to_data
 from msdk.samplers.base import call_times
 from msdk.samplers.tracing import Call, explain
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def budget(
-    model: "Recipe | Denoiser",
+    model: "Recipe | Denoiser | str | Path",
     shape: Shape | None = None,
     *,
     convention: Convention | None = None,
@@ -45,7 +47,7 @@ def budget(
     even imported.
 
     Args:
-        model: A recipe whose stage edges are known, or a denoiser.
+        model: A recipe whose stage edges are known, the file of one, a run folder, or a denoiser.
         shape: Channels, height and width of the input; the denoiser's own when not given.
         convention: "exact", "paper" or "fvcore"; the recipe's own (or "exact") when not given.
         name: What to call it in the report.
@@ -53,7 +55,12 @@ def budget(
 
     Raises:
         PartError: The stage edges are not known yet, or a network cannot be traced.
+        RunError: The ledger of a run folder cannot be read.
     """
+    if isinstance(model, (str, Path)):
+        recipe = recipe_of(model)
+        found = _of_recipe(recipe, convention or recipe.budget.convention, name or str(model), cache=cache)
+        return with_ledger(found, recipe, Path(model), cache=cache)
     if isinstance(model, Recipe):
         return _of_recipe(model, convention or model.budget.convention, name, cache=cache)
     from msdk.budgeting.parts import count_parts
@@ -70,6 +77,30 @@ def budget(
         shared=network.shared,
         autoencoder=_autoencoder(counts),
     )
+
+
+def with_ledger(found: Budget, recipe: Recipe, run: Path, *, cache: bool = True) -> Budget:
+    """The budget of a recipe with the ledger of a run of it; as it is where `run` is no run folder.
+
+    Raises:
+        RunError: The ledger cannot be read.
+    """
+    file = run / "ledger.json"
+    if not file.is_file():
+        return found
+    from msdk.budgeting.ledger import ledger
+
+    exact = found if found.convention == "exact" else _of_recipe(recipe, "exact", "", cache=cache)
+    try:
+        seen = json.loads(file.read_text(encoding="utf-8"))
+        # Only these two are facts of the run; all else follows from the recipe.
+        spent = ledger(exact, seen["images_by_stage"], seen["iteration"], recipe)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{file} cannot be read as a ledger ({type(error).__name__}: {error}): training writes it anew at its next "
+            "log line, `msdk train RECIPE --resume`"
+        ) from error
+    return attrs.evolve(found, ledger=spent)
 
 
 def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool) -> Budget:

@@ -1,6 +1,5 @@
 """`msdk budget`: what recipes cost, and `msdk budget solve`: the widths that cost what is asked for."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -79,13 +78,15 @@ def budget(
     if batch is not None and batch < 1:
         raise MsdkError(f"--batch {batch}: must be at least 1")
     _refuse_files(files, force=force)
-    loaded = [(path, load(_recipe_file(path), overrides)) for path in recipe]
+    loaded = [(path, load(path, overrides)) for path in recipe]
     found: list[Budget] = []
     ready: list[Recipe] = []
+    known: list[tuple[Recipe, Recipe]] = []
     with display.spinner("counting") as say:
         for path, one in loaded:
             say(f"counting {path}")
-            complete = with_edges(one)[0]
+            complete = with_edges(one, device=device, like=known)[0]
+            known.append((one, complete))
             ready.append(complete)
             found.append(_counted(path, complete, how, cache=cache))
             if memory or (check and one.budget.memory):
@@ -116,36 +117,12 @@ def budget(
     return 1 if wrong else 0
 
 
-def _recipe_file(path: Path) -> Path:
-    """A recipe, or that of a run folder."""
-    if not path.is_dir():
-        return path
-    if not (path / "recipe.toml").is_file():
-        raise RunError(f"{path} is a folder without a recipe.toml: name a recipe, or a folder that msdk has trained in")
-    return path / "recipe.toml"
-
-
 def _counted(path: Path, recipe: "Recipe", convention: Any, *, cache: bool) -> "Budget":
     """The budget of a recipe, with the ledger of its run where `path` is a run folder."""
     from msdk.budgeting import budget as count
+    from msdk.budgeting import with_ledger
 
-    found = count(recipe, convention=convention, name=str(path), cache=cache)
-    file = path / "ledger.json"
-    if not file.is_file():
-        return found
-    from msdk.budgeting.ledger import ledger
-
-    exact = found if found.convention == "exact" else count(recipe, convention="exact", cache=cache)
-    try:
-        seen = json.loads(file.read_text(encoding="utf-8"))
-        # Only these two are facts of the run; all else follows from the recipe.
-        spent = ledger(exact, seen["images_by_stage"], seen["iteration"], recipe)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(
-            f"{file} cannot be read as a ledger ({type(error).__name__}: {error}): training writes it anew at its next "
-            "log line, `msdk train RECIPE --resume`"
-        ) from error
-    return attrs.evolve(found, ledger=spent)
+    return with_ledger(count(recipe, convention=convention, name=str(path), cache=cache), recipe, path, cache=cache)
 
 
 def _refuse_files(files: Sequence[Path], *, force: bool) -> None:

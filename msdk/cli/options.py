@@ -1,6 +1,7 @@
 """What commands share: their options, and how the words of a command line are read."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,21 +55,29 @@ def seeds_of(text: str) -> list[int]:
 
 
 def load(path: Path, overrides: list[str] | None) -> "Recipe":
-    from msdk.recipe import load_recipe
+    from msdk.recipe import load_recipe, recipe_file
 
-    return load_recipe(path, overrides or ())
+    return load_recipe(recipe_file(path), overrides or ())
 
 
-def with_edges(recipe: "Recipe") -> "tuple[Recipe, Clusters | None]":
-    """The recipe with its stage edges, clustering now where nobody has yet."""
+def with_edges(
+    recipe: "Recipe",
+    *,
+    device: str | None = None,
+    run: Path | None = None,
+    like: "Sequence[tuple[Recipe, Recipe]]" = (),
+) -> "tuple[Recipe, Clusters | None]":
+    """The recipe with its stage edges, see `msdk.clustering.with_edges`; tells what a clustering found."""
     if not recipe.clustered:
-        return recipe, None
-    from msdk.clustering import cluster as find
+        return recipe, None  # without torch
+    from msdk.clustering import with_edges as find
 
     with display.bar() as report:
-        clusters = find(recipe, progress=report)
+        ready, clusters = find(recipe, device=device, run=run, like=like, progress=report)
+    if clusters is None:
+        return ready, None
     for name, warning in clusters.warnings():
         display.warn(f"{name}: {warning}")
     edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
     display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
-    return recipe.with_partition(clusters.partition()), clusters
+    return ready, clusters

@@ -59,8 +59,12 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
     if loaded.stages.from_ is not None:
         from msdk.report import clusters_lines
 
-        found = json.loads(loaded.stages.from_.read_text(encoding="utf-8"))
-        sys.stdout.write("\n" + "".join(f"# {line}\n" for line in clusters_lines(found, str(loaded.stages.from_))))
+        origin = loaded.stages.from_
+        try:
+            lines = clusters_lines(json.loads(origin.content), str(origin.path))
+        except (LookupError, TypeError, ValueError, AttributeError):  # edges are all that a recipe needs of it
+            lines = [f"The stages are those of {origin.path}."]
+        sys.stdout.write("\n" + "".join(f"# {line}\n" for line in lines))
 
 
 @recipes.command(name="schema")

@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -17,9 +17,6 @@ from msdk.cli.options import (
     seeds_of,
 )
 from msdk.errors import RunError
-
-if TYPE_CHECKING:
-    pass
 
 
 def sample(
@@ -74,16 +71,13 @@ def sample(
     numbers = None if seeds is None else seeds_of(seeds)
     if not (run / "recipe.toml").is_file():
         raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
-    wanted = {
-        "sampler.name": sampler,
-        "sampling.steps": steps,
-        "sampling.label": label,
-        "sampling.guidance": None if guidance is None else float(guidance),
-    }
-    options = [f"{key}={value}" for key, value in wanted.items() if value is not None]
-    recipe = load(run / "recipe.toml", [*(overrides or ()), *options])
+    loaded = load(run / "recipe.toml", overrides)
+    from msdk.recipe import checked
     from msdk.runs import refuse_other_recipe
+    from msdk.sampling import overridden
 
+    recipe = overridden(loaded, sampler=sampler, steps=steps, label=label, guidance=guidance)
+    recipe = checked(recipe, f"{run / 'recipe.toml'}, sampled in another way,")
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
     place = out or (run / "samples" if force else free_path(run / "samples"))
     if not explain and place.exists() and not force:

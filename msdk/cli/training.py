@@ -40,15 +40,12 @@ def train(
     """
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
-    from msdk.runs import refuse_existing, run_recipe
+    from msdk.runs import refuse_existing
     from msdk.training import train as run_training
 
-    if resume:
-        found = run_recipe(place)
-        loaded = loaded.with_partition(found.partition()) if loaded.clustered else loaded
-    else:
+    if not resume:
         refuse_existing(place, force=force)
-    ready, clusters = with_edges(loaded)
+    ready, clusters = with_edges(loaded, device=device, run=place if resume else None)
     with display.training_display() as watch:
         result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
     if clusters is not None:

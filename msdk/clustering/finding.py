@@ -19,7 +19,7 @@ from msdk.denoiser.building import build_autoencoder, pick_device, weights_file
 from msdk.distributed import Group, this_rank, together
 from msdk.errors import PartError
 from msdk.partition import Partition
-from msdk.recipe import Recipe
+from msdk.recipe import Recipe, recipe_of
 from msdk.recipe.structuring import to_data
 from msdk.samplers.tracing import explain
 from msdk.schedules.base import Schedule
@@ -40,7 +40,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def cluster(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     *,
     strategy: str | None = None,
     compare: bool = False,
@@ -54,7 +54,7 @@ def cluster(
     The processes of torchrun share the data, and all get the result.
 
     Args:
-        recipe: Its `stages.clustering` says how, unless `strategy` or `compare` do.
+        recipe: A recipe, or the file of one. Its `stages.clustering` says how, unless `strategy` or `compare` do.
         strategy: Name of a strategy, with default settings.
         compare: Whether to run every registered strategy. One that its settings keep from running is skipped, as is one
             that trains a network where `run` gives none.
@@ -68,7 +68,7 @@ def cluster(
         DataError: The data cannot be read.
         RunError: The weights of the autoencoder, or the run, cannot be read.
     """
-    rank = this_rank()
+    recipe, rank = recipe_of(recipe), this_rank()
     device = rank.device(pick_device(device))
     schedule = recipe.stages.schedule or recipe.schedule
     source = functools.cache(recipe.data.open)

@@ -17,7 +17,7 @@ from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError, RunError
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
-from msdk.recipe import Recipe, check_axes, noise_range
+from msdk.recipe import Recipe, check_axes, noise_range, recipe_of
 from msdk.schedules.base import Schedule
 
 Make = Callable[[str, Callable[[], nn.Module]], nn.Module]
@@ -49,14 +49,18 @@ def pick_device(name: str | None) -> str:
 
 
 def build(
-    recipe: Recipe, device: str | torch.device = "cpu", partition: Partition | None = None, *, make: Make = make_now
+    recipe: Recipe | str | Path,
+    device: str | torch.device = "cpu",
+    partition: Partition | None = None,
+    *,
+    make: Make = make_now,
 ) -> Denoiser:
     """Builds the denoiser of a recipe, with the initial weights of its training seed.
 
     An autoencoder has the weights that the recipe names; initial ones where it names none, which is enough for budgets.
 
     Args:
-        recipe: A checked recipe.
+        recipe: A checked recipe, or the file of one. The denoiser knows it, so that `msdk.sample` draws as it says.
         device: Where parameters live; "meta" builds without memory, for counting.
         partition: Stage edges, for a recipe whose clustering has not run; the recipe's own otherwise.
         make: Makes encoders, adapters and decoders, see `msdk.denoiser.offloading`.
@@ -65,11 +69,12 @@ def build(
         PartError: The stage edges are not known yet, or parts do not fit.
         RunError: The autoencoder's weights are missing, damaged, or another autoencoder's.
     """
+    recipe = recipe_of(recipe)
     partition = recipe.partition() if partition is None else partition
     autoencoder = None
     if recipe.autoencoder is not None:
         autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.shape, device, seed=recipe.training.seed)
-    return join(
+    denoiser = join(
         Parts(
             encoder=recipe.encoder,
             decoders=recipe.decoders,
@@ -85,6 +90,8 @@ def build(
         autoencoder=autoencoder,
         make=make,
     )
+    denoiser.recipe = recipe.with_partition(partition)
+    return denoiser
 
 
 def build_autoencoder(

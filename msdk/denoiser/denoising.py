@@ -1,7 +1,7 @@
 """The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,9 @@ from msdk.errors import PartError
 from msdk.parameterizations.base import Coefficients, Parameterization
 from msdk.partition import Partition
 from msdk.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from msdk.recipe import Recipe
 
 Given = Condition | Tensor | None
 """What estimates are conditioned on: a whole condition, or class numbers as the short way to say one."""
@@ -32,7 +35,12 @@ class Denoiser(nn.Module):
         classes: Classes of its labels; 0 for an unconditional one.
         unit_range: Whether its images are in [0, 1] instead of [-1, 1].
         autoencoder: Between images and latents, a `FirstStage`; it is frozen here. None where the network sees images.
+
+    Attributes:
+        recipe: What it was built from, which says how to sample; None where it was joined from parts.
     """
+
+    recipe: "Recipe | None" = None
 
     def __init__(
         self,

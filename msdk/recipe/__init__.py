@@ -16,7 +16,10 @@ from msdk.recipe.fields import Recipe as Recipe
 from msdk.recipe.fields import Sampling as Sampling
 from msdk.recipe.fields import Stages as Stages
 from msdk.recipe.fields import Training as Training
+from msdk.recipe.loading import checked as checked
 from msdk.recipe.loading import load_recipe as load_recipe
+from msdk.recipe.loading import recipe_file as recipe_file
+from msdk.recipe.loading import recipe_of as recipe_of
 from msdk.recipe.loading import structure as structure
 from msdk.recipe.loading import to_toml as to_toml
 from msdk.recipe.structuring import to_data as to_data

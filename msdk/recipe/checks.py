@@ -9,7 +9,7 @@ from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo
 from msdk.errors import MsdkError, PartError, Problem
 from msdk.parameterizations.base import Parameterization
-from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Training, edges_of_artefact
+from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Training
 from msdk.schedules.base import Schedule
 
 
@@ -174,9 +174,4 @@ def _stage_count(recipe: Recipe) -> int | None:
     if stages.clustering is not None:
         return stages.clustering.stages
     edges = stages.edges_ratio if stages.edges_ratio is not None else stages.edges_t
-    if stages.from_ is not None:
-        try:
-            edges = edges_of_artefact(stages.from_)
-        except MsdkError:
-            return None  # told as a problem of stages.from
     return len(edges or ()) + 1

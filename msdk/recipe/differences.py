@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 
 from msdk.recipe import Recipe
+from msdk.recipe.files import File
 from msdk.recipe.structuring import to_data
 
 Path = tuple[str, ...]
@@ -51,22 +52,24 @@ def compare(a: Recipe, b: Recipe) -> list[Difference]:
     for path in _in_order(list(ours), list(theirs)):
         (one, one_default), (other, other_default) = ours.get(path, absent), theirs.get(path, absent)
         if one != other:
-            differences.append(Difference(".".join(path), one, other, one_default, other_default))
+            differences.append(Difference(".".join(path), to_data(one), to_data(other), one_default, other_default))
     return differences
 
 
 def _leaves(value: Any, path: Path = (), *, default: bool = False) -> dict[Path, tuple[Any, bool]]:
-    """Path of every single value -> it as plain data, and whether it is the default of its key."""
+    """Path of every single value -> it, and whether it is the default of its key."""
     if isinstance(value, tuple):
         found: dict[Path, tuple[Any, bool]] = {}
         for index, item in enumerate(typing.cast("tuple[object, ...]", value)):
             found |= _leaves(item, (*path, str(index)), default=default)
         return found
-    if not attrs.has(type(value)):
-        return {} if value is None else {path: (to_data(value), default)}
+    if isinstance(value, File) or not attrs.has(type(value)):
+        return {} if value is None else {path: (value, default)}
     data = to_data(value)
     found = {(*path, "name"): (data["name"], default)} if "name" in data else {}
     for field in attrs.fields(type(value)):
+        if not field.eq:
+            continue
         item = getattr(value, field.name)
         found |= _leaves(item, (*path, field.name.rstrip("_")), default=_is_default(field, item))
     return found

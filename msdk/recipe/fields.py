@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-import cattrs
 from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
 
 from msdk import optimizers
@@ -20,8 +19,8 @@ from msdk.noise_levels.base import NoiseLevel, StageDraw
 from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
+from msdk.recipe.files import Artefact, File
 from msdk.recipe.quantities import quantity
-from msdk.recipe.structuring import strict_converter
 from msdk.registry import registry_for
 from msdk.samplers.base import Sampler, steps_for
 from msdk.samplers.guidance import Guidance
@@ -56,19 +55,25 @@ class Stages:
         edges_t: Interior edges in the time of a schedule, ascending.
         schedule: The schedule that `edges_t` refers to, or whose time is clustered; the recipe's own when not given.
         clustering: A strategy that finds the edges from the data.
-        from_: `from` in TOML: the file of an earlier clustering.
+        from_: `from` in TOML: the file of an earlier clustering. Its edges, read with the recipe, become `edges_ratio`;
+            where they came from is remembered, but is no part of the value.
     """
 
     edges_ratio: tuple[float, ...] | None = None
     edges_t: tuple[float, ...] | None = None
     schedule: Schedule | None = None
     clustering: Clustering | None = None
-    from_: Path | None = None
+    from_: Artefact | None = attrs.field(default=None, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.from_ is not None and self.ways() == ["from"]:
+            object.__setattr__(self, "edges_ratio", self.from_.edges_ratio)
 
     def ways(self) -> list[str]:
         """The keys that say where the edges come from."""
+        read = self.from_ is not None and self.edges_ratio == self.from_.edges_ratio
         given = {
-            "edges_ratio": self.edges_ratio,
+            "edges_ratio": None if read else self.edges_ratio,
             "edges_t": self.edges_t,
             "clustering": self.clustering,
             "from": self.from_,
@@ -226,7 +231,7 @@ class Recipe:
     """A whole model and what is done with it. See docs/recipes.md for every key."""
 
     title: str = ""
-    use: tuple[Path, ...] = ()
+    use: tuple[File, ...] = ()
     data: Dataset
     autoencoder: Autoencoder | None = None
     schedule: Schedule = _part(Schedule, "vp-linear")
@@ -297,26 +302,13 @@ class Recipe:
             raise PartError("the stage edges are still to be found: run `msdk cluster` (or msdk.cluster) first")
         if stages.edges_t is not None:
             partition = Partition.of_times(stages.edges_t, stages.schedule or self.schedule)
-        elif stages.from_ is not None:
-            partition = Partition(edges_of_artefact(stages.from_))
         else:
             partition = Partition(stages.edges_ratio or ())
         partition.check_within(self.schedule)
         return partition
 
     def with_partition(self, partition: Partition) -> "Recipe":
-        """The same recipe with its edges written out."""
-        return attrs.evolve(self, stages=Stages(edges_ratio=partition.edges) if partition.edges else Stages())
-
-
-def edges_of_artefact(path: Path) -> tuple[float, ...]:
-    import json
-
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        (strategy,) = found["strategies"]
-        return strict_converter().structure(strategy["edges_ratio"], tuple[float, ...])
-    except OSError as error:
-        raise PartError(f"the clustering {path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
-        raise PartError(f"{path} is not the clustering of one strategy, as `msdk cluster` writes it") from error
+        """The same recipe with its edges written out; where they came from is remembered while they are the same."""
+        origin = self.stages.from_
+        kept = origin if origin is not None and origin.edges_ratio == partition.edges else None
+        return attrs.evolve(self, stages=Stages(edges_ratio=partition.edges or None, from_=kept))

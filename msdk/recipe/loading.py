@@ -4,7 +4,6 @@ A recipe file is TOML. It may extend others, a command line may override single 
 is reported at once with the file and the path it stands at.
 """
 
-import functools
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any, TypeVar
 import attrs
 import tomli_w
 
-from msdk.errors import Problem, RecipeError
+from msdk.errors import Problem, RecipeError, RunError
 from msdk.recipe.checks import failing, misfits
 from msdk.recipe.fields import Recipe
+from msdk.recipe.files import File
 from msdk.recipe.merging import Merged, Sources, source_of
 from msdk.recipe.structuring import flattened_errors, strict_converter, to_data
-from msdk.registry.local_code import run_file
+from msdk.registry.local_code import run_code
 
 T = TypeVar("T")
 
@@ -41,6 +41,29 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return structure(merged.data, str(path), merged.sources, wrong)
 
 
+def recipe_of(model: Recipe | str | Path) -> Recipe:
+    """A recipe, that of a file, or that of a run folder: what names work where recipes do.
+
+    Raises:
+        RecipeError: The file holds no good recipe.
+        RunError: It is a folder without one.
+    """
+    return model if isinstance(model, Recipe) else load_recipe(recipe_file(Path(model)))
+
+
+def recipe_file(path: Path) -> Path:
+    """A recipe's file, or that of a run folder.
+
+    Raises:
+        RunError: It is a folder without one.
+    """
+    if not path.is_dir():
+        return path
+    if not (path / "recipe.toml").is_file():
+        raise RunError(f"{path} is a folder without a recipe.toml: name a recipe, or a folder that msdk has trained in")
+    return path / "recipe.toml"
+
+
 def structure(
     data: Mapping[str, Any], source: str, sources: "Sources | None" = None, wrong: Sequence[Problem] = ()
 ) -> Recipe:
@@ -50,7 +73,8 @@ def structure(
         RecipeError: Every mistake at once.
     """
     sources = sources or {}
-    recipe, unused = None, list(_used(data, sources))
+    data = _placed(data, sources)
+    recipe, unused = None, list(_used(data))
     problems = [*wrong, *unused]
     if not unused:  # names of parts would seem unknown
         try:
@@ -67,13 +91,48 @@ def structure(
     return recipe
 
 
-def _used(data: Mapping[str, Any], sources: Sources) -> Iterable[Problem]:
-    """Runs the files that `use` names, so that their parts are registered before names are looked up."""
+def checked(recipe: Recipe, source: str) -> Recipe:
+    """The recipe itself, once its parts are known to fit: for one that was changed after it was loaded.
+
+    Raises:
+        RecipeError: Every mistake at once.
+    """
+    problems = list(misfits(recipe))
+    if problems:
+        raise RecipeError(source, problems)
+    return recipe
+
+
+def _placed(data: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
+    """The data, with the whole path of every file that is read with the recipe: those of `use` and `stages.from`."""
+
+    def place(text: object, path: tuple[str, ...]) -> object:
+        # Anything else than a file name is told as such later on.
+        here = isinstance(text, str) and "\0" not in text and not text.startswith("~")
+        return str(_from_its_folder(Path(typing.cast("str", text)), path, sources)) if here else text
+
+    placed, files, stages = dict(data), data.get("use"), data.get("stages")
+    if isinstance(files, list):
+        placed["use"] = [
+            place(text, ("use", str(index))) for index, text in enumerate(typing.cast("list[object]", files))
+        ]
+    if isinstance(stages, Mapping) and "from" in stages:
+        artefact = place(stages["from"], ("stages", "from"))
+        placed["stages"] = {**typing.cast("Mapping[str, Any]", stages), "from": artefact}
+    return placed
+
+
+def _used(data: dict[str, Any]) -> Iterable[Problem]:
+    """Reads and runs the files of `use`, so that their parts are registered before names are looked up."""
     files = data.get("use")
     for index, text in enumerate(typing.cast("list[object]", files) if isinstance(files, list) else ()):
         if isinstance(text, str):  # anything else is told as a wrong type
-            place = _from_its_folder(Path(text), ("use", str(index)), sources)
-            yield from failing(f"use.{index}", functools.partial(run_file, place))
+
+            def run(text: str = text, index: int = index) -> None:
+                file = data["use"][index] = File.read(Path(text).expanduser())  # what ran is what the recipe holds
+                run_code(file.path, file.content)
+
+            yield from failing(f"use.{index}", run)
 
 
 def to_toml(recipe: Recipe) -> str:

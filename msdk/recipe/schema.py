@@ -14,6 +14,7 @@ import attrs
 
 from msdk.errors import PluginError
 from msdk.recipe import Recipe
+from msdk.recipe.files import Artefact, File
 from msdk.registry import Registry, is_base, registries, registry_for
 from msdk.registry.describing import field_help, plain
 
@@ -28,6 +29,8 @@ SIMPLE: Mapping[Any, Json] = {
     float: {"type": "number"},
     str: {"type": "string"},
     Path: {"type": "string"},
+    File: {"type": "string"},
+    Artefact: {"type": "string"},
 }
 BOUNDS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}
 """Comparison of attrs' number validators -> keyword."""

@@ -12,15 +12,21 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from msdk.errors import MsdkError, Problem, nearest
+from msdk.recipe.files import Artefact, File
 from msdk.registry import Registry, is_base, registry_for, registry_of_part
 
 T = TypeVar("T")
 
 
 def to_data(value: Any) -> Any:
-    """Recipe (or part of one) -> plain data that `structure` reads back to an equal recipe."""
+    """Recipe (or part of one) -> plain data that `structure` reads back to an equal recipe.
+
+    What is no part of the value, such as where its edges came from, is left out.
+    """
+    if isinstance(value, (File, Artefact)):
+        return str(value.path)
     if attrs.has(type(value)):
-        fields = {f.name.rstrip("_"): to_data(getattr(value, f.name)) for f in attrs.fields(type(value))}
+        fields = {f.name.rstrip("_"): to_data(getattr(value, f.name)) for f in attrs.fields(type(value)) if f.eq}
         registry = registry_of_part(type(value))
         if registry is not None:
             fields = {"name": registry.name_of(type(value)), **fields}
@@ -55,6 +61,8 @@ def strict_converter() -> cattrs.Converter:
         converter.register_structure_hook(exact, _exact(exact, words))
     converter.register_structure_hook(float, _float)
     converter.register_structure_hook(Path, _path)
+    for read in (File, Artefact):
+        converter.register_structure_hook(read, _read)
     converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is Literal, _literal)
     converter.register_structure_hook_func(
         lambda kind: typing.get_origin(kind) is tuple, lambda value, kind: _tuple(value, kind, converter)
@@ -91,6 +99,10 @@ def _path(value: object, _: object) -> Path:
     if "\0" in str(name):
         raise FieldError(f"expected a file name, got {value!r}")
     return name
+
+
+def _read(value: object, kind: type[File] | type[Artefact]) -> object:
+    return value if isinstance(value, kind) else kind.read(_path(value, Path))
 
 
 def _literal(value: object, kind: Any) -> object:

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
+import weakref
 from pathlib import Path
 
 from msdk.errors import PluginError
@@ -18,6 +19,8 @@ PREFIX = "msdk_local_"
 _allowed = False
 _run: dict[str, str] = {}
 """Name of a module that has run -> SHA-256 of its file."""
+_made: "weakref.WeakKeyDictionary[type, str]" = weakref.WeakKeyDictionary()
+"""Class of such a module -> SHA-256 of the content that made it."""
 
 
 def allow_code() -> None:
@@ -26,32 +29,32 @@ def allow_code() -> None:
     _allowed = True
 
 
-def run_file(path: Path) -> None:
-    """Runs a Python file, whose `@msdk.<kind>.add(name)` then register its parts. The same content runs once.
+def run_code(path: Path, content: bytes) -> None:
+    """Runs the content of a Python file, whose `@msdk.<kind>.add(name)` then register its parts; the same runs once.
+
+    Args:
+        path: Where it was read, for its name and for messages; the file itself is not looked at again.
+        content: Its text.
 
     Raises:
-        PluginError: Nobody has allowed it; the file cannot be read; it raises; or it registers nothing.
+        PluginError: Nobody has allowed it; it is no Python; it raises; or it registers nothing.
     """
     if not _allowed:
         raise PluginError(
             f"the recipe would run the code in {path}. Read it; if you trust it, add --allow-code to the command (in "
             "Python: msdk.allow_code())"
         )
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise PluginError(f"{path} cannot be read: {error.strerror}") from error
     name, digest = PREFIX + path.stem, hashlib.sha256(content).hexdigest()
     if _run.get(name) == digest:
         return
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise PluginError(f"{path} is no Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
     sys.modules[name] = module  # attrs and pickles of workers look it up there
     try:
-        spec.loader.exec_module(module)
+        exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
         if not any(registry.added_by(name) for registry in registries().values()):
             raise PluginError(
                 f'{path} registers no part: decorate a class with @msdk.encoders.add("my-name"), or with another kind'
@@ -65,11 +68,12 @@ def run_file(path: Path) -> None:
             raise
         raise PluginError(f"{_place(error, path)}: {type(error).__name__}: {error}") from error
     _run[name] = digest
+    _made.update({each: digest for each in vars(module).values() if isinstance(each, type) and each.__module__ == name})
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digest_of(part: type) -> str | None:
+    """SHA-256 of the content that made a class of a recipe's `use`, whatever its file holds by now; None of others."""
+    return _made.get(part)
 
 
 def _place(error: BaseException, path: Path) -> str:

@@ -17,7 +17,6 @@ from msdk.denoiser.building import AUTOENCODER, weights_file
 from msdk.errors import RecipeError, RunError
 from msdk.recipe import Recipe, load_recipe, to_toml
 from msdk.recipe.structuring import to_data
-from msdk.registry.local_code import digest_of
 from msdk.runs.files import not_written, write_bytes, write_json, write_text, written_whole
 from msdk.runs.lock import lock
 
@@ -66,9 +65,8 @@ def write_recipe(path: Path, recipe: Recipe) -> None:
     if recipe.use:
         (path / CODE).mkdir(exist_ok=True)
     for file in recipe.use:
-        if file != path / CODE / file.name:
-            write_bytes(path / CODE / file.name, _bytes(file))
-    own = attrs.evolve(recipe, use=tuple(Path(CODE) / file.name for file in recipe.use))
+        write_bytes(path / CODE / file.name, file.content)  # what ran, whatever the file holds by now
+    own = attrs.evolve(recipe, use=tuple(attrs.evolve(file, path=Path(CODE) / file.name) for file in recipe.use))
     write_text(path / "recipe.toml", to_toml(with_autoencoder_of(own, Path())))
 
 
@@ -144,7 +142,7 @@ def refuse_other_recipe(path: Path, recipe: Recipe) -> None:
         of = of.with_partition(of.partition())
         data = {key: value for key, value in to_data(of).items() if key not in FREE_TO_CHANGE}
         data["training"] = {key: value for key, value in data["training"].items() if key not in FREE_IN_TRAINING}
-        data["use"] = [digest_of(file) for file in of.use]
+        data["use"] = [file.sha256 for file in of.use]
         data["data"] = {key: value for key, value in data["data"].items() if key != "path"}
         if "autoencoder" in data:
             data["autoencoder"] = {key: value for key, value in data["autoencoder"].items() if key != "weights"}

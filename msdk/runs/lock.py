@@ -12,7 +12,6 @@ import torch
 from msdk import __version__
 from msdk.recipe import Recipe
 from msdk.recipe.structuring import parts_of, to_data
-from msdk.registry.local_code import digest_of
 
 
 def lock(
@@ -20,12 +19,14 @@ def lock(
 ) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code, command, and runs before it."""
     origins = [registry.origin(registry.name_of(type(part))) for part, registry in parts_of(recipe)]
+    edges = recipe.stages.from_
     return {
         "msdk": __version__,
         "python": sys.version.split()[0],
         "torch": str(torch.__version__),
         "plugins": {origin.owner: origin.version for origin in origins if origin.version and origin.owner != "msdk"},
-        "use": {file.name: digest_of(file) for file in recipe.use},
+        "use": {file.name: file.sha256 for file in recipe.use},
+        "stages_from": None if edges is None else {"file": str(edges.path), "sha256": edges.sha256},
         "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "forked_from": list(forked_from),

@@ -1,6 +1,10 @@
 """Sampling: from seeds to images, by the loop of `msdk.samplers.base`."""
 
-from msdk.sampling.batches import NoiseSource as NoiseSource
 from msdk.sampling.batches import class_labels as class_labels
+from msdk.sampling.batches import draw as draw
 from msdk.sampling.batches import sample as sample
 from msdk.sampling.batches import sample_batches as sample_batches
+from msdk.sampling.settings import NoiseSource as NoiseSource
+from msdk.sampling.settings import Settings as Settings
+from msdk.sampling.settings import overridden as overridden
+from msdk.sampling.settings import settings_of as settings_of

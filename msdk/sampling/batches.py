@@ -1,7 +1,6 @@
 """Sampling: from seeds to images, by the loop of `msdk.samplers.base`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -10,32 +9,32 @@ from torch import Tensor
 from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
-from msdk.samplers.guidance import Guidance
 from msdk.sampling.noise import BrownianNoise, SeededNoise
+from msdk.sampling.settings import NoiseSource, Settings, settings_of
 from msdk.threads import network_macs, threads_for
 from msdk.wrappers.base import Wrapper, wrapped
 from msdk.wrappers.inpaint import Inpaint, Known
 
-NoiseSource = Literal["fresh", "brownian"]
-
 
 def sample(
     denoiser: Denoiser,
-    sampler: Sampler,
-    steps: int,
-    seeds: Sequence[int],
+    sampler: Sampler | str | None = None,
+    steps: int | None = None,
+    seeds: Sequence[int] | None = None,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     label: int | Sequence[int] | Tensor | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
-    noise: NoiseSource = "fresh",
-    wrap: Sequence[Wrapper] = (),
+    noise: NoiseSource | None = None,
+    wrap: Sequence[Wrapper] | None = None,
     known: Known | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "images c *axes"]:
-    """Draws one image per seed; see `sample_batches` for arguments and errors.
+    """Draws one image per seed, as the denoiser's recipe says where nothing else is said.
+
+    So `sample(load_run(R))` draws what `msdk sample R` draws. See `sample_batches` for arguments and errors.
 
     Returns:
         Images, on the CPU, nominally in [-1, 1].
@@ -58,37 +57,43 @@ def sample(
     return torch.cat([images for _, images in batches])
 
 
-@torch.no_grad()
 def sample_batches(
     denoiser: Denoiser,
-    sampler: Sampler,
-    steps: int,
-    seeds: Sequence[int],
+    sampler: Sampler | str | None = None,
+    steps: int | None = None,
+    seeds: Sequence[int] | None = None,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     label: int | Sequence[int] | Tensor | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
-    noise: NoiseSource = "fresh",
-    wrap: Sequence[Wrapper] = (),
+    noise: NoiseSource | None = None,
+    wrap: Sequence[Wrapper] | None = None,
     known: Known | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "images c *axes"]]]:
     """Draws one image per seed, batch by batch, so that any number of images needs the memory of one batch.
 
+    What is not given is as the recipe of the denoiser says, which those of `msdk.load_run` and `msdk.build` know; the
+    defaults named here are those of a recipe, and of a denoiser without one.
+
     Args:
         denoiser: In eval mode, on the device to use.
-        sampler: How to go from noise to an image.
+        sampler: How to go from noise to an image: a sampler, or the name of one: the recipe's own where it is
+            that, else with its default settings. Must be given where the denoiser knows no recipe; so must `steps` and
+            `seeds`.
         steps: Intervals of its time grid.
         seeds: One per image; an image depends on its seed, not on the batch it is in.
-        batch_size: Images per network call, twice as many where it is guided; an adaptive sampler has one.
-        label: Class numbers, one for all images or int64 [images]; -1 is no class. When not given, a class-conditional
+        batch_size: Images per network call, 64 by default; twice as many where it is guided, one of an adaptive
+            sampler.
+        label: Class numbers, one for all images or int64 [images]; -1 is no class. By default a class-conditional
             denoiser draws class `seed % classes`.
-        guidance: Weight of classifier-free guidance, see `msdk.samplers.guidance`; 1 is the plain conditional estimate.
-        guidance_interval: Guided where low < ratio <= high; everywhere when not given.
+        guidance: Weight of classifier-free guidance, see `msdk.samplers.guidance`; 1, the default, is the plain
+            conditional estimate.
+        guidance_interval: Guided where low < ratio <= high; everywhere by default.
         decode: Whether latents become images; false returns what the network sees.
-        noise: Of stochastic samplers: "fresh" draws, or "brownian", see `msdk.sampling.noise`.
+        noise: Of stochastic samplers: "fresh" draws, the default, or "brownian", see `msdk.sampling.noise`.
         wrap: Put around the network, each around the one before, see `msdk.wrappers`.
         known: What is known of every image, which is then kept, see `msdk.wrappers.inpaint`.
         progress: Told (intervals done, intervals in all).
@@ -98,12 +103,39 @@ def sample_batches(
 
     Raises:
         PartError: A label that the denoiser does not know, guidance without classes, a known image of a model of
-            latents, or a sampler that cannot run the denoiser's schedule in so many steps.
+            latents, a sampler that cannot run the denoiser's schedule in so many steps, or something missing that no
+            recipe says.
+        UnknownNameError: There is no sampler of that name.
     """
+    settings = settings_of(
+        denoiser.recipe,
+        sampler=sampler,
+        steps=steps,
+        seeds=seeds,
+        batch_size=batch_size,
+        label=label,
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        noise=noise,
+        wrap=wrap,
+    )
+    return draw(denoiser, settings, decode=decode, known=known, progress=progress)
+
+
+@torch.no_grad()
+def draw(
+    denoiser: Denoiser,
+    settings: Settings,
+    *,
+    decode: bool = True,
+    known: Known | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[list[int], Float[Tensor, "images c *axes"]]]:
+    """Draws by settings, whatever the denoiser's recipe says; see `sample_batches`."""
+    sampler, steps, seeds, guide = settings.sampler, settings.steps, settings.seeds, settings.guidance
     schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
-    guide = Guidance(weight=guidance, interval=guidance_interval)
-    labels = class_labels(denoiser.classes, seeds, label)
-    if labels is None and guidance != 1:
+    labels = class_labels(denoiser.classes, seeds, settings.label)
+    if labels is None and guide.weight != 1:
         raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
     if known is not None and denoiser.autoencoder is not None:
         raise PartError("a part of an image can be known to a model of pixels alone, and this one draws latents")
@@ -111,7 +143,7 @@ def sample_batches(
         known = Known((known.image + 1) / 2, known.mask)
     sampler.check(schedule, steps)
     times = sampler.times(schedule, steps)
-    batch_size = 1 if sampler.adaptive else batch_size  # steps that suit one image must not depend on others
+    batch_size = 1 if sampler.adaptive else settings.batch_size  # steps that suit one image must not depend on others
     starts = range(0, len(seeds), batch_size)
     work = network_macs(denoiser.network, denoiser.shape, min(batch_size, len(seeds)))
     total = len(starts) * (len(times) - 1)
@@ -122,12 +154,12 @@ def sample_batches(
 
     for index, start in enumerate(starts):
         chunk = list(seeds[start : start + batch_size])
-        source = BrownianNoise(chunk, schedule) if noise == "brownian" else SeededNoise(chunk)
+        source = BrownianNoise(chunk, schedule) if settings.noise == "brownian" else SeededNoise(chunk)
         denoise: Denoise = denoiser
         if labels is not None:
             denoise = guide.around(denoiser, schedule, labels[start : start + len(chunk)].to(device))
         like = torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype)
-        denoise = wrapped(denoise, schedule, wrap)
+        denoise = wrapped(denoise, schedule, settings.wrap)
         if known is not None:
             # The noise that sampling starts from, so what is known goes along a path of its own, down from the start.
             denoise = Inpaint(known, SeededNoise(chunk)(like)).around(denoise, schedule)

@@ -25,7 +25,8 @@ from msdk.recipe.structuring import to_data
 from msdk.runs import latest, load_run
 from msdk.runs.files import write_json, written_whole
 from msdk.samplers.tracing import explain
-from msdk.sampling import class_labels, sample_batches
+from msdk.sampling.batches import class_labels, draw
+from msdk.sampling.settings import settings_of
 from msdk.wrappers.inpaint import Known
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def write_samples(
     Raises:
         RunError: Other things are in the way, or samples drawn by other settings are half done there.
     """
-    options, rank, out = recipe.sampling, this_rank(), out or place / "samples"
-    seeds = list(range(options.seed, options.seed + options.images) if seeds is None else seeds)
+    settings, rank, out = settings_of(recipe, seeds=seeds), this_rank(), out or place / "samples"
+    seeds = list(settings.seeds)
     refuse_other_things(out)
     suffix = PICTURE if drawable(recipe.data.shape) else ARRAY
     if out.suffix == ".zip" and suffix == ARRAY:
@@ -90,26 +91,13 @@ def write_samples(
         share = missing[rank.index :: rank.count]
         if share:
             denoiser = load_run(place, device=device, offload=offload)
-            batches = sample_batches(
-                denoiser,
-                recipe.solver,
-                recipe.steps,
-                share,
-                batch_size=options.batch_size,
-                label=options.label,
-                guidance=options.guidance,
-                guidance_interval=options.guidance_interval,
-                noise=options.noise,
-                wrap=options.wrap,
-                known=known,
-                progress=progress,
-            )
-            for chunk, images in batches:
+            drawn = draw(denoiser, attrs.evolve(settings, seeds=share), known=known, progress=progress)
+            for chunk, images in drawn:
                 for seed, image in zip(chunk, to_pixels(images), strict=True):
                     _keep(_file(partial, seed, suffix), image)
         group.wait()
         if rank.first:
-            labels = class_labels(recipe.classes, seeds, options.label)
+            labels = class_labels(recipe.classes, seeds, settings.label)
             samples = Samples(partial, suffix, tuple(seeds), None if labels is None else tuple(labels.tolist()))
             _finish(samples, out, _facts(place, recipe, seeds, known))
         group.wait()
@@ -220,7 +208,8 @@ def _facts(place: Path, recipe: Recipe, seeds: Sequence[int], known: Known | Non
 
 def trace(place: Path, recipe: Recipe) -> list[dict[str, Any]]:
     """The network calls that make an image, in order, with the exact MACs of each where the run's ledger has them."""
-    calls = explain(recipe.partition(), recipe.schedule, recipe.solver, recipe.steps, recipe.guidance)
+    settings = settings_of(recipe)
+    calls = explain(recipe.partition(), recipe.schedule, settings.sampler, settings.steps, settings.guidance)
     macs = _macs_by_stage(place)
     return [
         {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]} for call in calls

@@ -21,7 +21,7 @@ from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
 from msdk.denoiser.building import build, pick_device, weights_file
 from msdk.errors import RunError
-from msdk.recipe import Recipe
+from msdk.recipe import Recipe, recipe_of
 from msdk.runs import (
     Checkpoint,
     latest,
@@ -81,7 +81,7 @@ class TrainingResult:
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     run_dir: str | Path,
     *,
     device: str | None = None,
@@ -95,7 +95,7 @@ def train(
     Training 2N steps equals training N, stopping and resuming for N more: on the CPU, bit for bit.
 
     Args:
-        recipe: Its stage edges must be known, see `msdk.cluster`.
+        recipe: A recipe, or the file of one. Its stage edges must be known, see `msdk.clustering.with_edges`.
         run_dir: The run folder.
         device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one when not given.
         resume: Go on from the newest checkpoint.
@@ -106,7 +106,7 @@ def train(
         RunError: The folder exists, belongs to another recipe, or cannot be written; or the loss is not finite.
         DataError: The data cannot be read, or lacks the classes that the encoder takes.
     """
-    run, device = Path(run_dir), pick_device(device)
+    run, device, recipe = Path(run_dir), pick_device(device), recipe_of(recipe)
     recipe = recipe.with_partition(recipe.partition())
     if resume:
         refuse_other_recipe(run, recipe)

@@ -673,7 +673,9 @@ def test_edges_may_come_from_a_clustering_artefact(write, tmp_path):
     """`stages.from` reads edges_ratio of the one strategy in the file, from the folder of the recipe."""
     write(json.dumps({"strategies": [{"name": "snr", "edges_ratio": [0.5, 2.5]}]}), "runs/clustering.json")
     recipe = load_recipe(write(THREE + 'stages = { from = "runs/clustering.json" }'))
-    assert recipe.stages.from_ == tmp_path / "runs/clustering.json"
+    assert recipe.stages.from_ is not None
+    assert recipe.stages.from_.path == tmp_path / "runs/clustering.json"
+    assert recipe.stages == Stages(edges_ratio=(0.5, 2.5))
     assert recipe.partition() == Partition((0.5, 2.5))
     assert structure(tomllib.loads(to_toml(recipe)), "again") == recipe
 

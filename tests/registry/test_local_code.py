@@ -8,9 +8,11 @@ import pytest
 from commands import command, quick
 
 import msdk
+from msdk.budgeting.store import fingerprint
 from msdk.errors import RecipeError, RunError
+from msdk.recipe.differences import compare
 from msdk.registry import local_code
-from msdk.runs import run_recipe
+from msdk.runs import refuse_other_recipe, run_recipe, start_run
 from msdk.training import train
 
 PART = """
@@ -134,6 +136,36 @@ def test_a_run_keeps_its_code(write, tmp_path):
     changed = msdk.load_recipe(write(PART + "# changed\n"), longer)
     with pytest.raises(RunError, match="was trained by another recipe, with other use"):
         train(changed, tmp_path / "run", resume=True)
+
+
+def test_a_recipe_holds_the_code_that_ran(write, tmp_path):
+    """The file is edited after loading: the run folder still gets what ran, and the recipes before and after differ."""
+    path = write()
+    msdk.allow_code()
+    recipe = msdk.load_recipe(path)
+    (tmp_path / "part.py").write_text(PART + "# edited\n")
+    start_run(tmp_path / "run", recipe)
+    assert (tmp_path / "run/code/part.py").read_text() == PART
+    (file,) = recipe.use
+    assert json.loads((tmp_path / "run/lock.json").read_text())["use"] == {"part.py": file.sha256}
+    assert run_recipe(tmp_path / "run").use == recipe.use
+    edited = msdk.load_recipe(path)
+    assert edited != recipe
+    assert [one.path for one in compare(recipe, edited)] == ["use.0"]
+    refuse_other_recipe(tmp_path / "run", recipe)
+    with pytest.raises(RunError, match="with other use"):
+        refuse_other_recipe(tmp_path / "run", edited)
+
+
+def test_counts_follow_the_code_that_ran(write):
+    """What an edited file costs is counted anew in the same process; what was loaded before keeps its count."""
+    msdk.allow_code()
+    first = msdk.load_recipe(write())
+    second = msdk.load_recipe(write(PART + "# edited\n"))
+    of_first, of_second = (fingerprint(type(recipe.weighting)) for recipe in (first, second))
+    assert of_first != of_second
+    again = msdk.load_recipe(write())
+    assert fingerprint(type(again.weighting)) == of_first == fingerprint(type(first.weighting))
 
 
 def test_the_command_line_takes_allow_code(write, capsys, monkeypatch):

@@ -9,6 +9,7 @@ import sys
 import time
 import zipfile
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -137,16 +138,16 @@ def test_labels_are_in_the_files(tmp_path):
 def test_what_was_drawn_is_not_drawn_again(run, recipe, tmp_path, monkeypatch):
     """A second process draws only what the first, which was stopped, had not."""
     out, drawn = tmp_path / "out", []
-    real = msdk.sampling.drawing.sample_batches
+    real = msdk.sampling.drawing.draw
 
-    def stopped(denoiser, sampler, steps, seeds, **options):
-        for chunk, images in real(denoiser, sampler, steps, seeds, **{**options, "batch_size": 2}):
+    def stopped(denoiser, settings, **options):
+        for chunk, images in real(denoiser, attrs.evolve(settings, batch_size=2), **options):
             drawn.append(chunk)
             yield chunk, images
             if len(drawn) == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(msdk.sampling.drawing, "sample_batches", stopped)
+    monkeypatch.setattr(msdk.sampling.drawing, "draw", stopped)
     with pytest.raises(KeyboardInterrupt):
         write_samples(run, recipe, out=out)
     assert not out.exists()

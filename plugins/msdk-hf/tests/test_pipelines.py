@@ -151,6 +151,41 @@ def test_a_staged_run_becomes_a_pipeline_of_its_own(staged, tmp_path):
     assert [image.size for image in pipeline(2).images] == [(8, 8)] * 2
 
 
+def test_a_pipeline_samples_as_the_recipe_says(tmp_path):
+    """Label, guidance, interval and first seed of the recipe reach the images; what is said takes their place."""
+    conditional = settings(
+        'decoders=[{name="ddpmpp", channels=12}, {name="ddpmpp", channels=8}]',
+        "stages.edges_ratio=[1.0]",
+        "encoder.classes=10",
+        "training.label_dropout=0.1",
+        "training.lr=0.01",
+        "sampling.label=3",
+        "sampling.guidance=3.0",
+        "sampling.guidance_interval=[0.1, 50.0]",
+        "sampling.seed=5",
+    )
+    train(msdk.load_recipe("recipes/digits/base.toml", conditional), tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "pipeline")
+    pipeline, denoiser = MsdkPipeline(tmp_path / "pipeline"), msdk.load_run(tmp_path / "run")
+
+    def expected(**said):
+        images = msdk.sample(denoiser, **said)
+        return ((images.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1)
+
+    def found(*arguments, **said):
+        return torch.from_numpy(pipeline(*arguments, output_type="np", **said).images)
+
+    own = found(2)
+    assert torch.equal(own, expected())
+    solver = pipeline.recipe.solver
+    explicit = {"label": 3, "guidance": 3.0, "guidance_interval": (0.1, 50.0)}
+    assert torch.equal(own, expected(sampler=solver, steps=3, seeds=[5, 6], **explicit))
+    other = found(seeds=[5, 6], class_labels=[1, -1], guidance_scale=1.5, num_inference_steps=2)
+    assert torch.equal(other, expected(steps=2, seeds=[5, 6], label=[1, -1], guidance=1.5))
+    for lost in ({"label": 4}, {"guidance": 1.0}):
+        assert not torch.equal(own, expected(**lost))
+
+
 def test_nothing_is_overwritten(ddpm, tmp_path):
     """Folders that exist stay as they are."""
     (tmp_path / "out").mkdir()

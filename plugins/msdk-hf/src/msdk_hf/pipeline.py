@@ -33,7 +33,7 @@ class MsdkPipeline:
     def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
         self.folder = Path(folder)
         self.recipe = run_recipe(self.folder)
-        self.denoiser = msdk.load_run(self.folder, device=device)
+        self.denoiser = msdk.load_run(self.folder, device=device)  # which knows how the recipe samples
 
     def __call__(
         self,
@@ -41,14 +41,18 @@ class MsdkPipeline:
         *,
         seeds: Sequence[int] | None = None,
         num_inference_steps: int | None = None,
+        class_labels: int | Sequence[int] | None = None,
+        guidance_scale: float | None = None,
         output_type: str = "pil",
     ) -> Any:
-        """Draws images.
+        """Draws images, as the recipe says where nothing else is said.
 
         Args:
-            batch_size: How many, with seeds 0, 1, ... where none are given.
+            batch_size: How many, with seeds from the recipe's first one on where none are given.
             seeds: One for each image.
-            num_inference_steps: Intervals of the sampler; the recipe's when not given.
+            num_inference_steps: Intervals of the sampler.
+            class_labels: The class of all images or of each, -1 for none.
+            guidance_scale: Weight of classifier-free guidance.
             output_type: "pil", or "np" for float arrays [batch, h, w, c] in [0, 1].
 
         Returns:
@@ -57,8 +61,14 @@ class MsdkPipeline:
         from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
         from PIL import Image
 
-        seeds = range(batch_size) if seeds is None else seeds
-        images = msdk.sample(self.denoiser, self.recipe.solver, num_inference_steps or self.recipe.steps, seeds)
+        first = self.recipe.sampling.seed
+        images = msdk.sample(
+            self.denoiser,
+            steps=num_inference_steps,
+            seeds=range(first, first + batch_size) if seeds is None else seeds,
+            label=class_labels,
+            guidance=guidance_scale,
+        )
         arrays = ((images.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()
         if output_type == "np":
             return ImagePipelineOutput(images=arrays)
