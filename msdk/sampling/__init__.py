@@ -3,7 +3,6 @@
 from msdk.sampling.batches import class_labels as class_labels
 from msdk.sampling.batches import draw as draw
 from msdk.sampling.batches import sample as sample
-from msdk.sampling.batches import sample_batches as sample_batches
 from msdk.sampling.settings import NoiseSource as NoiseSource
 from msdk.sampling.settings import Settings as Settings
 from msdk.sampling.settings import overridden as overridden

@@ -34,49 +34,7 @@ def sample(
 ) -> Float[Tensor, "images c *axes"]:
     """Draws one image per seed, as the denoiser's recipe says where nothing else is said.
 
-    So `sample(load_run(R))` draws what `msdk sample R` draws. See `sample_batches` for arguments and errors.
-
-    Returns:
-        Images, on the CPU, nominally in [-1, 1].
-    """
-    batches = sample_batches(
-        denoiser,
-        sampler,
-        steps,
-        seeds,
-        batch_size=batch_size,
-        label=label,
-        guidance=guidance,
-        guidance_interval=guidance_interval,
-        decode=decode,
-        noise=noise,
-        wrap=wrap,
-        known=known,
-        progress=progress,
-    )
-    return torch.cat([images for _, images in batches])
-
-
-def sample_batches(
-    denoiser: Denoiser,
-    sampler: Sampler | str | None = None,
-    steps: int | None = None,
-    seeds: Sequence[int] | None = None,
-    *,
-    batch_size: int | None = None,
-    label: int | Sequence[int] | Tensor | None = None,
-    guidance: float | None = None,
-    guidance_interval: tuple[float, float] | None = None,
-    decode: bool = True,
-    noise: NoiseSource | None = None,
-    wrap: Sequence[Wrapper] | None = None,
-    known: Known | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[list[int], Float[Tensor, "images c *axes"]]]:
-    """Draws one image per seed, batch by batch, so that any number of images needs the memory of one batch.
-
-    What is not given is as the recipe of the denoiser says, which those of `msdk.load_run` and `msdk.build` know; the
-    defaults named here are those of a recipe, and of a denoiser without one.
+    So `sample(load_run(R))` draws what `msdk sample R` draws.
 
     Args:
         denoiser: In eval mode, on the device to use.
@@ -98,8 +56,8 @@ def sample_batches(
         known: What is known of every image, which is then kept, see `msdk.wrappers.inpaint`.
         progress: Told (intervals done, intervals in all).
 
-    Yields:
-        Seeds of a batch, and its images on the CPU, nominally in [-1, 1].
+    Returns:
+        Images, on the CPU, nominally in [-1, 1].
 
     Raises:
         PartError: A label that the denoiser does not know, guidance without classes, a known image of a model of
@@ -119,7 +77,7 @@ def sample_batches(
         noise=noise,
         wrap=wrap,
     )
-    return draw(denoiser, settings, decode=decode, known=known, progress=progress)
+    return torch.cat([images for _, images in draw(denoiser, settings, decode=decode, known=known, progress=progress)])
 
 
 @torch.no_grad()
@@ -131,7 +89,13 @@ def draw(
     known: Known | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "images c *axes"]]]:
-    """Draws by settings, whatever the denoiser's recipe says; see `sample_batches`."""
+    """Draws by settings, whatever the denoiser's recipe says: any number of images needs the memory of one batch.
+
+    Args and errors are those of `sample`.
+
+    Yields:
+        Seeds of a batch, and its images on the CPU, nominally in [-1, 1].
+    """
     sampler, steps, seeds, guide = settings.sampler, settings.steps, settings.seeds, settings.guidance
     schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
     labels = class_labels(denoiser.classes, seeds, settings.label)
