@@ -9,6 +9,7 @@ import attrs
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
 from msdk.clustering import Clusters, cluster, write_clusters
+from msdk.distributed import refuse_company
 from msdk.partition import Partition
 from msdk.recipe import Recipe, load_recipe
 from msdk.recipe.differences import compare
@@ -67,6 +68,7 @@ def run(
     Raises:
         MsdkError: As the single verbs do.
     """
+    refuse_company("training")
     place, watcher = Path(run_dir), watcher or Watcher()
     if not resume:
         refuse_existing(place, force=force)
