@@ -29,6 +29,7 @@ from msdk.denoiser.building import build
 from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
 from msdk.threads import threads_for
+from msdk.training.drawing import layout
 
 Precision = Literal["fp32", "bf16"]
 
@@ -180,7 +181,7 @@ def activations(recipe: Recipe, denoiser: Denoiser, batch: int) -> list[int]:
     with simulated(denoiser) as (copied, live):
         network = copied.network
         network.set_recompute(recipe.training.recompute)
-        x = torch.empty(batch, *copied.shape, memory_format=torch.channels_last)
+        x = torch.empty(batch, *copied.shape, memory_format=layout(len(copied.shape) + 1))
         told = condition(recipe, copied, batch, x.device)
         features, of_encoder = None, dict[int, int]()
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.training.precision == "bf16"):
