@@ -91,10 +91,9 @@ def measured(name: str) -> int:
 
     def trained(recipe: Recipe, steps: int) -> None:
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
-            # Of the loop only the step is run, so the budget, for the ledger, is not needed.
-            trainer = Trainer(recipe, Path(folder), recipe.data.open(), None, "cpu")
+            trainer = Trainer(recipe, Path(folder), recipe.data.open(), [], "cpu")
             for _ in range(steps):
-                trainer._step()
+                trainer.advance()
 
     def thin(spec: Any) -> dict[str, int]:
         """Changes that make a network of the same kind tiny."""

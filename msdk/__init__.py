@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from msdk import encoders as encoders
     from msdk import lr_schedules as lr_schedules
     from msdk import noise_levels as noise_levels
+    from msdk import objectives as objectives
     from msdk import optimizers as optimizers
     from msdk import parameterizations as parameterizations
     from msdk import samplers as samplers
     from msdk import schedules as schedules
+    from msdk import trackers as trackers
     from msdk import weightings as weightings
     from msdk import wrappers as wrappers
     from msdk.batch import Batch as Batch
@@ -96,12 +98,14 @@ __all__ = [
     "load_run",
     "lr_schedules",
     "noise_levels",
+    "objectives",
     "optimizers",
     "parameterizations",
     "run",
     "sample",
     "samplers",
     "schedules",
+    "trackers",
     "train",
     "weightings",
     "wrappers",

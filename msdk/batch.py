@@ -120,3 +120,8 @@ class Batch(NamedTuple):
         """Pieces of so many images."""
         images = self.images.split(size)
         return tuple(map(Batch, images, self.condition.split([len(piece) for piece in images])))
+
+
+def per_image(values: "Tensor", images: "Tensor") -> "Tensor":
+    """[batch] -> [batch, 1, 1, ...] beside the images, in their dtype and on their device, without waiting for it."""
+    return values.to(images.device, images.dtype, non_blocking=True).view(-1, *[1] * (images.ndim - 1))

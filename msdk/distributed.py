@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from msdk.errors import RunError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -38,6 +40,16 @@ class Rank:
 def this_rank() -> Rank:
     """What torchrun says in the environment; one process alone elsewhere. Imports no torch."""
     return Rank(*(int(os.environ.get(name, default)) for name, default in VARIABLES))
+
+
+def refuse_company(verb: str) -> None:
+    """Raises `RunError` where torchrun started more than one process for something that one does alone."""
+    count = this_rank().count
+    if count > 1:
+        raise RunError(
+            f"{verb} runs on one process so far, but WORLD_SIZE says that there are {count}: start it without "
+            "torchrun, or with --nproc-per-node=1; clustering and sampling share their work over processes"
+        )
 
 
 VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))

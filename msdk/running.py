@@ -9,6 +9,7 @@ import attrs
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
 from msdk.clustering import Clusters, with_edges, write_clusters
+from msdk.distributed import refuse_company
 from msdk.errors import PartError, RecipeError
 from msdk.recipe import Recipe, load_recipe, recipe_of
 from msdk.recipe.differences import compare
@@ -67,6 +68,7 @@ def run(
     Raises:
         MsdkError: As the single verbs do.
     """
+    refuse_company("training")
     place, watcher, loaded = Path(run_dir), watcher or Watcher(), recipe_of(recipe)
     if not resume:
         refuse_existing(place, force=force)

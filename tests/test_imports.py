@@ -43,16 +43,27 @@ ALLOWED = {
         "samplers.guidance",
         "samplers.staged",
         *BASES,
-        "optimizers",  # of a kind its torch-free registry, none of its parts
+        "objectives",  # of a kind its torch-free registry, none of its parts
+        "optimizers",
     ],
     "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
-    "runs": ["recipe", "denoiser"],
+    "runs": ["recipe", "registry", "denoiser", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": [],
-    "budgeting": ["registry", "recipe", "denoiser", "batch", "partition", "threads", "samplers.tracing", *BASES],
-    "training": ["recipe", "denoiser", "runs", "batch", "threads", "budgeting", *BASES],
+    "training": ["recipe", "denoiser", "runs", "batch", "threads", "distributed", "trackers", *BASES],
+    "budgeting": [
+        "recipe",
+        "denoiser",
+        "runs",
+        "batch",
+        "partition",
+        "threads",
+        "training",
+        "samplers.tracing",
+        *BASES,
+    ],
     "sampling": [
         "recipe",
         "denoiser",
@@ -72,6 +83,7 @@ ALLOWED = {
         "denoiser",
         "runs",
         "training",
+        "batch",
         "report",
         "partition",
         "distributed",
@@ -81,7 +93,17 @@ ALLOWED = {
         *BASES,
     ],
     # The verbs, then a report of it all.
-    "running": ["recipe", "runs", "clustering", "budgeting", "training", "sampling", "report"],
+    "running": [
+        "recipe",
+        "runs",
+        "distributed",
+        "partition",
+        "clustering",
+        "budgeting",
+        "training",
+        "sampling",
+        "report",
+    ],
     # for the authors of plugins; the kit looks at parts of every kind, as their users do
     "testing": [
         "registry",
@@ -89,7 +111,9 @@ ALLOWED = {
         "denoiser",
         "partition",
         "budgeting",
+        "batch",
         "schedules.vp",
+        "schedules.vp_discrete",
         "parameterizations.eps",
         *BASES,
     ],

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from msdk.budgeting.simulating import simulated
-from msdk.budgeting.steps import labels, staged
+from msdk.budgeting.trials import trial
 from msdk.denoiser import Denoiser
 from msdk.recipe import Recipe
+from msdk.training.step import TrainingStep, image_losses
 
 
 @attrs.frozen
@@ -38,15 +39,17 @@ def stage_flops(recipe: Recipe, denoiser: Denoiser) -> list[StageFlops]:
         denoiser: On any device; it is copied.
     """
     with simulated(denoiser) as (copied, _):
+        step = TrainingStep(recipe, copied)
 
         def counted(stage: int, *, recompute: bool) -> tuple[int, int]:
             copied.network.set_recompute(recompute)
-            x = torch.empty(1, *copied.shape)
+            batch, draw = trial(recipe, copied, [{stage: 1}])
+            clean = batch._replace(images=torch.zeros_like(draw.noise))
             with FlopCounterMode(display=False, custom_mapping=_RULES) as forward:
-                output = staged(copied, x, {stage: 1}, *labels(recipe, copied, 1, x.device))
+                values = image_losses(step.objective, recipe, copied, clean, draw)
             with FlopCounterMode(display=False, custom_mapping=_RULES) as backward:
-                output.sum().backward()
-            copied.zero_grad(set_to_none=True)
+                values.sum().backward()
+            step.trained.zero_grad(set_to_none=True)
             return forward.get_total_flops(), backward.get_total_flops()
 
         found: list[StageFlops] = []

@@ -1,11 +1,53 @@
 """The ledger of a run: what training really spent in each stage, beside what the recipe predicted."""
 
+import contextlib
 import functools
+import json
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+import attrs
+
+from msdk.budgeting.assembling import budget
 from msdk.budgeting.costs import Budget
 from msdk.recipe import Recipe
+from msdk.runs.files import write_json
+from msdk.trackers.base import Log, Numbers, Tracker
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@attrs.frozen(kw_only=True)
+class Ledger(Tracker):
+    """ledger.json in the run folder: what training has spent. Every run has it; a recipe does not name it."""
+
+    def open(self, run_dir: Path, recipe: Recipe) -> Log:
+        return _Account(run_dir / "ledger.json", recipe, budget(recipe, convention="exact"))
+
+
+@attrs.frozen
+class _Account(Log):
+    path: Path
+    recipe: Recipe
+    costs: Budget
+
+    def log(self, step: int, numbers: Numbers) -> None:
+        seen = cast("Sequence[int]", numbers["images_by_stage"])
+        write_json(self.path, ledger(self.costs, seen, step, self.recipe))
+
+    def image(self, name: str, step: int, image: "Tensor") -> None:
+        pass
+
+    def rewind(self, step: int) -> None:
+        """It is written anew each time; one of a later step goes, until a step is told again."""
+        with contextlib.suppress(OSError, ValueError, KeyError):  # no ledger, or one that somebody else wrote
+            if json.loads(self.path.read_text(encoding="utf-8"))["iteration"] > step:
+                self.path.unlink()
+
+    def close(self) -> None:
+        pass
 
 
 def ledger(budget: Budget, images_by_stage: Sequence[int], iteration: int, recipe: Recipe) -> dict[str, Any]:
@@ -77,7 +119,7 @@ def recomputed_flops(recipe: Recipe) -> tuple[int, ...]:
     if not recipe.training.recompute:
         return (0,) * len(recipe.decoders)
     from msdk.budgeting.backward import stage_flops
-    from msdk.budgeting.steps import without_weights
+    from msdk.budgeting.trials import without_weights
     from msdk.denoiser.building import build
 
     denoiser = build(without_weights(recipe), "meta").train()

@@ -12,12 +12,13 @@ import torch
 
 from msdk.budgeting.assembling import budget
 from msdk.budgeting.memory import Precision, training_peaks
-from msdk.budgeting.steps import TrainingStep, micro_batch, without_weights
+from msdk.budgeting.trials import Counts, micro_batch, started, trial, without_weights
 from msdk.denoiser import Denoiser
 from msdk.denoiser.building import build, pick_device
 from msdk.errors import RunError
 from msdk.recipe import Recipe
 from msdk.threads import network_macs, threads_for
+from msdk.training.step import in_training
 
 MATRICES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 """Sides of the square matrices whose products are timed; the fastest counts."""
@@ -113,12 +114,13 @@ def measure(
         denoiser = build(recipe, where)
         calls = [_call(denoiser.eval(), stage, batch, bf16=dtype == "bf16") for stage in range(len(costs.stages))]
         sampling = [_seconds(call, where, seconds) for call in calls]
-        # As in training, where sampling is not: see msdk.training.loop.Trainer.
-        step = TrainingStep(recipe, denoiser.train().to(memory_format=torch.channels_last), bf16=dtype == "bf16")
-        parts = options.accumulation
+        step = started(recipe, in_training(denoiser))
+
+        def update(counts: Counts) -> object:
+            return step(*trial(recipe, denoiser, [counts] * options.accumulation), 0)
+
         training = [
-            _seconds(functools.partial(step.run, [{stage: micro}] * parts), where, seconds)
-            for stage in range(len(costs.stages))
+            _seconds(functools.partial(update, {stage: micro}), where, seconds) for stage in range(len(costs.stages))
         ]
     stages = tuple(
         StageTiming(

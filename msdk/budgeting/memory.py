@@ -11,17 +11,17 @@ import attrs
 import torch
 from torch import Tensor
 
-from msdk.batch import Condition
 from msdk.budgeting.backward import stage_flops
 from msdk.budgeting.simulating import simulated, tensors_of
-from msdk.budgeting.steps import (
+from msdk.budgeting.trials import (
     Counts,
-    TrainingStep,
+    condition,
     fed,
-    labels,
     micro_batch,
     sampling_call,
     sampling_calls,
+    started,
+    trial,
     without_weights,
 )
 from msdk.denoiser import Denoiser, scaled
@@ -29,6 +29,7 @@ from msdk.denoiser.building import build
 from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
 from msdk.threads import threads_for
+from msdk.training.drawing import layout
 
 Precision = Literal["fp32", "bf16"]
 
@@ -180,15 +181,15 @@ def activations(recipe: Recipe, denoiser: Denoiser, batch: int) -> list[int]:
     with simulated(denoiser) as (copied, live):
         network = copied.network
         network.set_recompute(recipe.training.recompute)
-        x = torch.empty(batch, *copied.shape, memory_format=torch.channels_last)
-        label, augment = labels(recipe, copied, batch, x.device)
+        x = torch.empty(batch, *copied.shape, memory_format=layout(len(copied.shape) + 1))
+        told = condition(recipe, copied, batch, x.device)
         features, of_encoder = None, dict[int, int]()
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.training.precision == "bf16"):
             for stage, decoder in enumerate(network.decoders):
                 if features is None or not network.shared:
                     c_noise = torch.full((batch,), fed(copied, stage), dtype=torch.float64)
                     with live.saving() as of_encoder:
-                        features = network.features(x, c_noise, stage, Condition(label, augment))
+                        features = network.features(x, c_noise, stage, told)
                 with live.saving() as of_decoder:
                     output = scaled(decoder(features), features)
                 found.append(sum({**of_encoder, **of_decoder}.values()))
@@ -201,12 +202,13 @@ def training_peaks(
 ) -> tuple[list[int], int | None]:
     """The peak of a training step with all images in one stage, for every stage; and that of a step of mixed stages."""
     parts = min(recipe.training.accumulation, 2)  # a third micro-batch finds what the second found
+    recipe = attrs.evolve(recipe, training=attrs.evolve(recipe.training, accumulation=parts))
     with simulated(denoiser) as (copied, live):
-        step = TrainingStep(recipe, copied, bf16=recipe.training.precision == "bf16")
+        step = started(recipe, copied)
 
         def peak(counts: Counts) -> int:
             live.peak = live.now
-            step.run([counts] * parts)
+            step(*trial(recipe, copied, [counts] * parts), 0)
             return live.peak
 
         alone = [peak({stage: micro}) for stage in range(len(shares))]

@@ -2,7 +2,8 @@
 
 A denoiser is copied to fake CPU tensors, which know their size and hold nothing, and every storage is followed from the
 operator that makes it to the moment when nobody holds it any more. What operators use inside, allocators round up and
-libraries keep for themselves is not seen.
+libraries keep for themselves is not seen. What the program itself makes of numbers (`torch.tensor` of times and stages)
+holds them, and so does what is computed of it alone: by it images are routed, as on the host of a device.
 """
 
 import contextlib
@@ -13,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from msdk.denoiser import Denoiser
 from msdk.errors import MsdkError, PartError
@@ -30,8 +31,9 @@ class Live(TorchDispatchMode):
         operator: The last operator that was called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fake: FakeTensorMode) -> None:
         super().__init__()
+        self.fake = fake
         self.now = self.peak = 0
         self.operator = "none"
         self._known: dict[int, weakref.ref[Any]] = {}
@@ -41,13 +43,29 @@ class Live(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         self.operator = str(func)
-        result = func(*args, **(kwargs or {}))
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if given and not any(isinstance(tensor, FakeTensor) for tensor in given):
+            with unset_fake_temporarily():
+                result = func(*args, **(kwargs or {}))
+        else:
+            arguments: Any = tree_map(self._faked, (args, kwargs or {}))
+            result = func(*arguments[0], **arguments[1])
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._see(tensor.untyped_storage())
         if func is torch.ops.aten._to_copy.default and self.is_weight(args[0]):
             self._weights.add(id(result.untyped_storage()))
         return result
+
+    def _faked(self, value: Any) -> Any:
+        """Numbers of the program beside images: as if they were none. What the network hides stays what it is."""
+        if (
+            isinstance(value, Tensor)
+            and not isinstance(value, FakeTensor)
+            and id(value.untyped_storage()) in self._known
+        ):
+            return self.fake.from_tensor(value, static_shapes=True)
+        return value
 
     def _see(self, storage: torch.UntypedStorage) -> None:
         key, size = id(storage), storage.nbytes()
@@ -93,8 +111,9 @@ def simulated(denoiser: Denoiser) -> Generator[tuple[Denoiser, Live]]:
     Raises:
         PartError: Something inside cannot be simulated.
     """
-    live, running = Live(), list[str]()
-    with FakeTensorMode(), live:
+    mode, running = FakeTensorMode(), list[str]()
+    live = Live(mode)
+    with torch.random.fork_rng(devices=[]), mode, live:
         memo: dict[int, Any] = {}
         for tensor in tensors_of(denoiser):
             layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format

@@ -14,6 +14,7 @@ from msdk.cli.options import (
     load,
     with_edges,
 )
+from msdk.distributed import refuse_company
 
 if TYPE_CHECKING:
     from msdk.training import TrainingResult
@@ -38,6 +39,7 @@ def train(
     recipe
         A TOML file.
     """
+    refuse_company("training")
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
     from msdk.runs import refuse_existing

@@ -9,18 +9,22 @@ import attrs
 import torch
 from torch import Tensor
 
+from msdk.batch import Batch
 from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
 from msdk.denoiser.building import build
 from msdk.denoiser.weights import read_weights
 from msdk.errors import PartError
+from msdk.objectives.base import Draw
 from msdk.recipe import Recipe, Stages
 from msdk.runs import checkpoints, latest, load_weights, run_recipe
 from msdk.schedules.base import Schedule
 from msdk.threads import network_macs, threads_for
-from msdk.training import Step, train
+from msdk.training import Step
+from msdk.training.drawing import to_range
 from msdk.training.labels import training_labels
-from msdk.training.loss import encoded, losses, to_range
+from msdk.training.loop import train_here
+from msdk.training.step import encoded, image_losses
 
 MICRO_BATCH = 32
 """Images at a time; gradients of larger batches are added up."""
@@ -34,31 +38,30 @@ class LossGradient:
         recipe: Of the run: its loss is used.
         denoiser: With the weights of the checkpoint.
         schedule: Whose times are asked for; the run's own may differ.
-        clean: x_0, [batch, c, h, w] on the device.
-        noise: Likewise.
-        label: Classes, [batch], or None.
+        batch: x_0, [batch, c, h, w], and conditions, on the device.
+        noise: Of the shape of x_0, likewise.
     """
 
     recipe: Recipe
     denoiser: Denoiser
     schedule: Schedule
-    clean: Tensor
+    batch: Batch
     noise: Tensor
-    label: Tensor | None
 
     def gradient(self, t: float) -> Tensor:
         """The gradient of the mean loss with respect to all weights at a time of `schedule`; float32 [p]."""
         own = self.denoiser.schedule
         time = min(max(own.t_of_ratio(self.schedule.ratio(t)), own.t_min), own.t_max)
+        # What an objective owns scales the loss of a time; no gradient turns by it.
+        objective = self.recipe.training.loss.build(self.denoiser)
         parameters = list(self.denoiser.network.parameters())
-        summed = torch.zeros(sum(each.numel() for each in parameters), device=self.clean.device)
+        summed = torch.zeros(sum(each.numel() for each in parameters), device=self.noise.device)
         with threads_for(network_macs(self.denoiser.network, self.denoiser.shape, MICRO_BATCH)):
-            for start in range(0, len(self.clean), MICRO_BATCH):
-                part = slice(start, start + MICRO_BATCH)
-                x_0, noise = self.clean[part], self.noise[part]
-                times = torch.full((len(x_0),), time, dtype=torch.float64)
-                label = None if self.label is None else self.label[part]
-                loss = losses(self.recipe, self.denoiser, x_0, times, label, None, noise).sum() / len(self.clean)
+            for batch, noise in zip(self.batch.split(MICRO_BATCH), self.noise.split(MICRO_BATCH), strict=True):
+                times = torch.full((len(noise),), time, dtype=torch.float64)
+                stages = self.denoiser.partition.at(times, own)
+                draw = Draw(stages, times, self.recipe.weighting.weight(own, times), noise)
+                loss = image_losses(objective, self.recipe, self.denoiser, batch, draw).sum() / len(self.noise)
                 found = torch.autograd.grad(loss, parameters, materialize_grads=True)
                 summed += torch.cat([each.flatten() for each in found])
         return summed
@@ -105,7 +108,7 @@ def loss_gradients(
         def told(step: Step) -> None:
             progress(step.iteration, step.iterations)
 
-        if train(brief, place, device=device, progress=told).interrupted:
+        if train_here(brief, place, device=device, progress=told).interrupted:
             raise KeyboardInterrupt
         yield from _of_run(place, schedule, source, device=device, most=checkpoints, batch=batch, seed=seed)
 
@@ -143,12 +146,13 @@ def _of_run(
     images = source()
     generator = torch.Generator().manual_seed(seed % 2**63)
     picks = torch.randint(len(images), (batch,), generator=generator)
-    labels = training_labels(recipe, images)
-    label = None if labels is None else labels[picks].to(device)
+    training_labels(recipe, images)
     denoiser = build(recipe, device).eval()
-    pixels = to_range(images.batch(picks.tolist()).images.to(device), unit_range=denoiser.unit_range)
+    picked = images.batch(picks.tolist()).to(device)
+    pixels = to_range(picked.images, unit_range=denoiser.unit_range)
     clean = torch.cat([encoded(recipe, denoiser, part) for part in pixels.split(MICRO_BATCH)])
+    condition = picked.condition if denoiser.classes else picked.condition._replace(label=None)
     noise = torch.randn(clean.shape, generator=generator).to(device)
     for path in checkpoints(run)[-most:]:
         load_weights(denoiser, read_weights(path / "model.safetensors"), path)
-        yield LossGradient(recipe, denoiser, schedule, clean, noise, label)
+        yield LossGradient(recipe, denoiser, schedule, Batch(clean, condition), noise)

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from msdk.autoencoders.base import FirstStage
-from msdk.batch import Condition
-from msdk.denoiser.network import StagedNetwork, StageNetwork, per_image
+from msdk.batch import Condition, per_image
+from msdk.denoiser.network import StagedNetwork, StageNetwork
 from msdk.encoders.base import Shape
 from msdk.errors import PartError
 from msdk.parameterizations.base import Coefficients, Parameterization
@@ -116,14 +116,23 @@ class Denoiser(nn.Module):
 
         Of a network that predicts a variance too, F is the first half.
         """
-        channels = x_t.shape[1]
+        outputs, c = self.raw_output(x_t, t, condition)
+        return outputs[:, : x_t.shape[1]], c
+
+    def raw_output(
+        self,
+        x_t: Float[Tensor, "batch c *axes"],
+        t: float | Tensor,
+        condition: Condition | None = None,
+    ) -> tuple[Float[Tensor, "batch outputs *axes"], Coefficients[Any]]:
+        """All that the network gives: F, and behind it the variance of one that predicts it; and as `output`."""
         # A noise level fed in bf16 would be off by up to 2 of 999; Apple's devices have no float64.
         precise = torch.float32 if x_t.device.type == "mps" else torch.float64
         if not isinstance(t, Tensor):
             c = self.parameterization.coefficients(self.schedule, float(t))
             c_noise = torch.full((1,), c.c_noise, dtype=precise, device=x_t.device)
             stage = self.partition.at(float(t), self.schedule)
-            return self.network(c.c_in * x_t, c_noise, stage, condition)[:, :channels], c
+            return self.network(c.c_in * x_t, c_noise, stage, condition), c
         if t.shape != x_t.shape[:1]:
             raise PartError(
                 f"t must be a float or have one entry per image, got {tuple(t.shape)} for {len(x_t)} images"
@@ -133,7 +142,7 @@ class Denoiser(nn.Module):
         c_noise = c.c_noise.to(x_t.device, precise, non_blocking=True)
         stages = self.partition.at(t, self.schedule)
         shaped = Coefficients(*(per_image(part, x_t) for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)))
-        return self.network.route(shaped.c_in * x_t, c_noise, stages, condition)[:, :channels], shaped
+        return self.network.route(shaped.c_in * x_t, c_noise, stages, condition), shaped
 
     def eps(self, x_t: Float[Tensor, "batch c *axes"], t: float | Tensor, label: Given = None) -> Tensor:
         """The noise that the estimate implies: (x_t - alpha x_0) / sigma.

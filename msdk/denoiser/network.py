@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from msdk.batch import Condition
+from msdk.batch import Condition, per_image
 from msdk.encoders.base import Features
 from msdk.errors import PartError
 
@@ -155,8 +155,3 @@ class StagedNetwork(nn.Module):
             pieces = zip(counts, x.split(sizes), c_noise.split(sizes), condition.split(sizes), strict=True)
             outputs = [self(own_x, own_noise, stage, own) for stage, own_x, own_noise, own in pieces]
         return torch.cat(outputs).index_select(0, restore)
-
-
-def per_image(values: Tensor, images: Tensor) -> Tensor:
-    """[batch] -> [batch, 1, 1, 1] beside the images."""
-    return values.to(images.device, images.dtype, non_blocking=True).view(-1, *[1] * (images.ndim - 1))

@@ -9,8 +9,10 @@ from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo
 from msdk.errors import MsdkError, PartError, Problem
 from msdk.parameterizations.base import Parameterization
-from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Training
+from msdk.recipe.fields import AUGMENT_LABELS, Recipe
+from msdk.registry import registry_for
 from msdk.schedules.base import Schedule
+from msdk.trackers.base import ALWAYS, Tracker
 
 
 def misfits(recipe: Recipe) -> Iterable[Problem]:
@@ -33,7 +35,7 @@ def misfits(recipe: Recipe) -> Iterable[Problem]:
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
     yield from _sampling_misfits(recipe)
-    yield from _training_misfits(recipe.training)
+    yield from _training_misfits(recipe)
     fed = noise_range(recipe.parameterization, recipe.schedule)
     if fed is not None:
         yield from failing("encoder", lambda: recipe.encoder.check_noise(*fed))
@@ -125,7 +127,8 @@ def failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:
         yield Problem(path, f"leads to numbers that cannot be computed ({error.args[-1]}): use less extreme settings")
 
 
-def _training_misfits(options: Training) -> Iterable[Problem]:
+def _training_misfits(recipe: Recipe) -> Iterable[Problem]:
+    options = recipe.training
     batch, parts = options.batch_size, options.accumulation
     if batch % parts:
         fitting = max(divisor for divisor in range(1, min(parts, batch) + 1) if batch % divisor == 0)
@@ -136,6 +139,13 @@ def _training_misfits(options: Training) -> Iterable[Problem]:
         )
     if options.optimizer is not None and (options.betas != (0.9, 0.999) or options.weight_decay):
         yield Problem("training.optimizer", "has settings of its own: leave out training.betas and weight_decay")
+    # Unnamed, it is no mistake of a recipe that only samples; `msdk train` asks for it.
+    if options.objective is not None:
+        yield from failing("training.objective", functools.partial(options.objective.check, recipe))
+    for index, tracker in enumerate(recipe.trackers):
+        name = registry_for(Tracker).name_of(type(tracker))
+        if name.removeprefix("msdk:") in ALWAYS:
+            yield Problem(f"trackers.{index}", f"every run has the tracker '{name}': leave it out")
 
 
 def _sampler_runs(recipe: Recipe) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import attrs
 from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
 
-from msdk import optimizers
+from msdk import objectives, optimizers
 from msdk.autoencoders.base import Autoencoder
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
@@ -16,6 +16,7 @@ from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError
 from msdk.lr_schedules.base import LRSchedule
 from msdk.noise_levels.base import NoiseLevel, StageDraw
+from msdk.objectives.base import Objective
 from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
@@ -26,6 +27,7 @@ from msdk.samplers.base import Sampler, steps_for
 from msdk.samplers.guidance import Guidance
 from msdk.samplers.staged import Staged
 from msdk.schedules.base import Schedule
+from msdk.trackers.base import Tracker
 from msdk.weightings.base import Weighting
 from msdk.wrappers.base import Wrapper
 
@@ -92,6 +94,8 @@ class Training:
             in memory at a time. What is drawn for a step, dropout excepted, does not depend on it.
         recompute: Whether activations are computed again in the backward pass, block by block, instead of being kept:
             a third more to compute, for a fraction of the memory.
+        objective: What is minimised; `denoising` when not given. A recipe whose decoders predict a variance trains with
+            an objective that is named and learns it.
         noise: The law of training times.
         stage_draw: "natural" draws stages with the law's own shares, "uniform" draws each stage alike.
         mixed: Whether a batch mixes stages; false draws one stage per batch, as the paper's code does.
@@ -122,6 +126,7 @@ class Training:
     batch_size: int = attrs.field(default=128, validator=ge(1))
     accumulation: int = attrs.field(default=1, validator=ge(1))
     recompute: bool = False
+    objective: Objective | None = None
     noise: NoiseLevel = _part(NoiseLevel, "uniform")
     stage_draw: StageDraw = "natural"
     mixed: bool = True
@@ -144,6 +149,18 @@ class Training:
     log_every: int = attrs.field(default=100, validator=ge(1))
     checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))
     keep: int = attrs.field(default=2, validator=ge(1))
+
+    @property
+    def averaged(self) -> bool:
+        """Whether averaged weights are kept."""
+        return bool(self.ema_decay or self.ema_half_life)
+
+    @property
+    def loss(self) -> Objective:
+        """The objective, named or not."""
+        if self.objective is not None:
+            return self.objective
+        return objectives.get("msdk:denoising")()
 
     @property
     def rule(self) -> Optimizer:
@@ -247,6 +264,7 @@ class Recipe:
     samplers: tuple[Sampler, ...] = ()
     sampling: Sampling = attrs.field(factory=Sampling)
     budget: BudgetOptions = attrs.field(factory=BudgetOptions)
+    trackers: tuple[Tracker, ...] = ()
 
     @property
     def shape(self) -> Shape:

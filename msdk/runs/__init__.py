@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from msdk.runs.checkpoint import load_run as load_run
     from msdk.runs.checkpoint import load_weights as load_weights
     from msdk.runs.checkpoint import save_checkpoint as save_checkpoint
+    from msdk.runs.checkpoint import weights_of as weights_of
     from msdk.runs.folder import CODE as CODE
     from msdk.runs.folder import refuse_existing as refuse_existing
     from msdk.runs.folder import refuse_other_recipe as refuse_other_recipe
@@ -35,6 +36,7 @@ _HOMES = {
             "load_run",
             "load_weights",
             "save_checkpoint",
+            "weights_of",
         ),
         "msdk.runs.checkpoint",
     ),

@@ -16,6 +16,7 @@ from msdk.denoiser.building import build
 from msdk.denoiser.offloading import Shelves
 from msdk.denoiser.weights import fill, put_weights, read_weights
 from msdk.errors import RunError
+from msdk.recipe import Recipe
 from msdk.runs.files import written_whole
 from msdk.runs.folder import run_recipe
 
@@ -30,10 +31,12 @@ class Checkpoint:
         iteration: Optimiser steps done; with the recipe's seed it fixes every random number and the place in the data.
         images_by_stage: Images that each stage has seen, for the ledger.
         model: Weights and buffers of the staged network.
-        ema: Averaged weights under the same names.
+        ema: Averaged weights under the same names; empty where the recipe keeps none.
         optimizer: Tensors that the optimiser keeps, `"<moment>/<weight>"`.
         optimizer_numbers: Its numbers: "state" under the same names, and "groups", one table each.
         seconds: Time spent training.
+        objective: What the objective owns: weights and buffers as "raw/<name>", averaged weights as "ema/<name>"; empty
+            where that is nothing.
     """
 
     iteration: int
@@ -43,6 +46,11 @@ class Checkpoint:
     optimizer: Mapping[str, Tensor]
     seconds: float
     optimizer_numbers: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    objective: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
+
+
+ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "objective")
+"""Files of tensors that every checkpoint has, and those that are there if they hold any."""
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -52,12 +60,13 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     path = folder / f"{checkpoint.iteration:08d}"
     with written_whole(path) as temporary:
         temporary.mkdir()
-        for name in ("model", "ema", "optimizer"):
+        for name in (*ALWAYS, *OPTIONAL):
             tensors: Mapping[str, Tensor] = getattr(checkpoint, name)
-            save_file(
-                {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-                temporary / f"{name}.safetensors",
-            )
+            if tensors or name in ALWAYS:
+                save_file(
+                    {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+                    temporary / f"{name}.safetensors",
+                )
         state = {
             "iteration": checkpoint.iteration,
             "images_by_stage": list(checkpoint.images_by_stage),
@@ -101,10 +110,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
             images_by_stage=tuple(state["images_by_stage"]),
             seconds=state["seconds"],
             optimizer_numbers=state.get("optimizer", {}),
-            **{name: read_weights(path / f"{name}.safetensors") for name in ("model", "ema", "optimizer")},
+            **{name: read_weights(path / f"{name}.safetensors") for name in ALWAYS},
+            **{name: _read_if_there(path / f"{name}.safetensors") for name in OPTIONAL},
         )
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"the checkpoint {path} is damaged: {error}") from error
+
+
+def _read_if_there(path: Path) -> dict[str, Tensor]:
+    return read_weights(path) if path.is_file() else {}
+
+
+def weights_of(checkpoint: Path, recipe: Recipe, weights: Weights) -> Path:
+    """The file of the network's weights in a checkpoint.
+
+    Args:
+        checkpoint: Its folder.
+        recipe: Of the run.
+        weights: "ema" for the averaged weights, or the last ones where there is no average and the recipe keeps none
+            (`ema_decay = 0`); "raw" for the last ones.
+    """
+    averaged = checkpoint / "ema.safetensors"
+    if weights == "ema" and (recipe.training.averaged or averaged.is_file()):
+        return averaged
+    return checkpoint / "model.safetensors"
 
 
 def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path) -> None:
@@ -123,7 +152,8 @@ def load_run(
 
     Args:
         run_dir: A folder that `msdk train` or `msdk run` made.
-        weights: "ema" for the averaged weights, "raw" for the last ones.
+        weights: "ema" for the averaged weights, or the last ones where the run keeps no average (`ema_decay = 0`);
+            "raw" for the last ones.
         device: Where to put it.
         offload: Whether what one stage alone uses is loaded when that stage runs, in the place of the last one: less
             memory, more time.
@@ -133,7 +163,7 @@ def load_run(
     """
     run = Path(run_dir)
     recipe = run_recipe(run)
-    path = latest(run) / ("ema.safetensors" if weights == "ema" else "model.safetensors")
+    path = weights_of(latest(run), recipe, weights)
     if offload:
         denoiser = build(recipe, make=Shelves(path, separate=recipe.sharing == "separate").make)
         for name, part in denoiser.network.named_children():

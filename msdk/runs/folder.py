@@ -129,7 +129,7 @@ def _missing_plugins(path: Path) -> str:
     return "; and with ".join(wrong)
 
 
-FREE_TO_CHANGE = ("title", "sampler", "sampling", "budget")
+FREE_TO_CHANGE = ("title", "sampler", "sampling", "budget", "trackers")
 
 
 FREE_IN_TRAINING = ("iterations", "log_every", "checkpoint_every", "keep", "accumulation", "recompute")

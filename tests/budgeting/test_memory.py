@@ -9,13 +9,14 @@ import attrs
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import msdk
 from msdk.budgeting.backward import stage_flops
 from msdk.budgeting.memory import expected_counts
 from msdk.budgeting.memory import memory as simulated_memory
 from msdk.budgeting.simulating import Live, simulated
-from msdk.budgeting.steps import TrainingStep
+from msdk.budgeting.trials import started, trial
 from msdk.denoiser.building import build
 from msdk.errors import PartError
 from msdk.training.loop import Trainer
@@ -145,15 +146,15 @@ def test_the_simulated_step_is_the_real_one(kind, changes, tmp_path):
     recipe = latent(tmp_path, *settings) if kind == "latent" else tiny(*KINDS[kind], *settings)
     recipe = with_training(recipe, **changes)
     with torch.random.fork_rng():
-        trainer = Trainer(recipe, tmp_path, recipe.data.open(), msdk.budget(recipe), "cpu")
+        trainer = Trainer(recipe, tmp_path, recipe.data.open(), [], "cpu")
         for _ in range(2):
-            trainer._step()
-        live = Live()
+            trainer.advance()
+        live = Live(FakeTensorMode())
         for tensor in held_by(trainer):
             live._see(tensor.untyped_storage())
         before = live.now
         with live:
-            stages, _ = trainer._step()
+            stages, _ = trainer.advance()
         real = live.peak - before
     stage = int(stages[0])
     simulated_peak = peak_above_held(recipe, stage, len(stages) // recipe.training.accumulation)
@@ -162,24 +163,25 @@ def test_the_simulated_step_is_the_real_one(kind, changes, tmp_path):
 
 def held_by(trainer):
     """Everything that lives between two steps."""
-    yield from trainer.denoiser.parameters()
-    yield from trainer.denoiser.buffers()
-    for parameter in trainer.denoiser.network.parameters():
+    step = trainer.step
+    yield from step.denoiser.parameters()
+    yield from step.denoiser.buffers()
+    for parameter in step.trained.parameters():
         if parameter.grad is not None:
             yield parameter.grad
-    for state in trainer.optimizer.state.values():
+    for state in step.optimizer.state.values():
         yield from (value for value in state.values() if isinstance(value, torch.Tensor))
-    yield from trainer.ema.averages
+    yield from step.ema.averages
 
 
 def peak_above_held(recipe, stage, micro):
     denoiser = build(recipe, "meta").train()
     with simulated(denoiser) as (copied, live):
-        step = TrainingStep(recipe, copied, bf16=False)
+        step = started(recipe, copied)
         counts = [{stage: micro}] * recipe.training.accumulation
-        step.run(counts)
+        step(*trial(recipe, copied, counts), 0)
         before = live.peak = live.now
-        step.run(counts)
+        step(*trial(recipe, copied, counts), 0)
         return live.peak - before
 
 

@@ -15,7 +15,7 @@ from msdk.datasets.base import Source
 from msdk.errors import DataError, RunError
 from msdk.recipe import structure
 from msdk.recipe.structuring import to_data
-from msdk.training.loss import encoded
+from msdk.training.step import encoded
 from recipes import latent, tiny
 
 

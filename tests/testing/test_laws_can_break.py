@@ -1,6 +1,7 @@
 """Each law catches a part that breaks it, and says what was expected: a kit that nothing fails is worth nothing."""
 
 import itertools
+from pathlib import Path
 
 import attrs
 import pytest
@@ -17,9 +18,12 @@ from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo, Features, Level
 from msdk.errors import PartError
 from msdk.noise_levels.uniform import Uniform
+from msdk.objectives.base import Objective
+from msdk.objectives.denoising import Denoising
 from msdk.parameterizations.eps import Eps
 from msdk.samplers.ddim import DDIM
 from msdk.schedules.vp import VPLinear
+from msdk.trackers.base import Log, Tracker
 from msdk.weightings.base import Weighting
 
 SMALL = (3, 16, 16)
@@ -451,6 +455,125 @@ def test_broken_data_sets_are_caught(law, fault, words):
     """One fault at a time."""
     laws("dataset")[law](Images())
     breaks("dataset", law, Images(fault=fault), words)
+
+
+class Wrong(nn.Module):
+    """The denoising loss with one fault."""
+
+    def __init__(self, fault, denoiser):
+        super().__init__()
+        self.fault, self.calls = fault, 0
+        if fault == "idle":
+            self.idle = nn.Parameter(torch.zeros(3))
+        if fault == "own":
+            self.denoiser = denoiser
+        self.scale = nn.Parameter(torch.zeros(1))
+        self.hidden = self.scale if fault != "hidden" else [torch.zeros(1, requires_grad=True)]
+        self.start = torch.rand(1) if fault == "start" else 0
+
+    def loss(self, batch, draw, denoiser):
+        values = Denoising().build(denoiser).loss(batch, draw, denoiser) + self.scale + self.start
+        if self.fault == "hidden":
+            values, self.hidden[0] = values + self.hidden[0], self.hidden[0] + values.mean().detach()
+        if self.fault == "twice":
+            values = values + Denoising().build(denoiser).loss(batch, draw, denoiser)
+        if self.fault == "drawn":
+            values = values + torch.rand(1)
+        return {"mean": values.mean(), "batch": values - values.mean(), "nan": values * torch.nan}.get(
+            self.fault, values
+        )
+
+
+@msdk.objectives.add("fault")
+@attrs.frozen(kw_only=True)
+class FaultyObjective(Objective):
+    """The denoising loss.
+
+    Args:
+        fault: What is wrong.
+    """
+
+    fault: str = ""
+
+    def build(self, denoiser):
+        return Wrong(self.fault, denoiser) if self.fault != "module" else object()
+
+
+@pytest.mark.parametrize(
+    ("law", "fault", "words"),
+    [
+        ("losses_are_per_image", "mean", r"5 images have the shape \(\), not \(5,\)"),
+        ("losses_are_per_image", "nan", "not finite"),
+        ("losses_are_per_image", "module", "a object, which is no nn.Module"),
+        ("images_do_not_affect_each_other", "batch", "in a batch the losses are"),
+        ("a_draw_decides", "drawn", "is something drawn or counted inside"),
+        ("a_draw_decides", "start", "what is random at the start needs a seed"),
+        ("calls_are_those_made", "twice", "`calls` is 1, but an image made 2"),
+        ("what_it_owns_is_its_state", "idle", "no gradient reaches its idle"),
+        ("what_it_owns_is_its_state", "own", "it owns weights of the denoiser"),
+        ("what_it_owns_is_its_state", "hidden", "a fresh one has other losses"),
+    ],
+)
+def test_broken_objectives_are_caught(law, fault, words):
+    """One fault at a time."""
+    laws("objective")[law](FaultyObjective())
+    breaks("objective", law, FaultyObjective(fault=fault), words)
+
+
+@msdk.trackers.add("fault")
+@attrs.frozen(kw_only=True)
+class FaultyTracker(Tracker):
+    """The steps that it was told, a line each.
+
+    Args:
+        fault: What is wrong.
+    """
+
+    fault: str = ""
+
+    def open(self, run_dir, recipe):
+        if self.fault == "early":
+            run_dir.mkdir(exist_ok=True)
+        return Steps(run_dir / "steps.txt", self.fault)
+
+
+@attrs.frozen
+class Steps(Log):
+    file: Path
+    fault: str
+
+    def log(self, step, numbers):
+        told = self.file.read_text() if self.file.exists() else ""
+        if not (self.fault == "lost" and step > 2):
+            self.file.write_text(f"{told}{step}\n")
+
+    def image(self, name, step, image):
+        pass
+
+    def rewind(self, step):
+        if self.fault != "repeated":
+            self.file.write_text("".join(f"{each}\n" for each in shown_in(self.file.parent) if each <= step))
+
+    def close(self):
+        pass
+
+
+def shown_in(run):
+    return [int(line) for line in (run / "steps.txt").read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("law", "fault", "words"),
+    [
+        ("opening_leaves_the_folder_alone", "early", "made the run folder"),
+        ("it_takes_what_training_tells", "lost", r"told of the steps 1 to 3 and shows \[1, 2\]"),
+        ("a_resumed_run_shows_each_step_once", "repeated", r"rewound to step 3 it still shows \[1, 2, 3, 4, 5\]"),
+    ],
+)
+def test_broken_trackers_are_caught(law, fault, words):
+    """One fault at a time."""
+    laws("tracker")[law](FaultyTracker(), shown=shown_in)
+    breaks("tracker", law, FaultyTracker(fault=fault), words, shown=shown_in)
 
 
 def test_unknown_kinds_are_told():

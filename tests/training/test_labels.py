@@ -8,6 +8,7 @@ from PIL import Image
 import msdk
 from msdk.errors import DataError
 from msdk.runs import latest, load_checkpoint
+from msdk.training import step
 from msdk.training.labels import training_labels, withheld
 from recipes import tiny
 
@@ -74,12 +75,12 @@ def test_the_network_is_fed_the_labels_of_its_images(tmp_path, monkeypatch):
     source, seen = recipe.data.open(), []
     images = source.read(range(len(source))).images.float() / 127.5 - 1
 
-    def record(recipe, denoiser, x_0, times, label, *rest):
-        seen.extend(zip(x_0, label.tolist(), strict=True))
-        return real(recipe, denoiser, x_0, times, label, *rest)
+    def record(objective, recipe, denoiser, batch, draw):
+        seen.extend(zip(batch.images, batch.condition.label.tolist(), strict=True))
+        return real(objective, recipe, denoiser, batch, draw)
 
-    real = msdk.training.loop.losses
-    monkeypatch.setattr(msdk.training.loop, "losses", record)
+    real = step.image_losses
+    monkeypatch.setattr(step, "image_losses", record)
     msdk.train(recipe, tmp_path / "run", device="cpu")
     assert -1 in {label for _, label in seen}
     assert len({label for _, label in seen}) > 3

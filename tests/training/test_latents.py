@@ -14,7 +14,8 @@ from msdk.denoiser.building import build
 from msdk.errors import RunError
 from msdk.runs import checkpoints, latest, load_checkpoint
 from msdk.sampling.drawing import write_samples
-from msdk.training.loss import encoded, to_range
+from msdk.training.drawing import to_range
+from msdk.training.step import encoded
 from recipes import AUTOENCODER, latent, tiny
 
 

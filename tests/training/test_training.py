@@ -16,8 +16,8 @@ import msdk
 from msdk.denoiser.building import build
 from msdk.errors import RunError
 from msdk.runs import checkpoints, latest, load_checkpoint
+from msdk.training import step
 from msdk.training.ema import EMA, halving, ramped
-from msdk.training.loss import batch_indices, draw_times, losses
 from recipes import tiny
 
 
@@ -175,17 +175,6 @@ def test_bf16_trains(tmp_path):
     )
 
 
-def test_one_stage_per_batch():
-    """`mixed = false` draws one stage for the whole batch, as the paper's code does; true mixes them."""
-    recipe = tiny("training.stage_draw=uniform")
-    denoiser, generator = build(recipe, "meta"), torch.Generator().manual_seed(0)
-    assert len(draw_times(recipe, denoiser, 256, generator).stages.unique()) == 3
-    alone = attrs.evolve(recipe, training=attrs.evolve(recipe.training, mixed=False))
-    draw = draw_times(alone, denoiser, 256, generator)
-    assert len(draw.stages.unique()) == 1
-    assert torch.equal(denoiser.partition.of(denoiser.schedule.ratio(draw.times)), draw.stages)
-
-
 def test_an_idle_decoder_does_not_move(tmp_path):
     """A stage that is never drawn keeps its initial weights: its gradient is None, so Adam skips it."""
     recipe = tiny('training.noise={name="edm", mean=-6.0, std=0.1}')
@@ -193,30 +182,6 @@ def test_an_idle_decoder_does_not_move(tmp_path):
     msdk.train(recipe, tmp_path / "run")
     trained = msdk.load_run(tmp_path / "run", weights="raw").network.decoders[2].state_dict()
     assert all(torch.equal(trained[key], initial[key]) for key in initial)
-
-
-def test_the_loss_is_ddpms(monkeypatch):
-    """With noise prediction and uniform weights the loss is the plain squared error of the noise (paper, Eq. 2)."""
-    recipe = tiny('parameterization={name="eps"}', 'weighting={name="uniform"}')
-    denoiser = build(recipe)
-    x_0, times = torch.rand(6, 1, 8, 8) * 2 - 1, torch.tensor([1e-5, 0.1, 0.3, 0.5, 0.9, 1.0], dtype=torch.float64)
-    torch.manual_seed(3)
-    found = losses(recipe, denoiser, x_0, times)
-    torch.manual_seed(3)
-    noise = torch.randn_like(x_0)
-    alpha, sigma = (
-        part(times).float().view(-1, 1, 1, 1) for part in (denoiser.schedule.alpha, denoiser.schedule.sigma)
-    )
-    output, _ = denoiser.output(alpha * x_0 + sigma * noise, times)
-    torch.testing.assert_close(found, (output - noise).square().mean(dim=(1, 2, 3)), rtol=1e-5, atol=1e-6)
-
-
-def test_every_image_is_read_once_an_epoch():
-    """The endless order is a fresh permutation per epoch, whatever the batch size, and a position gives its images."""
-    seen = [index for first in range(0, 20, 4) for index in batch_indices(first, 4, 10, seed=5)]
-    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
-    assert seen[:10] != seen[10:]
-    assert batch_indices(7, 6, 10, seed=5) == seen[7:13]
 
 
 def test_averages_ramp_up():
@@ -271,12 +236,12 @@ def test_without_decay_the_optimiser_is_adam(tmp_path, monkeypatch):
 
 def test_gradients_are_sanitized(tmp_path, monkeypatch):
     """NaN becomes 0 and infinities a large number before clipping, so weights survive a gradient that is neither."""
-    spoiled = {"nan": math.nan, "inf": math.inf}
+    spoiled, real = {"nan": math.nan, "inf": math.inf}, step.image_losses
 
     def train(name, value, *settings):
         seen = []
 
-        def broken(recipe, denoiser, *rest):
+        def broken(objective, recipe, denoiser, *rest):
             def spoil(grad):
                 grad = grad.clone()
                 grad.view(-1)[0] = value
@@ -286,9 +251,9 @@ def test_gradients_are_sanitized(tmp_path, monkeypatch):
             if not seen:
                 weight.register_hook(spoil)
                 seen.append(weight)
-            return losses(recipe, denoiser, *rest)
+            return real(objective, recipe, denoiser, *rest)
 
-        monkeypatch.setattr(msdk.training.loop, "losses", broken)
+        monkeypatch.setattr(step, "image_losses", broken)
         msdk.train(tiny("training.clip_norm=0", *settings), tmp_path / name, device="cpu")
         weight = load_checkpoint(latest(tmp_path / name)).model["encoders.0.stem.weight"]
         return bool(weight.isfinite().all())
@@ -384,3 +349,75 @@ def test_the_budget_counts_what_the_optimizer_keeps():
     for rule, moments in (('{name="adamw"}', 2), ('{name="sgd"}', 1), ('{name="sgd", momentum=0.0}', 0)):
         budget = msdk.budget(tiny(f"training.optimizer={rule}"))
         assert budget.optimizer_params == moments * budget.trained_params
+
+
+def without_averages(iterations):
+    return tiny("training.ema_decay=0", f"training.iterations={iterations}")
+
+
+def test_without_a_decay_there_is_no_average(tmp_path):
+    """`ema_decay = 0` keeps and saves none; who asks for the average gets the last weights; the run resumes exactly."""
+    msdk.train(without_averages(4), tmp_path / "whole")
+    msdk.train(without_averages(2), tmp_path / "halves")
+    msdk.train(without_averages(4), tmp_path / "halves", resume=True)
+    found = latest(tmp_path / "whole")
+    assert {path.name for path in found.iterdir()} == {"model.safetensors", "optimizer.safetensors", "state.json"}
+    whole, halves = load_checkpoint(found), load_checkpoint(latest(tmp_path / "halves"))
+    assert whole.ema == {}
+    assert all(torch.equal(value, halves.model[key]) for key, value in whole.model.items())
+    averaged = msdk.load_run(tmp_path / "whole", weights="ema").network.state_dict()
+    assert all(torch.equal(value, averaged[key]) for key, value in whole.model.items())
+
+
+def test_an_average_that_was_kept_without_a_decay_is_still_read(tmp_path):
+    """Runs of before saved one, which was the last weights: such a run loads and goes on."""
+    msdk.train(without_averages(2), tmp_path / "run")
+    found = latest(tmp_path / "run")
+    (found / "ema.safetensors").write_bytes((found / "model.safetensors").read_bytes())
+    assert msdk.load_run(tmp_path / "run", offload=True)
+    assert msdk.train(without_averages(4), tmp_path / "run", resume=True).last.iteration == 4
+
+
+def test_a_lost_average_is_told(tmp_path):
+    """A recipe that keeps averages is not resumed from a checkpoint that has none, nor sampled by the last weights."""
+    msdk.train(tiny(), tmp_path / "run")
+    (latest(tmp_path / "run") / "ema.safetensors").unlink()
+    with pytest.raises(RunError, match=r"has no ema\.safetensors, but the recipe keeps averaged weights"):
+        msdk.train(longer(tiny(), 6), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match=r"ema\.safetensors is damaged"):
+        msdk.load_run(tmp_path / "run")
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    """Training does not share its work yet; torchrun of more than one is told so, and nothing is made or clustered."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for verb in (msdk.train, msdk.run):
+        with pytest.raises(
+            RunError, match=r"one process so far, but WORLD_SIZE says that there are 2: start it without"
+        ):
+            verb(tiny(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert msdk.train(tiny("training.iterations=1"), tmp_path / "run").last.iteration == 1
+
+
+def test_frozen_weights_are_left_alone(tmp_path, monkeypatch):
+    """Weights that need no gradient get none, do not move, and the optimiser keeps nothing of them."""
+    recipe = tiny("training.weight_decay=0.1")
+    real = type(recipe.encoder).build
+
+    def frozen(self, shape):
+        network = real(self, shape)
+        network.stem.requires_grad_(False)
+        return network
+
+    monkeypatch.setattr(type(recipe.encoder), "build", frozen)
+    initial = build(recipe).network.state_dict()
+    msdk.train(recipe, tmp_path / "run")
+    msdk.train(longer(recipe, 6), tmp_path / "run", resume=True)
+    found = load_checkpoint(latest(tmp_path / "run"))
+    for name in ("encoders.0.stem.weight", "encoders.0.stem.bias"):
+        assert torch.equal(found.model[name], initial[name])
+        assert torch.equal(found.ema[name], initial[name])
+        assert not any(key.endswith(f"/{name}") for key in found.optimizer)
+    assert any(key.startswith("exp_avg/encoders.0.") for key in found.optimizer)

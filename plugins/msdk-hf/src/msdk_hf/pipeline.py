@@ -12,7 +12,17 @@ from safetensors.torch import load_file, save_file
 import msdk
 from msdk.errors import PartError, RunError
 from msdk.recipe import Recipe, structure, to_data
-from msdk.runs import CODE, Checkpoint, Weights, latest, refuse_existing, run_recipe, save_checkpoint, start_run
+from msdk.runs import (
+    CODE,
+    Checkpoint,
+    Weights,
+    latest,
+    refuse_existing,
+    run_recipe,
+    save_checkpoint,
+    start_run,
+    weights_of,
+)
 from msdk_hf.card import model_card
 from msdk_hf.unet import config_of, from_unet, name_of, recipe_parts, to_unet
 
@@ -145,8 +155,7 @@ def _write_own(run: Path, recipe: Recipe, out: Path, weights: Weights) -> None:
     if recipe.use:
         shutil.copytree(run / CODE, out / CODE)
     shutil.copyfile(source / "state.json", folder / "state.json")
-    file = "ema.safetensors" if weights == "ema" else "model.safetensors"
-    save_file(load_file(source / file), folder / "ema.safetensors")
+    save_file(load_file(weights_of(source, recipe, weights)), folder / "ema.safetensors")
     (out / MARK).write_text(json.dumps({"pipeline": "msdk_hf.pipeline.MsdkPipeline", "msdk": msdk.__version__}) + "\n")
 
 

@@ -1,0 +1,74 @@
+"""Event files for TensorBoard."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from msdk.errors import PluginError
+from msdk.trackers.base import Log, Numbers, Tracker
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from msdk.recipe import Recipe
+
+
+@attrs.frozen(kw_only=True)
+class TensorBoard(Tracker):
+    """Event files in `folder` of the run folder, for `tensorboard --logdir`. Needs msdk[tensorboard].
+
+    Numbers by stage are `loss_by_stage/0`, `loss_by_stage/1`, ...; where a run repeats steps, TensorBoard shows the
+    later ones.
+
+    Args:
+        folder: Below the run folder.
+    """
+
+    folder: str = "tensorboard"
+
+    def open(self, run_dir: Path, recipe: "Recipe") -> Log:
+        try:
+            writer: Any = importlib.import_module("torch.utils.tensorboard").SummaryWriter
+        except ImportError as error:
+            raise PluginError(
+                "the tracker 'tensorboard' needs the package tensorboard: pip install 'msdk[tensorboard]', or leave it "
+                "out of the recipe's trackers"
+            ) from error
+        return _Events(run_dir / self.folder, writer)
+
+
+@attrs.define
+class _Events(Log):
+    """Opened at the first number, since a writer makes its folder and file at once."""
+
+    path: Path
+    make: Any
+    writer: Any = None
+    first: int | None = None
+    """The step from which TensorBoard is to forget what older files say."""
+
+    def log(self, step: int, numbers: Numbers) -> None:
+        writer = self._opened()
+        for name, value in numbers.items():
+            named = enumerate(value) if not isinstance(value, (int, float)) and value is not None else [(None, value)]
+            for index, number in named:
+                if number is not None:
+                    writer.add_scalar(name if index is None else f"{name}/{index}", number, step)
+        writer.flush()  # a killed run loses nothing that its checkpoints know
+
+    def image(self, name: str, step: int, image: "Tensor") -> None:
+        self._opened().add_image(name, image, step)
+
+    def rewind(self, step: int) -> None:
+        self.first = step + 1
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+    def _opened(self) -> Any:
+        if self.writer is None:
+            self.writer = self.make(str(self.path), purge_step=self.first)
+        return self.writer

@@ -1,0 +1,121 @@
+"""One training step: the only place where one is computed, be it of a run or of a budget on made-up images.
+
+A step is a function of the weights, a batch, a draw and its number: encoding, the objective's loss of every image,
+gradients, update. What it is given is made in `msdk.training.drawing`; budgets simulate it on tensors without storage
+(`msdk.budgeting.memory`) and time it on a device (`msdk.budgeting.measuring`).
+"""
+
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from msdk.batch import Batch
+from msdk.denoiser import Denoiser
+from msdk.objectives.base import Draw, Loss
+from msdk.recipe import Recipe
+from msdk.training.drawing import layout
+from msdk.training.ema import EMA, halving, ramped
+
+
+class TrainingStep:
+    """A denoiser in training, with what changes it; calling it makes one optimiser step.
+
+    Args:
+        recipe: Its training is used.
+        denoiser: On the device of the training, see `in_training`; its weights are changed in place.
+
+    Attributes:
+        objective: What is minimised, as the recipe's objective builds it.
+        trained: All that is trained, averaged and saved: `network` and `objective`.
+        optimizer: As the recipe's optimiser builds it.
+        ema: Averages of what is trained; None where the recipe keeps none.
+    """
+
+    def __init__(self, recipe: Recipe, denoiser: Denoiser) -> None:
+        options = recipe.training
+        self.recipe, self.denoiser = recipe, denoiser
+        denoiser.network.set_recompute(options.recompute)
+        objective, device = cast("nn.Module", options.loss.build(denoiser)), denoiser.place.device
+        if any(tensor.device != device for tensor in objective.state_dict().values()):
+            objective = objective.to(device)  # tensors without storage cannot be moved, nor need they be
+        self.objective = cast("Loss", objective)
+        self.trained = nn.ModuleDict({"network": denoiser.network, "objective": objective})
+        self.optimizer = options.rule.build(list(self.trained.parameters()), options.lr)
+        half_life, ramp = options.ema_half_life, options.ema_ramp
+        decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
+        self.ema = EMA(self.trained, decay) if options.averaged else None
+
+    def __call__(self, batch: Batch, draw: Draw, iteration: int) -> Float[Tensor, " batch"]:
+        """One step: the loss of every image, on their device.
+
+        Args:
+            batch: Images in the range that the network wants, with their conditions, on its device.
+            draw: Of these images.
+            iteration: Steps done before this one.
+        """
+        # An idle decoder keeps no gradient, so Adam leaves it alone. Old gradients go before activations come.
+        self.optimizer.zero_grad(set_to_none=True)
+        size = len(batch.images) // self.recipe.training.accumulation
+        parts = zip(batch.split(size), draw.split(size), strict=True)
+        values = torch.cat([self._backward(*part) for part in parts])
+        self.update(iteration)
+        return values
+
+    def _backward(self, batch: Batch, draw: Draw) -> Tensor:
+        """Adds the gradients of a micro-batch to those of its step; the loss of every image."""
+        clean = batch._replace(images=encoded(self.recipe, self.denoiser, batch.images))
+        values = image_losses(self.objective, self.recipe, self.denoiser, clean, draw)
+        # Micro-batches are of one size, so the mean of their means is the step's.
+        (values.mean() / self.recipe.training.accumulation).backward()
+        return values.detach()
+
+    def update(self, iteration: int) -> None:
+        """Takes the gradients in: sanitized, clipped, by the optimiser at the step's learning rate, then averaged."""
+        options = self.recipe.training
+        if options.sanitize:
+            for parameter in self.trained.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
+        if options.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), options.clip_norm)
+        rate = options.lr * min((iteration + 1) / max(options.warmup, 1), 1.0)
+        if options.lr_schedule is not None:
+            rate *= options.lr_schedule.factor(iteration, options.iterations)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(iteration + 1)
+
+
+def in_training(denoiser: Denoiser) -> Denoiser:
+    """The denoiser in training mode, its weights laid out as images are."""
+    denoiser.train()
+    for tensor in (*denoiser.parameters(), *denoiser.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=layout(4))
+    return denoiser
+
+
+@torch.no_grad()
+def encoded(
+    recipe: Recipe, denoiser: Denoiser, images: Float[Tensor, "batch c *axes"]
+) -> Float[Tensor, "batch d *inner"]:
+    """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision."""
+    with autocast(recipe, images.device):
+        return denoiser.encode(images).float()
+
+
+def image_losses(
+    objective: Loss, recipe: Recipe, denoiser: Denoiser, batch: Batch, draw: Draw
+) -> Float[Tensor, " batch"]:
+    """The loss of every clean image under the recipe's precision."""
+    with autocast(recipe, batch.images.device):
+        return objective.loss(batch, draw, denoiser)
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """Runs networks in the recipe's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16")

@@ -1,0 +1,146 @@
+"""Promises of trackers: those that every run has, those that a recipe adds, each step once."""
+
+import json
+import sys
+
+import attrs
+import pytest
+import torch
+
+import msdk
+from msdk import testing, trackers
+from msdk.budgeting.ledger import Ledger
+from msdk.errors import PluginError, RecipeError
+from msdk.runs import latest
+from msdk.runs.metrics import JSONL
+from msdk.trackers.base import Log, Tracker
+from msdk.trackers.tensorboard import TensorBoard
+from recipes import tiny
+
+
+def of_lines(run):
+    """The steps in metrics.jsonl."""
+    file = run / "metrics.jsonl"
+    return [json.loads(line)["iteration"] for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def of_ledger(run):
+    """The step of ledger.json."""
+    file = run / "ledger.json"
+    return [json.loads(file.read_text())["iteration"]] if file.exists() else []
+
+
+def of_events(run):
+    """The steps that TensorBoard shows of a loss."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="not installed")
+    events = reader.EventAccumulator(str(run / "tensorboard")).Reload()
+    return [event.step for event in events.Scalars("loss")] if events.Tags()["scalars"] else []
+
+
+@pytest.mark.parametrize("law", testing.laws("tracker"))
+@pytest.mark.parametrize(("tracker", "shown"), [(JSONL(), of_lines), (Ledger(), of_ledger)])
+def test_what_they_show(tracker, shown, law):
+    """Files of the two that every run has, read."""
+    law(tracker, shown=shown)
+
+
+def test_event_files(tmp_path):
+    """TensorBoard's own reader finds numbers by stage and images, and each step of a resumed run once."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    for law in testing.laws("tracker"):
+        law(TensorBoard(), shown=None if law.__name__ == "a_resumed_run_shows_each_step_once" else of_events)
+    recipe = tiny('trackers=[{name="tensorboard"}]', "training.log_every=1")
+    run = tmp_path / "run"
+    msdk.train(recipe, run)
+    resumed = attrs.evolve(recipe, training=attrs.evolve(recipe.training, iterations=6))
+    msdk.train(resumed, run, resume=True)
+    assert of_events(run) == of_lines(run) == [1, 2, 3, 4, 5, 6]
+
+
+def test_tensorboard_is_asked_for_in_words(tmp_path, monkeypatch):
+    """Where it is not installed, training says what to install before it makes a folder."""
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    with pytest.raises(PluginError, match=r"needs the package tensorboard: pip install 'msdk\[tensorboard\]'"):
+        msdk.train(tiny('trackers=[{name="tensorboard"}]'), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@trackers.add("told")
+@attrs.frozen(kw_only=True)
+class Told(Tracker):
+    """Keeps what it is told, for tests."""
+
+    def open(self, run_dir, recipe):
+        return Notes(run_dir)
+
+
+NOTES = {}
+
+
+class Notes(Log):
+    def __init__(self, run):
+        self.told = NOTES.setdefault(run, [])
+
+    def log(self, step, numbers):
+        self.told.append(("log", step, numbers))
+
+    def image(self, name, step, image):
+        self.told.append(("image", step, name))
+
+    def rewind(self, step):
+        self.told.append(("rewind", step))
+
+    def close(self):
+        self.told.append(("close",))
+
+
+def test_a_recipe_adds_trackers(tmp_path):
+    """It is told what metrics.jsonl says, rewound to the checkpoint that a run goes on from, and always closed."""
+    run = tmp_path / "run"
+    recipe = tiny('trackers=[{name="told"}]', "training.log_every=1")
+    msdk.train(recipe, run)
+    told = NOTES[run]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [("log", line.pop("iteration"), line) for line in lines] == told[:-1]
+    assert told[-1] == ("close",)
+    assert msdk.load_recipe(run / "recipe.toml").trackers == (Told(),)
+    told.clear()
+    longer = attrs.evolve(recipe, training=attrs.evolve(recipe.training, iterations=6))
+
+    def fail(step):
+        raise OSError("the terminal is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        msdk.train(longer, run, resume=True, progress=fail)
+    assert [each[:2] for each in told] == [("rewind", 4), ("log", 5), ("close",)]
+    assert msdk.train(attrs.evolve(longer, trackers=()), run, resume=True).last.iteration == 6
+    assert of_lines(run) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_ledger_from_after_the_checkpoint_goes(tmp_path):
+    """A run killed after its checkpoint of step 4 had told of step 5: until it tells again there is no ledger."""
+    msdk.train(tiny(), tmp_path / "run")
+    file = tmp_path / "run/ledger.json"
+    log = Ledger().open(tmp_path / "run", tiny())
+    log.rewind(4)
+    assert json.loads(file.read_text())["iteration"] == 4
+    file.write_text(json.dumps({**json.loads(file.read_text()), "iteration": 5}))
+    log.rewind(int(latest(tmp_path / "run").name))
+    assert not file.exists()
+    log.rewind(4)
+
+
+def test_what_every_run_has_is_not_named():
+    """Twice the same lines would be told, so it is refused."""
+    with pytest.raises(RecipeError, match=r"trackers\.1 +every run has the tracker 'ledger': leave it out"):
+        tiny('trackers=[{name="told"}, {name="ledger"}]')
+
+
+def test_images_are_taken(tmp_path):
+    """The files of numbers leave images alone."""
+    for tracker in (JSONL(), Ledger()):
+        log = tracker.open(tmp_path, tiny())
+        log.image("samples", 1, torch.zeros(3, 4, 4, dtype=torch.uint8))
+        log.close()
+    assert list(tmp_path.iterdir()) == []
