@@ -66,7 +66,7 @@ ALLOWED = {
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
-    "report": [],
+    "report": ["recipe"],  # for how amounts are written
     "budgeting": ["recipe", "denoiser", "partition", "samplers.tracing", *BASES],
     "training": ["recipe", "denoiser", "runs", "budgeting", *BASES],
     "sampling": ["recipe", "denoiser", "runs", "distributed", "samplers.guidance", "samplers.tracing", *BASES],

@@ -62,6 +62,7 @@ def count(module: nn.Module, inputs: Sequence[Tensor]) -> PartCosts:
     second, paper = count_on_meta(module, inputs)
     return PartCosts(
         params=sum(parameter.numel() for parameter in module.parameters()),  # a shared tensor is listed once
+        trained=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
         by_operator={"exact": exact, "paper": paper, "fvcore": fvcore},
         second=second,
         uncounted=uncounted,

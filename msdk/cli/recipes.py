@@ -1,6 +1,5 @@
 """`msdk recipe check|show|schema|diff`."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,9 +56,10 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
         return
     sys.stdout.write(to_toml(loaded))
     if loaded.stages.from_ is not None:
+        from msdk.clustering.clusters import read_clusters
         from msdk.report import clusters_lines
 
-        found = json.loads(loaded.stages.from_.read_text(encoding="utf-8"))
+        found = read_clusters(loaded.stages.from_)
         sys.stdout.write("\n" + "".join(f"# {line}\n" for line in clusters_lines(found, str(loaded.stages.from_))))
 
 

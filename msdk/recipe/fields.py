@@ -139,6 +139,11 @@ class Training:
     keep: int = attrs.field(default=2, validator=ge(1))
 
     @property
+    def averaged(self) -> bool:
+        """Whether averaged weights are kept."""
+        return bool(self.ema_decay or self.ema_half_life)
+
+    @property
     def rule(self) -> Optimizer:
         """The optimiser, whichever way it is given."""
         if self.optimizer is not None:

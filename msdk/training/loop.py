@@ -271,7 +271,8 @@ class Trainer:
             "seconds": self.seconds,
         }
         append_text(self.run_dir / "metrics.jsonl", json.dumps(line) + "\n")
-        write_json(self.run_dir / "ledger.json", ledger(self.costs, self.images_by_stage, self.iteration, self.recipe))
+        found = ledger(self.costs, self.images_by_stage, self.iteration, self.recipe)
+        write_json(self.run_dir / "ledger.json", found.as_json())
 
     def state(self) -> Checkpoint:
         """What a checkpoint keeps."""
