@@ -67,7 +67,7 @@ ALLOWED = {
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": ["recipe"],  # for how amounts are written
-    "budgeting": ["recipe", "denoiser", "partition", "samplers.tracing", *BASES],
+    "budgeting": ["recipe", "denoiser", "partition", "layers", "samplers.tracing", *BASES],
     "training": ["recipe", "denoiser", "runs", "budgeting", *BASES],
     "sampling": ["recipe", "denoiser", "runs", "distributed", "samplers.guidance", "samplers.tracing", *BASES],
     "clustering": [

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from msdk.budgeting.blind_spots import late_biases, unseen
 from msdk.budgeting.costs import PartCosts
 from msdk.errors import PartError
 
@@ -129,32 +130,31 @@ def count_on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Co
     """MACs by torch's FlopCounterMode, an independent check of the exact convention, and by the paper's convention.
 
     One pass on the meta device, which is faster than a trace. The paper's are those of Conv2d and Linear, and one
-    addition per output for the bias of a Conv2d. Layers with `paper_counted = False` are left out, as its tool did not
-    see them: attention, filters and the input pyramid.
+    addition per output for the bias of a Conv2d, without what its tool did not see (`msdk.budgeting.blind_spots`).
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     paper: Counter[str] = Counter()
     kernels: dict[nn.Module, int] = {}
 
-    def see(part: nn.Module, _: object, output: Tensor) -> None:
-        if isinstance(part, nn.Conv2d):
-            paper["conv"] += output.numel() * kernels[part]
-            paper["conv_bias"] += (
-                output.numel() if part.bias is not None and not getattr(part, "late_bias", False) else 0
-            )
-        elif isinstance(part, nn.Linear):
-            paper["linear"] += output.numel() * part.in_features
-        else:
-            paper["conv_bias"] += output.numel()
-
     with _running(module, "meta") as copied:
+        left_out, late = set(unseen(copied)), late_biases(copied)
+        biased_later = set(late.values())
+
+        def see(part: nn.Module, _: object, output: Tensor) -> None:
+            if isinstance(part, nn.Conv2d):
+                paper["conv"] += output.numel() * kernels[part]
+                paper["conv_bias"] += output.numel() if part.bias is not None and part not in biased_later else 0
+            elif isinstance(part, nn.Linear):
+                paper["linear"] += output.numel() * part.in_features
+            else:
+                paper["conv_bias"] += output.numel()
+
         for part in copied.modules():
-            counted = isinstance(part, (nn.Conv2d, nn.Linear)) and getattr(part, "paper_counted", True)
             if isinstance(part, nn.Conv2d):
                 # Not in the hook: a weight may be computed where it is asked for, and would be counted there.
                 kernels[part] = part.weight[0].numel()
-            if counted or getattr(part, "adds_bias", False):
+            if part in late or (isinstance(part, (nn.Conv2d, nn.Linear)) and part not in left_out):
                 part.register_forward_hook(see)
         with FlopCounterMode(display=False, custom_mapping=_SECOND) as mode:
             copied(*(torch.empty(x.shape, dtype=x.dtype, device="meta") for x in inputs))
