@@ -117,14 +117,14 @@ def _write_reports(
     sampling_seconds: float,
 ) -> None:
     """Writes report.md and report.html; the run's own recipe and budget are the last."""
-    recipe, found = recipes[-1], [one.as_json() for one in budgets]
+    recipe = recipes[-1]
     first, count = recipe.sampling.seed, recipe.sampling.images
     exact = budgets[-1] if budgets[-1].convention == "exact" else budget(recipe, convention="exact")
     spent = ledger(exact, result.images_by_stage, result.last.iteration, recipe)
     text = run_markdown(
         title=recipe.title or place.name,
-        clusters=clusters and clusters.as_json(),
-        budgets=found,
+        clusters=clusters,
+        budgets=budgets,
         training={
             "iterations": result.last.iteration,
             "seconds": result.seconds,
@@ -143,4 +143,4 @@ def _write_reports(
     )
     write_text(place / "report.md", text)
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]
-    write_text(place / "report.html", budgets_page(found, diffs=diffs, ledger=spent))
+    write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent))

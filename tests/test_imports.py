@@ -47,11 +47,11 @@ ALLOWED = {
         "optimizers",
     ],
     "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
-    "runs": ["recipe", "registry", "denoiser", "trackers.base"],
+    "runs": ["recipe", "denoiser", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
-    "report": [],
+    "report": ["recipe"],  # for how amounts are written
     "training": ["recipe", "denoiser", "runs", "batch", "threads", "distributed", "trackers", *BASES],
     "budgeting": [
         "recipe",
@@ -60,6 +60,8 @@ ALLOWED = {
         "batch",
         "partition",
         "threads",
+        "layers",
+        "registry",
         "training",
         "samplers.tracing",
         *BASES,
@@ -74,7 +76,6 @@ ALLOWED = {
         "samplers",
         "samplers.guidance",
         "samplers.tracing",
-        "samplers",
         "wrappers.inpaint",
         *BASES,
     ],
@@ -97,7 +98,6 @@ ALLOWED = {
         "recipe",
         "runs",
         "distributed",
-        "partition",
         "clustering",
         "budgeting",
         "training",

@@ -1,7 +1,9 @@
 """Recipe (or denoiser) -> Budget: the counts of its parts, weighed by what its sampler and its training do."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +12,22 @@ import attrs
 from msdk.budgeting import store
 from msdk.budgeting.costs import (
     WEIGHTS,
+    Audit,
     AutoencoderCosts,
     Budget,
+    CallCosts,
     GuidanceCosts,
+    Parameters,
     PartCosts,
     StageCosts,
+    StageMacs,
+    StageParameters,
+    StageTraining,
     TrainingCosts,
-    mean_macs,
 )
 from msdk.budgeting.limits import allowed
 from msdk.budgeting.shares import stage_calls, stage_lengths, stage_shares
+from msdk.budgeting.training_price import Flops, ImageFlops, counted, held, image_flops, is_counted
 from msdk.encoders.base import Shape
 from msdk.errors import RunError, UnknownNameError
 from msdk.partition import Partition
@@ -65,17 +73,36 @@ def budget(
         return _of_recipe(model, convention or model.budget.convention, name, cache=cache)
     from msdk.budgeting.parts import count_parts
 
-    network, shape, how = model.network, shape or model.shape, convention or "exact"
-    counts = count_parts(model, shape)
-    stages = _stages(counts, model.partition, model.schedule, how)
+    network, how = model.network, convention or "exact"
+    counts = count_parts(model, shape or model.shape)
+    parts = [_parts(counts, stage.index) for stage in model.partition.stages]
+    lengths = stage_lengths(model.partition, model.schedule)
+    weights: list[Mapping[str, float | None]] = [
+        {"sampling": None, "training": None, "length": length} for length in lengths
+    ]
+    stages = _stages(parts, model.partition, model.schedule, how, weights, [None] * len(parts))
+    coder = _coder(counts)
     return Budget(
         recipe=name,
         title="",
         convention=how,
-        shape=shape,
+        shape=shape or model.shape,
+        parameters=_parameters(parts, coder, None, shared=network.shared),
+        autoencoder=_autoencoder(coder, how),
         stages=stages,
-        shared=network.shared,
-        autoencoder=_autoencoder(counts),
+        means={each: mean_macs(stages, each) for each in WEIGHTS},
+        nfe=None,
+        trace=(),
+        guidance=None,
+        training=None,
+        memory=None,
+        timing=None,
+        ledger=None,
+        allowed={},
+        notes=(),
+        uncounted=_uncounted(parts, coder),
+        audit=_audit(parts),
+        disagreements=_disagreements(parts, coder),
     )
 
 
@@ -107,82 +134,213 @@ def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool
     partition, schedule = recipe.partition(), recipe.schedule
     counts = _counted(recipe, cache=cache)
     trace = _trace(recipe, partition, cache=cache)
-    stages = _weighed(_stages(counts, partition, schedule, convention), recipe, trace)
-    autoencoder = _autoencoder(counts)
+    shares, calls = stage_shares(recipe, trace), stage_calls(trace, len(partition))
+    parts = [_parts(counts, stage.index) for stage in partition.stages]
+    weights = [{each: shares[each][index] for each in WEIGHTS} for index in range(len(parts))]
+    stages = _stages(parts, partition, schedule, convention, weights, calls)
+    coder = _coder(counts)
+    means = {each: mean_macs(stages, each) for each in WEIGHTS}
+    prices = _image_flops(recipe, parts, stages, cache=cache)
     return Budget(
         recipe=name,
         title=recipe.title,
         convention=convention,
         shape=recipe.shape,
+        parameters=_parameters(parts, coder, recipe, shared=recipe.sharing != "separate"),
+        autoencoder=_autoencoder(coder, convention),
         stages=stages,
-        shared=recipe.sharing != "separate",
-        autoencoder=autoencoder,
-        trace=tuple(trace),
+        means=means,
+        nfe=sum(calls),
+        trace=tuple(
+            CallCosts(call.step, call.t, call.ratio, call.stage, call.evaluations, call.evaluations * macs)
+            for call in trace
+            for macs in (stages[call.stage].macs,)
+        ),
         guidance=GuidanceCosts(
             recipe.guidance.weight, recipe.guidance.interval, sum(call.evaluations - 1 for call in trace)
         ),
-        training=_training(recipe, stages, autoencoder, cache=cache),
-        ema=bool(recipe.training.ema_decay or recipe.training.ema_half_life),
-        moments=recipe.training.rule.moments,
+        training=_training(recipe, stages, means, prices, _autoencoder(coder, convention)),
+        memory=None,
+        timing=None,
+        ledger=None,
         allowed=allowed(recipe.budget),
         notes=_notes(recipe),
+        uncounted=_uncounted(parts, coder),
+        audit=_audit(parts),
+        disagreements=_disagreements(parts, coder),
+        image_flops=prices,
+    )
+
+
+@attrs.frozen
+class Parts:
+    """The parts of one stage; the adapter is None without one."""
+
+    encoder: PartCosts
+    adapter: PartCosts | None
+    decoder: PartCosts
+
+    def all(self) -> tuple[PartCosts, ...]:
+        return tuple(part for part in (self.encoder, self.adapter, self.decoder) if part is not None)
+
+    def frozen(self) -> bool:
+        """Whether training leaves any of their weights as they are."""
+        return any(part.trained < part.params for part in self.all())
+
+
+Coder = tuple[PartCosts, PartCosts]
+"""Both directions of an autoencoder: to encode an image, and to decode a sample."""
+
+
+def _parts(counts: Mapping[str, PartCosts], stage: int) -> Parts:
+    """Those of a stage; encoders and adapters are one, or one per stage."""
+    return Parts(
+        counts.get(f"encoder.{stage}", counts["encoder.0"]),
+        counts.get(f"adapter.{stage}", counts.get("adapter.0")),
+        counts[f"decoder.{stage}"],
+    )
+
+
+def _coder(counts: Mapping[str, PartCosts]) -> Coder | None:
+    if "autoencoder.encode" not in counts:
+        return None
+    return counts["autoencoder.encode"], counts["autoencoder.decode"]
+
+
+def _stages(
+    parts: Sequence[Parts],
+    partition: Partition,
+    schedule: Schedule,
+    convention: Convention,
+    weights: Sequence[Mapping[str, float | None]],
+    calls: Sequence[int | None],
+) -> tuple[StageCosts, ...]:
+    """Costs by stage."""
+
+    def stage(index: int) -> StageCosts:
+        own, edges = parts[index], partition.stages[index]
+        encoder, decoder = own.encoder.params, own.decoder.params
+        whole, first, last = (_by_operator(some, convention) for some in (own.all(), own.all()[:-1], (own.decoder,)))
+        macs = sum(part.macs(convention) for part in own.all())
+        return StageCosts(
+            index=index,
+            t=partition.times(schedule)[index],
+            ratio=(edges.low, None if math.isinf(edges.high) else edges.high),
+            parameters=StageParameters(encoder, decoder, encoder + decoder),
+            costs=StageMacs(
+                macs - own.decoder.macs(convention), own.decoder.macs(convention), macs, whole, first, last
+            ),
+            calls=calls[index],
+            weights=weights[index],
+        )
+
+    return tuple(map(stage, range(len(parts))))
+
+
+def _by_operator(parts: Iterable[PartCosts], convention: Convention) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for part in parts:
+        found.update(part.by_operator[convention])
+    return dict(found)
+
+
+def _parameters(parts: Sequence[Parts], coder: Coder | None, recipe: Recipe | None, *, shared: bool) -> Parameters:
+    """Of all networks, shared ones once; without a recipe, what Adam and averages would keep."""
+    fronts = parts[:1] if shared else parts
+    encoder = sum(each.encoder.params for each in fronts)
+    adapter = sum(each.adapter.params for each in fronts if each.adapter is not None)
+    networks = encoder + adapter + sum(each.decoder.params for each in parts)
+    trained = sum(part.trained for each in fronts for part in each.all()[:-1])
+    trained += sum(each.decoder.trained for each in parts)
+    frozen = 0 if coder is None else coder[0].params
+    kept = held(Training() if recipe is None else recipe.training, networks, trained)
+    return Parameters(
+        total=networks + frozen,
+        encoder=encoder,
+        other=adapter + frozen,
+        shared=encoder + adapter if shared else 0,
+        trained=trained,
+        ema=kept.ema,
+        optimizer=kept.optimizer,
+    )
+
+
+def _autoencoder(coder: Coder | None, convention: Convention) -> AutoencoderCosts | None:
+    if coder is None:
+        return None
+    encode, decode = coder
+    return AutoencoderCosts(encode.params, encode.macs(convention), decode.macs(convention))
+
+
+def _image_flops(
+    recipe: Recipe, parts: Sequence[Parts], stages: Sequence[StageCosts], *, cache: bool
+) -> tuple[ImageFlops, ...]:
+    """What training spends on one image of each stage."""
+    frozen = [each.frozen() for each in parts]
+    simulated: Sequence[tuple[int, int] | None] = [None] * len(parts)
+    if is_counted(recipe.training, frozen=any(frozen)):
+        simulated = _simulated(recipe, cache=cache)
+    return tuple(
+        image_flops(stage.macs, frozen=some, counted=each)
+        for stage, some, each in zip(stages, frozen, simulated, strict=True)
     )
 
 
 def _training(
-    recipe: Recipe, stages: tuple[StageCosts, ...], autoencoder: AutoencoderCosts | None, *, cache: bool
+    recipe: Recipe,
+    stages: Sequence[StageCosts],
+    means: Mapping[str, float | None],
+    prices: Sequence[ImageFlops],
+    coder: AutoencoderCosts | None,
 ) -> TrainingCosts:
     options = recipe.training
     images = options.iterations * options.batch_size
     seen = [images * (stage.weights["training"] or 0.0) for stage in stages]
-    again = _recomputed(recipe, cache=cache)
-    encoded = 0 if autoencoder is None else autoencoder.encode.macs(stages[0].convention)
+    flops = Flops.of(seen, prices)
+    forward = math.fsum(flops.forward)
     return TrainingCosts(
         iterations=options.iterations,
+        images=images,
         batch_size=options.batch_size,
         accumulation=options.accumulation,
-        paper_pflops=options.iterations * (mean_macs(stages, "sampling") or 0.0) / 1e15,
-        images_by_stage=tuple(seen),
-        forward_macs_by_stage=tuple(count * stage.macs for count, stage in zip(seen, stages, strict=True)),
-        recompute_flops_by_stage=tuple(count * flops for count, flops in zip(seen, again, strict=True)),
-        autoencoder_macs=float(images * encoded),
+        paper_pflops=options.iterations * (means["sampling"] or 0.0) / 1e15,
+        forward_macs=forward / 2,
+        forward_flops=forward,
+        backward_flops=math.fsum(flops.backward),
+        recompute_flops=math.fsum(flops.recompute),
+        total_flops=flops.total,
+        autoencoder_flops=2 * float(images * (0 if coder is None else coder.encode_macs)),
+        stages=tuple(
+            StageTraining(index, *each)
+            for index, each in enumerate(zip(seen, flops.forward, flops.backward, flops.recompute, strict=True))
+        ),
+        explanation=_explanation(recipe, stages, means, flops),
     )
 
 
-def _stages(
-    counts: Mapping[str, PartCosts], partition: Partition, schedule: Schedule, convention: Convention
-) -> tuple[StageCosts, ...]:
-    """Costs by stage, with the one weight that needs no recipe; encoders and adapters are one, or one per stage."""
-    return tuple(
-        StageCosts(
-            stage=stage,
-            times=times,
-            convention=convention,
-            encoder=counts.get(f"encoder.{stage.index}", counts["encoder.0"]),
-            adapter=counts.get(f"adapter.{stage.index}", counts.get("adapter.0")),
-            decoder=counts[f"decoder.{stage.index}"],
-            weights={"sampling": None, "training": None, "length": length},
-        )
-        for stage, times, length in zip(
-            partition.stages, partition.times(schedule), stage_lengths(partition, schedule), strict=True
-        )
+def _explanation(recipe: Recipe, stages: Sequence[StageCosts], means: Mapping[str, float | None], flops: Flops) -> str:
+    """One sentence: where the paper's accounting and the real cost of training differ."""
+    call, image = means["sampling"], means["training"]
+    if not call or not image:
+        return ""
+    shares = " / ".join(f"{100 * (stage.weights['training'] or 0):.3g}" for stage in stages)
+    where = f", which training draws from the stages by {shares} %," if len(stages) > 1 else ""
+    times = math.fsum(flops.backward) / math.fsum(flops.forward)
+    back = "twice" if times == 2 else f"{times:.3g} times"
+    return (
+        f"The paper's PFLOPs are iterations x {call / 1e9:.4g} GMACs, the mean sampling call, forward, one image; "
+        f"a training image{where} costs {image / 1e9:.4g} GMACs forward ({100 * image / call:.0f} % of that), and "
+        f"training does that for {recipe.training.batch_size:,} images an iteration, with a backward pass of {back} "
+        f"the forward{' and activations computed again' if math.fsum(flops.recompute) else ''}."
     )
 
 
-def _weighed(stages: Sequence[StageCosts], recipe: Recipe, trace: Sequence[Call]) -> tuple[StageCosts, ...]:
-    """The same stages with the shares that the sampler's calls and the training draws give them."""
-    shares = stage_shares(recipe, trace)
-    return tuple(
-        attrs.evolve(stage, calls=calls, weights={name: shares[name][stage.stage.index] for name in WEIGHTS})
-        for stage, calls in zip(stages, stage_calls(trace, len(stages)), strict=True)
-    )
-
-
-def _autoencoder(counts: Mapping[str, PartCosts]) -> AutoencoderCosts | None:
-    if "autoencoder.encode" not in counts:
+def mean_macs(stages: Sequence[StageCosts], weights: str) -> float | None:
+    """Mean MACs of a network call under one kind of weights; None where the stages have none."""
+    shares = [stage.weights[weights] for stage in stages]
+    if None in shares:
         return None
-    encode, decode = counts["autoencoder.encode"], counts["autoencoder.decode"]
-    return AutoencoderCosts(encode.params, encode, decode)
+    return math.fsum((share or 0.0) * stage.macs for share, stage in zip(shares, stages, strict=True))
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:
@@ -194,9 +352,45 @@ def _notes(recipe: Recipe) -> tuple[str, ...]:
             f"the length of training, {training.iterations:,} iterations of {training.batch_size} images, is the "
             "default: [training] iterations and batch_size say your own"
         )
-    if sampling.steps is None and sampling.nfe is None:
+    if sampling.steps is None and sampling.nfe is None and sampling.steps_per_stage is None:
         found.append(f"{recipe.steps} steps of sampling are the default: [sampling] steps or nfe say your own")
     return tuple(found)
+
+
+# --- doubts -----------------------------------------------------------------------------------------------------------
+
+
+def _uncounted(parts: Sequence[Parts], coder: Coder | None) -> Mapping[str, int]:
+    """Operators without a counting rule, and how often one run of each part has them."""
+    once = {id(part): part for part in (*(part for each in parts for part in each.all()), *(coder or ()))}
+    found: Counter[str] = Counter()
+    for part in once.values():
+        found.update(part.uncounted)
+    return dict(found)
+
+
+def _sums(parts: Iterable[PartCosts]) -> tuple[int, int]:
+    """Exact MACs by fvcore with our rules, and by torch's counter."""
+    found = list(parts)
+    return sum(part.macs("exact") for part in found), sum(part.second for part in found)
+
+
+def _audit(parts: Sequence[Parts]) -> Audit:
+    first, second = _sums(part for each in parts for part in each.all())
+    return Audit(second, (first - second) / max(second, 1))
+
+
+def _disagreements(parts: Sequence[Parts], coder: Coder | None) -> tuple[str, ...]:
+    """Where the two counters differ."""
+    places = {f"stage {index}": each.all() for index, each in enumerate(parts)}
+    if coder is not None:
+        places["the autoencoder"] = coder
+    sums = {name: _sums(some) for name, some in places.items()}
+    return tuple(
+        f"fvcore counts {first:,} exact MACs in {name}, torch's counter {second:,}"
+        for name, (first, second) in sums.items()
+        if first != second
+    )
 
 
 # --- counts -----------------------------------------------------------------------------------------------------------
@@ -209,32 +403,35 @@ def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
     counts: dict[str, PartCosts] = {}
     if cache:
         recalled = {label: store.recall(keys[label]) for label in set(first.values())}
-        counts = {label: PartCosts(**found) for label, found in recalled.items() if found is not None}
+        counts = {label: PartCosts(**found) for label, found in recalled.items() if _readable(found)}
     missing = set(first.values()) - counts.keys()
     if missing:
         from msdk.budgeting.parts import count_parts
         from msdk.denoiser.building import build
 
-        counted = count_parts(build(recipe, "meta"), recipe.shape, missing)
-        counts |= counted
-        for label, costs in counted.items() if cache else ():
+        fresh = count_parts(build(recipe, "meta"), recipe.shape, missing)
+        counts |= fresh
+        for label, costs in fresh.items() if cache else ():
             store.keep(keys[label], attrs.asdict(costs))
     return {label: counts[original] for label, original in first.items()}
 
 
-def _recomputed(recipe: Recipe, *, cache: bool) -> Sequence[int]:
-    """FLOPs by stage that training spends on one image's activations a second time."""
-    if not recipe.training.recompute:
-        return [0] * len(recipe.decoders)
-    key = {"kind": "recompute", "parts": _keys(recipe), "augment": recipe.training.augment > 0}
-    known: list[int] | None = store.recall(key) if cache else None
-    if known is None:
-        from msdk.budgeting.ledger import recomputed_flops
+def _readable(found: Any) -> bool:
+    """Whether a cache has what `PartCosts` has; what an earlier msdk kept without a field is counted again."""
+    return isinstance(found, dict) and set(found) == {field.name for field in attrs.fields(PartCosts)}
 
-        known = list(recomputed_flops(recipe))
-        if cache:
-            store.keep(key, known)
-    return known
+
+def _simulated(recipe: Recipe, *, cache: bool) -> Sequence[tuple[int, int]]:
+    """Backward and recomputed FLOPs by stage, from a simulated backward pass."""
+    options = recipe.training
+    key = {"kind": "backward", "parts": _keys(recipe), "augment": options.augment > 0, "recompute": options.recompute}
+    known: list[list[int]] | None = store.recall(key) if cache else None
+    if known is not None:
+        return [(backward, recompute) for backward, recompute in known]
+    found = counted(recipe)
+    if cache:
+        store.keep(key, found)
+    return found
 
 
 def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -1,24 +1,21 @@
-"""What a budget holds: parameters, MACs and uses of each stage, and what sampling and training make of them.
+"""What a budget says: parameters, MACs and uses of each stage, and what sampling and training make of them.
 
-Plain numbers; nothing here imports torch, so a budget whose parts were counted before is made in an instant.
+Plain numbers, with the keys of `msdk budget --json` (docs/contracts.md), so that a saved budget can be shown again.
+Nothing here imports torch, so a budget whose parts were counted before is made in an instant.
 """
 
-import math
-from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import attrs
 
+from msdk.budgeting.ledger import Ledger
 from msdk.budgeting.limits import Limit
+from msdk.budgeting.requested import Memory, Timing
+from msdk.budgeting.training_price import ImageFlops
 from msdk.encoders.base import Shape
-from msdk.partition import Stage
 from msdk.recipe import Convention
-from msdk.samplers.tracing import Call
-
-if TYPE_CHECKING:
-    from msdk.budgeting.measuring import Timing
-    from msdk.budgeting.memory import Memory
+from msdk.recipe.results import ABSENT, from_json, key, to_json
 
 WEIGHTS = ("sampling", "training", "length")
 """Ways to weigh stages: by the sampler's network calls, by the images that training draws, by length of time."""
@@ -32,12 +29,14 @@ class PartCosts:
 
     Attributes:
         params: Its parameters, each tensor once.
+        trained: Of those, the ones that training changes; the others are frozen.
         by_operator: Convention -> MACs by operator; resampling filters are a row of their own, `conv_fir`.
         second: Exact MACs by torch's FlopCounterMode.
         uncounted: Operators without a counting rule that are not known to be free, and how often they ran.
     """
 
     params: int
+    trained: int
     by_operator: Mapping[Convention, Mapping[str, int]]
     second: int
     uncounted: Mapping[str, int]
@@ -48,88 +47,118 @@ class PartCosts:
 
 
 @attrs.frozen
+class Parameters:
+    """Parameters of a whole recipe, each tensor once.
+
+    Attributes:
+        total: All of them.
+        encoder: Those of all encoders.
+        other: Those of the autoencoder and of adapters.
+        shared: Those that every stage uses.
+        trained: Those that training changes.
+        ema: Numbers of the averaged copy; 0 without one.
+        optimizer: Numbers that the optimiser keeps: of Adam, two for each trained parameter.
+    """
+
+    total: int
+    encoder: int
+    other: int
+    shared: int
+    trained: int
+    ema: int
+    optimizer: int
+
+
+@attrs.frozen
+class StageParameters:
+    """Parameters that a stage uses; those of an adapter are in none of them."""
+
+    encoder: int
+    decoder: int
+    active: int
+
+
+@attrs.frozen
+class StageMacs:
+    """MACs of one network call for one image; those of an adapter are the encoder's."""
+
+    encoder: int
+    decoder: int
+    total: int
+    by_operator: Mapping[str, int]
+    encoder_by_operator: Mapping[str, int]
+    decoder_by_operator: Mapping[str, int]
+
+
+@attrs.frozen
 class StageCosts:
     """One stage: its parameters, its MACs per image and network call, and how often it is used.
 
     Attributes:
-        stage: Its index and its edges in ratio.
-        times: Its edges in the time of the schedule.
-        convention: How MACs are counted.
-        encoder: Costs of the encoder it uses.
-        adapter: Costs of the adapter behind that encoder; None without one.
-        decoder: Costs of its decoder.
+        index: Of the stage, 0 is nearest the data.
+        t: Its edges in the time of the schedule.
+        ratio: Its edges in ratio; None is unbounded.
+        parameters: That it uses.
+        costs: MACs of its encoder and its decoder.
         calls: Network calls per image that the recipe's sampler makes in this stage, guided ones twice; None without
             a recipe.
         weights: Share of the stage: "sampling" of those calls, "training" of the images drawn, "length" of time.
     """
 
-    stage: Stage
-    times: tuple[float, float]
-    convention: Convention
-    encoder: PartCosts
-    adapter: PartCosts | None
-    decoder: PartCosts
-    calls: int | None = None
-    weights: Mapping[str, float | None] = attrs.field(factory=dict)
-
-    @property
-    def parts(self) -> tuple[PartCosts, ...]:
-        return tuple(part for part in (self.encoder, self.adapter, self.decoder) if part is not None)
+    index: int
+    t: tuple[float, float]
+    ratio: tuple[float, float | None]
+    parameters: StageParameters = attrs.field(metadata=key("params"))
+    costs: StageMacs = attrs.field(metadata=key("macs"))
+    calls: int | None
+    weights: Mapping[str, float | None]
 
     @property
     def encoder_params(self) -> int:
-        return self.encoder.params
+        return self.parameters.encoder
 
     @property
     def decoder_params(self) -> int:
-        return self.decoder.params
+        return self.parameters.decoder
 
     @property
     def encoder_macs(self) -> int:
-        """Those of the adapter included."""
-        return self.macs - self.decoder_macs
+        """Those of an adapter included."""
+        return self.costs.encoder
 
     @property
     def decoder_macs(self) -> int:
-        return self.decoder.macs(self.convention)
+        return self.costs.decoder
 
     @property
     def macs(self) -> int:
-        return sum(part.macs(self.convention) for part in self.parts)
+        return self.costs.total
 
     @property
-    def by_operator(self) -> "Counter[str]":
+    def by_operator(self) -> Mapping[str, int]:
         """MACs by operator; the rows add up to `macs`."""
-        return self._by_operator(*self.parts)
+        return self.costs.by_operator
 
-    def _by_operator(self, *parts: PartCosts) -> "Counter[str]":
-        found: Counter[str] = Counter()
-        for part in parts:
-            found.update(part.by_operator[self.convention])
-        return found
 
-    def as_json(self) -> dict[str, Any]:
-        high = None if math.isinf(self.stage.high) else self.stage.high
-        return {
-            "index": self.stage.index,
-            "t": list(self.times),
-            "ratio": [self.stage.low, high],
-            "params": {
-                "encoder": self.encoder_params,
-                "decoder": self.decoder_params,
-                "active": self.encoder_params + self.decoder_params,
-            },
-            "macs": {
-                "encoder": self.encoder_macs,
-                "decoder": self.decoder_macs,
-                "total": self.macs,
-                "by_operator": dict(self.by_operator),
-                "encoder_by_operator": dict(self._by_operator(*self.parts[:-1])),
-                "decoder_by_operator": dict(self._by_operator(self.decoder)),
-            },
-            "calls": self.calls,
-            "weights": dict(self.weights),
-        }
+@attrs.frozen
+class AutoencoderCosts:
+    """The first stage: its parameters, and its MACs to encode one training image and to decode one sample."""
+
+    params: int
+    encode_macs: int
+    decode_macs: int
+
+
+@attrs.frozen
+class CallCosts:
+    """One network call of the sampler, see `msdk.samplers.tracing.Call`, and the MACs of all its evaluations."""
+
+    step: int
+    t: float
+    ratio: float
+    stage: int
+    evaluations: int
+    macs: int
 
 
 @attrs.frozen
@@ -142,97 +171,62 @@ class GuidanceCosts:
 
 
 @attrs.frozen
+class StageTraining:
+    """What training is expected to spend in one stage."""
+
+    index: int
+    images: float
+    forward_flops: float
+    backward_flops: float
+    recompute_flops: float
+
+
+@attrs.frozen
 class TrainingCosts:
     """What training costs: the paper's figure (forward, one image per iteration), and the real one.
 
     Attributes:
         iterations: Optimiser steps.
+        images: Iterations x batch size.
         batch_size: Images per step.
         accumulation: Micro-batches that a step's images are cut into.
         paper_pflops: Iterations x mean MACs of a sampling call / 1e15, the paper's accounting.
-        images_by_stage: Images that each stage is expected to see.
-        forward_macs_by_stage: Forward MACs of those.
-        recompute_flops_by_stage: FLOPs of what their backward passes compute a second time; zeros without `recompute`.
-        autoencoder_macs: MACs to encode all images for a latent model, which no stage has; 0 without an autoencoder.
+        forward_macs: Of all images, under the training draws.
+        forward_flops: Two per MAC.
+        backward_flops: Gradients, see `msdk.budgeting.training_price`.
+        recompute_flops: What backward passes compute a second time; 0 without `recompute`.
+        total_flops: Forward, backward, and what is computed again.
+        autoencoder_flops: To encode all images for a latent model, which no stage and no total has.
+        stages: What each stage is expected to see and to spend.
+        explanation: A sentence: where the paper's accounting and the real cost differ.
     """
 
     iterations: int
+    images: int
     batch_size: int
     accumulation: int
     paper_pflops: float
-    images_by_stage: tuple[float, ...]
-    forward_macs_by_stage: tuple[float, ...]
-    recompute_flops_by_stage: tuple[float, ...]
-    autoencoder_macs: float = 0.0
-
-    @property
-    def images(self) -> int:
-        return self.iterations * self.batch_size
-
-    @property
-    def forward_macs(self) -> float:
-        """Of all images, under the training draws."""
-        return math.fsum(self.forward_macs_by_stage)
-
-    @property
-    def forward_flops(self) -> float:
-        """Two FLOPs per MAC."""
-        return 2 * self.forward_macs
-
-    @property
-    def backward_flops(self) -> float:
-        """Twice the forward: gradients of inputs and of weights (measured: 1.998 to 2.000 in every network)."""
-        return 2 * self.forward_flops
-
-    @property
-    def recompute_flops(self) -> float:
-        return math.fsum(self.recompute_flops_by_stage)
-
-    @property
-    def total_flops(self) -> float:
-        """Forward, backward, and what is computed again."""
-        return self.forward_flops + self.backward_flops + self.recompute_flops
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "iterations": self.iterations,
-            "images": self.images,
-            "batch_size": self.batch_size,
-            "accumulation": self.accumulation,
-            "paper_pflops": self.paper_pflops,
-            "forward_macs": self.forward_macs,
-            "forward_flops": self.forward_flops,
-            "backward_flops": self.backward_flops,
-            "recompute_flops": self.recompute_flops,
-            "total_flops": self.total_flops,
-            "autoencoder_flops": 2 * self.autoencoder_macs,
-            "stages": [
-                {
-                    "index": index,
-                    "images": images,
-                    "forward_flops": 2 * macs,
-                    "backward_flops": 4 * macs,
-                    "recompute_flops": again,
-                }
-                for index, (images, macs, again) in enumerate(
-                    zip(
-                        self.images_by_stage,
-                        self.forward_macs_by_stage,
-                        self.recompute_flops_by_stage,
-                        strict=True,
-                    )
-                )
-            ],
-        }
+    forward_macs: float
+    forward_flops: float
+    backward_flops: float
+    recompute_flops: float
+    total_flops: float
+    autoencoder_flops: float
+    stages: tuple[StageTraining, ...]
+    explanation: str
 
 
 @attrs.frozen
-class AutoencoderCosts:
-    """The first stage: its parameters, and its MACs to encode one training image and to decode one sample."""
+class Audit:
+    """What a second counter (torch's) finds of the exact MACs of all stages, and how far fvcore's sum is from it."""
 
-    params: int
-    encode: PartCosts
-    decode: PartCosts
+    second_counter_macs: int
+    relative_difference: float
+
+
+def _allowed(limits: object) -> dict[str, float]:
+    """What limits allow, of their list in JSON; the rest of it follows from the budget."""
+    return {limit.key: limit.limit for limit in from_json(limits, tuple[Limit, ...])}
 
 
 @attrs.frozen
@@ -243,102 +237,72 @@ class Budget:
         recipe: What the recipe was called when the budget was asked for.
         title: The recipe's title.
         convention: How MACs are counted: "exact", "paper" or "fvcore".
-        shape: Channels, height and width of the input.
-        stages: Costs by stage, least noise first.
-        shared: Whether all stages use one encoder.
+        shape: Channels, height and width of the networks' input.
+        parameters: Of the whole recipe.
         autoencoder: Its costs, which are in no stage; None without one.
-        trace: Network calls of the sampler; empty for a denoiser without a recipe.
+        stages: Costs by stage, least noise first.
+        means: Mean MACs of a network call under each kind of weights.
+        nfe: Network calls per image of the recipe's sampler, guided ones twice; None for a denoiser without a recipe.
+        trace: Those calls in order; empty for a denoiser without a recipe.
         guidance: None for a denoiser without a recipe.
         training: None for a denoiser without a recipe.
-        ema: Whether training keeps averaged weights.
-        moments: Numbers that the optimiser keeps for each trained parameter.
-        allowed: What the recipe allows itself, key of `[budget]` -> the most, in the units of `msdk.recipe.LIMITS`.
-        notes: What a reader must know of these figures, a sentence each.
         memory: Bytes of training and sampling, where they were asked for.
         timing: Measured speed, where it was asked for.
-        ledger: What a run has really spent, the content of its ledger.json; None without a run.
+        ledger: What a run has really spent; None without a run.
+        allowed: What the recipe allows itself, key of `[budget]` -> the most, in the units of `msdk.recipe.LIMITS`.
+        notes: What a reader must know of these figures, a sentence each.
+        uncounted: Operators without a counting rule, and how often one run of each part has them.
+        audit: By the second counter.
+        disagreements: Where the two counters differ, a sentence each.
+        image_flops: What training spends on one image, by stage; empty where JSON was read, or without a recipe.
     """
 
     recipe: str
     title: str
     convention: Convention
-    shape: Shape
-    stages: tuple[StageCosts, ...]
-    shared: bool
+    shape: Shape = attrs.field(metadata=key("input_shape"))
+    parameters: Parameters = attrs.field(metadata=key("params"))
     autoencoder: AutoencoderCosts | None
-    trace: tuple[Call, ...] = ()
-    guidance: GuidanceCosts | None = None
-    training: TrainingCosts | None = None
-    ema: bool = True
-    moments: int = 2
-    allowed: Mapping[str, float] = attrs.field(factory=dict)
-    notes: tuple[str, ...] = ()
-    memory: "Memory | None" = None
-    timing: "Timing | None" = None
-    ledger: Mapping[str, Any] | None = None
+    stages: tuple[StageCosts, ...]
+    means: Mapping[str, float | None] = attrs.field(metadata=key("equivalent_macs"))
+    nfe: int | None
+    trace: tuple[CallCosts, ...]
+    guidance: GuidanceCosts | None
+    training: TrainingCosts | None
+    memory: Memory | None
+    timing: Timing | None
+    ledger: Ledger | None
+    allowed: Mapping[str, float] = attrs.field(metadata=key("limits", _allowed))
+    notes: tuple[str, ...]
+    uncounted: Mapping[str, int]
+    audit: Audit
+    disagreements: tuple[str, ...] = attrs.field(default=(), metadata=ABSENT)
+    image_flops: tuple[ImageFlops, ...] = attrs.field(default=(), metadata=ABSENT)
 
     @property
     def params(self) -> int:
         """All parameters, each tensor once."""
-        return self.encoder_params + sum(stage.decoder_params for stage in self.stages) + self.other_params
+        return self.parameters.total
 
     @property
     def encoder_params(self) -> int:
-        """Those of all encoders."""
-        return sum(stage.encoder_params for stage in (self.stages[:1] if self.shared else self.stages))
-
-    @property
-    def adapter_params(self) -> int:
-        """Those of all adapters."""
-        adapters = [stage.adapter.params for stage in self.stages if stage.adapter is not None]
-        return sum(adapters[:1] if self.shared else adapters)
+        return self.parameters.encoder
 
     @property
     def other_params(self) -> int:
-        """Those of the autoencoder and of adapters."""
-        return self.adapter_params + (0 if self.autoencoder is None else self.autoencoder.params)
+        return self.parameters.other
 
     @property
     def trained_params(self) -> int:
-        """Those that training changes: all but the autoencoder's."""
-        return self.params - (0 if self.autoencoder is None else self.autoencoder.params)
+        return self.parameters.trained
 
     @property
     def optimizer_params(self) -> int:
-        """Numbers that the optimiser keeps: of Adam, two moments for each trained parameter."""
-        return self.moments * self.trained_params
+        return self.parameters.optimizer
 
-    @property
-    def shared_params(self) -> int:
-        """Those that every stage uses."""
-        return self.encoder_params + self.adapter_params if self.shared else 0
-
-    @property
-    def nfe(self) -> int | None:
-        """Network calls per image of the recipe's sampler, guided ones twice."""
-        calls = [stage.calls for stage in self.stages]
-        return None if None in calls else sum(call or 0 for call in calls)
-
-    @property
-    def exact_macs(self) -> int:
-        """Sum over stages, by fvcore with our rules."""
-        return sum(part.macs("exact") for stage in self.stages for part in stage.parts)
-
-    @property
-    def second_macs(self) -> int:
-        """The same by torch's FlopCounterMode."""
-        return sum(part.second for stage in self.stages for part in stage.parts)
-
-    @property
-    def uncounted(self) -> Mapping[str, int]:
-        """Operators without a counting rule, and how often one run of each part has them."""
-        parts = {id(part): part for stage in self.stages for part in stage.parts}
-        if self.autoencoder is not None:
-            parts |= {id(part): part for part in (self.autoencoder.encode, self.autoencoder.decode)}
-        found: Counter[str] = Counter()
-        for part in parts.values():
-            found.update(part.uncounted)
-        return found
+    def equivalent_macs(self, weights: str) -> float | None:
+        """Mean MACs of a network call under "sampling", "training" or "length" weights."""
+        return self.means[weights]
 
     @property
     def doubts(self) -> list[str]:
@@ -347,13 +311,9 @@ class Budget:
             f"{operator} has no counting rule and ran {times} time{'s' if times > 1 else ''}, so its MACs are missing"
             for operator, times in self.uncounted.items()
         ]
-        parts = {f"stage {stage.stage.index}": stage.parts for stage in self.stages}
-        if self.autoencoder is not None:
-            parts["the autoencoder"] = (self.autoencoder.encode, self.autoencoder.decode)
-        for name, pair in parts.items():
-            first, second = sum(part.macs("exact") for part in pair), sum(part.second for part in pair)
-            if first != second:
-                found.append(f"fvcore counts {first:,} exact MACs in {name}, torch's counter {second:,}")
+        found += self.disagreements
+        if self.audit.relative_difference and not self.disagreements:  # of a saved budget, which has only the sums
+            found.append(f"fvcore's exact MACs differ from torch's counter by {self.audit.relative_difference:.1e}")
         return found
 
     @property
@@ -366,73 +326,12 @@ class Budget:
             "flops": None if training is None else training.total_flops,
             "memory": None if memory is None else memory.peak,
         }
-        return tuple(Limit(key, most, found[key]) for key, most in self.allowed.items())
-
-    def equivalent_macs(self, weights: str) -> float | None:
-        """Mean MACs of a network call under "sampling", "training" or "length" weights."""
-        return mean_macs(self.stages, weights)
+        return tuple(Limit.of(name, most, found[name]) for name, most in self.allowed.items())
 
     def as_json(self) -> dict[str, Any]:
         """The object of `msdk budget --json` (docs/contracts.md)."""
-        first_stage = self.autoencoder
-        return {
-            "recipe": self.recipe,
-            "title": self.title,
-            "convention": self.convention,
-            "input_shape": list(self.shape),
-            "params": {
-                "total": self.params,
-                "encoder": self.encoder_params,
-                "other": self.other_params,
-                "shared": self.shared_params,
-                "trained": self.trained_params,
-                "ema": self.trained_params if self.ema else 0,
-                "optimizer": self.optimizer_params,
-            },
-            "autoencoder": first_stage
-            and {
-                "params": first_stage.params,
-                "encode_macs": first_stage.encode.macs(self.convention),
-                "decode_macs": first_stage.decode.macs(self.convention),
-            },
-            "stages": [stage.as_json() for stage in self.stages],
-            "equivalent_macs": {name: self.equivalent_macs(name) for name in WEIGHTS},
-            "nfe": self.nfe,
-            "trace": [
-                {**attrs.asdict(call), "macs": call.evaluations * self.stages[call.stage].macs} for call in self.trace
-            ],
-            "guidance": self.guidance and attrs.asdict(self.guidance),
-            "training": self.training and {**self.training.as_json(), "explanation": self.explanation()},
-            "memory": self.memory and self.memory.as_json(),
-            "timing": self.timing and self.timing.as_json(),
-            "ledger": self.ledger,
-            "limits": [limit.as_json() for limit in self.limits],
-            "notes": list(self.notes),
-            "uncounted": dict(self.uncounted),
-            "audit": {
-                "second_counter_macs": self.second_macs,
-                "relative_difference": (self.exact_macs - self.second_macs) / max(self.second_macs, 1),
-            },
-        }
+        return to_json(self)
 
-    def explanation(self) -> str:
-        """One sentence: where the paper's accounting and the real cost of training differ."""
-        call, image = self.equivalent_macs("sampling"), self.equivalent_macs("training")
-        if not call or not image or self.training is None:
-            return ""
-        shares = " / ".join(f"{100 * (stage.weights['training'] or 0):.3g}" for stage in self.stages)
-        where = f", which training draws from the stages by {shares} %," if len(self.stages) > 1 else ""
-        return (
-            f"The paper's PFLOPs are iterations x {call / 1e9:.4g} GMACs, the mean sampling call, forward, one image; "
-            f"a training image{where} costs {image / 1e9:.4g} GMACs forward ({100 * image / call:.0f} % of that), and "
-            f"training does that for {self.training.batch_size:,} images an iteration, with a backward pass of twice "
-            f"the forward{' and activations computed again' if self.training.recompute_flops else ''}."
-        )
-
-
-def mean_macs(stages: tuple[StageCosts, ...], weights: str) -> float | None:
-    """Mean MACs of a network call under one kind of weights; None where the stages have none."""
-    shares = [stage.weights[weights] for stage in stages]
-    if None in shares:
-        return None
-    return math.fsum((share or 0.0) * stage.macs for share, stage in zip(shares, stages, strict=True))
+    def _told(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """In JSON, limits stand beside what was found."""
+        return {**plain, "limits": to_json(self.limits)}

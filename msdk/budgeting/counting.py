@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from msdk.budgeting.blind_spots import late_biases, unseen
 from msdk.budgeting.costs import PartCosts
 from msdk.errors import PartError
 
@@ -39,7 +40,8 @@ neg new_empty new_full new_ones new_zeros norm numpy_T ones_like outer pad pixel
 prod reciprocal reflection_pad2d relu6 relu6_ remainder repeat repeat_interleave replication_pad2d reshape_as rms_norm
 roll round rsqrt rsub scatter scatter_add selu sigmoid sigmoid_ sign silu silu_ sin sinh softmax softplus softsign
 sort sqrt square std std_mean sub sub_ sum swapaxes tan tanh topk tril triu trunc type_as unflatten unfold
-upsample_bicubic2d upsample_bilinear2d upsample_nearest2d var var_mean view_as where zeros_like
+upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
+upsample_trilinear3d var var_mean view_as where zeros_like
 """
 FREE = frozenset(f"aten::{name}" for name in _FREE.split())
 """Operators that cost no MACs; anything else without a rule is shown, never silently zero.
@@ -62,6 +64,7 @@ def count(module: nn.Module, inputs: Sequence[Tensor]) -> PartCosts:
     second, paper = count_on_meta(module, inputs)
     return PartCosts(
         params=sum(parameter.numel() for parameter in module.parameters()),  # a shared tensor is listed once
+        trained=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
         by_operator={"exact": exact, "paper": paper, "fvcore": fvcore},
         second=second,
         uncounted=uncounted,
@@ -128,32 +131,31 @@ def count_on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Co
     """MACs by torch's FlopCounterMode, an independent check of the exact convention, and by the paper's convention.
 
     One pass on the meta device, which is faster than a trace. The paper's are those of Conv2d and Linear, and one
-    addition per output for the bias of a Conv2d. Layers with `paper_counted = False` are left out, as its tool did not
-    see them: attention, filters and the input pyramid.
+    addition per output for the bias of a Conv2d, without what its tool did not see (`msdk.budgeting.blind_spots`).
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     paper: Counter[str] = Counter()
     kernels: dict[nn.Module, int] = {}
 
-    def see(part: nn.Module, _: object, output: Tensor) -> None:
-        if isinstance(part, nn.Conv2d):
-            paper["conv"] += output.numel() * kernels[part]
-            paper["conv_bias"] += (
-                output.numel() if part.bias is not None and not getattr(part, "late_bias", False) else 0
-            )
-        elif isinstance(part, nn.Linear):
-            paper["linear"] += output.numel() * part.in_features
-        else:
-            paper["conv_bias"] += output.numel()
-
     with _running(module, "meta") as copied:
+        left_out, late = set(unseen(copied)), late_biases(copied)
+        biased_later = set(late.values())
+
+        def see(part: nn.Module, _: object, output: Tensor) -> None:
+            if isinstance(part, nn.Conv2d):
+                paper["conv"] += output.numel() * kernels[part]
+                paper["conv_bias"] += output.numel() if part.bias is not None and part not in biased_later else 0
+            elif isinstance(part, nn.Linear):
+                paper["linear"] += output.numel() * part.in_features
+            else:
+                paper["conv_bias"] += output.numel()
+
         for part in copied.modules():
-            counted = isinstance(part, (nn.Conv2d, nn.Linear)) and getattr(part, "paper_counted", True)
             if isinstance(part, nn.Conv2d):
                 # Not in the hook: a weight may be computed where it is asked for, and would be counted there.
                 kernels[part] = part.weight[0].numel()
-            if counted or getattr(part, "adds_bias", False):
+            if part in late or (isinstance(part, (nn.Conv2d, nn.Linear)) and part not in left_out):
                 part.register_forward_hook(see)
         with FlopCounterMode(display=False, custom_mapping=_SECOND) as mode:
             copied(*(torch.empty(x.shape, dtype=x.dtype, device="meta") for x in inputs))

@@ -1,7 +1,6 @@
 """The ledger of a run: what training really spent in each stage, beside what the recipe predicted."""
 
 import contextlib
-import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,21 +8,133 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from msdk.budgeting.assembling import budget
-from msdk.budgeting.costs import Budget
+from msdk.budgeting.training_price import Flops
 from msdk.recipe import Recipe
+from msdk.recipe.results import to_json
 from msdk.runs.files import write_json
 from msdk.trackers.base import Log, Numbers, Tracker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from msdk.budgeting.costs import Budget
+
+
+@attrs.frozen
+class Spent:
+    """FLOPs of the images that each stage has really seen."""
+
+    forward_flops_by_stage: tuple[float, ...]
+    backward_flops_by_stage: tuple[float, ...]
+    recompute_flops_by_stage: tuple[float, ...]
+    total_flops_by_stage: tuple[float, ...]
+
+
+@attrs.frozen
+class Predicted:
+    """What the recipe says of the same iteration, with the shares that its law of training times gives each stage."""
+
+    forward_macs: float
+    total_flops: float
+    iterations: int
+    batch_size: int
+    accumulation: int
+    images: int
+    images_by_stage: tuple[float, ...]
+    forward_flops_by_stage: tuple[float, ...]
+    backward_flops_by_stage: tuple[float, ...]
+    recompute_flops_by_stage: tuple[float, ...]
+    total_flops_by_stage: tuple[float, ...]
+
+
+@attrs.frozen
+class Ledger:
+    """The content of ledger.json at one iteration (docs/contracts.md).
+
+    Attributes:
+        iteration: Optimiser steps done.
+        convention: How MACs are counted.
+        images: Seen so far.
+        images_by_stage: Those of each stage.
+        macs_per_image_by_stage: Forward MACs of one image.
+        forward_macs_by_stage: Of all images seen.
+        forward_macs: Of all stages.
+        total_flops: Forward, backward, and what was computed again.
+        spent: FLOPs by stage.
+        predicted: The same by the recipe alone.
+        relative_difference_by_stage: How far FLOPs spent are from FLOPs predicted; None where none were.
+    """
+
+    iteration: int
+    convention: str
+    images: int
+    images_by_stage: tuple[int, ...]
+    macs_per_image_by_stage: tuple[int, ...]
+    forward_macs_by_stage: tuple[int, ...]
+    forward_macs: int
+    total_flops: float
+    spent: Spent
+    predicted: Predicted
+    relative_difference_by_stage: tuple[float | None, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of ledger.json."""
+        return to_json(self)
+
+
+def ledger(budget: "Budget", images_by_stage: Sequence[int], iteration: int, recipe: Recipe) -> Ledger:
+    """The ledger at one iteration.
+
+    Args:
+        budget: The recipe's, under the exact convention; it has the price of an image. Where `recompute` was changed on
+            the way, all is told as it is now.
+        images_by_stage: Images that each stage has really seen.
+        iteration: Optimiser steps done.
+        recipe: What is trained.
+    """
+    options, images = recipe.training, sum(images_by_stage)
+    macs = [stage.macs for stage in budget.stages]
+    forward = [seen * each for seen, each in zip(images_by_stage, macs, strict=True)]
+    expected_images = iteration * options.batch_size
+    expected = [expected_images * (stage.weights["training"] or 0.0) for stage in budget.stages]
+    spent, predicted = (Flops.of(seen, budget.image_flops) for seen in (images_by_stage, expected))
+    return Ledger(
+        iteration=iteration,
+        convention=budget.convention,
+        images=images,
+        images_by_stage=tuple(images_by_stage),
+        macs_per_image_by_stage=tuple(macs),
+        forward_macs_by_stage=tuple(forward),
+        forward_macs=sum(forward),
+        total_flops=sum(spent.by_stage),
+        spent=Spent(spent.forward, spent.backward, spent.recompute, spent.by_stage),
+        predicted=Predicted(
+            forward_macs=images * (budget.equivalent_macs("training") or 0.0),
+            total_flops=sum(predicted.by_stage),
+            iterations=iteration,
+            batch_size=options.batch_size,
+            accumulation=options.accumulation,
+            images=expected_images,
+            images_by_stage=tuple(expected),
+            forward_flops_by_stage=predicted.forward,
+            backward_flops_by_stage=predicted.backward,
+            recompute_flops_by_stage=predicted.recompute,
+            total_flops_by_stage=predicted.by_stage,
+        ),
+        relative_difference_by_stage=tuple(
+            ours / theirs - 1 if theirs else None
+            for ours, theirs in zip(spent.by_stage, predicted.by_stage, strict=True)
+        ),
+    )
+
 
 @attrs.frozen(kw_only=True)
-class Ledger(Tracker):
+class LedgerTracker(Tracker):
     """ledger.json in the run folder: what training has spent. Every run has it; a recipe does not name it."""
 
     def open(self, run_dir: Path, recipe: Recipe) -> Log:
+        from msdk.budgeting.assembling import budget
+
         return _Account(run_dir / "ledger.json", recipe, budget(recipe, convention="exact"))
 
 
@@ -31,11 +142,11 @@ class Ledger(Tracker):
 class _Account(Log):
     path: Path
     recipe: Recipe
-    costs: Budget
+    costs: "Budget"
 
     def log(self, step: int, numbers: Numbers) -> None:
         seen = cast("Sequence[int]", numbers["images_by_stage"])
-        write_json(self.path, ledger(self.costs, seen, step, self.recipe))
+        write_json(self.path, ledger(self.costs, seen, step, self.recipe).as_json())
 
     def image(self, name: str, step: int, image: "Tensor") -> None:
         pass
@@ -48,79 +159,3 @@ class _Account(Log):
 
     def close(self) -> None:
         pass
-
-
-def ledger(budget: Budget, images_by_stage: Sequence[int], iteration: int, recipe: Recipe) -> dict[str, Any]:
-    """The content of ledger.json at one iteration.
-
-    A MAC is two FLOPs, the backward pass costs twice the forward pass, and what is recomputed costs its own forward
-    pass once more. Predicted is what the recipe says of the same iteration, with the shares that its law of training
-    times gives each stage; spent is what the images that were really drawn cost.
-
-    Args:
-        budget: The recipe's, under the exact convention.
-        images_by_stage: Images that each stage has really seen.
-        iteration: Optimiser steps done.
-        recipe: What is trained. Where `recompute` was changed on the way, all is told as it is now.
-    """
-    options, images = recipe.training, sum(images_by_stage)
-    macs = [stage.macs for stage in budget.stages]
-    forward = [seen * each for seen, each in zip(images_by_stage, macs, strict=True)]
-    per_image = budget.equivalent_macs("training") or 0.0
-    expected_images = iteration * options.batch_size
-    expected = [expected_images * (stage.weights["training"] or 0.0) for stage in budget.stages]
-    recomputed = recomputed_flops(recipe)
-    spent, predicted = (_flops(seen, macs, recomputed) for seen in (images_by_stage, expected))
-    return {
-        "iteration": iteration,
-        "convention": budget.convention,
-        "images": images,
-        "images_by_stage": list(images_by_stage),
-        "macs_per_image_by_stage": macs,
-        "forward_macs_by_stage": forward,
-        "forward_macs": sum(forward),
-        "total_flops": sum(spent["total_flops_by_stage"]),
-        "spent": spent,
-        "predicted": {
-            "forward_macs": images * per_image,
-            "total_flops": sum(predicted["total_flops_by_stage"]),
-            "iterations": iteration,
-            "batch_size": options.batch_size,
-            "accumulation": options.accumulation,
-            "images": expected_images,
-            "images_by_stage": expected,
-            **predicted,
-        },
-        "relative_difference_by_stage": [
-            ours / theirs - 1 if theirs else None
-            for ours, theirs in zip(spent["total_flops_by_stage"], predicted["total_flops_by_stage"], strict=True)
-        ],
-    }
-
-
-def _flops(images: Sequence[float], macs: Sequence[int], recomputed: Sequence[int]) -> dict[str, list[Any]]:
-    """Training FLOPs by stage of so many images in each."""
-    forward = [2 * seen * each for seen, each in zip(images, macs, strict=True)]
-    again = [seen * each for seen, each in zip(images, recomputed, strict=True)]
-    return {
-        "forward_flops_by_stage": forward,
-        "backward_flops_by_stage": [2 * each for each in forward],
-        "recompute_flops_by_stage": again,
-        "total_flops_by_stage": [3 * first + more for first, more in zip(forward, again, strict=True)],
-    }
-
-
-@functools.lru_cache(maxsize=8)
-def recomputed_flops(recipe: Recipe) -> tuple[int, ...]:
-    """FLOPs by stage that the backward pass of one image spends on activations a second time; 0 without `recompute`.
-
-    Only what is asked for is recomputed: of each block, all up to the last tensor that a gradient needs.
-    """
-    if not recipe.training.recompute:
-        return (0,) * len(recipe.decoders)
-    from msdk.budgeting.backward import stage_flops
-    from msdk.budgeting.trials import without_weights
-    from msdk.denoiser.building import build
-
-    denoiser = build(without_weights(recipe), "meta").train()
-    return tuple(flops.recompute for flops in stage_flops(recipe, denoiser))

@@ -1,11 +1,12 @@
 """What a recipe allows itself: `[budget]` params, macs, flops and memory."""
 
-from typing import Any
-
 import attrs
 
 from msdk.recipe import LIMITS, BudgetOptions
 from msdk.recipe.quantities import quantity
+
+EQUAL = 1e-9
+"""Relative figures that agree so far are equal: sums of floats differ beyond, by their order."""
 
 
 @attrs.frozen
@@ -17,18 +18,20 @@ class Limit:
             convention), "flops" (of the whole training) or "memory" (peak bytes of a training step).
         limit: The largest allowed.
         found: What the recipe has; None where it was not asked for.
+        unit: Of both, see `msdk.recipe.quantities`.
+        exceeded: Whether it is above the limit, by more than sums of floats differ.
     """
 
     key: str
     limit: float
     found: float | None
+    unit: str
+    exceeded: bool
 
-    @property
-    def exceeded(self) -> bool:
-        return self.found is not None and self.found > self.limit
-
-    def as_json(self) -> dict[str, Any]:
-        return {**attrs.asdict(self), "unit": LIMITS[self.key], "exceeded": self.exceeded}
+    @classmethod
+    def of(cls, key: str, limit: float, found: float | None) -> "Limit":
+        """The limit of a key beside what was found."""
+        return cls(key, limit, found, LIMITS[key], found is not None and found > limit * (1 + EQUAL))
 
 
 def allowed(options: BudgetOptions) -> dict[str, float]:

@@ -5,18 +5,19 @@ import functools
 import platform
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
 
 from msdk.budgeting.assembling import budget
-from msdk.budgeting.memory import Precision, training_peaks
+from msdk.budgeting.memory import training_peaks
+from msdk.budgeting.requested import Precision, StageTiming, Timing
 from msdk.budgeting.trials import Counts, micro_batch, started, trial, without_weights
 from msdk.denoiser import Denoiser
 from msdk.denoiser.building import build, pick_device
 from msdk.errors import RunError
 from msdk.recipe import Recipe
+from msdk.recipe.quantities import written
 from msdk.threads import network_macs, threads_for
 from msdk.training.step import in_training
 
@@ -25,54 +26,6 @@ MATRICES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 
 MAPS = {"cpu": (4, 256, 32), "cuda": (64, 512, 32)}
 """Images, channels and side of the maps whose convolutions are timed too."""
-
-
-@attrs.frozen
-class StageTiming:
-    """One stage.
-
-    Attributes:
-        index: Of the stage.
-        sampling_images_per_second: Of its forward pass, without gradients, in eval mode.
-        sampling_utilisation: 2 FLOPs per exact MAC at that rate, over `Timing.matmul_flops_per_second`.
-        training_images_per_second: Of steps whose images are all in this stage: forward, backward, optimiser, averages.
-        training_utilisation: 6 FLOPs per exact MAC at that rate, over the same; what is recomputed does not count.
-    """
-
-    index: int
-    sampling_images_per_second: float
-    sampling_utilisation: float
-    training_images_per_second: float
-    training_utilisation: float
-
-
-@attrs.frozen
-class Timing:
-    """Measured speed of a recipe on one device.
-
-    Attributes:
-        device: "cpu", "cuda", ...
-        name: Of the processor.
-        threads: That the CPU used.
-        dtype: "fp32", or "bf16" for autocast.
-        batch: Images per step and per network call.
-        matmul_flops_per_second: The fastest product of matrices on this device in this dtype, see `matmul_peak`.
-        stages: By stage, least noise first.
-        hours: Of the recipe's whole training at these rates, each stage with its share of the training draws.
-    """
-
-    device: str
-    name: str
-    threads: int
-    dtype: Precision
-    batch: int
-    matmul_flops_per_second: float
-    stages: tuple[StageTiming, ...]
-    hours: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The object `timing` of docs/contracts.md."""
-        return attrs.asdict(self)
 
 
 def measure(
@@ -124,13 +77,13 @@ def measure(
         ]
     stages = tuple(
         StageTiming(
-            index=cost.stage.index,
+            index=cost.index,
             sampling_images_per_second=batch / call,
             sampling_utilisation=2 * cost.macs * batch / call / peak,
             training_images_per_second=batch / update,
-            training_utilisation=6 * cost.macs * batch / update / peak,
+            training_utilisation=(price.forward + price.backward) * batch / update / peak,
         )
-        for cost, call, update in zip(costs.stages, sampling, training, strict=True)
+        for cost, price, call, update in zip(costs.stages, costs.image_flops, sampling, training, strict=True)
     )
     images = options.iterations * options.batch_size
     return Timing(
@@ -231,8 +184,8 @@ def _refuse_too_large(recipe: Recipe, micro: int) -> None:
     needed = max(training_peaks(recipe, build(recipe, "meta").train(), micro, [1 / stages] * stages)[0])
     if needed > available[0]:
         raise RunError(
-            f"training steps of {recipe.training.batch_size} images take about {needed / 2**30:.3g} GiB, but "
-            f"{available[0] / 2**30:.3g} GiB are free: {_SMALLER}"
+            f"training steps of {recipe.training.batch_size} images take about {written(needed, 'B')}, but "
+            f"{written(available[0], 'B')} are free: {_SMALLER}"
         )
 
 

@@ -5,14 +5,15 @@ So a whole step is run, on tensors without storage (`msdk.budgeting.simulating`)
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
 
 import attrs
 import torch
 from torch import Tensor
 
 from msdk.budgeting.backward import stage_flops
+from msdk.budgeting.requested import Memory, Precision, StageMemory
 from msdk.budgeting.simulating import simulated, tensors_of
+from msdk.budgeting.training_price import held
 from msdk.budgeting.trials import (
     Counts,
     condition,
@@ -30,91 +31,6 @@ from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
 from msdk.threads import threads_for
 from msdk.training.drawing import layout
-
-Precision = Literal["fp32", "bf16"]
-
-
-@attrs.frozen
-class StageMemory:
-    """One stage.
-
-    Attributes:
-        index: Of the stage.
-        activations_per_image: Bytes that the forward pass of one image leaves for the backward pass: encoder and
-            decoder together, what both keep once, without weights and copies of them in another dtype.
-        activations: The same for a micro-batch whose images are all in this stage.
-        peak: Largest number of bytes in use during a training step whose images are all in this stage.
-        backward_over_forward: FLOPs of the backward pass, without recomputation, over those of the forward pass.
-    """
-
-    index: int
-    activations_per_image: int
-    activations: int
-    peak: int
-    backward_over_forward: float
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "index": self.index,
-            "activations_per_image": self.activations_per_image,
-            "activations": self.activations,
-            "peak": self.peak,
-        }
-
-
-@attrs.frozen
-class Memory:
-    """What the training and the sampling of a recipe hold in memory, in bytes.
-
-    Attributes:
-        dtype: "fp32", or "bf16" for autocast; weights, gradients and averages are float32 in both.
-        batch: Images per step.
-        micro_batch: Images in memory at a time.
-        params: Parameters of the networks.
-        gradients: Gradients of those that are trained, of all stages.
-        optimizer: What the optimiser keeps: of Adam two moments and a step counter for each trained parameter.
-        ema: Averaged weights.
-        autoencoder: Weights and buffers of the frozen autoencoder.
-        stages: By stage, least noise first.
-        peak: Largest number of bytes in use during training. Where batches mix stages, it is that of a micro-batch with
-            the expected share of each stage, and at least one image; elsewhere, that of the dearest stage.
-        sampling_batch: Images per network call in sampling, before guidance doubles them.
-        sampling_peak: Largest number of bytes in use while one batch is sampled and decoded, without what the sampler
-            remembers of earlier calls.
-    """
-
-    dtype: Precision
-    batch: int
-    micro_batch: int
-    params: int
-    gradients: int
-    optimizer: int
-    ema: int
-    autoencoder: int
-    stages: tuple[StageMemory, ...]
-    peak: int
-    sampling_batch: int
-    sampling_peak: int
-
-    def as_json(self) -> dict[str, Any]:
-        """The object `memory` of docs/contracts.md."""
-        return {
-            "dtype": self.dtype,
-            "batch": self.batch,
-            "micro_batch": self.micro_batch,
-            "bytes": {
-                "params": self.params,
-                "gradients": self.gradients,
-                "optimizer": self.optimizer,
-                "ema": self.ema,
-                "autoencoder": self.autoencoder,
-            },
-            "stages": [stage.as_json() for stage in self.stages],
-            "peak": self.peak,
-            "sampling_batch": self.sampling_batch,
-            "sampling_peak": self.sampling_peak,
-            "backward_over_forward": [stage.backward_over_forward for stage in self.stages],
-        }
 
 
 @threads_for(0)
@@ -145,26 +61,23 @@ def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None 
         dtype=dtype,
         batch=batch,
         micro_batch=micro,
-        params=_bytes(network.parameters()),
-        gradients=_bytes(trained),
-        optimizer=sum(options.rule.moments * _bytes([parameter]) + STEP_COUNTER for parameter in trained),
-        ema=_bytes(network.parameters()),
-        autoencoder=0 if denoiser.autoencoder is None else _bytes(tensors_of(denoiser.autoencoder)),
+        held=held(
+            options,
+            _bytes(network.parameters()),
+            _bytes(trained),
+            autoencoder=0 if denoiser.autoencoder is None else _bytes(tensors_of(denoiser.autoencoder)),
+            counters=STEP_COUNTER * len(trained),
+        ),
         stages=tuple(
-            StageMemory(stage, image, saved, peak, flops.backward / flops.forward)
-            for stage, (image, saved, peak, flops) in enumerate(
-                zip(
-                    activations(recipe, denoiser, 1),
-                    activations(recipe, denoiser, micro),
-                    peaks,
-                    stage_flops(recipe, denoiser),
-                    strict=True,
-                )
+            StageMemory(stage, image, saved, peak)
+            for stage, (image, saved, peak) in enumerate(
+                zip(activations(recipe, denoiser, 1), activations(recipe, denoiser, micro), peaks, strict=True)
             )
         ),
         peak=max(drawn) if mixed is None else mixed,
         sampling_batch=sampled,
         sampling_peak=sampling_peak(recipe, denoiser, sampled),
+        backward_over_forward=tuple(flops.backward / flops.forward for flops in stage_flops(recipe, denoiser)),
     )
 
 

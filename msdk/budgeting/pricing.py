@@ -8,15 +8,32 @@ import torch
 from torch import Tensor, nn
 
 from msdk.budgeting.counting import count, count_on_meta
+from msdk.budgeting.training_price import ImageFlops, counted, image_flops, is_counted
 from msdk.budgeting.widths import features, with_width
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, Features
-from msdk.recipe import Convention, Recipe
+from msdk.recipe import Convention, Recipe, Stages
 
 Widths = tuple[int, int]
 """Width of an encoder and of a decoder; 0 where the recipe's own stays."""
 
+Figures = tuple[int, int, int]
+"""MACs, and backward and recomputed FLOPs of one training image."""
+
 MacCounter = Callable[[nn.Module, Sequence[Tensor]], int]
+
+
+@attrs.frozen
+class Size:
+    """Parameters of a network, and those of them that training changes."""
+
+    params: int
+    trained: int
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "Size":
+        found = list(module.parameters())  # a shared tensor is listed once
+        return cls(sum(each.numel() for each in found), sum(each.numel() for each in found if each.requires_grad))
 
 
 @attrs.frozen
@@ -25,13 +42,23 @@ class Price:
 
     Attributes:
         macs: MACs of encoder, adapter and decoder for one image.
-        encoder_params: Parameters of the encoder and the adapter.
-        decoder_params: Parameters of the decoder.
+        encoder: Size of the encoder and the adapter.
+        decoder: Size of the decoder.
+        flops: Of one training image; what is simulated for it is 0 where it was not asked for.
     """
 
     macs: int
-    encoder_params: int
-    decoder_params: int
+    encoder: Size
+    decoder: Size
+    flops: ImageFlops
+
+    @property
+    def encoder_params(self) -> int:
+        return self.encoder.params
+
+    @property
+    def decoder_params(self) -> int:
+        return self.decoder.params
 
 
 class Pricing:
@@ -48,11 +75,14 @@ class Pricing:
     Args:
         recipe: Its shape, adapter and classes are used.
         convention: How MACs are counted.
+        training: Whether FLOPs of training are asked for, which may need a simulated backward pass.
         interpolate: Whether to fit at all.
     """
 
-    def __init__(self, recipe: Recipe, convention: Convention, *, interpolate: bool = True) -> None:
-        self.recipe, self.interpolate = recipe, interpolate
+    def __init__(
+        self, recipe: Recipe, convention: Convention, *, training: bool = False, interpolate: bool = True
+    ) -> None:
+        self.recipe, self.training, self.interpolate = recipe, training, interpolate
         self._macs = self._counter(convention)
         self._counted: dict[tuple[Encoder, Decoder], Price] = {}
         self._built: dict[object, _Build] = {}
@@ -67,10 +97,26 @@ class Pricing:
         encoder, decoder = self._specs(decoder, widths)
         if (encoder, decoder) not in self._counted:
             network = _stage(self.recipe, encoder, decoder)
-            params = _params(network.decoder)
+            front, back = Size.of(network.front), Size.of(network.decoder)
             macs = self._macs(network, self._inputs())
-            self._counted[encoder, decoder] = Price(macs, _params(network) - params, params)
+            backward = self._backward(encoder, decoder, frozen=_frozen(front, back))
+            self._counted[encoder, decoder] = self._price((macs, *backward), front, back)
         return self._counted[encoder, decoder]
+
+    def _price(self, figures: Figures, front: Size, back: Size) -> Price:
+        macs, *simulated = figures
+        flops = image_flops(macs, frozen=self.training and _frozen(front, back), counted=(simulated[0], simulated[1]))
+        return Price(macs, front, back, flops)
+
+    def _backward(self, encoder: Encoder, decoder: Decoder, *, frozen: bool) -> tuple[int, int]:
+        """Backward and recomputed FLOPs of a stage, where they are asked for and do not follow from its MACs."""
+        recipe = self.recipe
+        if not self.training or not is_counted(recipe.training, frozen=frozen):
+            return 0, 0
+        ((backward, recompute),) = counted(
+            attrs.evolve(recipe, encoder=encoder, decoders=(decoder,), stages=Stages(), sharing="unified")
+        )
+        return backward, recompute
 
     def table(self, decoder: Decoder, domain: Sequence[Widths]) -> Mapping[Widths, Price]:
         """The price of every pair of widths of a domain."""
@@ -78,24 +124,32 @@ class Pricing:
         builds = {pair: self._builds(decoder, pair) for pair in domain}
         for pair, parts in builds.items():
             alike.setdefault(tuple(part.names for part in parts), []).append(pair)
-        macs: dict[Widths, int] = {}
+        figures: dict[Widths, Figures] = {}
         for pairs in alike.values():
-            macs |= self._fitted(decoder, pairs) or {pair: self.count(decoder, pair).macs for pair in pairs}
-        return {pair: Price(macs[pair], *(part.params for part in parts)) for pair, parts in builds.items()}
+            figures |= self._fitted(decoder, pairs) or {pair: self._figures(decoder, pair) for pair in pairs}
+        return {pair: self._price(figures[pair], *(part.size for part in parts)) for pair, parts in builds.items()}
 
-    def _fitted(self, decoder: Decoder, pairs: Sequence[Widths]) -> Mapping[Widths, int] | None:
-        """MACs by the polynomial through a few of the pairs; None where it misses another."""
+    def _figures(self, decoder: Decoder, widths: Widths) -> Figures:
+        price = self.count(decoder, widths)
+        return price.macs, price.flops.backward, price.flops.recompute
+
+    def _fitted(self, decoder: Decoder, pairs: Sequence[Widths]) -> Mapping[Widths, Figures] | None:
+        """Figures by the polynomials through a few of the pairs; None where one misses another pair."""
         chosen = _knots(pairs) if self.interpolate else None
         if chosen is None:
             return None
         knots, check, terms = chosen
-        counts = [self.count(decoder, pair).macs for pair in knots]
-        factors = [_dot(row, counts) for row in inverted([terms(pair) for pair in knots])]
-        values = {pair: _dot(factors, terms(pair)) for pair in pairs}
-        exact = all(value.denominator == 1 for value in values.values())
-        if not exact or values[check] != self.count(decoder, check).macs:
+        counts = [self._figures(decoder, pair) for pair in knots]
+        inverse = inverted([terms(pair) for pair in knots])
+        columns: list[dict[Widths, Fraction]] = []
+        for column in zip(*counts, strict=True):
+            factors = [_dot(row, column) for row in inverse]
+            columns.append({pair: _dot(factors, terms(pair)) for pair in pairs})
+        exact = all(value.denominator == 1 for values in columns for value in values.values())
+        if not exact or tuple(values[check] for values in columns) != self._figures(decoder, check):
             return None
-        return {pair: int(value) for pair, value in values.items()}
+        macs, backward, recompute = columns
+        return {pair: (int(macs[pair]), int(backward[pair]), int(recompute[pair])) for pair in pairs}
 
     def _specs(self, decoder: Decoder, widths: Widths) -> tuple[Encoder, Decoder]:
         encoder = self.recipe.encoder
@@ -137,11 +191,15 @@ class _Build:
     """The names of a network's parameters, and their number."""
 
     names: tuple[str, ...]
-    params: int
+    size: Size
 
     @classmethod
     def of(cls, module: nn.Module) -> "_Build":
-        return cls(tuple(name for name, _ in module.named_parameters()), _params(module))
+        return cls(tuple(name for name, _ in module.named_parameters()), Size.of(module))
+
+
+def _frozen(*sizes: Size) -> bool:
+    return any(size.trained < size.params for size in sizes)
 
 
 def _encoder(recipe: Recipe, encoder: Encoder) -> nn.ModuleList:
@@ -170,10 +228,6 @@ def _stage(recipe: Recipe, encoder: Encoder, decoder: Decoder) -> _Stage:
     """One stage on the meta device."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return _Stage(_encoder(recipe, encoder), decoder.build(features(recipe, encoder), recipe.shape))
-
-
-def _params(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())  # a shared tensor is listed once
 
 
 Terms = Callable[[Widths], list[int]]

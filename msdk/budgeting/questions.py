@@ -9,7 +9,7 @@ import attrs
 
 from msdk.errors import TargetError
 from msdk.recipe import Convention
-from msdk.recipe.quantities import QuantityError, quantity
+from msdk.recipe.quantities import QuantityError, quantity, written
 
 What = Literal["macs", "params", "training-flops", "memory"]
 Weights = Literal["sampling", "training", "length"]
@@ -125,18 +125,21 @@ class Question:
         if self.ratio and self.profile:
             raise TargetError("both --ratio and --profile give the decoders' proportion: leave one of them out")
 
-    def as_json(self) -> dict[str, Any]:
-        """What was asked, for `msdk budget solve --json`."""
-        found = attrs.asdict(self)
-        found["unit"] = UNITS[self.what]
-        found["weights"] = {"macs": self.weights, "training-flops": "training"}.get(self.what)
-        return found
+    @property
+    def unit(self) -> str:
+        """Of the target, see `msdk.recipe.quantities`."""
+        return UNITS[self.what]
+
+    def _told(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """In JSON the target has its unit, and the mean is told where there is one."""
+        weights = {"macs": self.weights, "training-flops": "training"}.get(self.what)
+        return {**plain, "unit": self.unit, "weights": weights}
+
+    @staticmethod
+    def _heard(data: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {name: value for name, value in data.items() if name != "unit" and (name, value) != ("weights", None)}
 
 
 def amount(value: float, what: What) -> str:
-    """A number as people read it: "18.65 GMACs", "237.2 M parameters", "3.4 EFLOPs", "4.74 GB"."""
-    sizes = [("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)]
-    largest = 1e6 if what == "params" else math.inf
-    prefix, size = next(((name, size) for name, size in sizes if size <= min(value, largest)), sizes[-1])
-    unit = f"{prefix} parameters".lstrip() if what == "params" else prefix + UNITS[what]
-    return f"{value / size:.5g} {unit}"
+    """An amount of what is solved for, as people read it: "18.65 GMACs", "237.2 M parameters", "24 GiB"."""
+    return written(value, UNITS[what], digits=5, padded=False)

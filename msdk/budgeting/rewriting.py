@@ -9,7 +9,7 @@ import attrs
 import tomlkit
 
 from msdk.budgeting.questions import amount
-from msdk.budgeting.solving import Solution
+from msdk.budgeting.solutions import Solution
 from msdk.budgeting.widths import width_field
 from msdk.decoders.base import Decoder
 from msdk.recipe.structuring import to_data
@@ -19,11 +19,13 @@ def rewritten(solution: Solution, recipe: Path, out: Path) -> str:
     """TOML that extends a recipe file with the widths of the best candidate, and says how they were found.
 
     Args:
-        solution: Its first candidate is written.
+        solution: Its first candidate is written; one that `solve` gave, which has its recipe.
         recipe: The file that was solved for, as it stands: without overrides.
         out: Where the text is to be written, which `extends` is relative to.
     """
     best, question = solution.candidates[0], solution.question
+    found = best.recipe
+    assert found is not None
     asked = amount(question.target, question.what)
     what = {
         "macs": f"per call ({question.convention} convention, {question.weights} weights)",
@@ -43,13 +45,13 @@ def rewritten(solution: Solution, recipe: Path, out: Path) -> str:
     document["extends"] = Path(os.path.relpath(recipe.resolve(), out.resolve().parent)).as_posix()
     document["title"] = f"{recipe.resolve().parent.name}/{recipe.stem} solved for {asked}: {best.words()}"
     if best.encoder is not None:
-        document["encoder"] = {width_field(best.recipe.encoder, "encoder"): best.encoder}
+        document["encoder"] = {width_field(found.encoder, "encoder"): best.encoder}
     if best.decoders is not None:
         tables = tomlkit.aot()
-        for decoder in best.recipe.decoders:
+        for decoder in found.decoders:
             tables.append(tomlkit.item(_told(decoder)))
         document["decoders"] = tables
-    if question.convention != best.recipe.budget.convention:
+    if question.convention != found.budget.convention:
         document["budget"] = {"convention": question.convention}
     return tomlkit.dumps(document)
 

@@ -9,9 +9,11 @@ from typing import Any
 import attrs
 import numpy as np
 
-from msdk.budgeting.pricing import Price, Pricing, Widths
+from msdk.budgeting.pricing import Price, Pricing, Size, Widths
 from msdk.budgeting.questions import Question, amount
 from msdk.budgeting.shares import stage_shares
+from msdk.budgeting.solutions import Candidate, FoundWidths, Nearest, Solution, StageFigures
+from msdk.budgeting.training_price import Flops, ImageFlops, held
 from msdk.budgeting.widths import along, features, grid, width_of, with_width
 from msdk.denoiser.building import build_autoencoder
 from msdk.encoders.base import Encoder
@@ -31,104 +33,13 @@ REACH, ENCODER_REACH = 3, 2
 DECIMALS = 9
 """Relative figures that agree so far are equal: sums of floats differ beyond, by their order."""
 
-TRAINED_BYTES, MOMENT_BYTES, FROZEN_BYTES = 4 + 4 + 4, 4, 4
-"""fp32 weights, gradients and averaged weights; each moment of the optimiser; and weights alone, of an autoencoder."""
-
-FORWARD_AND_BACKWARD = 3
-"""Cost of a training step in forward passes; the backward pass costs two."""
+FLOAT = 4
+"""Bytes of a number in training: all are float32."""
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Options = list[tuple[int, ...]]
 Prices = list[Mapping[Widths, Price]]
 """For each decoder the price of its stage at every pair of widths."""
-
-
-@attrs.frozen
-class Candidate:
-    """One answer.
-
-    Attributes:
-        encoder: Width of the encoder; None where it was not looked for.
-        decoders: Widths of the decoders, least noise first; None where they were not looked for.
-        value: What was solved for.
-        distance: (value - target) / target.
-        deviation: How far the widths are from the preferred proportion: exp(d) - 1, d the standard deviation of
-            log(width / preferred width).
-        params: All parameters.
-        macs: MACs of each stage.
-        active: Parameters that each stage uses.
-        equivalent: Mean MACs of a call under each kind of weights.
-        recipe: The recipe with these widths.
-    """
-
-    encoder: int | None
-    decoders: tuple[int, ...] | None
-    value: float
-    distance: float
-    deviation: float
-    params: int
-    macs: tuple[int, ...]
-    active: tuple[int, ...]
-    equivalent: Mapping[str, float]
-    recipe: Recipe
-
-    def words(self) -> str:
-        """The widths found: "encoder 128, decoders 192 / 128 / 16"."""
-        parts = [] if self.encoder is None else [f"encoder {self.encoder}"]
-        parts += [] if self.decoders is None else [f"decoders {' / '.join(map(str, self.decoders))}"]
-        return ", ".join(parts)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "widths": {"encoder": self.encoder, "decoders": self.decoders and list(self.decoders)},
-            "value": self.value,
-            "distance": self.distance,
-            "deviation": self.deviation,
-            "params": self.params,
-            "stages": [{"macs": macs, "params": active} for macs, active in zip(self.macs, self.active, strict=True)],
-            "equivalent_macs": dict(self.equivalent),
-        }
-
-
-@attrs.frozen
-class Solution:
-    """The answers to a question.
-
-    Attributes:
-        recipe: What the recipe was called.
-        title: Its title.
-        question: What was asked.
-        preference: Which proportion is preferred among equally near answers, and where it comes from.
-        candidates: Best first: by distance beyond the tolerance, then by deviation from the preferred proportion, then
-            by distance, then by parameters.
-        below: The nearest of all that is not above the target, whatever its proportion; None where there is none.
-        above: The nearest of all that is above it, also where such answers are left out.
-        combinations: How many were compared.
-        counted: How many networks were counted for that; the costs of the others follow exactly.
-    """
-
-    recipe: str
-    title: str
-    question: Question
-    preference: str
-    candidates: tuple[Candidate, ...]
-    below: Candidate | None
-    above: Candidate | None
-    combinations: int
-    counted: int
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of `msdk budget solve --json` (docs/contracts.md)."""
-        return {
-            "recipe": self.recipe,
-            "title": self.title,
-            "question": self.question.as_json(),
-            "preference": self.preference,
-            "candidates": [candidate.as_json() for candidate in self.candidates],
-            "nearest": {"below": self.below and self.below.as_json(), "above": self.above and self.above.as_json()},
-            "combinations": self.combinations,
-            "counted": self.counted,
-        }
 
 
 def solve(recipe: Recipe, question: Question, *, name: str = "") -> Solution:
@@ -147,7 +58,9 @@ def solve(recipe: Recipe, question: Question, *, name: str = "") -> Solution:
     """
     space = Space(recipe, question)
     for interpolate in (True, False):
-        pricing = Pricing(recipe, question.convention, interpolate=interpolate)
+        pricing = Pricing(
+            recipe, question.convention, training=question.what == "training-flops", interpolate=interpolate
+        )
         prices = space.prices(pricing)
         best, below, above = space.search(prices)
         shown = [*best, *(row for row in (below, above) if row is not None)]
@@ -159,8 +72,7 @@ def solve(recipe: Recipe, question: Question, *, name: str = "") -> Solution:
         question=question,
         preference=space.preference,
         candidates=tuple(space.candidate(pricing, row) for row in best),
-        below=None if below is None else space.candidate(pricing, below),
-        above=None if above is None else space.candidate(pricing, above),
+        nearest=Nearest(*(None if row is None else space.candidate(pricing, row) for row in (below, above))),
         combinations=space.combinations,
         counted=pricing.counted,
     )
@@ -212,8 +124,9 @@ class Row:
 class Space:
     """All combinations of widths that a question allows, and the sum that it asks for.
 
-    Every target is c + sum_k (a_k macs_k + b params_k) over stages, so what a decoder adds to it does not depend on the
-    other decoders. The deviation, too, needs of x_k = log(width_k / preferred width_k) the sums of x_k and x_k^2 alone.
+    Every target is a sum over stages of figures that follow from a stage alone, its MACs, FLOPs and parameters, so what
+    a decoder adds to it does not depend on the other decoders. The deviation, too, needs of x_k = log(width_k /
+    preferred width_k) the sums of x_k and x_k^2 alone.
 
     Raises:
         TargetError: The question does not suit the recipe.
@@ -237,6 +150,8 @@ class Space:
                 "larger --round, a narrower --min and --max, or fix the proportion by --ratio"
             )
         self.shares = stage_shares(recipe, _trace(recipe))
+        images = recipe.training.iterations * recipe.training.batch_size
+        self.images = [images * share for share in self.shares["training"]]
         self.frozen = _frozen_params(recipe)
         self.encoders = len(recipe.decoders) if recipe.sharing == "separate" else 1
 
@@ -323,18 +238,35 @@ class Space:
             for k, decoder in enumerate(self.recipe.decoders)
         ]
 
-    def coefficients(self) -> tuple[list[float], float, float]:
-        """In the sum that is asked for: a factor for the MACs of each stage, one for parameters, and a constant."""
-        what, training = self.question.what, self.recipe.training
-        none = [0.0] * len(self.labels)
+    def networks(self, prices: Sequence[Price]) -> Size:
+        """All networks: the encoder once, or once for each stage, and the decoders."""
+        front = prices[0].encoder
+        return Size(
+            self.encoders * front.params + sum(price.decoder.params for price in prices),
+            self.encoders * front.trained + sum(price.decoder.trained for price in prices),
+        )
+
+    def value(self, prices: Sequence[Price]) -> float:
+        """What is solved for, of one price for each stage, as a budget of that recipe has it."""
+        what, options, size = self.question.what, self.recipe.training, self.networks(prices)
         if what == "macs":
-            return self.shares[self.question.weights], 0, 0
+            return _dot(self.shares[self.question.weights], [price.macs for price in prices])
         if what == "training-flops":
-            flops = 2 * FORWARD_AND_BACKWARD * training.iterations * training.batch_size
-            return [flops * share for share in self.shares["training"]], 0, 0
+            return Flops.of(self.images, [price.flops for price in prices]).total
         if what == "params":
-            return none, 1, self.frozen
-        return none, TRAINED_BYTES + MOMENT_BYTES * training.rule.moments, FROZEN_BYTES * self.frozen
+            return size.params + self.frozen
+        return FLOAT * held(options, size.params, size.trained, autoencoder=self.frozen).total
+
+    def cell(self, k: int, flops: ImageFlops | None, macs: int, size: Size) -> float:
+        """What one decoder (with the encoder's share in MACs and FLOPs), or the encoders alone, add to that."""
+        what = self.question.what
+        if what == "macs":
+            return self.shares[self.question.weights][k] * macs
+        if what == "training-flops":
+            return 0.0 if flops is None else self.images[k] * (flops.forward + flops.backward + flops.recompute)
+        if what == "params":
+            return size.params
+        return FLOAT * held(self.recipe.training, size.params, size.trained).total
 
     def _options(self, grids: list[list[int]]) -> list[Options]:
         """What can be chosen: the widths of each decoder, or all of them at once where their proportion is fixed."""
@@ -347,21 +279,24 @@ class Space:
 
         The first has the encoder's share.
         """
-        factors, per_param, constant = self.coefficients()
-        shared = self.encoders * prices[0][encoder, self.grids[encoder][0][0]].encoder_params
+        front = prices[0][encoder, self.grids[encoder][0][0]].encoder
+        shared = Size(self.encoders * front.params, self.encoders * front.trained)
         x = math.log(encoder / self.own_encoder) if encoder else 0.0
 
         def cells(k: int, width: int) -> Array:
             price = prices[k][encoder, width]
             x = math.log(width / self.wanted[k]) if width else 0.0
-            value = factors[k] * price.macs + per_param * price.decoder_params
-            return np.array([value, price.decoder_params, x, x * x])
+            value = self.cell(k, price.flops, price.macs, price.decoder)
+            return np.array([value, price.decoder.params, x, x * x])
 
         def of(axis: int, options: Options) -> Array:
             return np.array([sum(cells(axis + k, width) for k, width in enumerate(widths)) for widths in options])
 
         first, *others = (of(axis, options) for axis, options in enumerate(self.options[encoder]))
-        return [first + np.array([constant + per_param * shared, self.frozen + shared, x, x * x]), *others]
+        constant = (
+            self.cell(0, None, 0, shared) + {"params": 1, "memory": FLOAT}.get(self.question.what, 0) * self.frozen
+        )
+        return [first + np.array([constant, self.frozen + shared.params, x, x * x]), *others]
 
     def search(self, prices: Prices) -> tuple[list[Row], Row | None, Row | None]:
         """The best combinations, and of all the nearest that is not above the target, and the nearest above it."""
@@ -429,18 +364,15 @@ class Space:
         """A combination with all its figures."""
         prices = [price for _, price in self.counts(pricing, row)]
         macs = tuple(price.macs for price in prices)
-        trained = self.encoders * prices[0].encoder_params + sum(price.decoder_params for price in prices)
-        factors, per_param, constant = self.coefficients()
-        value = _dot(factors, macs) + per_param * trained + constant
+        networks = self.networks(prices).params
+        value = self.value(prices)
         return Candidate(
-            encoder=row.encoder or None,
-            decoders=row.decoders if all(row.decoders) else None,
+            widths=FoundWidths(row.encoder or None, row.decoders if all(row.decoders) else None),
             value=value,
             distance=value / self.question.target - 1,
             deviation=row.deviation,
-            params=trained + self.frozen,
-            macs=macs,
-            active=tuple(price.encoder_params + price.decoder_params for price in prices),
+            params=networks + self.frozen,
+            stages=tuple(StageFigures(price.macs, price.encoder_params + price.decoder_params) for price in prices),
             equivalent={name: _dot(shares, macs) for name, shares in self.shares.items()},
             recipe=attrs.evolve(
                 self.recipe,

@@ -68,7 +68,8 @@ def budget(
     Parameters
     ----------
     recipe
-        TOML files, or run folders, whose ledgers are compared with what was predicted. Ratios are to the first.
+        TOML files, or run folders, whose ledgers are compared with what was predicted, or .json files that --json or
+        --out wrote, whose budgets are shown again. Ratios are to the first.
     """
     how, files = convention_named(convention), out or []
     if device is not None and not measure:
@@ -78,12 +79,17 @@ def budget(
     if batch is not None and batch < 1:
         raise MsdkError(f"--batch {batch}: must be at least 1")
     _refuse_files(files, force=force)
-    loaded = [(path, load(path, overrides)) for path in recipe]
+    anew = {"--convention": convention, "--set": overrides, "--memory": memory, "--measure": measure}
+    saved = {path: _saved(path, [name for name, given in anew.items() if given]) for path in recipe if _is_saved(path)}
+    loaded = [(path, None if path in saved else load(path, overrides)) for path in recipe]
     found: list[Budget] = []
     ready: list[Recipe] = []
     known: list[tuple[Recipe, Recipe]] = []
     with display.spinner("counting") as say:
         for path, one in loaded:
+            if one is None:
+                found += saved[path]
+                continue
             say(f"counting {path}")
             complete = with_edges(one, device=device, like=known)[0]
             known.append((one, complete))
@@ -99,15 +105,15 @@ def budget(
                 from msdk.budgeting.measuring import measure as measured
 
                 found[-1] = attrs.evolve(found[-1], timing=measured(complete, device=device, batch=batch, dtype=dtype))
-    data = [one.as_json() for one in found]
     for file in files:
-        _write(file, data, ready)
+        # How recipes differ can be told where all of them are here.
+        _write(file, found, () if saved else ready)
     if as_json:
-        display.print_json(data)
+        display.print_json([one.as_json() for one in found])
     else:
         from msdk.report import budget_grids
 
-        for grid in budget_grids(data, by=by, sort=sort):
+        for grid in budget_grids(found, by=by, sort=sort):
             display.show(grid.rich())
         for file in files:
             display.stdout().print(f"wrote {file}", highlight=False)
@@ -115,6 +121,24 @@ def budget(
     for sentence in wrong:
         display.warn(sentence)
     return 1 if wrong else 0
+
+
+def _is_saved(path: Path) -> bool:
+    """Whether a path names saved budgets, not a recipe."""
+    return path.suffix.lower() == ".json"
+
+
+def _saved(path: Path, refused: "Sequence[str]") -> "Sequence[Budget]":
+    """The budgets that a file keeps: a list, as --json prints it, or one object."""
+    if refused:
+        raise MsdkError(f"{path} is a saved budget, which is not counted again: {', '.join(refused)} need its recipe")
+    from msdk.budgeting import Budget
+    from msdk.recipe.results import read_several
+
+    found = read_several(path, Budget, "a saved budget, as `msdk budget --json` prints it")
+    if not found:
+        raise RunError(f"{path} has no budget: its list is empty")
+    return found
 
 
 def _counted(path: Path, recipe: "Recipe", convention: Any, *, cache: bool) -> "Budget":
@@ -137,27 +161,26 @@ def _refuse_files(files: Sequence[Path], *, force: bool) -> None:
             raise RunError(f"{file} exists: replace it with --force, or choose another --out")
 
 
-def _write(file: Path, data: "Sequence[dict[str, Any]]", recipes: "Sequence[Recipe]") -> None:
+def _write(file: Path, found: "Sequence[Budget]", recipes: "Sequence[Recipe]") -> None:
     from msdk.recipe.differences import compare
     from msdk.report import rendered
     from msdk.runs.files import write_bytes
 
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(file, rendered(file.suffix, data, diffs=diffs, ledger=data[-1]["ledger"]))
+    write_bytes(file, rendered(file.suffix, found, diffs=diffs, ledger=found[-1].ledger))
 
 
 def _exceeded(found: "Sequence[Budget]") -> list[str]:
     """What exceeds a limit, and by how much, a sentence each."""
-    from msdk.recipe import LIMITS
-    from msdk.report import amount
+    from msdk.recipe.quantities import written
 
     if not any(one.allowed for one in found):
         display.warn("nothing to check: no recipe sets [budget] params, macs, flops or memory")
     return [
-        f"{one.recipe} exceeds its {limit.key}: {amount(limit.found, LIMITS[limit.key])} are "
-        f"{amount(limit.found - limit.limit, LIMITS[limit.key])} ({100 * (limit.found / limit.limit - 1):.3g} %) above "
-        f"the {amount(limit.limit, LIMITS[limit.key])} that [budget] {limit.key} allows"
+        f"{one.recipe} exceeds its {limit.key}: {written(limit.found, limit.unit)} are "
+        f"{written(limit.found - limit.limit, limit.unit)} ({100 * (limit.found / limit.limit - 1):.3g} %) above "
+        f"the {written(limit.limit, limit.unit)} that [budget] {limit.key} allows"
         for one in found
         for limit in one.limits
         if limit.found is not None and limit.exceeded
@@ -268,6 +291,6 @@ def solve(
     if as_json:
         display.print_json(solution.as_json())
         return
-    display.show(solutions_grid(solution.as_json()).rich())
+    display.show(solutions_grid(solution).rich())
     if out is not None:
         display.stdout().print(f"wrote {out}: {solution.candidates[0].words()}", highlight=False)

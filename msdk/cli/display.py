@@ -38,7 +38,7 @@ def show(what: "RenderableType") -> None:
 def show_clusters(clusters: "Clusters") -> None:
     from msdk.report import clusters_grid
 
-    show(clusters_grid(clusters.as_json()).rich())
+    show(clusters_grid(clusters).rich())
 
 
 def show_part(part: "Description") -> None:

@@ -1,6 +1,5 @@
 """`msdk recipe check|show|schema|diff`."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from msdk.cli.options import (
     Set,
     load,
 )
+from msdk.errors import RunError
 
 if TYPE_CHECKING:
     pass
@@ -57,12 +57,13 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
         return
     sys.stdout.write(to_toml(loaded))
     if loaded.stages.from_ is not None:
+        from msdk.clustering import clusters_of
         from msdk.report import clusters_lines
 
         origin = loaded.stages.from_
         try:
-            lines = clusters_lines(json.loads(origin.content), str(origin.path))
-        except (LookupError, TypeError, ValueError, AttributeError):  # edges are all that a recipe needs of it
+            lines = clusters_lines(clusters_of(origin.content, origin.path), str(origin.path))
+        except RunError:  # edges are all that a recipe needs of it
             lines = [f"The stages are those of {origin.path}."]
         sys.stdout.write("\n" + "".join(f"# {line}\n" for line in lines))
 

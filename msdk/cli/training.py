@@ -87,8 +87,7 @@ def run_all(
     from msdk.running import run as run_recipe
 
     def budgeted(budgets: "list[Budget]") -> None:
-        found = [one.as_json() for one in budgets]
-        for grid in (comparison_grid(found), stages_grid(found[-1])):
+        for grid in (comparison_grid(budgets), stages_grid(budgets[-1])):
             display.show(grid.rich())
 
     with display.bar() as report, display.training_display() as watch:

@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from msdk.clusterings.base import Interval
 from msdk.errors import PlotError, RunError
 from msdk.partition import Partition
+from msdk.recipe.results import parsed, to_json
 from msdk.report import clusters_plot
 from msdk.runs.files import write_bytes, write_json, write_text
-
-if TYPE_CHECKING:
-    pass
 
 
 @attrs.frozen
@@ -28,8 +26,8 @@ class Strategy:
     seconds: float
     curves: Mapping[str, list[float]]
     matrices: Mapping[str, list[list[float]]]
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -67,7 +65,16 @@ class Clusters:
 
     def as_json(self) -> dict[str, Any]:
         """The object of `msdk cluster --json` and of clustering.json (docs/contracts.md)."""
-        return attrs.asdict(self)
+        return to_json(self)
+
+
+def clusters_of(content: bytes, path: Path) -> Clusters:
+    """The clustering that a file of this content keeps.
+
+    Raises:
+        RunError: It is something else; the message names the file.
+    """
+    return parsed(content, path, Clusters, "a clustering, as `msdk cluster` writes it")
 
 
 def write_clusters(path: Path, clusters: Clusters, *, force: bool = False) -> Path | None:
@@ -82,10 +89,9 @@ def write_clusters(path: Path, clusters: Clusters, *, force: bool = False) -> Pa
     plot = path.with_suffix(".png")
     refuse_artefact(path, force=force)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = clusters.as_json()
-    write_json(path, data)
+    write_json(path, clusters.as_json())
     try:
-        picture = clusters_plot(data)
+        picture = clusters_plot(clusters)
     except PlotError:
         return None
     write_bytes(plot, picture)

@@ -22,12 +22,12 @@ class Attention2d(nn.Module):
 
     def __init__(self, channels: int, style: BlockStyle) -> None:
         super().__init__()
+        self.family = style.family
         self.heads, self.skip_scale = style.head_count(channels), style.skip_scale
         self.norm = group_norm(channels, style)
-        counted = style.paper_attention
         # A scale of 0.2 over [3c, c] is the bound that score_sde's 0.1 gives each [c, c], and EDM's sqrt(0.2).
-        self.qkv = Conv2d(channels, 3 * channels, 1, init=style.init, scale=0.2, paper_counted=counted)
-        self.proj = Conv2d(channels, channels, 1, init=style.init, scale=0.0, paper_counted=counted)
+        self.qkv = Conv2d(channels, 3 * channels, 1, init=style.init, scale=0.2)
+        self.proj = Conv2d(channels, channels, 1, init=style.init, scale=0.0)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
         qkv = rearrange(self.qkv(self.norm(x)), "b (n heads c) h w -> n b heads (h w) c", n=3, heads=self.heads)

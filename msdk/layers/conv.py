@@ -38,7 +38,6 @@ class Conv2d(nn.Conv2d):
         padding: Zeros around the image; half the kernel when not given.
         init: Law of the initial weights.
         scale: Scale of the initial weights under "xavier"; 0 starts at (almost) nothing, but for "torch-all".
-        paper_counted: Whether the paper's cost convention sees this layer (msdk.budgeting).
         late_bias: Whether its owner adds the bias later on.
     """
 
@@ -52,7 +51,6 @@ class Conv2d(nn.Conv2d):
         padding: int | None = None,
         init: Init = "xavier",
         scale: float = 1.0,
-        paper_counted: bool = True,
         late_bias: bool = False,
     ) -> None:
         self.init: Init = init
@@ -60,7 +58,7 @@ class Conv2d(nn.Conv2d):
         super().__init__(
             channels_in, channels_out, kernel, stride=stride, padding=kernel // 2 if padding is None else padding
         )
-        self.paper_counted, self.late_bias = paper_counted, late_bias
+        self.late_bias = late_bias
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight, None if self.late_bias else self.bias)

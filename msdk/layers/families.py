@@ -16,18 +16,18 @@ def ddpmpp_blocks(*, groups: int, dropout: float, fir: bool, rescale: bool = Tru
 
 
 def ddpm_blocks(*, groups: int, dropout: float) -> BlockStyle:
-    """Blocks of DDPM: a fixed number of groups, plain sums, and 1x1 shortcuts that the paper's tool did not see."""
-    return BlockStyle(groups=groups, group_width=1, dropout=dropout, skip_scale=1.0, paper_shortcut=False)
+    """Blocks of DDPM: a fixed number of groups and plain sums."""
+    return BlockStyle(groups=groups, group_width=1, dropout=dropout, skip_scale=1.0, family="ddpm")
 
 
 def song_blocks(*, groups: int, dropout: float, taps: tuple[float, ...]) -> BlockStyle:
-    """Blocks of EDM's SongUNet: those of DDPM++; its attention is seen by the paper's cost convention."""
+    """Blocks of EDM's SongUNet: those of DDPM++."""
     # A filter of two equal taps is the 2x2 mean, and upwards the repeated pixel: no filter at all is cheaper.
     return BlockStyle(
         groups=groups,
         dropout=dropout,
         taps=None if len(taps) == 2 and len(set(taps)) == 1 else taps,
-        paper_attention=True,
+        family="song",
     )
 
 
@@ -42,7 +42,7 @@ def adm_blocks(*, groups: int, dropout: float, head_width: int) -> BlockStyle:
         dropout=dropout,
         head_width=head_width,
         init="torch",
-        paper_attention=True,
+        family="adm",
     )
 
 
@@ -59,6 +59,7 @@ def ldm_blocks(*, groups: int, dropout: float, heads: int, head_width: int | Non
         heads=heads,
         head_width=head_width,
         init="torch",
+        family="ldm",
     )
 
 
@@ -79,4 +80,4 @@ def openai_embedding(features: int, width: int, *, classes: int, augment: int) -
 
 def autoencoder_blocks(*, groups: int) -> BlockStyle:
     """Blocks of LDM's autoencoders: a fixed number of groups, plain sums, one head, and torch's own initial weights."""
-    return BlockStyle(groups=groups, group_width=1, skip_scale=1.0, init="torch-all", paper_attention=True)
+    return BlockStyle(groups=groups, group_width=1, skip_scale=1.0, init="torch-all", family="autoencoder")

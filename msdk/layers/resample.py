@@ -98,7 +98,7 @@ class PyramidDownsample(nn.Module):
 
     Both orders are the same map. NCSN++ filters first and convolves with stride 2; EDM's copy convolves first, at four
     times the cost, which its published budgets contain.
-    Source: NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H). The paper's cost convention leaves score_sde's out.
+    Source: NCSN++ (Song et al. 2021, arXiv 2011.13456, appendix H).
 
     Args:
         channels_in: Channels of the pyramid above.
@@ -107,19 +107,16 @@ class PyramidDownsample(nn.Module):
         conv_first: Whether the convolution comes first, as in EDM.
     """
 
-    adds_bias: bool
-    """Whether the bias is added here, where budgets count it, and not by the convolution."""
-
     def __init__(self, channels_in: int, channels_out: int, *, taps: Sequence[float], conv_first: bool = False) -> None:
         super().__init__()
         reach = (len(taps) - 1) // 2
-        self.conv_first = self.adds_bias = conv_first
+        self.conv_first = conv_first
         if conv_first:
             self.filter = FIR("down", taps=taps, padding=0)
             self.conv = Conv2d(channels_in, channels_out, padding=1 + reach, late_bias=True)
         else:
             self.filter = FIR("none", taps=taps, padding=1 + reach)
-            self.conv = Conv2d(channels_in, channels_out, stride=2, padding=0, paper_counted=False)
+            self.conv = Conv2d(channels_in, channels_out, stride=2, padding=0)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d h2 w2"]:
         if self.conv_first:

@@ -21,6 +21,8 @@ def even_taps(_: object, __: object, taps: "tuple[float, ...]") -> None:
         raise ValueError(f"must have an even number of entries, got {len(taps)}")
 
 
+Family = Literal["ddpmpp", "ddpm", "song", "adm", "ldm", "autoencoder"]
+
 Init = Literal["xavier", "torch", "torch-all"]
 """Law of initial weights: "xavier" is uniform over the mean of fan-in and fan-out with biases of 0 (score_sde, Song),
 "torch" is torch's own, uniform over fan-in (ADM, LDM). Layers that end a residual branch start at nearly 0 in both;
@@ -43,8 +45,7 @@ class BlockStyle:
         heads: Attention heads, where `head_width` is None.
         head_width: Channels per attention head; a narrower map then has no attention.
         init: Law of initial weights.
-        paper_attention: Whether the paper's cost convention sees the projections of attention.
-        paper_shortcut: Whether it sees the 1x1 shortcuts.
+        family: Which published networks have blocks like these, see `msdk.layers.families`.
     """
 
     groups: int = 32
@@ -58,8 +59,7 @@ class BlockStyle:
     heads: int = 1
     head_width: int | None = None
     init: Init = "xavier"
-    paper_attention: bool = False
-    paper_shortcut: bool = True
+    family: Family = "ddpmpp"
 
     def group_count(self, channels: int) -> int:
         """Groups of a norm over that many channels; at least 1."""

@@ -1,4 +1,4 @@
-"""Amounts as people write them, "18.65G", "250 M" or "16 GiB": text -> number, with units that cannot be mixed up."""
+"""Amounts as people write them, "18.65G", "250 M" or "16 GiB": text -> number and back, each unit in one spelling."""
 
 import re
 
@@ -27,11 +27,13 @@ def quantity(text: str, unit: str) -> float:
         QuantityError: It is no amount, or one of something else; the message says how it is written.
     """
     allowed = {**PREFIXES, **BINARY} if unit == "B" else PREFIXES
-    found = re.fullmatch(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    found = re.fullmatch(
+        r"\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z ]*?)\s*", text
+    )
     if found:
-        number, rest = float(found[1]), found[2]
+        number, rest = float(found[1].replace(",", "")), found[2]
         for spelled in (*UNITS[unit], ""):
-            if rest.endswith(spelled) and (prefix := rest.removesuffix(spelled)) in allowed:
+            if rest.endswith(spelled) and (prefix := rest.removesuffix(spelled).rstrip()) in allowed:
                 return number * allowed[prefix]
         for other, spellings in UNITS.items():
             if other != unit and rest.endswith(spellings):
@@ -47,3 +49,45 @@ def _mixed(text: str, unit: str, other: str) -> str:
     if {unit, other} == {"MACs", "FLOPs"}:
         advice = "; 1 MAC is 2 FLOPs, so write " + ("half" if unit == "MACs" else "twice") + f" the number, in {unit}"
     return f"'{text}' is an amount of {other}, but {unit} are meant here, for example {EXAMPLES[unit]}{advice}"
+
+
+LARGE = 1e6
+"""Parameters from here on are told in millions, fewer in full."""
+
+
+def prefix_of(value: float, unit: str) -> tuple[str, float]:
+    """The prefix that suits an amount, and the number that it stands for: of bytes a binary one ("Gi", 2**30).
+
+    Four digits of an amount in it begin at 1.000; parameters are told in full or in millions.
+    """
+    if unit == "params":
+        return ("M", 1e6) if abs(value) >= LARGE else ("", 1.0)
+    known = BINARY if unit == "B" else {name: size for name, size in PREFIXES.items() if name != "K"}
+    # What rounds to 1.000 belongs to the next prefix.
+    fits = [(name, float(size)) for name, size in known.items() if name and abs(value) >= 0.99995 * size]
+    return fits[-1] if fits else ("", 1.0)
+
+
+def written(value: float, unit: str, *, digits: int = 4, padded: bool = True) -> str:
+    """An amount as a person reads it, and as `quantity` reads it back: "18.65 GMACs", "237.2 M parameters", "24 GiB".
+
+    Args:
+        value: In `unit`.
+        unit: "params", "MACs", "FLOPs", "B", or another that takes SI prefixes.
+        digits: Significant digits.
+        padded: Whether trailing zeros stay, so that figures line up.
+    """
+    prefix, size = prefix_of(value, unit)
+    number = significant(value / size, digits) if prefix or value != int(value) else f"{int(value):,}"
+    if not padded and "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {f'{prefix} parameters'.lstrip() if unit == 'params' else prefix + unit}"
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """Significant digits with trailing zeros, so that a column of like figures lines up; never an exponent."""
+    if not value:
+        return "0"
+    decimals = max(digits - len(f"{abs(value):.0f}") if abs(value) >= 1 else digits - 1, 0)
+    rounded = f"{value:,.{decimals}f}"
+    return rounded if float(rounded.replace(",", "")) or abs(value) >= 1e-9 else "0"

@@ -1,7 +1,8 @@
-"""Frozen results -> what a person reads: tables, pages, plots.
+"""Results -> what a person reads: tables, pages, plots.
 
-Everything here reads the plain data that `--json` prints, so a saved budget or clustering can be shown again. These are
-the names that the rest of msdk uses; jinja2 and matplotlib are imported when a page or a plot is asked for.
+Everything here reads the classes of results, which JSON keeps (`msdk.recipe.results`), so a saved budget or clustering
+can be shown again. These are the names that the rest of msdk uses; jinja2 and matplotlib are imported when a page or a
+plot is asked for.
 """
 
 from msdk.report.budgets import budget_grids as budget_grids
@@ -10,7 +11,6 @@ from msdk.report.budgets import stages_grid as stages_grid
 from msdk.report.clusters import clusters_grid as clusters_grid
 from msdk.report.clusters import clusters_lines as clusters_lines
 from msdk.report.clusters import clusters_plot as clusters_plot
-from msdk.report.figures import amount as amount
 from msdk.report.formats import check_suffix as check_suffix
 from msdk.report.formats import rendered as rendered
 from msdk.report.grid import Grid as Grid

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from msdk.recipe.quantities import written
 from msdk.report.figures import (
-    Json,
     brief,
-    in_bytes,
     millions,
     percent,
     ratio,
@@ -19,6 +18,10 @@ from msdk.report.figures import (
 from msdk.report.grid import Grid
 from msdk.report.resources import ledger_grid, limits_grid, memory_grid, timing_grid
 
+if TYPE_CHECKING:
+    from msdk.budgeting import Budget
+    from msdk.budgeting.costs import AutoencoderCosts
+
 MACS = {
     "exact": "MACs of convolutions, linear maps and attention (1 multiply-accumulate = 2 FLOPs)",
     "paper": "the paper's convention: Conv2d MACs + bias additions + Linear MACs, without attention and input pyramid",
@@ -28,19 +31,19 @@ MACS = {
 
 By = Literal["stage", "part", "operator"]
 
-SORTS: Mapping[str, Callable[[Json], float | None]] = {
-    "params": lambda one: one["params"]["total"],
-    "call": lambda one: one["equivalent_macs"]["sampling"],
-    "train": lambda one: one["equivalent_macs"]["training"],
-    "paper": lambda one: (one["training"] or {}).get("paper_pflops"),
-    "flops": lambda one: (one["training"] or {}).get("total_flops"),
-    "memory": lambda one: (one["memory"] or {}).get("peak"),
-    "hours": lambda one: (one["timing"] or {}).get("hours"),
+SORTS: Mapping[str, "Callable[[Budget], float | None]"] = {
+    "params": lambda one: one.parameters.total,
+    "call": lambda one: one.means["sampling"],
+    "train": lambda one: one.means["training"],
+    "paper": lambda one: one.training and one.training.paper_pflops,
+    "flops": lambda one: one.training and one.training.total_flops,
+    "memory": lambda one: one.memory and one.memory.peak,
+    "hours": lambda one: one.timing and one.timing.hours,
 }
 """What recipes can be sorted by -> the figure; None stands last."""
 
 
-def budget_grids(budgets: Sequence[Json], *, by: By = "stage", sort: str | None = None) -> list[Grid]:
+def budget_grids(budgets: Sequence["Budget"], *, by: By = "stage", sort: str | None = None) -> list[Grid]:
     """One table that compares several recipes, then for each recipe its stages, parts or operators and all else."""
     rows_of = {"stage": stages_grid, "part": parts_grid, "operator": operators_grid}[by]
     grids = [comparison_grid(budgets, sort=sort)] if len(budgets) > 1 else []
@@ -54,15 +57,15 @@ def budget_grids(budgets: Sequence[Json], *, by: By = "stage", sort: str | None 
                 ("timing", timing_grid),
                 ("ledger", ledger_grid),
             )
-            if one.get(key)
+            if getattr(one, key)
         ]
     return grids
 
 
-def comparison_grid(budgets: Sequence[Json], *, sort: str | None = None) -> Grid:
+def comparison_grid(budgets: Sequence["Budget"], *, sort: str | None = None) -> Grid:
     """Recipes side by side; ratios are to the first, also where they are sorted."""
-    first = budgets[0]["equivalent_macs"]
-    prefix, unit = si_prefix(max(one["equivalent_macs"]["length"] for one in budgets))
+    first = budgets[0].means
+    prefix, unit = si_prefix(max(one.means["length"] or 0 for one in budgets))
     order = list(budgets)
     if sort is not None:
         figure = SORTS[sort]
@@ -70,20 +73,20 @@ def comparison_grid(budgets: Sequence[Json], *, sort: str | None = None) -> Grid
     extra = {key: any(SORTS[key](one) is not None for one in budgets) for key in ("memory", "hours")}
     rows: list[tuple[str, ...]] = []
     for one in order:
-        active = [stage["params"]["active"] for stage in one["stages"]]
-        macs, training = one["equivalent_macs"], one["training"]
+        active = [stage.parameters.active for stage in one.stages]
+        macs, training = one.means, one.training
         peak, hours = SORTS["memory"](one), SORTS["hours"](one)
         rows.append(
             (
-                short(one["recipe"]) or one["title"],
-                millions(one["params"]["total"]),
+                short(one.recipe) or one.title,
+                millions(one.parameters.total),
                 " / ".join(millions(count) for count in active),
                 scaled(macs["sampling"], unit) + ratio(macs["sampling"], first["sampling"]),
                 scaled(macs["training"], unit) + ratio(macs["training"], first["training"]),
-                "-" if training is None else f"{training['iterations']:,}",
-                "-" if training is None else brief(training["paper_pflops"]),
-                "-" if training is None else brief(training["total_flops"] / 1e15),
-                *(["-" if peak is None else in_bytes(peak)] if extra["memory"] else []),
+                "-" if training is None else f"{training.iterations:,}",
+                "-" if training is None else brief(training.paper_pflops),
+                "-" if training is None else brief(training.total_flops / 1e15),
+                *(["-" if peak is None else written(peak, "B")] if extra["memory"] else []),
                 *(["-" if hours is None else brief(hours)] if extra["hours"] else []),
             )
         )
@@ -99,7 +102,7 @@ def comparison_grid(budgets: Sequence[Json], *, sort: str | None = None) -> Grid
         *(["memory"] if extra["memory"] else []),
         *(["hours"] if extra["hours"] else []),
     )
-    conventions = sorted({one["convention"] for one in budgets})
+    conventions = sorted({one.convention for one in budgets})
     notes = [f"{name}: {MACS[name]}." for name in conventions]
     notes.append("call: mean over the sampler's network calls. train image: mean over the training draws, forward.")
     notes.append("PFLOPs, paper: iterations x MACs/call, as the paper counts.")
@@ -110,45 +113,48 @@ def comparison_grid(budgets: Sequence[Json], *, sort: str | None = None) -> Grid
     return Grid("Budgets side by side", head, tuple(rows), tuple(notes))
 
 
-def accounts_apart(one: Json, first: Json) -> str:
+def accounts_apart(one: "Budget", first: "Budget") -> str:
     """One sentence: how a recipe compares with the first by the paper's accounting, and how by what training costs."""
-    ours, theirs = one["equivalent_macs"], first["equivalent_macs"]
-    if None in (ours["sampling"], ours["training"], theirs["sampling"], theirs["training"]):
+    shares = [
+        (one.means["sampling"], first.means["sampling"]),
+        (one.means["training"], first.means["training"]),
+        (one.training and one.training.total_flops, first.training and first.training.total_flops),
+        (one.training and one.training.paper_pflops, first.training and first.training.paper_pflops),
+    ]
+    if any(ours is None or theirs is None for ours, theirs in shares):
         return ""
-    call, image = (ours[key] / theirs[key] for key in ("sampling", "training"))
-    real = one["training"]["total_flops"] / (first["training"]["total_flops"] or 1)
-    paper = one["training"]["paper_pflops"] / (first["training"]["paper_pflops"] or 1)
-    draws = " / ".join(f"{100 * stage['weights']['training']:.3g}" for stage in one["stages"])
-    where = f", since training draws its stages by {draws} %" if len(one["stages"]) > 1 else ""
+    call, image, real, paper = ((ours or 0) / (theirs or 1) for ours, theirs in shares)
+    draws = " / ".join(f"{100 * (stage.weights['training'] or 0):.3g}" for stage in one.stages)
+    where = f", since training draws its stages by {draws} %" if len(one.stages) > 1 else ""
     return (
-        f"{short(one['recipe']) or one['title']} against {short(first['recipe']) or first['title']}: by the paper's "
+        f"{short(one.recipe) or one.title} against {short(first.recipe) or first.title}: by the paper's "
         f"account, which prices training by the mean sampling call ({100 * call:.0f} %), training takes "
         f"{100 * paper:.0f} % of the FLOPs; really an image costs {100 * image:.0f} %{where}, and all of training "
         f"{100 * real:.0f} %."
     )
 
 
-def stages_grid(one: Json) -> Grid:
+def stages_grid(one: "Budget") -> Grid:
     """One recipe, stage by stage."""
-    prefix, unit = si_prefix(max(stage["macs"]["total"] for stage in one["stages"]))
-    filters = any("conv_fir" in stage["macs"]["by_operator"] for stage in one["stages"])
+    prefix, unit = si_prefix(max(stage.costs.total for stage in one.stages))
+    filters = any("conv_fir" in stage.costs.by_operator for stage in one.stages)
     rows: list[tuple[str, ...]] = []
-    for stage in one["stages"]:
-        macs, weights = stage["macs"], stage["weights"]
-        (t_low, t_high), (low, high) = stage["t"], stage["ratio"]
+    for stage in one.stages:
+        macs, weights = stage.costs, stage.weights
+        (t_low, t_high), (low, high) = stage.t, stage.ratio
         row = (
-            str(stage["index"]),
+            str(stage.index),
             f"{t_low:.4g} .. {t_high:.4g}",
             f"{low:.4g} .. {'inf' if high is None else f'{high:.4g}'}",
-            f"{millions(stage['params']['encoder'])} + {millions(stage['params']['decoder'])}",
-            f"{scaled(macs['encoder'], unit)} + {scaled(macs['decoder'], unit)}",
-            scaled(macs["total"], unit),
-            "-" if stage["calls"] is None else f"{stage['calls']}",
+            f"{millions(stage.encoder_params)} + {millions(stage.decoder_params)}",
+            f"{scaled(macs.encoder, unit)} + {scaled(macs.decoder, unit)}",
+            scaled(macs.total, unit),
+            "-" if stage.calls is None else f"{stage.calls}",
             percent(weights["sampling"]),
             percent(weights["training"]),
             percent(weights["length"]),
         )
-        rows.append((*row, scaled(macs["by_operator"].get("conv_fir", 0), unit)) if filters else row)
+        rows.append((*row, scaled(macs.by_operator.get("conv_fir", 0), unit)) if filters else row)
     head = (
         "stage",
         "t",
@@ -161,63 +167,63 @@ def stages_grid(one: Json) -> Grid:
         "of training",
         "of time",
     )
-    macs, audit = one["equivalent_macs"], one["audit"]
+    means, audit = one.means, one.audit
     notes = [
-        f"{prefix}MACs per image, convention {one['convention']}: {MACS[one['convention']]}.",
-        f"mean {prefix}MACs weighted by calls {scaled(macs['sampling'], unit)}, by training "
-        f"{scaled(macs['training'], unit)}, by time {scaled(macs['length'], unit)}; network calls per image: "
-        f"{one['nfe'] if one['nfe'] is not None else '-'}.",
-        f"second counter (torch), exact convention: {scaled(audit['second_counter_macs'], unit)} {prefix}MACs over all "
-        f"stages, relative difference {audit['relative_difference']:.1e}.",
+        f"{prefix}MACs per image, convention {one.convention}: {MACS[one.convention]}.",
+        f"mean {prefix}MACs weighted by calls {scaled(means['sampling'], unit)}, by training "
+        f"{scaled(means['training'], unit)}, by time {scaled(means['length'], unit)}; network calls per image: "
+        f"{one.nfe if one.nfe is not None else '-'}.",
+        f"second counter (torch), exact convention: {scaled(audit.second_counter_macs, unit)} {prefix}MACs over all "
+        f"stages, relative difference {audit.relative_difference:.1e}.",
     ]
-    guidance = one.get("guidance")
-    if guidance and guidance["extra_calls"]:
-        low, high = guidance["interval"] or (0, math.inf)
+    guidance = one.guidance
+    if guidance and guidance.extra_calls:
+        low, high = guidance.interval or (0, math.inf)
         where = "in all calls" if math.isinf(high) else f"for ratio in ({low:.4g}, {high:.4g}]"
         notes.append(
-            f"guidance of weight {guidance['weight']:.4g} {where} evaluates the network with and without the class: "
-            f"{guidance['extra_calls']} of the calls are its own."
+            f"guidance of weight {guidance.weight:.4g} {where} evaluates the network with and without the class: "
+            f"{guidance.extra_calls} of the calls are its own."
         )
-    if one["autoencoder"]:
-        notes.append(_autoencoder_note(one["autoencoder"]))
+    if one.autoencoder:
+        notes.append(_autoencoder_note(one.autoencoder))
     notes += _training_notes(one)
-    notes += [f"{note}." for note in one["notes"]]
+    notes += [f"{note}." for note in one.notes]
     notes += _not_counted(one)
     return Grid(title_of(one), (*head, "of which FIR") if filters else head, tuple(rows), tuple(notes))
 
 
-def _training_notes(one: Json) -> list[str]:
-    training, params = one["training"], one["params"]
-    kept = f"training keeps {millions(params['trained'])} M trained parameters"
-    kept += f", {millions(params['ema'])} M averaged (EMA)" if params["ema"] else ""
-    kept += f" and {millions(params['optimizer'])} M numbers of the optimiser."
+def _training_notes(one: "Budget") -> list[str]:
+    training, params = one.training, one.parameters
+    kept = f"training keeps {millions(params.trained)} M trained parameters"
+    kept += f", {millions(params.ema)} M averaged (EMA)" if params.ema else ""
+    kept += f" and {millions(params.optimizer)} M numbers of the optimiser."
     if training is None:
         return [kept]
-    again = f", {brief(training['recompute_flops'] / 1e15)} recomputed" if training["recompute_flops"] else ""
-    encoded = training["autoencoder_flops"]
-    latents = f"; encoding its images with the autoencoder, {brief(encoded / 1e15)} more" if encoded else ""
-    cut = f" in {training['accumulation']} micro-batches" if training["accumulation"] > 1 else ""
+    again = f", {written(training.recompute_flops, 'FLOPs')} recomputed" if training.recompute_flops else ""
+    encoded = training.autoencoder_flops
+    latents = f"; encoding its images with the autoencoder, {written(encoded, 'FLOPs')} more" if encoded else ""
+    cut = f" in {training.accumulation} micro-batches" if training.accumulation > 1 else ""
     return [
         kept,
-        f"training: {training['iterations']:,} iterations of {training['batch_size']:,} images{cut}: "
-        f"{brief(training['forward_flops'] / 1e15)} PFLOPs forward, {brief(training['backward_flops'] / 1e15)} "
+        f"training: {training.iterations:,} iterations of {training.batch_size:,} images{cut}: "
+        f"{written(training.forward_flops, 'FLOPs')} forward, {written(training.backward_flops, 'FLOPs')} "
         f"backward{again}{latents}.",
-        *([training["explanation"]] if training["explanation"] else []),
+        *([training.explanation] if training.explanation else []),
     ]
 
 
-def _not_counted(one: Json) -> list[str]:
-    if not one["uncounted"]:
+def _not_counted(one: "Budget") -> list[str]:
+    if not one.uncounted:
         return []
-    return [f"NOT COUNTED: {', '.join(f'{op} x{times}' for op, times in one['uncounted'].items())}."]
+    return [f"NOT COUNTED: {', '.join(f'{op} x{times}' for op, times in one.uncounted.items())}."]
 
 
-def parts_grid(one: Json) -> Grid:
+def parts_grid(one: "Budget") -> Grid:
     """One recipe, part by part: parameters, MACs of a call, and how often it is called."""
-    stages, params, coder = one["stages"], one["params"], one["autoencoder"]
-    prefix, unit = si_prefix(max(stage["macs"]["total"] for stage in stages))
-    shared = params["shared"] > 0
-    spent = None if one["nfe"] is None else sum(stage["calls"] * stage["macs"]["total"] for stage in stages)
+    stages, params, coder = one.stages, one.parameters, one.autoencoder
+    prefix, unit = si_prefix(max(stage.costs.total for stage in stages))
+    shared = params.shared > 0
+    spent = None if one.nfe is None else sum((stage.calls or 0) * stage.costs.total for stage in stages)
 
     def row(name: str, count: int | None, macs: int | None, calls: int | None = None) -> tuple[str, ...]:
         share = None if not spent or macs is None or calls is None else macs * calls / spent
@@ -231,46 +237,47 @@ def parts_grid(one: Json) -> Grid:
 
     rows = [
         row(
-            "encoder, of all stages" if shared else f"encoder of stage {stage['index']}",
-            stage["params"]["encoder"],
-            stage["macs"]["encoder"],
-            one["nfe"] if shared else stage["calls"],
+            "encoder, of all stages" if shared else f"encoder of stage {stage.index}",
+            stage.parameters.encoder,
+            stage.costs.encoder,
+            one.nfe if shared else stage.calls,
         )
         for stage in (stages[:1] if shared else stages)
     ]
-    adapters = params["other"] - (coder["params"] if coder else 0)
+    adapters = params.other - (coder.params if coder else 0)
     rows += [row("adapter, its MACs are the encoder's", adapters, None)] if adapters else []
     rows += [
-        row(f"decoder of stage {stage['index']}", stage["params"]["decoder"], stage["macs"]["decoder"], stage["calls"])
+        row(f"decoder of stage {stage.index}", stage.parameters.decoder, stage.costs.decoder, stage.calls)
         for stage in stages
     ]
     if coder:
         rows += [
-            row("autoencoder, frozen", coder["params"], None),
-            row("  to encode a training image", None, coder["encode_macs"]),
-            row("  to decode a sample", None, coder["decode_macs"]),
+            row("autoencoder, frozen", coder.params, None),
+            row("  to encode a training image", None, coder.encode_macs),
+            row("  to decode a sample", None, coder.decode_macs),
         ]
-    rows.append(row("all parameters", params["total"], None))
-    rows += [row("copy of averages (EMA)", params["ema"], None)] if params["ema"] else []
-    rows.append(row("state of the optimiser", params["optimizer"], None))
+    rows.append(row("all parameters", params.total, None))
+    rows += [row("copy of averages (EMA)", params.ema, None)] if params.ema else []
+    rows.append(row("state of the optimiser", params.optimizer, None))
     head = ("part", "params M", f"{prefix}MACs", "calls", "of sampling")
-    notes = [f"{prefix}MACs per image and call, convention {one['convention']}: {MACS[one['convention']]}."]
+    notes = [f"{prefix}MACs per image and call, convention {one.convention}: {MACS[one.convention]}."]
     return Grid(title_of(one), head, tuple(rows), tuple(notes + _not_counted(one)))
 
 
-def operators_grid(one: Json) -> Grid:
+def operators_grid(one: "Budget") -> Grid:
     """One recipe, operator by operator: MACs of the encoder and the decoder of each stage."""
-    stages = one["stages"]
-    prefix, unit = si_prefix(max(stage["macs"]["total"] for stage in stages))
-    whole = sum(stage["macs"]["total"] for stage in stages) or 1
-    names = {name for stage in stages for name in stage["macs"]["by_operator"]}
-    sums = {name: sum(stage["macs"]["by_operator"].get(name, 0) for stage in stages) for name in names}
+    stages = one.stages
+    prefix, unit = si_prefix(max(stage.costs.total for stage in stages))
+    whole = sum(stage.costs.total for stage in stages) or 1
+    names = {name for stage in stages for name in stage.costs.by_operator}
+    sums = {name: sum(stage.costs.by_operator.get(name, 0) for stage in stages) for name in names}
     rows = [
         (
             name,
             *(
                 " + ".join(
-                    scaled(stage["macs"][f"{part}_by_operator"].get(name, 0), unit) for part in ("encoder", "decoder")
+                    scaled(rows.get(name, 0), unit)
+                    for rows in (stage.costs.encoder_by_operator, stage.costs.decoder_by_operator)
                 )
                 for stage in stages
             ),
@@ -281,24 +288,19 @@ def operators_grid(one: Json) -> Grid:
     rows.append(
         (
             "all",
-            *(
-                f"{scaled(stage['macs']['encoder'], unit)} + {scaled(stage['macs']['decoder'], unit)}"
-                for stage in stages
-            ),
+            *(f"{scaled(stage.costs.encoder, unit)} + {scaled(stage.costs.decoder, unit)}" for stage in stages),
             percent(1.0),
         )
     )
-    rows += [
-        (f"{name}, {times} times", *("NOT COUNTED" for _ in stages), "-") for name, times in one["uncounted"].items()
-    ]
-    head = ("operator", *(f"stage {stage['index']}, {prefix}MACs enc + dec" for stage in stages), "share")
-    notes = (f"{prefix}MACs per image and call, convention {one['convention']}: {MACS[one['convention']]}.",)
+    rows += [(f"{name}, {times} times", *("NOT COUNTED" for _ in stages), "-") for name, times in one.uncounted.items()]
+    head = ("operator", *(f"stage {stage.index}, {prefix}MACs enc + dec" for stage in stages), "share")
+    notes = (f"{prefix}MACs per image and call, convention {one.convention}: {MACS[one.convention]}.",)
     return Grid(title_of(one), head, tuple(rows), notes)
 
 
-def _autoencoder_note(costs: Json) -> str:
-    prefix, unit = si_prefix(costs["decode_macs"])
+def _autoencoder_note(costs: "AutoencoderCosts") -> str:
+    prefix, unit = si_prefix(costs.decode_macs)
     return (
-        f"autoencoder, in no stage: {millions(costs['params'])} M parameters; {scaled(costs['encode_macs'], unit)} "
-        f"{prefix}MACs to encode a training image, {scaled(costs['decode_macs'], unit)} to decode a sample."
+        f"autoencoder, in no stage: {millions(costs.params)} M parameters; {scaled(costs.encode_macs, unit)} "
+        f"{prefix}MACs to encode a training image, {scaled(costs.decode_macs, unit)} to decode a sample."
     )

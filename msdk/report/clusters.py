@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msdk.report.canvas import STAGE_COLOURS, drawn, plain
-from msdk.report.figures import Json, general, short
+from msdk.report.figures import general, short
 from msdk.report.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from msdk.clustering.clusters import Clusters, Strategy
 
 CURVES = {
     "to_clean": "S to the denoiser of clean data",
@@ -26,40 +28,40 @@ DRAWS = {"to_clean": "from_clean", "to_noise": "from_noise"}
 """Curves that scatter, as each value comes from one draw, and the one in whose colour they are drawn."""
 
 
-def clusters_grid(clusters: Json) -> Grid:
+def clusters_grid(clusters: "Clusters") -> Grid:
     """Edges by strategy."""
     rows = tuple(
         (
-            one["name"],
-            _slashed(one["edges_t"]),
-            " / ".join(f"{low:.3f}-{high:.3f}" for low, high in one["intervals_t"] or ()) or "-",
-            _slashed(one["edges_ratio"]),
-            f"{one['seconds']:.1f}",
+            one.name,
+            _slashed(one.edges_t),
+            " / ".join(f"{low:.3f}-{high:.3f}" for low, high in one.intervals_t or ()) or "-",
+            _slashed(one.edges_ratio),
+            f"{one.seconds:.1f}",
         )
-        for one in clusters["strategies"]
+        for one in clusters.strategies
     )
     notes = [
-        f"{one['name']}: {', '.join(f'{key} = {general(value)}' for key, value in one['settings'].items())}."
-        + "".join(f" {note}" for note in one["notes"])
-        for one in clusters["strategies"]
+        f"{one.name}: {', '.join(f'{key} = {general(value)}' for key, value in one.settings.items())}."
+        + "".join(f" {note}" for note in one.notes)
+        for one in clusters.strategies
     ]
-    notes += [f"{name} did not run: {why}." for name, why in clusters["skipped"].items()]
-    title = f"Stage edges under {clusters['schedule']}; data {_data(clusters)}; seed {clusters['seed']}"
+    notes += [f"{name} did not run: {why}." for name, why in clusters.skipped.items()]
+    title = f"Stage edges under {clusters.schedule}; data {_data(clusters)}; seed {clusters.seed}"
     return Grid(title, ("strategy", "edges t", "95 % of draws", "edges ratio", "seconds"), rows, tuple(notes))
 
 
-def clusters_lines(clusters: Json, path: str) -> list[str]:
+def clusters_lines(clusters: "Clusters", path: str) -> list[str]:
     """Where the edges of an artefact with one strategy come from, for a recipe that points to it."""
-    (one,) = clusters["strategies"]
-    settings = ", ".join(f"{key} = {general(value)}" for key, value in one["settings"].items())
-    digest = clusters["data"].get("sha256")
-    versions = ", ".join(f"{name} {version}" for name, version in clusters.get("versions", {}).items())
+    (one,) = clusters.strategies
+    settings = ", ".join(f"{key} = {general(value)}" for key, value in one.settings.items())
+    digest = clusters.data.get("sha256")
+    versions = ", ".join(f"{name} {version}" for name, version in clusters.versions.items())
     lines = [
-        f"The stages are those of {path}, found by {one['name']} ({settings}), seed {clusters['seed']}:",
-        f"t = {_slashed(one['edges_t'])} of {clusters['schedule']}, that is a ratio of {_slashed(one['edges_ratio'])}.",
+        f"The stages are those of {path}, found by {one.name} ({settings}), seed {clusters.seed}:",
+        f"t = {_slashed(one.edges_t)} of {clusters.schedule}, that is a ratio of {_slashed(one.edges_ratio)}.",
     ]
-    if one.get("intervals_t"):
-        ends = " and ".join(f"{low:.4f} to {high:.4f}" for low, high in one["intervals_t"])
+    if one.intervals_t:
+        ends = " and ".join(f"{low:.4f} to {high:.4f}" for low, high in one.intervals_t)
         lines.append(f"95 % of other draws lie in {ends}.")
     lines.append(f"Data: {_data(clusters)}" + (f", SHA-256 {digest[:16]}..." if digest else "") + f"; {versions}.")
     return lines
@@ -69,58 +71,58 @@ def _slashed(numbers: Sequence[float]) -> str:
     return " / ".join(f"{number:.4f}" for number in numbers)
 
 
-def _data(clusters: Json) -> str:
-    data = clusters["data"]
+def _data(clusters: "Clusters") -> str:
+    data = clusters.data
     kind = "latents" if "autoencoder" in data else "images"
     place = f" {short(str(data['path']))}" if "path" in data else ""
     return f"{data['name']}{place}" + (f", {data['images']:,} {kind}" if "images" in data else "")
 
 
-def clusters_plot(clusters: Json, kind: str = "png") -> bytes:
+def clusters_plot(clusters: "Clusters", kind: str = "png") -> bytes:
     """The curves that each strategy looked at, its edges with their intervals, and its matrix; a row per strategy.
 
     Args:
-        clusters: As `Clusters.as_json()` gives it.
+        clusters: What `msdk cluster` found.
         kind: "png" or "svg". The same clustering gives the same bytes.
 
     Raises:
         PlotError: matplotlib is not installed.
     """
-    strategies = clusters["strategies"]
-    columns = 2 if any(one["matrices"] for one in strategies) else 1
+    strategies = clusters.strategies
+    columns = 2 if any(one.matrices for one in strategies) else 1
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots(len(strategies), columns, squeeze=False, width_ratios=[2.2, 1][:columns])
         for one, row in zip(strategies, axes, strict=True):
-            _curves(row[0], one, clusters["schedule"])
+            _curves(row[0], one, clusters.schedule)
             for place in row[1:]:
                 _matrix(place, one)
 
     return drawn((6.6 + 3.4 * (columns - 1), 0.3 + 3.1 * len(strategies)), kind, draw)
 
 
-def _curves(axes: "Axes", one: Json, schedule: str) -> None:
+def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
     """Curves over time between the edges, and the stages as a band above."""
-    times, edges = one["curves"].get("t", []), one["edges_t"]
-    shown = [name for name in CURVES if name in one["curves"]]
+    times, edges = one.curves.get("t", []), one.edges_t
+    shown = [name for name in CURVES if name in one.curves]
     lines = [name for name in shown if name not in DRAWS]
     colours = {name: STAGE_COLOURS[::-1][number % len(STAGE_COLOURS)] for number, name in enumerate(lines)}
     for name in shown:
         if name in DRAWS:
             colour = colours.get(DRAWS[name], "black")
-            axes.plot(times, one["curves"][name], ".", color=colour, markersize=2, alpha=0.2, rasterized=True)
+            axes.plot(times, one.curves[name], ".", color=colour, markersize=2, alpha=0.2, rasterized=True)
     for name, colour in colours.items():
-        axes.plot(times, one["curves"][name], color=colour, linewidth=1.8, label=CURVES[name])
+        axes.plot(times, one.curves[name], color=colour, linewidth=1.8, label=CURVES[name])
     if not shown:
         axes.plot(times, [0.5] * len(times), "|", color="black", markersize=12, label="times looked at")
         axes.set_ylim(0, 1)
         axes.set_yticks([])
-    if "alpha" in one["settings"] and "from_clean" in shown:
-        alpha = one["settings"]["alpha"]
+    if "alpha" in one.settings and "from_clean" in shown:
+        alpha = one.settings["alpha"]
         axes.axhline(alpha, color="black", linewidth=0.7, linestyle=":", label=f"alpha = {general(alpha)}")
     for edge in edges:
         axes.axvline(edge, color="black", linewidth=1)
-    for low, high in one["intervals_t"] or ():
+    for low, high in one.intervals_t or ():
         axes.axvspan(low, high, color="black", alpha=0.15, linewidth=0)
     first, last = min([*times, *edges]), max([*times, *edges])
     margin = 0.02 * (last - first)
@@ -131,23 +133,23 @@ def _curves(axes: "Axes", one: Json, schedule: str) -> None:
         axes.fill_between([low, high], 1.0, 1.04, color=colour, transform=band, clip_on=False, linewidth=0)
         axes.text((low + high) / 2, 1.06, f"stage {number}", transform=band, ha="center", fontsize="small")
     axes.set_xlim(bounds[0], bounds[-1])
-    axes.set_title(f"{one['name']}: t = {_slashed(edges)}", loc="left", fontweight="bold", pad=18)
+    axes.set_title(f"{one.name}: t = {_slashed(edges)}", loc="left", fontweight="bold", pad=18)
     axes.set_xlabel(f"t of {schedule}")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.17), ncols=3, frameon=False)
     plain(axes)
 
 
-def _matrix(axes: "Axes", one: Json) -> None:
+def _matrix(axes: "Axes", one: "Strategy") -> None:
     """The first matrix of a strategy as a map, with its stages as squares."""
-    if not one["matrices"]:
+    if not one.matrices:
         axes.set_axis_off()
         return
-    name, rows = next(iter(one["matrices"].items()))
-    times = one["curves"]["t"]
+    name, rows = next(iter(one.matrices.items()))
+    times = one.curves["t"]
     low, high = times[0], times[-1]
     image = axes.imshow(rows, origin="lower", extent=(low, high, low, high), cmap="viridis")
-    bounds = [low, *one["edges_t"], high]
+    bounds = [low, *one.edges_t, high]
     for start, end in itertools.pairwise(bounds):
         axes.plot([start, end, end, start, start], [start, start, end, end, start], color="white", linewidth=1.2)
     figure = axes.get_figure()

@@ -1,7 +1,13 @@
-"""How figures are written: units, significant digits, shares."""
+"""How figures are written in columns and sentences: shares, ratios, counts of a fixed unit.
+
+An amount with its unit is `msdk.recipe.quantities.written`, everywhere.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msdk.budgeting import Budget
 
 Json = Mapping[str, Any]
 
@@ -25,44 +31,12 @@ def brief(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.3g}"
 
 
-def significant(value: float, digits: int = 4) -> str:
-    """Significant digits with trailing zeros, so that a column of like figures lines up; never an exponent."""
-    if not value:
-        return "0"
-    decimals = max(digits - len(f"{abs(value):.0f}") if abs(value) >= 1 else digits - 1, 0)
-    rounded = f"{value:,.{decimals}f}"
-    return rounded if float(rounded.replace(",", "")) or abs(value) >= 1e-9 else "0"
-
-
-def with_unit(value: float, unit: str) -> str:
-    """A quantity with the SI prefix that suits it: 18646531993.6 MACs is "18.65 GMACs"."""
-    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if abs(value) >= 0.99995 * 10**power:  # what rounds to 1.000 belongs to the next prefix
-            return f"{significant(value / 10**power)} {prefix}{unit}"
-    return f"{significant(value) if value != int(value) else int(value)} {unit}"
-
-
-def in_bytes(count: float) -> str:
-    """Memory in the binary units that GPUs are sold in."""
-    for power, prefix in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
-        if abs(count) >= 1024**power:
-            return f"{significant(count / 1024**power)} {prefix}B"
-    return f"{count:.0f} B"
-
-
 def apart(found: float, expected: float | None) -> str:
     """How far a figure lies from what was expected: "+1.2 %"."""
     if not expected:
         return "–"
     share = round(100 * (found - expected) / expected, 1)
     return f"{share:+.1f} %" if share else "0 %"
-
-
-def amount(value: float, unit: str) -> str:
-    """A quantity in the units of `msdk.recipe.quantities`: "237.2 M parameters", "18.65 GMACs", "24 GiB"."""
-    if unit == "params":
-        return f"{significant(value / 1e6)} M parameters" if abs(value) >= 1e5 else f"{value:,.0f} parameters"
-    return in_bytes(value) if unit == "B" else with_unit(value, unit)
 
 
 def short(recipe: str) -> str:
@@ -84,6 +58,6 @@ def general(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def title_of(one: Json, what: str = "") -> str:
+def title_of(one: "Budget", what: str = "") -> str:
     """The head of a table about one recipe."""
-    return ": ".join(part for part in (short(one["recipe"]), one["title"], what) if part)
+    return ": ".join(part for part in (short(one.recipe), one.title, what) if part)

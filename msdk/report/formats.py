@@ -3,11 +3,16 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msdk.errors import MsdkError, nearest
 from msdk.report.budgets import budget_grids
 from msdk.report.figures import Json
 from msdk.report.rows import budgets_csv
+
+if TYPE_CHECKING:
+    from msdk.budgeting import Budget
+    from msdk.budgeting.ledger import Ledger
 
 SUFFIXES = {
     ".csv": "one row per recipe and stage",
@@ -22,19 +27,19 @@ SUFFIXES = {
 
 def rendered(
     suffix: str,
-    budgets: Sequence[Json],
+    budgets: "Sequence[Budget]",
     *,
     diffs: Sequence[Sequence[Json]] = (),
-    ledger: Json | None = None,
+    ledger: "Ledger | None" = None,
 ) -> bytes:
     """The content of a file with budgets; writing it, whole or not at all, is up to the caller.
 
     Args:
         suffix: `path.suffix`: .csv, .html, .json, .md, .png or .svg, in small or capital letters.
-        budgets: At least one, as `Budget.as_json()` gives them; ratios are to the first.
+        budgets: At least one; ratios are to the first.
         diffs: How each budget's recipe but the first's differs from the first's: objects of `msdk recipe diff --json`.
             Only a page shows them.
-        ledger: The content of ledger.json of a run of the last budget's recipe. Only a page shows it.
+        ledger: Of a run of the last budget's recipe. Only a page shows it.
 
     Raises:
         MsdkError: An unknown suffix, or a plot without matplotlib.
@@ -51,7 +56,7 @@ def rendered(
     if kind == ".csv":
         return budgets_csv(budgets).encode()
     if kind == ".json":
-        return (json.dumps(budgets, indent=2) + "\n").encode()
+        return (json.dumps([one.as_json() for one in budgets], indent=2) + "\n").encode()
     if kind == ".md":
         return "\n".join(grid.markdown() for grid in budget_grids(budgets)).encode()
     raise _unknown(suffix)

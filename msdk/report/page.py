@@ -7,18 +7,26 @@ worded here; the script only chooses what is shown, and without it everything is
 import itertools
 import math
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from msdk.recipe.quantities import prefix_of, significant, written
 from msdk.report.budgets import MACS, accounts_apart
-from msdk.report.figures import Json, apart, in_bytes, percent, short, significant, with_unit
+from msdk.report.figures import Json, apart, percent, short
 from msdk.report.rows import of_stage
 from msdk.report.runs import setting
+
+if TYPE_CHECKING:
+    from msdk.budgeting import Budget, StageCosts
+    from msdk.budgeting.costs import CallCosts
+    from msdk.budgeting.ledger import Ledger
+    from msdk.budgeting.limits import Limit
+    from msdk.budgeting.requested import Memory
 
 SHADES = 6
 """Colours of stages in the style sheet; further stages begin again, and every one is labelled by its number."""
@@ -27,13 +35,15 @@ LONGEST_STRIP = 240
 """More network calls than this are drawn as one cell per run of like calls."""
 
 
-def budgets_page(budgets: Sequence[Json], *, diffs: Sequence[Sequence[Json]] = (), ledger: Json | None = None) -> str:
+def budgets_page(
+    budgets: "Sequence[Budget]", *, diffs: Sequence[Sequence[Json]] = (), ledger: "Ledger | None" = None
+) -> str:
     """One page that compares budgets and explains each of them.
 
     Args:
-        budgets: At least one, as `Budget.as_json()` gives them; ratios are to the first.
+        budgets: At least one; ratios are to the first.
         diffs: How each recipe but the first differs from the first: objects of `msdk recipe diff --json`.
-        ledger: The content of ledger.json of a run of the last recipe.
+        ledger: Of a run of the last recipe.
 
     Returns:
         HTML, all text escaped. Keys that a budget does not have leave their part of the page out.
@@ -45,13 +55,13 @@ def budgets_page(budgets: Sequence[Json], *, diffs: Sequence[Sequence[Json]] = (
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    flops = all(one["convention"] == "exact" for one in budgets)
+    flops = all(one.convention == "exact" for one in budgets)
     filters: dict[str, Callable[..., object]] = {
         "amount": lambda value: figure(value, ""),
         "cost": lambda value: _cost(value, flops=flops),
         "flops": lambda value: figure(value, "FLOPs"),
         "hours": lambda value: _exactly(value, f"{significant(value)} h"),
-        "bytes": lambda value: _exactly(value, in_bytes(value)),
+        "bytes": lambda value: _exactly(value, written(value, "B")),
         "rate": lambda value: _exactly(value, significant(value)),
         "share": percent,
         "number": _number,
@@ -60,8 +70,8 @@ def budgets_page(budgets: Sequence[Json], *, diffs: Sequence[Sequence[Json]] = (
     environment.filters.update(typing.cast("dict[str, Any]", filters))
     names = _names(budgets)
     metrics = _metrics(budgets)
-    longest = max(stage["macs"]["total"] for one in budgets for stage in one["stages"])
-    largest = max(stage["params"]["active"] for one in budgets for stage in one["stages"])
+    longest = max(stage.costs.total for one in budgets for stage in one.stages)
+    largest = max(stage.parameters.active for one in budgets for stage in one.stages)
     return environment.get_template("page.html").render(
         budgets=budgets,
         names=names,
@@ -71,14 +81,14 @@ def budgets_page(budgets: Sequence[Json], *, diffs: Sequence[Sequence[Json]] = (
         differs=[_where_accounts_differ(name, one, budgets[0]) for name, one in zip(names, budgets, strict=True)],
         diffs=list(zip(names[1:], diffs, strict=False)),
         ledger=ledger and _ledger(ledger),
-        conventions={one["convention"]: MACS[one["convention"]] for one in budgets},
+        conventions={one.convention: MACS[one.convention] for one in budgets},
         shades=SHADES,
     )
 
 
-def _names(budgets: Sequence[Json]) -> list[str]:
+def _names(budgets: "Sequence[Budget]") -> list[str]:
     """A name for each recipe that no other has."""
-    names = [short(one["recipe"]) or one["title"] or "denoiser" for one in budgets]
+    names = [short(one.recipe) or one.title or "denoiser" for one in budgets]
     return [name if names.count(name) == 1 else f"{name} ({index + 1})" for index, name in enumerate(names)]
 
 
@@ -89,12 +99,13 @@ def figure(value: float | None, unit: str) -> Markup:
     """A quantity with the prefix and unit that suit it; its exact value is the `value` of the element."""
     if value is None:
         return Markup("–")
-    return _exactly(value, with_unit(value, unit) if unit else _count(value))
+    return _exactly(value, written(value, unit) if unit else _count(value))
 
 
 def _count(value: float) -> str:
     """Parameters, images: in millions where they are many."""
-    return f"{significant(value / 1e6)} M" if abs(value) >= 1e6 else f"{value:,.0f}"
+    prefix, size = prefix_of(value, "params")
+    return f"{significant(value / size)} {prefix}" if prefix else f"{value:,.0f}"
 
 
 def _number(value: float | None, digits: int = 4) -> str:
@@ -118,8 +129,8 @@ def _cost(macs: float | None, *, flops: bool) -> Markup:
     """MACs, and where each is two FLOPs also those; the unit switch of the page shows one of the two."""
     if macs is None:
         return Markup("–")
-    text = _exactly(macs, with_unit(macs, "MACs"), "as-macs")
-    return text + _exactly(2 * macs, with_unit(2 * macs, "FLOPs"), "as-flops") if flops else text
+    text = _exactly(macs, written(macs, "MACs"), "as-macs")
+    return text + _exactly(2 * macs, written(2 * macs, "FLOPs"), "as-flops") if flops else text
 
 
 @attrs.frozen
@@ -152,17 +163,19 @@ class Metric:
         return f"{100 * value / first:.1f} %" if first and value is not None else ""
 
 
-def _metrics(budgets: Sequence[Json]) -> list[Metric]:
+def _metrics(budgets: "Sequence[Budget]") -> list[Metric]:
     """What all recipes can be compared by; a figure that none of them has is left out."""
 
-    def metric(key: str, label: str, hint: str, kind: str, value: Callable[[Json], float | None]) -> Metric:
+    def metric(key: str, label: str, hint: str, kind: str, value: "Callable[[Budget], float | None]") -> Metric:
         return Metric(key, label, hint, kind, tuple(map(value, budgets)))
 
-    def of(part: str, key: str) -> Callable[[Json], float | None]:
-        return lambda one: (one.get(part) or {}).get(key)
+    def of(part: str, key: str) -> "Callable[[Budget], float | None]":
+        return lambda one: getattr(getattr(one, part), key, None)
 
     found = [
-        metric("params", "Parameters", "all networks of the recipe, shared ones once", "amount", of("params", "total")),
+        metric(
+            "params", "Parameters", "all networks of the recipe, shared ones once", "amount", of("parameters", "total")
+        ),
         metric("call", "Cost per network call", "mean over the sampler's calls", "cost", _mean("sampling")),
         metric("sample", "Cost per sampled image", "all network calls, without an autoencoder", "cost", _per_sample),
         metric("train", "Cost per training image", "forward, mean over the training draws", "cost", _mean("training")),
@@ -187,55 +200,52 @@ def _metrics(budgets: Sequence[Json]) -> list[Metric]:
     return [one for one in found if any(value is not None for value in one.values)]
 
 
-def _mean(weights: str) -> Callable[[Json], float | None]:
-    return lambda one: one["equivalent_macs"][weights]
+def _mean(weights: str) -> "Callable[[Budget], float | None]":
+    return lambda one: one.means[weights]
 
 
-def _per_sample(one: Json) -> float | None:
-    calls = [stage["calls"] for stage in one["stages"]]
-    if None in calls:
-        return None
-    return sum(count * stage["macs"]["total"] for count, stage in zip(calls, one["stages"], strict=True))
+def _per_sample(one: "Budget") -> float | None:
+    return None if one.nfe is None else sum((stage.calls or 0) * stage.costs.total for stage in one.stages)
 
 
-def _paper_macs(one: Json) -> float | None:
-    return one["training"] and 1e15 * one["training"]["paper_pflops"]
+def _paper_macs(one: "Budget") -> float | None:
+    return one.training and 1e15 * one.training.paper_pflops
 
 
 # --- one recipe -------------------------------------------------------------------------------------------------------
 
 
-def _recipe(index: int, one: Json, longest: float, largest: float) -> dict[str, Any]:
+def _recipe(index: int, one: "Budget", longest: float, largest: float) -> dict[str, Any]:
     """What the page shows of one recipe beside its plain figures."""
     return {
         "index": index,
-        "stages": [_stage(stage, one, longest, largest) for stage in one["stages"]],
-        "strip": _strip(one, longest) if one.get("trace") else None,
+        "stages": [_stage(stage, one, longest, largest) for stage in one.stages],
+        "strip": _strip(one, longest) if one.trace else None,
         "weights": _weights(one),
         "operators": _operators(one),
-        "memory": _memory(one["memory"]) if one.get("memory") else None,
-        "limits": [_limit(limit) for limit in one.get("limits") or ()],
+        "memory": _memory(one.memory) if one.memory else None,
+        "limits": [_limit(limit) for limit in one.limits],
     }
 
 
-def _stage(stage: Json, one: Json, longest: float, largest: float) -> dict[str, Any]:
-    macs, params = stage["macs"], stage["params"]
+def _stage(stage: "StageCosts", one: "Budget", longest: float, largest: float) -> dict[str, Any]:
+    macs, params = stage.costs, stage.parameters
     return {
-        "shade": stage["index"] % SHADES,
-        "macs": (100 * macs["encoder"] / longest, 100 * macs["decoder"] / longest),
-        "params": (100 * params["encoder"] / largest, 100 * params["decoder"] / largest),
-        "memory": of_stage(one.get("memory") or {}, stage["index"]),
-        "timing": of_stage(one.get("timing") or {}, stage["index"]),
+        "shade": stage.index % SHADES,
+        "macs": (100 * macs.encoder / longest, 100 * macs.decoder / longest),
+        "params": (100 * params.encoder / largest, 100 * params.decoder / largest),
+        "memory": of_stage(one.memory, stage.index),
+        "timing": of_stage(one.timing, stage.index),
     }
 
 
-def _strip(one: Json, longest: float) -> dict[str, Any]:
+def _strip(one: "Budget", longest: float) -> dict[str, Any]:
     """The network calls of the sampler from left to right, as cells in percent of the width."""
-    calls: Sequence[Json] = one["trace"]
-    most = max(longest, *(call["macs"] for call in calls))
+    calls = one.trace
+    most = max(longest, *(call.macs for call in calls))
     cells: list[dict[str, Any]] = []
     for number, call in enumerate(calls):
-        like = (call["stage"], call["evaluations"])
+        like = (call.stage, call.evaluations)
         if len(calls) > LONGEST_STRIP and cells and cells[-1]["like"] == like:
             cells[-1]["last"], cells[-1]["end"] = number, call
         else:
@@ -243,8 +253,8 @@ def _strip(one: Json, longest: float) -> dict[str, Any]:
     for cell in cells:
         start = cell["start"]
         cell["x"], cell["width"] = 100 * cell["first"] / len(calls), 100 * _calls(cell) / len(calls)
-        cell["shade"], cell["height"] = start["stage"] % SHADES, 100 * start["macs"] / most
-        cell["evaluations"] = start["evaluations"]
+        cell["shade"], cell["height"] = start.stage % SHADES, 100 * start.macs / most
+        cell["evaluations"] = start.evaluations
         cell["text"] = _cell_text(cell)
     return {"cells": cells, "runs": _runs(calls), "calls": len(calls)}
 
@@ -257,22 +267,22 @@ def _cell_text(cell: Json) -> str:
     start, end, several = cell["start"], cell["end"], _calls(cell) > 1
 
     def span(key: str, digits: int) -> str:
-        low, high = f"{start[key]:.{digits}g}", f"{end[key]:.{digits}g}"
+        low, high = f"{getattr(start, key):.{digits}g}", f"{getattr(end, key):.{digits}g}"
         return f"{low} .. {high}" if several else low
 
     calls = f"calls {cell['first'] + 1} .. {cell['last'] + 1}" if several else f"call {cell['first'] + 1}"
-    times = f"{start['evaluations']} evaluation" + ("s" if start["evaluations"] > 1 else "")
+    times = f"{start.evaluations} evaluation" + ("s" if start.evaluations > 1 else "")
     where = f"step {span('step', 6)}, t {span('t', 5)}, ratio {span('ratio', 5)}"
-    return f"{calls}: {where}, stage {start['stage']}, {times}, {with_unit(start['macs'], 'MACs')}" + (
+    return f"{calls}: {where}, stage {start.stage}, {times}, {written(start.macs, 'MACs')}" + (
         " each" if several else ""
     )
 
 
-def _runs(calls: Sequence[Json]) -> list[dict[str, Any]]:
+def _runs(calls: "Sequence[CallCosts]") -> list[dict[str, Any]]:
     """Neighbouring calls of one stage, alike guided, for the labels below the strip."""
     runs: list[dict[str, Any]] = []
     done = 0
-    for (stage, evaluations), group in itertools.groupby(calls, lambda call: (call["stage"], call["evaluations"])):
+    for (stage, evaluations), group in itertools.groupby(calls, lambda call: (call.stage, call.evaluations)):
         count = len(list(group))
         width = 100 * count / len(calls)
         runs.append({"stage": stage, "count": count, "guided": evaluations > 1, "width": width})
@@ -280,35 +290,37 @@ def _runs(calls: Sequence[Json]) -> list[dict[str, Any]]:
     return runs
 
 
-def _weights(one: Json) -> list[dict[str, Any]]:
+def _weights(one: "Budget") -> list[dict[str, Any]]:
     """The ways to average over stages that a budget has, with the counts that make them."""
-    stages, training = one["stages"], one["training"] or {}
-    images = training.get("images")
-    counts: dict[str, Callable[[Json], str]] = {
-        "sampling": lambda stage: "1 call" if stage["calls"] == 1 else f"{stage['calls']} calls",
-        "training": lambda stage: f"{_count(round(images * stage['weights']['training']))} images" if images else "",
-        "length": lambda stage: f"t {_number(stage['t'][0], 3)} .. {_number(stage['t'][1], 3)}",
+    stages = one.stages
+    images = 0 if one.training is None else one.training.images
+    counts: dict[str, "Callable[[StageCosts], str]"] = {
+        "sampling": lambda stage: "1 call" if stage.calls == 1 else f"{stage.calls} calls",
+        "training": lambda stage: (
+            f"{_count(round(images * (stage.weights['training'] or 0)))} images" if images else ""
+        ),
+        "length": lambda stage: f"t {_number(stage.t[0], 3)} .. {_number(stage.t[1], 3)}",
     }
-    twice = ", a guided one counted twice" if one.get("guidance") and one["guidance"]["extra_calls"] else ""
+    twice = ", a guided one counted twice" if one.guidance and one.guidance.extra_calls else ""
     wholes = {
-        "sampling": f"of the sampler's {one['nfe']} network calls per image{twice}",
-        "training": f"of the {_count(images or 0)} images that training draws",
+        "sampling": f"of the sampler's {one.nfe} network calls per image{twice}",
+        "training": f"of the {_count(images)} images that training draws",
         "length": "of the time of the schedule",
     }
     rows: list[dict[str, Any]] = []
     for key in ("sampling", "training", "length"):
-        shares: list[float | None] = [stage["weights"][key] for stage in stages]
+        shares: list[float | None] = [stage.weights[key] for stage in stages]
         if None not in shares:
             known = [share or 0.0 for share in shares]
             rows.append(
                 {
                     "key": key,
                     "whole": wholes[key],
-                    "mean": one["equivalent_macs"][key],
+                    "mean": one.means[key],
                     "cells": [
                         {
-                            "index": stage["index"],
-                            "shade": stage["index"] % SHADES,
+                            "index": stage.index,
+                            "shade": stage.index % SHADES,
                             "x": 100 * start,
                             "width": 100 * share,
                             "share": share,
@@ -325,14 +337,14 @@ def _starts(shares: Sequence[float]) -> list[float]:
     return [0.0, *itertools.accumulate(shares)][: len(shares)]
 
 
-def _operators(one: Json) -> list[dict[str, Any]]:
+def _operators(one: "Budget") -> list[dict[str, Any]]:
     """MACs by operator and stage, the largest first, each with its parts; shares are of the sum over stages."""
 
     def rows(key: str) -> dict[str, list[int]]:
-        found = [stage["macs"][key] for stage in one["stages"]]
+        found: list[Mapping[str, int]] = [getattr(stage.costs, key) for stage in one.stages]
         return {name: [row.get(name, 0) for row in found] for name in sorted({name for row in found for name in row})}
 
-    whole = sum(stage["macs"]["total"] for stage in one["stages"]) or 1
+    whole = sum(stage.costs.total for stage in one.stages) or 1
     sums, parts = rows("by_operator"), {part: rows(f"{part}_by_operator") for part in ("encoder", "decoder")}
     return [
         {
@@ -349,10 +361,10 @@ def _operators(one: Json) -> list[dict[str, Any]]:
     ]
 
 
-def _memory(memory: Json) -> list[dict[str, Any]]:
+def _memory(memory: "Memory") -> list[dict[str, Any]]:
     """Parts of the peak of a training step, in percent of it; what is neither held throughout is the step's own."""
-    held = [(name.replace("_", " "), size) for name, size in memory["bytes"].items() if size]
-    rest = memory["peak"] - sum(size for _, size in held)
+    held = [(name.replace("_", " "), size) for name, size in attrs.asdict(memory.held).items() if size]
+    rest = memory.peak - sum(size for _, size in held)
     parts = [*held, ("activations and the step's own", rest)] if rest > 0 else held
     whole = sum(size for _, size in parts) or 1
     widths = [size / whole for _, size in parts]
@@ -371,44 +383,44 @@ _LIMITED = {
 """Key of a limit -> what it limits, and the filter that writes it."""
 
 
-def _limit(limit: Json) -> dict[str, Any]:
-    what, kind = _LIMITED.get(limit["key"], (limit["key"], "number"))
-    found = limit["found"]
-    share = found / limit["limit"] if found is not None and limit["limit"] else None
-    return {**limit, "what": what, "kind": kind, "share": share}
+def _limit(limit: "Limit") -> dict[str, Any]:
+    what, kind = _LIMITED.get(limit.key, (limit.key, "number"))
+    found = limit.found
+    share = found / limit.limit if found is not None and limit.limit else None
+    return {**attrs.asdict(limit), "what": what, "kind": kind, "share": share}
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def _where_accounts_differ(name: str, one: Json, first: Json) -> str:
+def _where_accounts_differ(name: str, one: "Budget", first: "Budget") -> str:
     """What keeps the paper's accounting and the real cost of training apart, of one recipe and beside the first."""
-    if not one["training"] or not one["training"]["explanation"]:
+    if not one.training or not one.training.explanation:
         return ""
     beside = "" if one is first else " " + accounts_apart(one, first)
-    return f"{name}: {one['training']['explanation']}{beside}"
+    return f"{name}: {one.training.explanation}{beside}"
 
 
-def _ledger(ledger: Json) -> dict[str, Any]:
+def _ledger(ledger: "Ledger") -> dict[str, Any]:
     """What each stage has seen and spent, beside what the recipe predicts for the same iteration."""
-    spent, predicted = ledger["spent"], ledger["predicted"]
+    spent, predicted = ledger.spent, ledger.predicted
     rows: list[dict[str, Any]] = [
         {
             "index": index,
             "shade": index % SHADES,
             "images": seen,
-            "share": seen / max(ledger["images"], 1),
-            "expected_share": expected / max(predicted["images"], 1),
+            "share": seen / max(ledger.images, 1),
+            "expected_share": expected / max(predicted.images, 1),
             "spent": flops,
             "predicted": likely,
             "difference": apart(flops, likely),
         }
         for index, (seen, expected, flops, likely) in enumerate(
             zip(
-                ledger["images_by_stage"],
-                predicted["images_by_stage"],
-                spent["total_flops_by_stage"],
-                predicted["total_flops_by_stage"],
+                ledger.images_by_stage,
+                predicted.images_by_stage,
+                spent.total_flops_by_stage,
+                predicted.total_flops_by_stage,
                 strict=True,
             )
         )
@@ -418,10 +430,10 @@ def _ledger(ledger: Json) -> dict[str, Any]:
         row["widths"] = (100 * row["spent"] / most, 100 * row["predicted"] / most)
     return {
         "rows": rows,
-        "iteration": ledger["iteration"],
-        "images": ledger["images"],
-        "spent": ledger["total_flops"],
-        "predicted": predicted["total_flops"],
-        "difference": apart(ledger["total_flops"], predicted["total_flops"]),
-        "convention": ledger["convention"],
+        "iteration": ledger.iteration,
+        "images": ledger.images,
+        "spent": ledger.total_flops,
+        "predicted": predicted.total_flops,
+        "difference": apart(ledger.total_flops, predicted.total_flops),
+        "convention": ledger.convention,
     }

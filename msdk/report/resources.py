@@ -1,89 +1,89 @@
 """What a budget has beside counts: limits, memory, speed, and the ledger of a run."""
 
-from msdk.report.figures import (
-    Json,
-    amount,
-    apart,
-    in_bytes,
-    percent,
-    scaled,
-    si_prefix,
-    significant,
-    title_of,
-    with_unit,
-)
+from typing import TYPE_CHECKING
+
+import attrs
+
+from msdk.recipe.quantities import significant, written
+from msdk.report.figures import apart, percent, scaled, si_prefix, title_of
 from msdk.report.grid import Grid
 
+if TYPE_CHECKING:
+    from msdk.budgeting import Budget
 
-def limits_grid(one: Json) -> Grid:
+
+def limits_grid(one: "Budget") -> Grid:
     """What a recipe allows itself, and what it has."""
     rows = tuple(
         (
-            limit["key"],
-            amount(limit["limit"], limit["unit"]),
-            "not asked for" if limit["found"] is None else amount(limit["found"], limit["unit"]),
-            "-" if limit["found"] is None else percent(limit["found"] / limit["limit"]) if limit["limit"] else "-",
-            "EXCEEDED" if limit["exceeded"] else "",
+            limit.key,
+            written(limit.limit, limit.unit),
+            "not asked for" if limit.found is None else written(limit.found, limit.unit),
+            "-" if limit.found is None else percent(limit.found / limit.limit) if limit.limit else "-",
+            "EXCEEDED" if limit.exceeded else "",
         )
-        for limit in one["limits"]
+        for limit in one.limits
     )
-    notes = ("memory needs --memory or --check.",) if any(limit["found"] is None for limit in one["limits"]) else ()
+    notes = ("memory needs --memory or --check.",) if any(limit.found is None for limit in one.limits) else ()
     return Grid(title_of(one, "limits"), ("of [budget]", "at most", "found", "of the limit", ""), rows, notes)
 
 
-def memory_grid(one: Json) -> Grid:
+def memory_grid(one: "Budget") -> Grid:
     """What one recipe holds in memory."""
-    memory = one["memory"]
+    memory = one.memory
+    assert memory is not None
     rows = tuple(
         (
-            str(stage["index"]),
-            in_bytes(stage["activations_per_image"]),
-            in_bytes(stage["activations"]),
-            in_bytes(stage["peak"]),
+            str(stage.index),
+            written(stage.activations_per_image, "B"),
+            written(stage.activations, "B"),
+            written(stage.peak, "B"),
         )
-        for stage in memory["stages"]
+        for stage in memory.stages
     )
-    held = ", ".join(f"{name} {in_bytes(size)}" for name, size in memory["bytes"].items() if size)
+    held = ", ".join(f"{name} {written(size, 'B')}" for name, size in attrs.asdict(memory.held).items() if size)
     notes = (
         f"Held throughout training: {held}.",
-        f"Peak of training {in_bytes(memory['peak'])}: {memory['batch']:,} images a step, {memory['micro_batch']:,} at "
-        f"a time, {memory['dtype']}.",
-        f"Peak of sampling {in_bytes(memory['sampling_peak'])}: {memory['sampling_batch']:,} images at a time.",
+        f"Peak of training {written(memory.peak, 'B')}: {memory.batch:,} images a step, {memory.micro_batch:,} at "
+        f"a time, {memory.dtype}.",
+        f"Peak of sampling {written(memory.sampling_peak, 'B')}: {memory.sampling_batch:,} images at a time.",
         "Simulated: what libraries and allocators hold for themselves comes on top.",
     )
     head = ("stage", "activations of an image", "of a micro-batch", "peak of a step in this stage alone")
     return Grid(title_of(one, "memory"), head, rows, notes)
 
 
-def timing_grid(one: Json) -> Grid:
+def timing_grid(one: "Budget") -> Grid:
     """How fast one recipe is where it was measured."""
-    timing = one["timing"]
+    timing = one.timing
+    assert timing is not None
     rows = tuple(
         (
-            str(stage["index"]),
-            significant(stage["sampling_images_per_second"]),
-            percent(stage["sampling_utilisation"]),
-            significant(stage["training_images_per_second"]),
-            percent(stage["training_utilisation"]),
+            str(stage.index),
+            significant(stage.sampling_images_per_second),
+            percent(stage.sampling_utilisation),
+            significant(stage.training_images_per_second),
+            percent(stage.training_utilisation),
         )
-        for stage in timing["stages"]
+        for stage in timing.stages
     )
     notes = (
-        f"Measured on {timing['name']} ({timing['device']}, {timing['threads']} threads), {timing['dtype']}, "
-        f"{timing['batch']:,} images at a time.",
-        f"Utilisation is of {with_unit(timing['matmul_flops_per_second'], 'FLOP/s')}, the fastest product of matrices "
+        f"Measured on {timing.name} ({timing.device}, {timing.threads} threads), {timing.dtype}, "
+        f"{timing.batch:,} images at a time.",
+        f"Utilisation is of {written(timing.matmul_flops_per_second, 'FLOP/s')}, the fastest product of matrices "
         "there in the same run.",
-        f"The whole training would take {significant(timing['hours'])} hours at these rates, without reading of data.",
+        f"The whole training would take {significant(timing.hours)} hours at these rates, without reading of data.",
     )
     head = ("stage", "calls, images/s", "of peak", "training, images/s", "of peak")
     return Grid(title_of(one, "speed"), head, rows, notes)
 
 
-def ledger_grid(one: Json) -> Grid:
+def ledger_grid(one: "Budget") -> Grid:
     """What a run has spent so far, beside what its recipe predicts for the same iteration."""
-    ledger = one["ledger"]
-    spent, predicted = ledger["spent"], ledger["predicted"]
-    prefix, unit = si_prefix(max(*spent["total_flops_by_stage"], *predicted["total_flops_by_stage"], 1))
+    ledger = one.ledger
+    assert ledger is not None
+    spent, predicted = ledger.spent, ledger.predicted
+    prefix, unit = si_prefix(max(*spent.total_flops_by_stage, *predicted.total_flops_by_stage, 1))
     rows = tuple(
         (
             str(index),
@@ -95,17 +95,17 @@ def ledger_grid(one: Json) -> Grid:
         )
         for index, (seen, expected, flops, likely) in enumerate(
             zip(
-                ledger["images_by_stage"],
-                predicted["images_by_stage"],
-                spent["total_flops_by_stage"],
-                predicted["total_flops_by_stage"],
+                ledger.images_by_stage,
+                predicted.images_by_stage,
+                spent.total_flops_by_stage,
+                predicted.total_flops_by_stage,
                 strict=True,
             )
         )
     )
-    total, expected = ledger["total_flops"], predicted["total_flops"]
+    total, expected = ledger.total_flops, predicted.total_flops
     notes = (
-        f"After {ledger['iteration']:,} iterations: {with_unit(total, 'FLOPs')} spent, {with_unit(expected, 'FLOPs')} "
+        f"After {ledger.iteration:,} iterations: {written(total, 'FLOPs')} spent, {written(expected, 'FLOPs')} "
         f"predicted, {apart(total, expected)}. Forward, backward and what is recomputed, convention exact.",
     )
     head = ("stage", "images seen", "predicted", f"{prefix}FLOPs spent", "predicted", "difference")

@@ -2,11 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from msdk.recipe.quantities import written
 from msdk.report.budgets import comparison_grid, stages_grid
 from msdk.report.clusters import clusters_grid
-from msdk.report.figures import Json, percent, scaled, with_unit
+from msdk.report.figures import Json, percent, scaled
 from msdk.report.grid import Grid
+
+if TYPE_CHECKING:
+    from msdk.budgeting import Budget
+    from msdk.budgeting.ledger import Ledger
+    from msdk.clustering import Clusters
 
 
 def calls_grid(calls: Sequence[Json]) -> Grid:
@@ -19,17 +26,23 @@ def calls_grid(calls: Sequence[Json]) -> Grid:
             f"{c['ratio']:.5g}",
             str(c["stage"]),
             str(c["evaluations"]),
-            "-" if c["macs"] is None else with_unit(c["macs"], "MACs"),
+            "-" if c["macs"] is None else written(c["macs"], "MACs"),
         )
         for i, c in enumerate(calls)
     )
-    whole = None if any(c["macs"] is None for c in calls) else with_unit(sum(c["macs"] for c in calls), "MACs")
+    whole = None if any(c["macs"] is None for c in calls) else written(sum(c["macs"] for c in calls), "MACs")
     notes = () if whole is None else (f"{whole} for an image, convention exact.",)
     return Grid("Network calls", ("call", "step", "t", "ratio", "stage", "evaluations", "cost"), rows, notes)
 
 
 def run_markdown(
-    *, title: str, clusters: Json | None, budgets: Sequence[Json], training: Json, ledger: Json, sampling: Json
+    *,
+    title: str,
+    clusters: "Clusters | None",
+    budgets: "Sequence[Budget]",
+    training: Json,
+    ledger: "Ledger",
+    sampling: Json,
 ) -> str:
     """The report.md of a run folder."""
     own = budgets[-1]
@@ -41,26 +54,26 @@ def run_markdown(
         (
             str(index),
             f"{images:,}",
-            percent(images / max(ledger["images"], 1)),
+            percent(images / max(ledger.images, 1)),
             scaled(macs, 1e12),
             "-" if loss is None else f"{loss:.4f}",
         )
         for index, (images, macs, loss) in enumerate(
-            zip(ledger["images_by_stage"], ledger["forward_macs_by_stage"], training["loss_by_stage"], strict=True)
+            zip(ledger.images_by_stage, ledger.forward_macs_by_stage, training["loss_by_stage"], strict=True)
         )
     )
-    predicted = ledger["predicted"]["total_flops"]
     notes = (
-        f"{training['iterations']:,} iterations, {ledger['images']:,} images in {training['seconds']:.0f} s "
+        f"{training['iterations']:,} iterations, {ledger.images:,} images in {training['seconds']:.0f} s "
         f"({training['images_per_second']:.0f} images/s).",
-        f"Spent {ledger['total_flops'] / 1e12:.4g} TFLOPs (forward + backward), predicted {predicted / 1e12:.4g}.",
+        f"Spent {written(ledger.total_flops, 'FLOPs')}, predicted {written(ledger.predicted.total_flops, 'FLOPs')}: "
+        "forward, backward and what is recomputed.",
     )
     head = ("stage", "images seen", "share", "forward TMACs", "last loss")
     parts += ["## Training\n", Grid("What each stage saw", head, stages, notes).markdown()]
-    calls = " / ".join(str(stage["calls"]) for stage in own["stages"])
+    calls = " / ".join(str(stage.calls) for stage in own.stages)
     parts += [
         "## Samples\n",
-        f"{sampling['images']} images by {sampling['sampler']}, {sampling['steps']} steps, {own['nfe']} calls each "
+        f"{sampling['images']} images by {sampling['sampler']}, {sampling['steps']} steps, {own.nfe} calls each "
         f"({calls} by stage), in {sampling['seconds']:.1f} s; "
         f"seeds {sampling['first_seed']} to {sampling['last_seed']}.\n",
     ]

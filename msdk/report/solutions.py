@@ -1,35 +1,37 @@
 """The answers of `msdk budget solve` -> a table."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
+from msdk.recipe.quantities import prefix_of, written
 from msdk.report.figures import millions, percent, scaled, short, si_prefix
 from msdk.report.grid import Grid
 
-Json = Mapping[str, Any]
+if TYPE_CHECKING:
+    from msdk.budgeting.solutions import Solution
 
 TITLES = {
     "macs": "MACs per call",
     "params": "parameters",
-    "training-flops": "FLOPs of the whole training, forward and backward",
+    "training-flops": "FLOPs of the whole training: forward, backward and what is recomputed",
     "memory": "bytes of weights, gradients, optimiser and averaged weights",
 }
 
 
-def solutions_grid(solution: Json) -> Grid:
+def solutions_grid(solution: "Solution") -> Grid:
     """The candidates of one solution, best first, then the nearest on both sides of the target."""
-    question, found = solution["question"], solution["candidates"]
+    question, found = solution.question, solution.candidates
     rows = [(str(rank), candidate) for rank, candidate in enumerate(found, 1)]
-    rows += [(f"nearest {side}", each) for side, each in solution["nearest"].items() if each is not None]
-    prefix, size = _prefix(question["target"])
-    gigas, unit = si_prefix(max(stage["macs"] for _, each in rows for stage in each["stages"]))
-    encoder, decoders = question["vary"] != "decoders", question["vary"] != "encoder"
-    other = question["what"] != "macs"
+    nearest = {"below": solution.below, "above": solution.above}
+    rows += [(f"nearest {side}", each) for side, each in nearest.items() if each is not None]
+    prefix, size = prefix_of(question.target, question.unit)
+    gigas, unit = si_prefix(max(macs for _, each in rows for macs in each.macs))
+    encoder, decoders = question.vary != "decoders", question.vary != "encoder"
+    other = question.what != "macs"
     head = (
         "",
         *(["encoder"] if encoder else []),
         *(["decoders"] if decoders else []),
-        f"{prefix}{question['unit']}".replace("params", " parameters").strip(),
+        f"{prefix}{question.unit}".replace("params", " parameters").strip(),
         "distance",
         *(["off proportion"] if decoders else []),
         f"{gigas}MACs by stage",
@@ -39,31 +41,26 @@ def solutions_grid(solution: Json) -> Grid:
     cells = tuple(
         (
             name,
-            *([str(each["widths"]["encoder"])] if encoder else []),
-            *([" / ".join(map(str, each["widths"]["decoders"]))] if decoders else []),
-            f"{each['value'] / size:.5g}",
-            f"{100 * each['distance']:+.3f} %",
-            *([percent(each["deviation"])] if decoders else []),
-            " / ".join(scaled(stage["macs"], unit) for stage in each["stages"]),
-            *([scaled(each["equivalent_macs"]["sampling"], unit)] if other else []),
-            millions(each["params"]),
+            *([str(each.encoder)] if encoder else []),
+            *([" / ".join(map(str, each.decoders or ()))] if decoders else []),
+            f"{each.value / size:.5g}",
+            f"{100 * each.distance:+.3f} %",
+            *([percent(each.deviation)] if decoders else []),
+            " / ".join(scaled(macs, unit) for macs in each.macs),
+            *([scaled(each.equivalent["sampling"], unit)] if other else []),
+            millions(each.params),
         )
         for name, each in rows
     )
-    goal = f"{question['target'] / size:.5g} {prefix}{question['unit']}".replace("params", " parameters")
-    how = [question["convention"]] if question["what"] in ("macs", "training-flops") else []
-    how += [f"{question['weights']} weights"] if question["what"] == "macs" else []
-    title = f"Widths of {short(solution['recipe']) or solution['title']} for {goal}: {TITLES[question['what']]}"
+    goal = written(question.target, question.unit, digits=5, padded=False)
+    how: list[str] = [question.convention] if question.what in ("macs", "training-flops") else []
+    how += [f"{question.weights} weights"] if question.what == "macs" else []
+    title = f"Widths of {short(solution.recipe) or solution.title} for {goal}: {TITLES[question.what]}"
     notes = [
-        solution["preference"],
-        f"{solution['combinations']:,} combinations compared; {solution['counted']} networks counted, the figures of "
+        solution.preference,
+        f"{solution.combinations:,} combinations compared; {solution.counted} networks counted, the figures of "
         "the others follow exactly, and all figures shown are counted.",
     ]
-    if question["at_most"]:
+    if question.at_most:
         notes.append("Candidates above the target are left out.")
     return Grid(title + (f" ({', '.join(how)})" if how else ""), head, cells, tuple(notes))
-
-
-def _prefix(value: float) -> tuple[str, float]:
-    sizes = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
-    return next(((name, size) for name, size in sizes if value >= size), ("", 1.0))

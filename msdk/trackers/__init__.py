@@ -17,7 +17,7 @@ registry: "Registry[Tracker]" = Registry(
     ),
     {
         "jsonl": "msdk.runs.metrics:JSONL",
-        "ledger": "msdk.budgeting.ledger:Ledger",
+        "ledger": "msdk.budgeting.ledger:LedgerTracker",
         "tensorboard": "msdk.trackers.tensorboard:TensorBoard",
     },
 )

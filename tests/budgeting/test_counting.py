@@ -1,5 +1,6 @@
 """Promises of msdk.budgeting.counting: the rules are right, and counting leaves no trace."""
 
+import attrs
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,10 +8,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from msdk.budgeting import blind_spots
 from msdk.budgeting.counting import count, count_on_meta
 from msdk.errors import PartError
+from msdk.layers import families
 from msdk.layers.attention import Attention2d
 from msdk.layers.resample import FIR
+from msdk.layers.residual import ResidualBlock
 from msdk.layers.style import BlockStyle
 
 
@@ -98,3 +102,27 @@ def test_counting_leaves_no_trace():
     assert len(net._forward_hooks) == 1
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_the_papers_blind_spots_are_one_table():
+    """No layer says of itself what the paper's tool saw: the counter's table does, by class and family."""
+    unseen = {style.family: set(blind_spots.unseen(Attention2d(8, style))) for style in STYLES}
+    assert {family for family, layers in unseen.items() if layers} == {"ddpm", "ddpmpp", "ldm"}
+    shortcuts = {style.family for style in STYLES if set(blind_spots.unseen(block(style)))}
+    assert shortcuts == {"ddpm"}
+    assert not any("paper" in name for style in STYLES for name in attrs.asdict(style))
+    assert not any("paper" in name for name in vars(block(STYLES[0]).conv0))
+
+
+STYLES = (
+    families.ddpm_blocks(groups=4, dropout=0.0),
+    families.ddpmpp_blocks(groups=4, dropout=0.0, fir=True),
+    families.song_blocks(groups=4, dropout=0.0, taps=(1.0, 1.0)),
+    families.adm_blocks(groups=4, dropout=0.0, head_width=4),
+    families.ldm_blocks(groups=4, dropout=0.0, heads=1, head_width=None, scale_shift=False),
+    families.autoencoder_blocks(groups=4),
+)
+
+
+def block(style):
+    return ResidualBlock(8, 16, style, embedding=None)

@@ -7,7 +7,7 @@ import pytest
 
 import msdk
 from msdk.budgeting.backward import stage_flops
-from msdk.budgeting.ledger import ledger, recomputed_flops
+from msdk.budgeting.ledger import ledger
 from msdk.denoiser.building import build
 from recipes import tiny
 
@@ -16,7 +16,7 @@ def test_spent_is_what_was_seen():
     """Forward, backward and total FLOPs by stage are those of the images that each stage saw."""
     recipe = tiny()
     budget = msdk.budget(recipe, convention="exact")
-    found = ledger(budget, [70, 50, 8], 16, recipe)
+    found = ledger(budget, [70, 50, 8], 16, recipe).as_json()
     macs = [stage.macs for stage in budget.stages]
     forward = [2 * seen * each for seen, each in zip([70, 50, 8], macs, strict=True)]
     assert found["spent"]["forward_flops_by_stage"] == forward
@@ -32,7 +32,7 @@ def test_predicted_is_what_the_recipe_says_of_the_same_iteration():
     recipe = tiny("training.accumulation=4")
     budget = msdk.budget(recipe, convention="exact")
     for iteration in (1, 3, recipe.training.iterations):
-        predicted = ledger(budget, [0, 0, 0], iteration, recipe)["predicted"]
+        predicted = ledger(budget, [0, 0, 0], iteration, recipe).as_json()["predicted"]
         assert predicted["images"] == 8 * iteration
         assert (predicted["batch_size"], predicted["accumulation"]) == (8, 4)
         shares = [stage.weights["training"] for stage in budget.stages]
@@ -48,13 +48,13 @@ def test_recomputation_is_in_the_ledger():
     budget = msdk.budget(recipe, convention="exact")
     again = [flops.recompute for flops in stage_flops(recipe, build(recipe, "meta").train())]
     assert all(0 < flops <= 2 * stage.macs for flops, stage in zip(again, budget.stages, strict=True))
-    assert list(recomputed_flops(recipe)) == again
-    found = ledger(budget, [3, 2, 1], 1, recipe)
+    assert [price.recompute for price in budget.image_flops] == again
+    found = ledger(budget, [3, 2, 1], 1, recipe).as_json()
     spent = [seen * flops for seen, flops in zip([3, 2, 1], again, strict=True)]
     assert found["spent"]["recompute_flops_by_stage"] == spent
     forward = found["spent"]["forward_flops_by_stage"]
     assert found["total_flops"] == 3 * sum(forward) + sum(spent)
-    whole = ledger(budget, [0, 0, 0], recipe.training.iterations, recipe)["predicted"]
+    whole = ledger(budget, [0, 0, 0], recipe.training.iterations, recipe).as_json()["predicted"]
     assert whole["total_flops"] == pytest.approx(budget.training.total_flops)
     assert budget.training.recompute_flops > 0
     plain = msdk.budget(attrs.evolve(recipe, training=attrs.evolve(recipe.training, recompute=False)))

@@ -59,27 +59,27 @@ def test_what_is_held_throughout_is_exact(kind):
     found, denoiser = memory(recipe), build(recipe)
     weights = list(denoiser.network.parameters())
     size = 4 * sum(parameter.numel() for parameter in weights)
-    assert (found.params, found.ema) == (size, size)
+    assert (found.held.params, found.held.ema) == (size, size)
     trained = [parameter for parameter in weights if parameter.requires_grad]
-    assert found.gradients == 4 * sum(parameter.numel() for parameter in trained)
+    assert found.held.gradients == 4 * sum(parameter.numel() for parameter in trained)
     optimizer = torch.optim.AdamW(trained, fused=True)
     for parameter in trained:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     state = [value for each in optimizer.state.values() for value in each.values()]
-    assert found.optimizer == sum(value.numel() * value.element_size() for value in state)
+    assert found.held.optimizer == sum(value.numel() * value.element_size() for value in state)
     frozen = denoiser.autoencoder
-    assert found.autoencoder == (0 if frozen is None else 4 * sum(p.numel() for p in frozen.parameters()))
+    assert found.held.autoencoder == (0 if frozen is None else 4 * sum(p.numel() for p in frozen.parameters()))
 
 
 @every_kind
 def test_estimates_of_every_kind(kind):
     """A peak lies above what is held and below what all stages at once would take; its plain data are as documented."""
     found = memory(tiny(*KINDS[kind]))
-    held = found.params + found.gradients + found.optimizer + found.ema + found.autoencoder
+    held = found.held.params + found.held.gradients + found.held.optimizer + found.held.ema + found.held.autoencoder
     largest = max(stage.peak for stage in found.stages)
-    assert held - found.gradients < found.peak <= largest + held
-    assert 0 < found.sampling_peak < found.peak + found.autoencoder + found.params + 10**7
+    assert held - found.held.gradients < found.peak <= largest + held
+    assert 0 < found.sampling_peak < found.peak + found.held.autoencoder + found.held.params + 10**7
     data = json.loads(json.dumps(found.as_json()))
     assert set(data["bytes"]) == {"params", "gradients", "optimizer", "ema", "autoencoder"}
     assert [stage["index"] for stage in data["stages"]] == list(range(len(found.stages)))
@@ -94,7 +94,7 @@ def test_activations_grow_with_the_batch(kind):
     for ours, theirs in zip(large.stages, small.stages, strict=True):
         assert ours.activations == pytest.approx(2 * theirs.activations, rel=0.04)
         assert theirs.activations == pytest.approx(16 * theirs.activations_per_image, rel=0.04)
-    assert small.params == large.params
+    assert small.held.params == large.held.params
     assert small.peak < large.peak
 
 
@@ -108,7 +108,7 @@ def test_ways_to_save_memory_save_it(kind):
     pieces = memory(with_training(recipe, accumulation=8))
     for less in (half, again, pieces):
         assert less.peak < plain.peak
-        assert less.params == plain.params
+        assert less.held.params == plain.held.params
     assert all(a.activations < b.activations for a, b in zip(again.stages, plain.stages, strict=True))
     assert pieces.micro_batch == 8
     assert [stage.activations_per_image for stage in pieces.stages] == [
@@ -120,8 +120,8 @@ def test_a_shared_encoder_is_held_once():
     """A separate encoder for each stage costs its weights and their states again."""
     shared, separate = memory(tiny()), memory(tiny("sharing=separate"))
     encoder = 4 * sum(parameter.numel() for parameter in build(tiny()).network.encoders.parameters())
-    assert separate.params - shared.params == 2 * encoder
-    assert separate.ema - shared.ema == 2 * encoder
+    assert separate.held.params - shared.held.params == 2 * encoder
+    assert separate.held.ema - shared.held.ema == 2 * encoder
 
 
 def test_mixed_batches_have_the_expected_images():

@@ -360,8 +360,8 @@ def test_amounts_have_units():
     """Numbers are written as they are read, and parameters in M."""
     assert amount(18.6465e9, "macs") == "18.646 GMACs"
     assert amount(237_169_337, "params") == "237.17 M parameters"
-    assert amount(2.5e9, "params") == "2500 M parameters"
-    assert amount(8.59e9, "memory") == "8.59 GB"
+    assert amount(2.5e9, "params") == "2,500 M parameters"
+    assert amount(24 * 2**30, "memory") == "24 GiB"
     assert amount(900, "params") == "900 parameters"
 
 
@@ -395,7 +395,7 @@ def test_questions_that_contradict_themselves():
         ),
         ({"target": 1e3}, r"the nearest that can be reached is .*, with decoders 8 / 8 / 8\. Widths are 8 to 24 in"),
         ({"target": 1e3, "at_most": True}, "with decoders 8 / 8 / 8.* --at-most leaves out all above the target"),
-        ({"target": 1e9, "max_params": 5e4}, "--max-params leaves out all with more than 50 k parameters"),
+        ({"target": 1e9, "max_params": 5e4}, "--max-params leaves out all with more than 50,000 parameters"),
         ({"target": 1e9, "max_params": 10}, "no widths meet 1 GMACs. Widths are .* more than 10 parameters"),
     ],
 )

@@ -176,6 +176,57 @@ def test_a_run_folder_shows_its_ledger(tmp_path, capsys, monkeypatch):
     assert "a folder without a recipe.toml" in err
 
 
+def test_a_saved_budget_is_shown_again(recipe, tmp_path, capsys, monkeypatch):
+    """The same table, the same document, a list or one alone, beside recipes, and its limits are checked."""
+    limit = ("--set", "budget.params=1")
+    code, document, _ = quick(capsys, monkeypatch, "budget", recipe, recipe, "--memory", "--json", *limit)
+    assert code == 0
+    saved, one = tmp_path / "saved.json", tmp_path / "one.json"
+    saved.write_text(document)
+    one.write_text(json.dumps(json.loads(document)[0]))
+    assert quick(capsys, monkeypatch, "budget", saved, "--json")[1] == document
+    table = quick(capsys, monkeypatch, "budget", recipe, recipe, "--memory", *limit)[1]
+    assert quick(capsys, monkeypatch, "budget", saved)[1] == table
+    assert json.loads(quick(capsys, monkeypatch, "budget", one, "--json")[1]) == json.loads(document)[:1]
+    code, out, _ = quick(capsys, monkeypatch, "budget", recipe, one, "--json", "--out", tmp_path / "a.html")
+    assert code == 0
+    assert [found["limits"] != [] for found in json.loads(out)] == [False, True]
+    code, _, err = quick(capsys, monkeypatch, "budget", one, "--check")
+    assert code == 1
+    assert "exceeds its params" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not a saved budget, as `msdk budget --json` prints it: it is no JSON"),
+        ('{"name": "an object"}', "recipe is missing"),
+        ("[]", "has no budget"),
+        ("3", "expected an object, got 3"),
+    ],
+)
+def test_other_json_exits_2(tmp_path, capsys, monkeypatch, text, words):
+    """A damaged or foreign file is told in words."""
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    code, out, err = quick(capsys, monkeypatch, "budget", path)
+    assert (code, out) == (2, "")
+    assert str(path) in err
+    assert words in err
+
+
+def test_a_saved_budget_is_not_counted_again(recipe, tmp_path, capsys, monkeypatch):
+    """What needs the recipe says so, and names it."""
+    path = tmp_path / "a.json"
+    path.write_text(quick(capsys, monkeypatch, "budget", recipe, "--json")[1])
+    code, _, err = quick(capsys, monkeypatch, "budget", path, "--memory", "--convention", "paper")
+    assert code == 2
+    assert "--convention, --memory need its recipe" in err
+    code, _, err = quick(capsys, monkeypatch, "budget", tmp_path / "nowhere.json")
+    assert code == 2
+    assert "nowhere.json cannot be read: No such file" in err
+
+
 def test_memory_and_speed_on_request(recipe, tmp_path, capsys, monkeypatch):
     """--memory and --measure add their tables and keys, for a batch and a dtype that may be given."""
     code, out, err = quick(

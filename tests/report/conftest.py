@@ -1,23 +1,21 @@
 """Budgets that the tests of reports share: counted from tiny recipes, with every optional part filled in."""
 
+import attrs
 import pytest
 
 import msdk
+from msdk.budgeting.requested import Memory, Timing
 from msdk.recipe.differences import compare
+from msdk.recipe.results import from_json
 from recipes import tiny
 
 HOSTILE = '<script>alert("x")</script> & </style> "quoted"'
 """A title that must come out as text."""
 
 
-def counted(recipe, name):
-    """A budget as plain data."""
-    return msdk.budget(recipe, name=name).as_json()
-
-
 def filled(budget):
     """The same with memory, timing, limits and notes, as the commands that are asked for them add."""
-    indices = range(len(budget["stages"]))
+    indices = range(len(budget.stages))
     memory = {
         "dtype": "fp32",
         "batch": 128,
@@ -35,6 +33,7 @@ def filled(budget):
         "peak": 9_000_123,
         "sampling_batch": 64,
         "sampling_peak": 3_000_321,
+        "backward_over_forward": [2.0 for _ in indices],
     }
     timing = {
         "device": "cpu",
@@ -55,11 +54,13 @@ def filled(budget):
         ],
         "hours": 12.34,
     }
-    limits = [
-        {"key": "params", "unit": "params", "limit": 1000, "found": budget["params"]["total"], "exceeded": True},
-        {"key": "memory", "unit": "B", "limit": 2**30, "found": None, "exceeded": False},
-    ]
-    return {**budget, "memory": memory, "timing": timing, "limits": limits, "notes": ["A note <i>to readers</i>."]}
+    return attrs.evolve(
+        budget,
+        memory=from_json(memory, Memory),
+        timing=from_json(timing, Timing),
+        allowed={"params": 1000, "memory": 2**30},
+        notes=("A note <i>to readers</i>.",),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +74,10 @@ def pair():
 @pytest.fixture(scope="session")
 def budgets(pair):
     unified, multistage = pair
-    return [counted(unified, "recipes/digits/unified.toml"), filled(counted(multistage, "recipes/digits/three.toml"))]
+    return [
+        msdk.budget(unified, name="recipes/digits/unified.toml"),
+        filled(msdk.budget(multistage, name="recipes/digits/three.toml")),
+    ]
 
 
 @pytest.fixture(scope="session")

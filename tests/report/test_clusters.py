@@ -2,9 +2,12 @@
 
 import sys
 
+import attrs
 import pytest
 
+from msdk.clustering.clusters import Clusters
 from msdk.errors import PlotError
+from msdk.recipe.results import from_json
 from msdk.report import clusters_grid, clusters_lines, clusters_plot
 
 
@@ -13,7 +16,7 @@ def clusters():
     times = [0.1, 0.2, 0.3, 0.4, 0.5]
     curves = {"to_clean": [1.0, 0.9, 0.2, 0.1, 0.0], "from_clean": [1.0, 0.95, 0.7, 0.6, 0.5]}
     common = {"seconds": 1.25, "notes": ["A note."], "warnings": [], "edges_ratio": [0.5, 2.0]}
-    return {
+    data = {
         "schedule": "vp-linear",
         "schedule_settings": {},
         "data": {"name": "zip", "path": "/data/cifar.zip", "images": 50000, "sha256": "0123456789abcdef0123"},
@@ -41,6 +44,7 @@ def clusters():
         "skipped": {"third": "it would train a network"},
         "versions": {"msdk": "1", "torch": "2"},
     }
+    return from_json(data, Clusters)
 
 
 def test_the_table_has_edges_intervals_and_what_did_not_run(clusters):
@@ -74,7 +78,7 @@ def test_the_plot_is_the_same_twice(clusters, kind):
 
 def test_the_plot_of_one_strategy(clusters):
     """Without a matrix there is no column for it."""
-    clusters["strategies"] = clusters["strategies"][:1]
+    clusters = attrs.evolve(clusters, strategies=clusters.strategies[:1])
     assert clusters_plot(clusters).startswith(b"\x89PNG")
 
 
@@ -87,7 +91,7 @@ def test_no_plot_without_matplotlib(clusters, monkeypatch):
 
 def test_an_artefact_is_explained(clusters):
     """Strategy, settings, seed, edges, intervals, data and versions."""
-    clusters["strategies"] = clusters["strategies"][:1]
+    clusters = attrs.evolve(clusters, strategies=clusters.strategies[:1])
     assert clusters_lines(clusters, "c.json") == [
         "The stages are those of c.json, found by first (alpha = 0.9, draws = 5), seed 7:",
         "t = 0.2000 / 0.4000 of vp-linear, that is a ratio of 0.5000 / 2.0000.",

@@ -6,6 +6,7 @@ import json
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import attrs
 import pytest
 
 from msdk.errors import MsdkError
@@ -30,41 +31,41 @@ def test_unknown_suffix():
     with pytest.raises(
         MsdkError, match=r"cannot be written as '\.htm' files\. Did you mean '\.html'\?.*\.csv \(one row"
     ):
-        rendered(".htm", [{}])
+        rendered(".htm", [])
 
 
 def test_json_is_what_the_command_prints(budgets):
     """The list itself."""
-    assert json.loads(rendered(".json", budgets)) == budgets
+    assert json.loads(rendered(".json", budgets)) == [one.as_json() for one in budgets]
 
 
 def test_csv_has_a_row_per_recipe_and_stage(budgets):
     """Every integer of the stages stands in its row; what is not there is empty."""
     rows = rows_of(budgets)
-    stages = [(one, stage) for one in budgets for stage in one["stages"]]
+    stages = [(one, stage) for one in budgets for stage in one.stages]
     assert len(rows) == len(stages) == 4
     for row, (one, stage) in zip(rows, stages, strict=True):
-        assert (row["recipe"], row["title"]) == (one["recipe"], one["title"])
-        assert int(row["total_macs"]) == stage["macs"]["total"]
-        assert int(row["active_params"]) == stage["params"]["active"]
-        assert float(row["training_share"]) == stage["weights"]["training"]
+        assert (row["recipe"], row["title"]) == (one.recipe, one.title)
+        assert int(row["total_macs"]) == stage.macs
+        assert int(row["active_params"]) == stage.parameters.active
+        assert float(row["training_share"]) == stage.weights["training"]
         operators = {name: int(value) for name, value in row.items() if name.startswith("operator_")}
-        assert sum(operators.values()) == stage["macs"]["total"]
+        assert sum(operators.values()) == stage.macs
     assert (rows[0]["training_peak_bytes"], rows[1]["training_peak_bytes"]) == ("", "9000001")
 
 
 def test_csv_gives_the_totals(budgets):
     """Totals of the recipe follow from its rows, as the documentation says."""
     for one in budgets:
-        rows = [row for row in rows_of(budgets) if row["recipe"] == one["recipe"]]
+        rows = [row for row in rows_of(budgets) if row["recipe"] == one.recipe]
         decoders = sum(int(row["decoder_params"]) for row in rows)
         first = rows[0]
         total = int(first["recipe_encoder_params"]) + decoders + int(first["recipe_other_params"])
-        assert total == one["params"]["total"]
+        assert total == one.params
         mean = sum(float(row["training_share"]) * int(row["total_macs"]) for row in rows)
-        assert mean == pytest.approx(one["equivalent_macs"]["training"])
+        assert mean == pytest.approx(one.equivalent_macs("training"))
         calls = sum(int(row["calls_per_image"]) for row in rows)
-        assert calls == one["nfe"]
+        assert calls == one.nfe
 
 
 def test_csv_columns_stay(budgets):
@@ -80,7 +81,7 @@ def test_svg_is_well_formed_and_says_the_numbers(budgets):
 
 def test_plots_of_a_budget_without_calls(budgets):
     """A budget without a sampler's trace still has its bars."""
-    bare = {key: value for key, value in budgets[0].items() if key != "trace"}
+    bare = attrs.evolve(budgets[0], trace=())
     assert rendered(".png", [bare]).startswith(b"\x89PNG")
 
 

@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 
+import attrs
 import pytest
 
 import msdk
@@ -79,7 +80,7 @@ def test_text_is_escaped(page, budgets):
     """A title with markup comes out as text: there is one script, one style, and no element of the notes'."""
     read = Reader(page)
     assert (read.tags.count("script"), read.tags.count("style"), read.tags.count("i")) == (1, 1, 0)
-    assert budgets[1]["title"] in "".join(read.text)
+    assert budgets[1].title in "".join(read.text)
     assert "A note <i>to readers</i>." in "".join(read.text)
 
 
@@ -89,7 +90,7 @@ def test_every_figure_of_a_recipe_is_there(page, budgets, part):
     read = Reader(page)
     text = " ".join(" ".join(read.text).split())
     for one in budgets:
-        for number in numbers(one.get(part)):
+        for number in numbers(one.as_json()[part]):
             assert str(number) in read.values or str(number) in text, number
 
 
@@ -97,7 +98,7 @@ def test_every_figure_of_a_stage_is_there(page, budgets):
     """Parameters, MACs, operators and calls in full; shares, times and ratios in words."""
     read = Reader(page)
     text = " ".join(" ".join(read.text).split())
-    for one in budgets:
+    for one in (budget.as_json() for budget in budgets):
         for stage in one["stages"]:
             assert {str(number) for part in ("params", "macs") for number in numbers(stage[part])} <= read.values
             if len(one["stages"]) > 1:
@@ -113,17 +114,17 @@ def test_every_figure_of_a_stage_is_there(page, budgets):
 def test_every_call_is_there(page, budgets):
     """Each call says its step, time, ratio, stage and evaluations; a guided one has two."""
     for one in budgets:
-        for number, call in enumerate(one["trace"], 1):
-            times = "2 evaluations" if call["evaluations"] == 2 else "1 evaluation"
-            words = f"call {number}: step {call['step']}, t {call['t']:.5g}, ratio {call['ratio']:.5g}"
-            assert f"{words}, stage {call['stage']}, {times}, " in page
+        for number, call in enumerate(one.trace, 1):
+            times = "2 evaluations" if call.evaluations == 2 else "1 evaluation"
+            words = f"call {number}: step {call.step}, t {call.t:.5g}, ratio {call.ratio:.5g}"
+            assert f"{words}, stage {call.stage}, {times}, " in page
 
 
 def test_long_samplers_are_drawn_in_runs(budgets):
     """A thousand calls become a few cells that say which calls they are."""
-    call = budgets[1]["trace"][0]
-    trace = [{**call, "step": step, "stage": 2 - step // 400} for step in range(1000)]
-    page = budgets_page([{**budgets[1], "trace": trace}])
+    call = budgets[1].trace[0]
+    trace = tuple(attrs.evolve(call, step=step, stage=2 - step // 400) for step in range(1000))
+    page = budgets_page([attrs.evolve(budgets[1], trace=trace)])
     assert page.count('class="call"') == 3
     assert "calls 401 .. 800: step 400 .. 799" in page
 
@@ -132,7 +133,7 @@ def test_ledger_and_differences(page, ledger, diffs):
     """What was spent stands beside what was predicted, and every key that differs is listed."""
     text = " ".join(" ".join(Reader(page).text).split())
     assert "Ledger of digits/three" in text
-    assert all(f"{images:,}" in text for images in ledger["images_by_stage"])
+    assert all(f"{images:,}" in text for images in ledger.images_by_stage)
     assert all(one["path"] in text for one in diffs[0])
     assert len(diffs[0]) > 5
 
@@ -140,20 +141,22 @@ def test_ledger_and_differences(page, ledger, diffs):
 def test_where_accounts_differ(page, budgets):
     """One sentence for each recipe; a budget that brings its own is quoted."""
     assert page.count('class="differ"') == 2
-    own = {**budgets[0], "training": {**budgets[0]["training"], "explanation": "They differ by a sentence."}}
+    training = attrs.evolve(budgets[0].training, explanation="They differ by a sentence.")
+    own = attrs.evolve(budgets[0], training=training)
     assert "digits/unified: They differ by a sentence." in budgets_page([own])
 
 
-def test_limits(page):
-    """What exceeds is said first, and beside its limit."""
+def test_limits(page, budgets):
+    """What exceeds is said first, and beside its limit; what was not asked for is told."""
     assert "Over its limits:" in page
     assert "over by" in page
-    assert "not measured" in page
+    assert "not measured" not in page
+    assert "not measured" in budgets_page([attrs.evolve(budgets[1], memory=None)])
 
 
 def test_a_denoiser_without_a_recipe():
     """Its budget has no sampler and no training: those parts are left out, nothing is invented."""
-    bare = msdk.budget(msdk.build(tiny())).as_json()
+    bare = msdk.budget(msdk.build(tiny()))
     page = budgets_page([bare])
     Reader(page)
     assert "Cost by time" not in page  # the tile is for comparing; the weighting says it
@@ -164,7 +167,7 @@ def test_a_denoiser_without_a_recipe():
 def test_flops_are_offered_where_a_mac_is_two(budgets):
     """Only the exact convention counts multiply-accumulates alone, so only it can be shown in FLOPs."""
     assert 'data-set-unit="flops"' in budgets_page(budgets)
-    paper = [budgets[0], {**budgets[1], "convention": "paper"}]
+    paper = [budgets[0], attrs.evolve(budgets[1], convention="paper")]
     assert 'data-set-unit="flops"' not in budgets_page(paper)
 
 

@@ -9,7 +9,7 @@ import torch
 
 import msdk
 from msdk import testing, trackers
-from msdk.budgeting.ledger import Ledger
+from msdk.budgeting.ledger import LedgerTracker
 from msdk.errors import PluginError, RecipeError
 from msdk.runs import latest
 from msdk.runs.metrics import JSONL
@@ -38,7 +38,7 @@ def of_events(run):
 
 
 @pytest.mark.parametrize("law", testing.laws("tracker"))
-@pytest.mark.parametrize(("tracker", "shown"), [(JSONL(), of_lines), (Ledger(), of_ledger)])
+@pytest.mark.parametrize(("tracker", "shown"), [(JSONL(), of_lines), (LedgerTracker(), of_ledger)])
 def test_what_they_show(tracker, shown, law):
     """Files of the two that every run has, read."""
     law(tracker, shown=shown)
@@ -122,7 +122,7 @@ def test_a_ledger_from_after_the_checkpoint_goes(tmp_path):
     """A run killed after its checkpoint of step 4 had told of step 5: until it tells again there is no ledger."""
     msdk.train(tiny(), tmp_path / "run")
     file = tmp_path / "run/ledger.json"
-    log = Ledger().open(tmp_path / "run", tiny())
+    log = LedgerTracker().open(tmp_path / "run", tiny())
     log.rewind(4)
     assert json.loads(file.read_text())["iteration"] == 4
     file.write_text(json.dumps({**json.loads(file.read_text()), "iteration": 5}))
@@ -139,7 +139,7 @@ def test_what_every_run_has_is_not_named():
 
 def test_images_are_taken(tmp_path):
     """The files of numbers leave images alone."""
-    for tracker in (JSONL(), Ledger()):
+    for tracker in (JSONL(), LedgerTracker()):
         log = tracker.open(tmp_path, tiny())
         log.image("samples", 1, torch.zeros(3, 4, 4, dtype=torch.uint8))
         log.close()

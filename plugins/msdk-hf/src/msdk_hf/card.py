@@ -24,7 +24,7 @@ def model_card(run: str | Path, *, name: str = "", licence: str = "", pipeline: 
     """
     run = Path(run)
     recipe = run_recipe(run)
-    budget = msdk.budget(recipe, name=name or run.name).as_json()
+    budget = msdk.budget(recipe, name=name or run.name)
     state: dict[str, Any] = json.loads((latest(run) / "state.json").read_text(encoding="utf-8"))
     lock: dict[str, Any] = {}
     if (run / "lock.json").is_file():
