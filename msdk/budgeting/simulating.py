@@ -44,12 +44,15 @@ class Live(TorchDispatchMode):
     ) -> Any:
         self.operator = str(func)
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if given and not any(isinstance(tensor, FakeTensor) for tensor in given):
+        numbers = sum(not isinstance(tensor, FakeTensor) for tensor in given)
+        if numbers and numbers == len(given):
             with unset_fake_temporarily():
                 result = func(*args, **(kwargs or {}))
-        else:
+        elif numbers:
             arguments: Any = tree_map(self._faked, (args, kwargs or {}))
             result = func(*arguments[0], **arguments[1])
+        else:
+            result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._see(tensor.untyped_storage())
