@@ -63,6 +63,7 @@ ALLOWED = {
         "layers",
         "registry",
         "training",
+        "clustering",
         "samplers.tracing",
         *BASES,
     ],

@@ -55,7 +55,8 @@ def budget(
     even imported.
 
     Args:
-        model: A recipe whose stage edges are known, the file of one, a run folder, or a denoiser.
+        model: A recipe whose stage edges are known; the file of any, which is clustered now where it asks for it, as
+            `msdk budget` does; a run folder; or a denoiser.
         shape: Channels, height and width of the input; the denoiser's own when not given.
         convention: "exact", "paper" or "fvcore"; the recipe's own (or "exact") when not given.
         name: What to call it in the report.
@@ -67,6 +68,10 @@ def budget(
     """
     if isinstance(model, (str, Path)):
         recipe = recipe_of(model)
+        if recipe.clustered:
+            from msdk.clustering import with_edges
+
+            recipe, _ = with_edges(recipe)
         found = _of_recipe(recipe, convention or recipe.budget.convention, name or str(model), cache=cache)
         return with_ledger(found, recipe, Path(model), cache=cache)
     if isinstance(model, Recipe):

@@ -8,6 +8,7 @@ import pytest
 import msdk
 from msdk.budgeting.costs import Audit
 from msdk.budgeting.parts import count_parts
+from msdk.clustering import with_edges
 from msdk.errors import PartError
 from msdk.report import comparison_grid, stages_grid
 from msdk.samplers.tracing import explain
@@ -324,3 +325,12 @@ def test_networks_that_divide_by_the_noise_are_counted(levels):
     found = msdk.budget(tiny(encoder, "schedule.name=ve", 'parameterization={name="score"}'))
     assert found.audit.relative_difference == 0
     assert not found.uncounted
+
+
+def test_the_file_of_a_recipe_gets_its_edges():
+    """`msdk.budget("file.toml")` is what `msdk budget file.toml` counts, clustering included."""
+    path = "recipes/digits/multistage.toml"
+    recipe = msdk.load_recipe(path)
+    assert recipe.clustered
+    ready, _ = with_edges(recipe)
+    assert msdk.budget(path).as_json() == msdk.budget(ready, name=path).as_json()
