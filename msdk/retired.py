@@ -28,6 +28,8 @@ RETIRED = {
     "msdk.offloading": "msdk.denoiser.offloading",
     "msdk.options": "msdk.cli.options",
     "msdk.plugins": "msdk.authoring",
+    "msdk.plugins.doctor": "msdk.authoring.doctor",
+    "msdk.plugins.scaffolding": "msdk.authoring.scaffolding",
     "msdk.points": "msdk.clustering.points",
     "msdk.quantities": "msdk.recipe.quantities",
     "msdk.ranks": "msdk.distributed",
@@ -46,7 +48,7 @@ class RetiredPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(fullname, self) if fullname in RETIRED else None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True) if fullname in RETIRED else None
 
     def exec_module(self, module: ModuleType) -> None:
         successor = RETIRED[module.__name__]
@@ -54,4 +56,10 @@ class RetiredPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             f"{module.__name__} is now {successor}; the old path goes in msdk 0.4", DeprecationWarning, stacklevel=2
         )
         found = importlib.import_module(successor)
-        module.__getattr__ = lambda name: getattr(found, name)  # pyright: ignore[reportAttributeAccessIssue]  PEP 562
+
+        def passed_on(name: str) -> object:
+            if name.startswith("__"):  # of the machinery: this is no second copy of the successor
+                raise AttributeError(name)
+            return getattr(found, name)
+
+        module.__getattr__ = passed_on  # pyright: ignore[reportAttributeAccessIssue]  PEP 562

@@ -1,7 +1,7 @@
 """`msdk cluster`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -14,9 +14,6 @@ from msdk.cli.options import (
     load,
 )
 from msdk.errors import MsdkError
-
-if TYPE_CHECKING:
-    pass
 
 
 def cluster(

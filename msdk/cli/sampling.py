@@ -13,7 +13,6 @@ from msdk.cli.options import (
     Force,
     Set,
     free_path,
-    load,
     seeds_of,
 )
 from msdk.errors import RunError
@@ -71,9 +70,10 @@ def sample(
     numbers = None if seeds is None else seeds_of(seeds)
     if not (run / "recipe.toml").is_file():
         raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
-    loaded = load(run / "recipe.toml", overrides)
     from msdk.recipe import checked
-    from msdk.runs import refuse_other_recipe
+    from msdk.runs import refuse_other_recipe, run_recipe
+
+    loaded = run_recipe(run, overrides or ())
     from msdk.sampling import overridden
 
     recipe = overridden(loaded, sampler=sampler, steps=steps, label=label, guidance=guidance)

@@ -101,9 +101,9 @@ def run_all(
         result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
     if result.interrupted:
         return _interrupted(result)
-    display.stdout().print(
-        f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.html'}", highlight=False
-    )
+    sheet = place / "samples" / "grid.png"  # what is no picture has none
+    seen = sheet if sheet.is_file() else sheet.parent
+    display.stdout().print(f"done: look at {seen} and {place / 'report.html'}", highlight=False)
     return 0
 
 

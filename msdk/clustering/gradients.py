@@ -4,27 +4,28 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from msdk.batch import Batch
+from msdk.batch import Batch, Condition
 from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
 from msdk.denoiser.building import build
-from msdk.denoiser.weights import read_weights
 from msdk.errors import PartError
-from msdk.objectives.base import Draw
+from msdk.objectives.base import Draw, Loss
 from msdk.recipe import Recipe, Stages
-from msdk.runs import checkpoints, latest, load_weights, run_recipe
+from msdk.runs import checkpoints, latest, load_checkpoint, load_weights, run_recipe
 from msdk.schedules.base import Schedule
 from msdk.threads import network_macs, threads_for
 from msdk.training import Step
 from msdk.training.drawing import to_range
 from msdk.training.labels import training_labels
 from msdk.training.loop import train_here
-from msdk.training.step import encoded, image_losses
+from msdk.training.state import put_objective
+from msdk.training.step import encoded, image_losses, objective_of
 
 MICRO_BATCH = 32
 """Images at a time; gradients of larger batches are added up."""
@@ -38,30 +39,30 @@ class LossGradient:
         recipe: Of the run: its loss is used.
         denoiser: With the weights of the checkpoint.
         schedule: Whose times are asked for; the run's own may differ.
-        batch: x_0, [batch, c, h, w], and conditions, on the device.
+        objective: Of the run, with what it owns at the checkpoint.
+        batch: x_0, [batch, channels, *axes], and conditions, on the device.
         noise: Of the shape of x_0, likewise.
     """
 
     recipe: Recipe
     denoiser: Denoiser
     schedule: Schedule
+    objective: Loss
     batch: Batch
     noise: Tensor
 
     def gradient(self, t: float) -> Tensor:
-        """The gradient of the mean loss with respect to all weights at a time of `schedule`; float32 [p]."""
+        """The gradient of the mean loss with respect to the network's trained weights at a time; float32 [p]."""
         own = self.denoiser.schedule
         time = min(max(own.t_of_ratio(self.schedule.ratio(t)), own.t_min), own.t_max)
-        # What an objective owns scales the loss of a time; no gradient turns by it.
-        objective = self.recipe.training.loss.build(self.denoiser)
-        parameters = list(self.denoiser.network.parameters())
+        parameters = [each for each in self.denoiser.network.parameters() if each.requires_grad]
         summed = torch.zeros(sum(each.numel() for each in parameters), device=self.noise.device)
         with threads_for(network_macs(self.denoiser.network, self.denoiser.shape, MICRO_BATCH)):
             for batch, noise in zip(self.batch.split(MICRO_BATCH), self.noise.split(MICRO_BATCH), strict=True):
                 times = torch.full((len(noise),), time, dtype=torch.float64)
                 stages = self.denoiser.partition.at(times, own)
                 draw = Draw(stages, times, self.recipe.weighting.weight(own, times), noise)
-                loss = image_losses(objective, self.recipe, self.denoiser, batch, draw).sum() / len(self.noise)
+                loss = image_losses(self.objective, self.recipe, self.denoiser, batch, draw).sum() / len(self.noise)
                 found = torch.autograd.grad(loss, parameters, materialize_grads=True)
                 summed += torch.cat([each.flatten() for each in found])
         return summed
@@ -130,6 +131,7 @@ def _unified(recipe: Recipe, iterations: int, checkpoints: int) -> Recipe:
         samplers=(),
         sampling=attrs.evolve(recipe.sampling, steps_per_stage=None),
         training=training,
+        trackers=(),  # nobody asked to see this training
     )
 
 
@@ -151,8 +153,13 @@ def _of_run(
     picked = images.batch(picks.tolist()).to(device)
     pixels = to_range(picked.images, unit_range=denoiser.unit_range)
     clean = torch.cat([encoded(recipe, denoiser, part) for part in pixels.split(MICRO_BATCH)])
-    condition = picked.condition if denoiser.classes else picked.condition._replace(label=None)
+    label, _, text = picked.condition  # what the network takes of it
+    reads = recipe.encoder.info(recipe.shape).text > 0
+    condition = Condition(label if denoiser.classes else None, None, text if reads else None)
     noise = torch.randn(clean.shape, generator=generator).to(device)
     for path in checkpoints(run)[-most:]:
-        load_weights(denoiser, read_weights(path / "model.safetensors"), path)
-        yield LossGradient(recipe, denoiser, schedule, Batch(clean, condition), noise)
+        checkpoint = load_checkpoint(path)
+        load_weights(denoiser, checkpoint.model, path)
+        objective = objective_of(recipe, denoiser)
+        put_objective(cast("nn.Module", objective), checkpoint, path)
+        yield LossGradient(recipe, denoiser, schedule, objective, Batch(clean, condition), noise)

@@ -42,6 +42,7 @@ class FeatureInfo:
         embedding: Width of the noise embedding.
         classes: Classes of the labels that the encoder takes; 0 means it takes none.
         augment: Augmentation labels per image that the encoder takes; 0 means it takes none.
+        text: Channels of the embedded texts that the encoder takes, as `text`; 0 means it takes none.
         base: Width that the levels' widths are multiples of; 0 means that of the finest level.
         tokens: None for maps [batch, c, h, w]. Otherwise the features are sequences [batch, tokens + h w, c] of one
             level: that many tokens in front of the grid's own, which follow row by row.
@@ -52,6 +53,7 @@ class FeatureInfo:
     embedding: int
     classes: int = 0
     augment: int = 0
+    text: int = 0
     base: int = 0
     tokens: int | None = None
 

@@ -73,6 +73,9 @@ def check_axes(part: Encoder | Decoder | Autoencoder, shape: Shape) -> None:
 def _axes_misfits(recipe: Recipe) -> Iterable[Problem]:
     """Parts, and augmentation, that are for images of another number of axes than the data have."""
     shape = recipe.data.shape
+    if len(shape) < 2 or min(shape) < 1:
+        yield Problem("data", f"the shape {list(shape)} needs channels and at least one axis, each of at least 1")
+        return
     named = {"autoencoder": recipe.autoencoder} if recipe.autoencoder is not None else {"encoder": recipe.encoder}
     for path, part in named.items():
         yield from failing(path, functools.partial(check_axes, part, shape))
@@ -165,6 +168,10 @@ def _sampling_misfits(recipe: Recipe) -> Iterable[Problem]:
             + " and ".join(ways),
         )
         return
+    for index, wrapper in enumerate(options.wrap):
+        if wrapper.pixels and (recipe.autoencoder is not None or recipe.encoder.unit_range):
+            seen = "latents" if recipe.autoencoder is not None else "pixels in [0, 1]"
+            yield Problem(f"sampling.wrap.{index}", f"is for pixels in [-1, 1], but the network sees {seen}")
     if recipe.samplers and options.steps_per_stage is None:
         yield Problem("samplers", "one sampler for each stage needs sampling.steps_per_stage")
         return

@@ -78,7 +78,8 @@ class Stages:
             "edges_ratio": None if read else self.edges_ratio,
             "edges_t": self.edges_t,
             "clustering": self.clustering,
-            "from": self.from_,
+            # Edges that were put in the place of those it holds are what counts; see `msdk.recipe.loading` for files.
+            "from": self.from_ if read or self.edges_ratio is None else None,
         }
         return [key for key, value in given.items() if value is not None]
 

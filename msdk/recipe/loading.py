@@ -84,6 +84,9 @@ def structure(
         else:
             recipe = _spending(_rebased(recipe, sources))
             problems += misfits(recipe)
+            stages = data.get("stages")
+            if isinstance(stages, Mapping) and {"edges_ratio", "from"} <= stages.keys():
+                problems.append(Problem("stages", "give one of edges_ratio, from, not 2"))
     if recipe is None or problems:
         for problem in problems:
             problem.source = problem.source or source_of(problem.path, sources)

@@ -94,8 +94,8 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise RunError(f"{path} is not a run folder (it has no lock.json), so --force does not replace it")
 
 
-def run_recipe(path: Path) -> Recipe:
-    """The recipe of a run folder.
+def run_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a run folder, perhaps with single keys overridden as `load_recipe` does.
 
     Raises:
         RunError: It is no run folder.
@@ -103,7 +103,7 @@ def run_recipe(path: Path) -> Recipe:
     if not (path / "recipe.toml").is_file():
         raise RunError(f"{path} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
     try:
-        return load_recipe(path / "recipe.toml")
+        return load_recipe(path / "recipe.toml", overrides)
     except RecipeError as error:
         missing = _missing_plugins(path)
         if missing:
@@ -129,7 +129,7 @@ def _missing_plugins(path: Path) -> str:
     return "; and with ".join(wrong)
 
 
-FREE_TO_CHANGE = ("title", "sampler", "sampling", "budget", "trackers")
+FREE_TO_CHANGE = ("title", "sampler", "samplers", "sampling", "budget", "trackers")
 
 
 FREE_IN_TRAINING = ("iterations", "log_every", "checkpoint_every", "keep", "accumulation", "recompute")
@@ -142,6 +142,7 @@ def refuse_other_recipe(path: Path, recipe: Recipe) -> None:
         of = of.with_partition(of.partition())
         data = {key: value for key, value in to_data(of).items() if key not in FREE_TO_CHANGE}
         data["training"] = {key: value for key, value in data["training"].items() if key not in FREE_IN_TRAINING}
+        data["training"]["objective"] = to_data(of.training.loss)  # the default, named or not
         data["use"] = [file.sha256 for file in of.use]
         data["data"] = {key: value for key, value in data["data"].items() if key != "path"}
         if "autoencoder" in data:

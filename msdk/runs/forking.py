@@ -47,7 +47,7 @@ def fork(
 
     Raises:
         RunError: `run` has no checkpoint, or `out` exists; `rename` names what the new network has not, or has in
-            another shape; the recipe has another optimiser, or other stages than `images` counts.
+            another shape; the recipe has another optimiser or objective, or other stages than `images` counts.
         RecipeError: The recipe's parts do not fit each other.
         PartError: Its stage edges are still to be found.
     """
@@ -63,11 +63,20 @@ def fork(
             f"{run} was trained by {parent.training.rule}, and {recipe.training.rule} cannot go on with what that "
             "keeps: give the new recipe the optimiser of the run"
         )
+    if recipe.training.loss != parent.training.loss:
+        raise RunError(
+            f"{run} was trained by the objective {parent.training.loss}, and {recipe.training.loss} cannot go on with "
+            "what that has learnt: give the new recipe the objective of the run"
+        )
     old = load_checkpoint(source)
     seen = tuple(images(old.images_by_stage))
     if len(seen) != len(recipe.decoders):
         raise RunError(f"images are counted for {len(seen)} stages, but the new recipe has {len(recipe.decoders)}")
     new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen)
+    if not recipe.training.averaged:
+        new = attrs.evolve(new, ema={})
+    elif not new.ema:  # averages begin with the weights
+        new = attrs.evolve(new, ema={name: value.clone() for name, value in new.model.items()})
     lock = _lock_of(run)
     with (source / "model.safetensors").open("rb") as file:
         origin = {"run": str(run), "checkpoint": source.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
@@ -108,7 +117,8 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
             found |= {name: initial[name].clone() for name in shapes if name in fresh}
         return found
 
-    return Checkpoint(**{field.name: moved(getattr(old, field.name)) for field in attrs.fields(Checkpoint)})
+    found = {field.name: moved(getattr(old, field.name)) for field in attrs.fields(Checkpoint)}
+    return attrs.evolve(Checkpoint(**found), objective=dict(old.objective))  # its names are its own
 
 
 def _refuse_misplaced(

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from msdk.batch import Condition
 from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
@@ -23,7 +24,7 @@ def sample(
     seeds: Sequence[int] | None = None,
     *,
     batch_size: int | None = None,
-    label: int | Sequence[int] | Tensor | None = None,
+    label: int | Sequence[int] | Tensor | Condition | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
@@ -46,7 +47,7 @@ def sample(
         batch_size: Images per network call, 64 by default; twice as many where it is guided, one of an adaptive
             sampler.
         label: Class numbers, one for all images or int64 [images]; -1 is no class. By default a class-conditional
-            denoiser draws class `seed % classes`.
+            denoiser draws class `seed % classes`. Or a whole condition, with an entry for each image.
         guidance: Weight of classifier-free guidance, see `msdk.samplers.guidance`; 1, the default, is the plain
             conditional estimate.
         guidance_interval: Guided where low < ratio <= high; everywhere by default.
@@ -98,13 +99,17 @@ def draw(
     """
     sampler, steps, seeds, guide = settings.sampler, settings.steps, settings.seeds, settings.guidance
     schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
-    labels = class_labels(denoiser.classes, seeds, settings.label)
-    if labels is None and guide.weight != 1:
+    condition = conditions(denoiser.classes, seeds, settings.label)
+    if condition is None and guide.weight != 1:
         raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
     if known is not None and denoiser.autoencoder is not None:
         raise PartError("a part of an image can be known to a model of pixels alone, and this one draws latents")
+    if known is not None:
+        known.check(len(seeds), len(denoiser.shape))
     if known is not None and denoiser.unit_range:
         known = Known((known.image + 1) / 2, known.mask)
+    if any(wrapper.pixels for wrapper in settings.wrap) and (denoiser.autoencoder is not None or denoiser.unit_range):
+        raise PartError("a wrapper is for pixels in [-1, 1], and this denoiser sees latents, or pixels in [0, 1]")
     sampler.check(schedule, steps)
     times = sampler.times(schedule, steps)
     batch_size = 1 if sampler.adaptive else settings.batch_size  # steps that suit one image must not depend on others
@@ -120,13 +125,15 @@ def draw(
         chunk = list(seeds[start : start + batch_size])
         source = BrownianNoise(chunk, schedule) if settings.noise == "brownian" else SeededNoise(chunk)
         denoise: Denoise = denoiser
-        if labels is not None:
-            denoise = guide.around(denoiser, schedule, labels[start : start + len(chunk)].to(device))
+        places = range(start, start + len(chunk))
+        if condition is not None:
+            denoise = guide.around(denoiser, schedule, condition.select(torch.tensor(places)).to(device))
         like = torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype)
         denoise = wrapped(denoise, schedule, settings.wrap)
         if known is not None:
             # The noise that sampling starts from, so what is known goes along a path of its own, down from the start.
-            denoise = Inpaint(known, SeededNoise(chunk)(like)).around(denoise, schedule)
+            own = known.select(places, len(denoiser.shape))
+            denoise = Inpaint(own, SeededNoise(chunk)(like)).around(denoise, schedule)
         with threads_for(work):
             x = sampler.start(schedule, source, like)
             x = run(sampler, denoise, schedule, times, x, source, advance(index))
@@ -134,6 +141,19 @@ def draw(
                 x = denoiser.decode(x)
                 x = 2 * x - 1 if denoiser.unit_range else x
         yield chunk, x.cpu()
+
+
+def conditions(
+    classes: int, seeds: Sequence[int], label: int | Sequence[int] | Tensor | Condition | None
+) -> Condition | None:
+    """What each image is conditioned on, on the CPU; None for nothing. See `class_labels`."""
+    if not isinstance(label, Condition):
+        labels = class_labels(classes, seeds, label)
+        return None if labels is None else Condition(labels)
+    sizes = {len(value) for value in (label.label, label.augment, *(label.text or ())) if value is not None}
+    if sizes != {len(seeds)}:
+        raise PartError(f"a condition has one entry for each of {len(seeds)} images, got {sorted(sizes)}")
+    return label.to("cpu")
 
 
 def class_labels(

@@ -80,6 +80,8 @@ def write_samples(
     suffix = PICTURE if drawable(recipe.data.shape) else ARRAY
     if out.suffix == ".zip" and suffix == ARRAY:
         raise RunError(f"{out} holds PNGs, and {list(recipe.data.shape)} is no picture: choose .safetensors or .npz")
+    if known is not None:
+        known.check(len(seeds), len(recipe.data.shape))
     partial = out.with_name(f"{out.name}.partial")
     device = rank.device(pick_device(device))
     with together(rank) as group:
@@ -91,13 +93,15 @@ def write_samples(
         share = missing[rank.index :: rank.count]
         if share:
             denoiser = load_run(place, device=device, offload=offload)
-            drawn = draw(denoiser, attrs.evolve(settings, seeds=share), known=known, progress=progress)
+            places = [seeds.index(seed) for seed in share]
+            own = None if known is None else known.select(places, len(denoiser.shape))
+            drawn = draw(denoiser, attrs.evolve(settings, seeds=share), known=own, progress=progress)
             for chunk, images in drawn:
                 for seed, image in zip(chunk, to_pixels(images), strict=True):
                     _keep(_file(partial, seed, suffix), image)
         group.wait()
         if rank.first:
-            labels = class_labels(recipe.classes, seeds, settings.label)
+            labels = class_labels(recipe.classes, seeds, recipe.sampling.label)
             samples = Samples(partial, suffix, tuple(seeds), None if labels is None else tuple(labels.tolist()))
             _finish(samples, out, _facts(place, recipe, seeds, known))
         group.wait()
@@ -136,6 +140,10 @@ def _settings(place: Path, recipe: Recipe, known: Known | None) -> dict[str, Any
     """What decides what an image looks like, given its seed."""
     free = ("images", "seed", "batch_size")
     sampling = {key: value for key, value in to_data(recipe.sampling).items() if key not in free}
+    # What changes nothing is not named, so that samples which an earlier msdk began can be finished.
+    told = {} if known is None else {"known": known.digest()}
+    if not sampling["wrap"]:
+        del sampling["wrap"]
     return {
         "run": str(place.resolve()),
         "checkpoint": latest(place).name,
@@ -143,7 +151,7 @@ def _settings(place: Path, recipe: Recipe, known: Known | None) -> dict[str, Any
         "samplers": [to_data(part) for part in (recipe.samplers or (recipe.sampler,))],
         "sampling": sampling,
         "edges": list(recipe.partition().edges),
-        "known": None if known is None else known.digest(),
+        **told,
     }
 
 

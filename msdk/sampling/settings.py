@@ -15,6 +15,8 @@ from msdk.wrappers.base import Wrapper
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from msdk.batch import Condition
+
 NoiseSource = Literal["fresh", "brownian"]
 
 
@@ -27,7 +29,8 @@ class Settings:
         steps: Intervals of its time grid.
         seeds: One per image.
         batch_size: Images per network call, twice as many where it is guided; an adaptive sampler has one.
-        label: Class numbers, one for all images or int64 [images]; None for the class `seed % classes`.
+        label: Class numbers, one for all images or int64 [images]; None for the class `seed % classes`; or a whole
+            condition.
         guidance: Classifier-free guidance.
         noise: Of stochastic samplers, see `msdk.sampling.noise`.
         wrap: Around the network, each around the one before, see `msdk.wrappers`.
@@ -37,7 +40,9 @@ class Settings:
     steps: int
     seeds: Sequence[int]
     batch_size: int
-    label: "int | Sequence[int] | Tensor | None" = attrs.field(eq=False)  # tensors do not compare to one truth
+    # Tensors do not compare to one truth.
+    # Tensors do not compare to one truth.
+    label: "int | Sequence[int] | Tensor | Condition | None" = attrs.field(eq=False)
     guidance: Guidance
     noise: NoiseSource
     wrap: Sequence[Wrapper] = ()
@@ -50,7 +55,7 @@ def settings_of(
     steps: int | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int | None = None,
-    label: "int | Sequence[int] | Tensor | None" = None,
+    label: "int | Sequence[int] | Tensor | Condition | None" = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     noise: NoiseSource | None = None,
@@ -76,6 +81,8 @@ def settings_of(
         PartError: Something is missing, or out of its range.
     """
     options = Sampling() if recipe is None else recipe.sampling
+    if batch_size is not None and batch_size < 1:
+        raise PartError(f"batch_size is the images of a network call, at least 1, got {batch_size}")
     if recipe is None:
         needed = {"sampler": sampler, "steps": steps, "seeds": seeds}
         missing = [name for name, value in needed.items() if value is None]

@@ -1,6 +1,7 @@
 """Event files for TensorBoard."""
 
 import importlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from msdk.recipe import Recipe
 
 
+def _own_folder(_: object, __: object, value: str) -> None:
+    # A recipe can come from a stranger, who is not to say where files are written.
+    if (
+        not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value)
+        or value in ("checkpoints", "code")
+        or value.startswith("samples")
+    ):
+        raise ValueError(f"'{value}' must be the name of a folder of its own in the run folder, like tensorboard")
+
+
 @attrs.frozen(kw_only=True)
 class TensorBoard(Tracker):
     """Event files in `folder` of the run folder, for `tensorboard --logdir`. Needs msdk[tensorboard].
@@ -23,10 +34,10 @@ class TensorBoard(Tracker):
     later ones.
 
     Args:
-        folder: Below the run folder.
+        folder: Its name in the run folder.
     """
 
-    folder: str = "tensorboard"
+    folder: str = attrs.field(default="tensorboard", validator=_own_folder)
 
     def open(self, run_dir: Path, recipe: "Recipe") -> Log:
         try:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 
-from msdk.batch import Batch
+from msdk.batch import Batch, Condition
 from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
 from msdk.noise_levels.base import stage_probabilities
@@ -33,7 +33,8 @@ class Feed:
     def __init__(self, recipe: Recipe, denoiser: Denoiser, source: Source) -> None:
         self.recipe, self.denoiser, self.source = recipe, denoiser, source
         self.device = denoiser.place.device
-        self.told = recipe.encoder.info(recipe.shape).augment > 0
+        info = recipe.encoder.info(recipe.shape)
+        self.told, self.reads = info.augment > 0, info.text > 0
 
     def __call__(self, iteration: int) -> tuple[Batch, Draw]:
         """The images of a step in the range that the network wants, with their conditions, and what is drawn for them.
@@ -63,9 +64,11 @@ class Feed:
             images = changes.apply(images)
             augment = changes.labels() if self.told else None
         label = batch.condition.label if self.denoiser.classes else None
-        if label is not None:
-            label = withheld(label, options.label_dropout, self._generator("label", iteration))
-        return Batch(images, batch.condition._replace(label=label, augment=augment).to(self.device))
+        text = batch.condition.text if self.reads else None
+        condition = withheld(
+            Condition(label, augment, text), options.label_dropout, self._generator("label", iteration)
+        )
+        return Batch(images, condition.to(self.device))
 
     def _generator(self, purpose: str, iteration: int) -> Generator:
         """Random numbers of one step for one purpose, so that none depends on whether another one is drawn."""

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
+from msdk.batch import Condition, Text
 from msdk.datasets.base import Source
 from msdk.errors import DataError
 from msdk.recipe import Recipe
@@ -38,9 +39,23 @@ def training_labels(recipe: Recipe, source: Source) -> Int[Tensor, " images"] | 
     return labels
 
 
-def withheld(labels: Int[Tensor, " batch"], probability: float, generator: Generator) -> Int[Tensor, " batch"]:
-    """The labels, each replaced by -1 (no class) with a probability.
+def withheld(condition: Condition, probability: float, generator: Generator) -> Condition:
+    """The condition of a batch, each image's class and text withheld with a probability; on the CPU.
 
     Source: Ho and Salimans 2022, arXiv 2207.12598, Algorithm 1.
     """
-    return torch.where(torch.rand(len(labels), generator=generator) < probability, -1, labels)
+    told = condition.label if condition.label is not None else condition.text and condition.text.mask
+    if told is None:
+        return condition
+    drawn = torch.rand(len(told), generator=generator) < probability
+    without = condition.without()
+
+    def either(one: Tensor, other: Tensor) -> Tensor:
+        return torch.where(drawn.view(-1, *[1] * (one.ndim - 1)), one, other)
+
+    label, text = condition.label, condition.text
+    if label is not None and without.label is not None:
+        label = either(without.label, label)
+    if text is not None and without.text is not None:
+        text = Text(either(without.text.embeddings, text.embeddings), either(without.text.mask, text.mask))
+    return condition._replace(label=label, text=text)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msdk.denoiser.weights import put_weights
 from msdk.errors import RunError
@@ -56,7 +56,7 @@ def restore(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
         RunError: They are of another recipe.
     """
     load_weights(step.denoiser, checkpoint.model, source)
-    put_weights(step.trained["objective"], _under("raw/", checkpoint.objective), source, "objective")
+    put_objective(step.trained["objective"], checkpoint, source)
     if step.ema is not None:
         if not checkpoint.ema:
             raise RunError(f"{source} has no ema.safetensors, but the recipe keeps averaged weights: it is damaged")
@@ -78,6 +78,15 @@ def restore(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
     for group, numbers in zip(step.optimizer.param_groups, saved, strict=False):
         for key, value in numbers.items():
             group[key] = torch.tensor(value[0], device=step.denoiser.place.device) if isinstance(value, list) else value
+
+
+def put_objective(objective: nn.Module, checkpoint: Checkpoint, source: Path) -> None:
+    """Copies what a checkpoint's objective owned into one.
+
+    Raises:
+        RunError: It is another objective's.
+    """
+    put_weights(objective, _under("raw/", checkpoint.objective), source, "objective")
 
 
 def _of_objective(step: TrainingStep, raw: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> dict[str, Tensor]:

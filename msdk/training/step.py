@@ -37,11 +37,8 @@ class TrainingStep:
         options = recipe.training
         self.recipe, self.denoiser = recipe, denoiser
         denoiser.network.set_recompute(options.recompute)
-        objective, device = cast("nn.Module", options.loss.build(denoiser)), denoiser.place.device
-        if any(tensor.device != device for tensor in objective.state_dict().values()):
-            objective = objective.to(device)  # tensors without storage cannot be moved, nor need they be
-        self.objective = cast("Loss", objective)
-        self.trained = nn.ModuleDict({"network": denoiser.network, "objective": objective})
+        self.objective = objective_of(recipe, denoiser)
+        self.trained = nn.ModuleDict({"network": denoiser.network, "objective": cast("nn.Module", self.objective)})
         self.optimizer = options.rule.build(list(self.trained.parameters()), options.lr)
         half_life, ramp = options.ema_half_life, options.ema_ramp
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
@@ -88,6 +85,14 @@ class TrainingStep:
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update(iteration + 1)
+
+
+def objective_of(recipe: Recipe, denoiser: Denoiser) -> Loss:
+    """The recipe's objective for a denoiser, with its initial weights, on the denoiser's device."""
+    objective, device = cast("nn.Module", recipe.training.loss.build(denoiser)), denoiser.place.device
+    if any(tensor.device != device for tensor in objective.state_dict().values()):
+        objective = objective.to(device)  # tensors without storage cannot be moved, nor need they be
+    return cast("Loss", objective)
 
 
 def in_training(denoiser: Denoiser) -> Denoiser:

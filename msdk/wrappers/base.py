@@ -5,13 +5,20 @@ A wrapper makes no network calls of its own, so it changes no budget.
 
 import abc
 from collections.abc import Iterable
+from typing import ClassVar
 
 from msdk.samplers.base import Denoise
 from msdk.schedules.base import Schedule
 
 
 class Wrapper(abc.ABC):
-    """A change of the estimate of x_0. Concrete ones are frozen attrs classes."""
+    """A change of the estimate of x_0. Concrete ones are frozen attrs classes.
+
+    Attributes:
+        pixels: Whether it counts on pixels in [-1, 1], so that latents, or images in [0, 1], are none of its business.
+    """
+
+    pixels: ClassVar[bool] = False
 
     @abc.abstractmethod
     def around(self, denoise: Denoise, schedule: Schedule) -> Denoise:

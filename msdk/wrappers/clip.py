@@ -1,5 +1,7 @@
 """Estimates within the range of images."""
 
+from typing import ClassVar
+
 import attrs
 
 from msdk.errors import PartError
@@ -18,6 +20,8 @@ class Clip(Wrapper):
         low: Smallest value of an image.
         high: Largest value of an image.
     """
+
+    pixels: ClassVar[bool] = True
 
     low: float = -1.0
     high: float = 1.0

@@ -1,6 +1,7 @@
 """Images of which a part is known; no recipe has it, because it needs an image."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,29 @@ class Known:
     """What is known of every image that is drawn.
 
     Attributes:
-        image: Clean, in [-1, 1]: [c, h, w], or [batch, c, h, w] with one for each.
-        mask: 1 where it is known, 0 elsewhere; broadcasts, [1, h, w] for example.
+        image: Clean, in [-1, 1]: [channels, *axes] for all images, or [images, channels, *axes] with one for each.
+        mask: 1 where it is known, 0 elsewhere, of as many axes as the image; broadcasts, [1, h, w] for example.
     """
 
     image: "Tensor"
     mask: "Tensor"
+
+    def select(self, places: Sequence[int], axes: int) -> "Known":
+        """What is known of some of the images, by their places; all of them where one image stands for every one.
+
+        Args:
+            places: Among the images.
+            axes: Of one image, its channels counted.
+        """
+        wanted = list(places)
+        image, mask = (part[wanted] if part.ndim > axes and len(part) > 1 else part for part in (self.image, self.mask))
+        return Known(image, mask)
+
+    def check(self, images: int, axes: int) -> None:
+        """Raises `PartError` where there is neither one image for all nor one for each."""
+        for name, part in (("image", self.image), ("mask", self.mask)):
+            if part.ndim > axes and len(part) not in (1, images):
+                raise PartError(f"{len(part)} known {name}s for {images} images: give one for all, or one for each")
 
     def digest(self) -> str:
         """SHA-256 of both, which tells what an image was drawn around."""
@@ -82,9 +100,12 @@ def read_known(image: Path, mask: Path, shape: tuple[int, ...]) -> Known:
     import numpy as np
     import torch
 
-    channels, *_ = shape
-    if channels not in (1, 3):
-        raise PartError(f"pictures have 1 or 3 channels, but this model draws {channels}: pass `Known` from Python")
+    channels, *axes = shape
+    if channels not in (1, 3) or len(axes) != 2:
+        raise PartError(
+            f"{image} and {mask} are pictures, grey or in colour, but this model draws {list(shape)}: pass `Known` "
+            "from Python"
+        )
     pixels = _pixels(image, "L" if channels == 1 else "RGB", shape)
     shades = _pixels(mask, "L", shape)
     odd = np.setdiff1d(shades, (0, 255))

@@ -1,6 +1,6 @@
 """Estimates within a range that each image sets for itself."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 from attrs.validators import gt, le
@@ -24,6 +24,8 @@ class DynamicThreshold(Wrapper):
         ratio: Share of an image's values that the quantile lies above.
         least: The least q; images within it stay as they are, where it is 1.
     """
+
+    pixels: ClassVar[bool] = True
 
     ratio: float = attrs.field(default=0.995, validator=[gt(0), le(1)])
     least: float = attrs.field(default=1.0, validator=gt(0))

@@ -178,7 +178,7 @@ def test_names_work_where_recipes_do(tmp_path):
     (tmp_path / "run/ledger.json").write_text(json.dumps(ledger))
     found = msdk.budget(tmp_path / "run").ledger
     assert found is not None
-    assert found["images"] == 100
+    assert found.images == 100
     with pytest.raises(RunError, match=r"is a folder without a recipe\.toml"):
         msdk.budget(tmp_path)
     with pytest.raises(RecipeError, match="cannot be read"):

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import msdk
+from msdk.batch import Condition
 from msdk.errors import DataError
 from msdk.runs import latest, load_checkpoint
 from msdk.training import step
@@ -58,7 +59,7 @@ def test_labels_are_withheld_as_often_as_asked():
     labels = torch.arange(20_000) % 10
 
     def drawn(probability, seed=0):
-        return withheld(labels, probability, torch.Generator().manual_seed(seed))
+        return withheld(Condition(labels), probability, torch.Generator().manual_seed(seed)).label
 
     some = drawn(0.3)
     assert (some == -1).double().mean() == pytest.approx(0.3, abs=0.02)
