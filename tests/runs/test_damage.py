@@ -232,3 +232,16 @@ def test_permissions_are_those_of_the_umask(run, umask):
     finally:
         os.umask(before)
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize("damage", [lambda kept: "[" * 100_000, lambda kept: json.dumps({**kept, "value": {"x": 1}})])
+def test_a_damaged_cache_of_budgets_is_counted_again(tmp_path, monkeypatch, damage):
+    """What was remembered is believed only if it is what was written."""
+    monkeypatch.setenv("MSDK_CACHE", str(tmp_path))
+    expected = msdk.budget(tiny()).as_json()
+    kept = {path: path.read_text() for path in (tmp_path / "counts").iterdir()}
+    assert kept
+    for path, text in kept.items():
+        path.write_text(damage(json.loads(text)))
+    assert msdk.budget(tiny()).as_json() == expected
+    assert {path: path.read_text() for path in kept} == kept
