@@ -16,7 +16,7 @@ from msdk.recipe.differences import compare
 from msdk.recipe.structuring import to_data
 from msdk.report import run_markdown
 from msdk.report.page import budgets_page
-from msdk.runs import refuse_existing, refuse_other_recipe
+from msdk.runs import checkpoints, refuse_existing, refuse_other_recipe
 from msdk.runs.files import write_text
 from msdk.sampling.drawing import write_samples
 from msdk.training import Step, TrainingResult, train
@@ -58,7 +58,7 @@ def run(
         run_dir: The run folder.
         name: What to call the recipe in tables.
         device: Where to train and sample; CUDA where there is one when not given.
-        resume: Go on in an existing folder, with the edges found there.
+        resume: Go on in an existing folder, with the edges found there; begin where there is no checkpoint.
         force: Replace an existing run folder.
         watcher: Told what happens.
 
@@ -70,11 +70,11 @@ def run(
     """
     refuse_company("training")
     place, watcher, loaded = Path(run_dir), watcher or Watcher(), recipe_of(recipe)
-    if not resume:
-        refuse_existing(place, force=force)
+    refuse_existing(place, force=force, resume=resume)
+    goes_on = resume and bool(checkpoints(place))
     paths = loaded.budget.compare
     others = [_compared(path) for path in paths]  # what is wrong with them is told before anything slow
-    recipe, clusters = with_edges(loaded, device=device, run=place if resume else None, progress=watcher.clustering)
+    recipe, clusters = with_edges(loaded, device=device, run=place if goes_on else None, progress=watcher.clustering)
     if clusters is not None:
         watcher.clustered(clusters)
     like = [(loaded, recipe)]
@@ -87,7 +87,7 @@ def run(
     ]
     budgets.append(budget(recipe, name=name))
     watcher.budgeted(budgets)
-    if resume:
+    if goes_on:
         refuse_other_recipe(place, recipe)
     result = train(recipe, place, device=device, resume=resume, force=force, progress=watcher.trained)
     if clusters is not None:
@@ -95,7 +95,7 @@ def run(
     if result.interrupted:
         return result
     started = time.perf_counter()
-    write_samples(place, recipe, device=device, progress=watcher.sampled)
+    write_samples(place, recipe, device=device, replace=True, progress=watcher.sampled)
     _write_reports(place, [*beside, recipe], clusters, budgets, result, time.perf_counter() - started)
     return result
 

@@ -1,6 +1,5 @@
 """Recipe (or denoiser) -> Budget: the counts of its parts, weighed by what its sampler and its training do."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -120,18 +119,13 @@ def with_ledger(found: Budget, recipe: Recipe, run: Path, *, cache: bool = True)
     file = run / "ledger.json"
     if not file.is_file():
         return found
-    from msdk.budgeting.ledger import ledger
+    from msdk.budgeting.ledger import ledger, read_seen
 
     exact = found if found.convention == "exact" else _of_recipe(recipe, "exact", "", cache=cache)
-    try:
-        seen = json.loads(file.read_text(encoding="utf-8"))
-        # Only these two are facts of the run; all else follows from the recipe.
-        spent = ledger(exact, seen["images_by_stage"], seen["iteration"], recipe)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(
-            f"{file} cannot be read as a ledger ({type(error).__name__}: {error}): training writes it anew at its next "
-            "log line, `msdk train RECIPE --resume`"
-        ) from error
+    seen = read_seen(file)
+    if len(seen.images_by_stage) != len(exact.stages):
+        raise RunError(f"{file} is of another run: it has {len(seen.images_by_stage)} stages, not {len(exact.stages)}")
+    spent = ledger(exact, seen.images_by_stage, seen.iteration, recipe)
     return attrs.evolve(found, ledger=spent)
 
 
@@ -407,8 +401,8 @@ def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
     first = {label: next(other for other in keys if keys[other] == key) for label, key in keys.items()}
     counts: dict[str, PartCosts] = {}
     if cache:
-        recalled = {label: store.recall(keys[label]) for label in set(first.values())}
-        counts = {label: PartCosts(**found) for label, found in recalled.items() if _readable(found)}
+        recalled = {label: store.recall(keys[label], PartCosts) for label in set(first.values())}
+        counts = {label: found for label, found in recalled.items() if found is not None}
     missing = set(first.values()) - counts.keys()
     if missing:
         from msdk.budgeting.parts import count_parts
@@ -421,18 +415,13 @@ def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
     return {label: counts[original] for label, original in first.items()}
 
 
-def _readable(found: Any) -> bool:
-    """Whether a cache has what `PartCosts` has; what an earlier msdk kept without a field is counted again."""
-    return isinstance(found, dict) and set(found) == {field.name for field in attrs.fields(PartCosts)}
-
-
 def _simulated(recipe: Recipe, *, cache: bool) -> Sequence[tuple[int, int]]:
     """Backward and recomputed FLOPs by stage, from a simulated backward pass."""
     options = recipe.training
     key = {"kind": "backward", "parts": _keys(recipe), "augment": options.augment > 0, "recompute": options.recompute}
-    known: list[list[int]] | None = store.recall(key) if cache else None
-    if known is not None:
-        return [(backward, recompute) for backward, recompute in known]
+    known = store.recall(key, tuple[tuple[int, int], ...]) if cache else None
+    if known is not None and len(known) == len(recipe.decoders):
+        return known
     found = counted(recipe)
     if cache:
         store.keep(key, found)
@@ -474,7 +463,7 @@ def _trace(recipe: Recipe, partition: Partition, *, cache: bool) -> list[Call]:
     key = {"kind": "calls", "samplers": parts, "schedule": _identity(schedule), "steps": steps}
     if recipe.sampling.steps_per_stage is not None:
         key |= {"steps_per_stage": recipe.sampling.steps_per_stage, "edges": partition.edges}
-    times: list[list[float]] | None = store.recall(key) if cache else None
+    times = store.recall(key, tuple[tuple[float, ...], ...]) if cache else None
     if times is None:
         times = call_times(sampler, schedule, steps)
         if cache:

@@ -1,16 +1,17 @@
 """The ledger of a run: what training really spent in each stage, beside what the recipe predicted."""
 
 import contextlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
+from attrs.validators import deep_iterable, ge
 
 from msdk.budgeting.training_price import Flops
+from msdk.errors import RunError
 from msdk.recipe import Recipe
-from msdk.recipe.results import to_json
+from msdk.recipe.results import parsed, to_json
 from msdk.runs.files import write_json
 from msdk.trackers.base import Log, Numbers, Tracker
 
@@ -80,6 +81,34 @@ class Ledger:
     def as_json(self) -> dict[str, Any]:
         """The object of ledger.json."""
         return to_json(self)
+
+
+@attrs.frozen
+class Seen:
+    """The facts of a run in its ledger; all else follows from the recipe."""
+
+    iteration: int = attrs.field(validator=ge(0))
+    images_by_stage: tuple[int, ...] = attrs.field(validator=deep_iterable(ge(0)))
+
+    @classmethod
+    def _heard(cls, found: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {key: value for key, value in found.items() if key in attrs.fields_dict(cls)}
+
+
+def read_seen(path: Path) -> Seen:
+    """The facts of a ledger.json.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    what = (
+        "a ledger: training writes it anew at its next log line, `msdk train RECIPE --resume`. What does not suit it is"
+    )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read as {what} {error.strerror}") from error
+    return parsed(content, path, Seen, what)
 
 
 def ledger(budget: "Budget", images_by_stage: Sequence[int], iteration: int, recipe: Recipe) -> Ledger:
@@ -153,9 +182,12 @@ class _Account(Log):
 
     def rewind(self, step: int) -> None:
         """It is written anew each time; one of a later step goes, until a step is told again."""
-        with contextlib.suppress(OSError, ValueError, KeyError):  # no ledger, or one that somebody else wrote
-            if json.loads(self.path.read_text(encoding="utf-8"))["iteration"] > step:
-                self.path.unlink()
+        if not self.path.is_file():
+            return
+        with contextlib.suppress(RunError):  # a damaged one
+            if read_seen(self.path).iteration <= step:
+                return
+        self.path.unlink()
 
     def close(self) -> None:
         pass

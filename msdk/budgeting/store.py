@@ -10,9 +10,14 @@ import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import cattrs
+
+from msdk.recipe.results import from_json
 from msdk.registry.local_code import digest_of
+
+T = TypeVar("T")
 
 PACKAGES = ("torch", "fvcore", "timm")
 """Distributions whose versions a count may depend on."""
@@ -31,15 +36,24 @@ def folder() -> Path:
     return platformdirs.user_cache_path("msdk")
 
 
-def recall(key: Mapping[str, Any]) -> Any:
-    """What `keep` wrote for an equal key under the same code; None where there is nothing that can be read."""
+def recall(key: Mapping[str, Any], kind: type[T]) -> T | None:
+    """What `keep` wrote for an equal key under the same code; None where that is not there, or is none of its kind."""
     path = _path(key)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    # The key is kept beside the value, so that a file that was moved or cut short is not believed.
-    return found["value"] if isinstance(found, dict) and found.get("key") == _whole(key) and "value" in found else None
+    # The key and a digest are kept beside the value, so that a file that was moved or damaged is not believed.
+    if (
+        not isinstance(found, dict)
+        or found.get("key") != _whole(key)
+        or found.get("sha256") != _sha256(found.get("value"))
+    ):
+        return None
+    try:
+        return from_json(found["value"], kind)
+    except (cattrs.BaseValidationError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def keep(key: Mapping[str, Any], value: Any) -> None:
@@ -48,7 +62,9 @@ def keep(key: Mapping[str, Any], value: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"key": _whole(key), "value": value}), encoding="utf-8")
+        temporary.write_text(
+            json.dumps({"key": _whole(key), "value": value, "sha256": _sha256(value)}), encoding="utf-8"
+        )
         temporary.replace(path)
 
 
@@ -64,8 +80,11 @@ def fingerprint(part: type) -> str:
 
 
 def _path(key: Mapping[str, Any]) -> Path:
-    text = json.dumps(_whole(key), sort_keys=True)
-    return folder() / "counts" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    return folder() / "counts" / f"{_sha256(_whole(key))[:32]}.json"
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _whole(key: Mapping[str, Any]) -> Any:

@@ -102,6 +102,7 @@ def sample(
             device=device,
             offload=offload,
             known=known,
+            replace=force,
             progress=lambda done, total: report("sampling", done, total),
         )
     if not rank.first:

@@ -42,12 +42,12 @@ def train(
     refuse_company("training")
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
-    from msdk.runs import refuse_existing
+    from msdk.runs import checkpoints, refuse_existing
     from msdk.training import train as run_training
 
-    if not resume:
-        refuse_existing(place, force=force)
-    ready, clusters = with_edges(loaded, device=device, run=place if resume else None)
+    refuse_existing(place, force=force, resume=resume)
+    goes_on = resume and checkpoints(place)
+    ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None)
     with display.training_display() as watch:
         result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
     if clusters is not None:

@@ -11,6 +11,7 @@ import attrs
 from safetensors.torch import save_file
 from torch import nn
 
+from msdk import __version__
 from msdk.autoencoders.base import Autoencoder
 from msdk.datasets.folder import Folder
 from msdk.denoiser import Denoiser
@@ -28,7 +29,7 @@ from msdk.pretrained.published import PUBLISHED
 from msdk.recipe import Recipe, Sampling, Stages
 from msdk.recipe.structuring import to_data
 from msdk.runs import Checkpoint, refuse_existing, save_checkpoint, start_run
-from msdk.runs.files import write_json, written_whole
+from msdk.runs.files import save_tensors, write_json, written_whole
 from msdk.samplers.base import Sampler
 from msdk.samplers.dpm_multistep import DPMpp2M
 from msdk.samplers.heun import Heun
@@ -153,8 +154,8 @@ def _write_run(
 def _write_autoencoder(out: Path, network: nn.Module, spec: Autoencoder, name: str) -> Converted:
     out.mkdir(parents=True, exist_ok=True)
     with written_whole(out / AUTOENCODER) as temporary:
-        save_file(network.state_dict(), temporary)
-    write_json(out / "lock.json", {"autoencoder": name})  # what makes it a folder of ours
+        save_tensors(network.state_dict(), temporary)
+    write_json(out / "lock.json", {"msdk": __version__, "autoencoder": name})  # what makes it a folder of ours
     usual = to_data(type(spec)())
     own = {key: value for key, value in to_data(spec).items() if key == "name" or usual.get(key) != value}
     return Converted(out, name, _params(network), 0, autoencoder=own)

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from msdk.runs.checkpoint import Checkpoint as Checkpoint
     from msdk.runs.checkpoint import Weights as Weights
-    from msdk.runs.checkpoint import checkpoints as checkpoints
-    from msdk.runs.checkpoint import latest as latest
     from msdk.runs.checkpoint import load_checkpoint as load_checkpoint
     from msdk.runs.checkpoint import load_run as load_run
     from msdk.runs.checkpoint import load_weights as load_weights
     from msdk.runs.checkpoint import save_checkpoint as save_checkpoint
+    from msdk.runs.checkpoint import use as use
     from msdk.runs.checkpoint import weights_of as weights_of
     from msdk.runs.folder import CODE as CODE
+    from msdk.runs.folder import checkpoints as checkpoints
+    from msdk.runs.folder import latest as latest
     from msdk.runs.folder import refuse_existing as refuse_existing
     from msdk.runs.folder import refuse_other_recipe as refuse_other_recipe
     from msdk.runs.folder import run_recipe as run_recipe
     from msdk.runs.folder import start_run as start_run
+    from msdk.runs.folder import sweep_run as sweep_run
     from msdk.runs.folder import with_autoencoder_of as with_autoencoder_of
     from msdk.runs.folder import write_recipe as write_recipe
     from msdk.runs.forking import fork as fork
@@ -30,12 +32,11 @@ _HOMES = {
         (
             "Checkpoint",
             "Weights",
-            "checkpoints",
-            "latest",
             "load_checkpoint",
             "load_run",
             "load_weights",
             "save_checkpoint",
+            "use",
             "weights_of",
         ),
         "msdk.runs.checkpoint",
@@ -43,10 +44,13 @@ _HOMES = {
     **dict.fromkeys(
         (
             "CODE",
+            "checkpoints",
+            "latest",
             "refuse_existing",
             "refuse_other_recipe",
             "run_recipe",
             "start_run",
+            "sweep_run",
             "with_autoencoder_of",
             "write_recipe",
         ),

@@ -1,14 +1,14 @@
 """Checkpoints of a run: written whole, read onto the CPU, and the trained denoiser in the newest of them."""
 
 import json
-import shutil
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import attrs
 import torch
-from safetensors.torch import save_file
+from attrs.validators import deep_iterable, ge
 from torch import Tensor
 
 from msdk.denoiser import Denoiser
@@ -17,8 +17,10 @@ from msdk.denoiser.offloading import Shelves
 from msdk.denoiser.weights import fill, put_weights, read_weights
 from msdk.errors import RunError
 from msdk.recipe import Recipe
-from msdk.runs.files import written_whole
-from msdk.runs.folder import run_recipe
+from msdk.recipe.results import key, parsed
+from msdk.recipe.structuring import FieldError
+from msdk.runs.files import remove_whole, save_tensors, written_whole
+from msdk.runs.folder import checkpoints, latest, run_recipe
 
 Weights = Literal["ema", "raw"]
 
@@ -63,7 +65,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
         for name in (*ALWAYS, *OPTIONAL):
             tensors: Mapping[str, Tensor] = getattr(checkpoint, name)
             if tensors or name in ALWAYS:
-                save_file(
+                save_tensors(
                     {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
                     temporary / f"{name}.safetensors",
                 )
@@ -75,26 +77,76 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
         }
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
     for old in checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+        remove_whole(old)
     return path
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    folder = run / "checkpoints"
-    return sorted(path for path in folder.glob("[0-9]*") if (path / "state.json").is_file()) if folder.is_dir() else []
+Number = int | float | bool
+"""What state.json keeps of an optimiser, beside tensors; a list of one stands for a tensor of one number."""
 
 
-def latest(run: Path) -> Path:
-    """The newest checkpoint.
+def _numbers(table: object) -> dict[str, Number | list[Number]]:
+    if not isinstance(table, dict):
+        raise FieldError("expected an object of numbers")
+    for name, value in cast("dict[str, object]", table).items():
+        listed = cast("list[object]", value) if isinstance(value, list) else [value]
+        if len(listed) != 1 or not isinstance(listed[0], (int, float)) or not math.isfinite(listed[0]):
+            raise FieldError(f"'{name}' is no finite number")
+    return cast("dict[str, Number | list[Number]]", table)
+
+
+def _optimizer(found: object) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise FieldError("expected an object")
+    table = cast("dict[str, object]", found)
+    groups = table.get("groups", [])
+    if not isinstance(groups, list) or not {"state", "groups"}.issuperset(table):
+        raise FieldError("expected an object of state and a list of groups")
+    return {
+        "state": _numbers(table.get("state", {})),
+        "groups": [_numbers(group) for group in cast("list[object]", groups)],
+    }
+
+
+def _finite(_: object, field: Any, value: float) -> None:
+    if not math.isfinite(value):
+        raise FieldError(f"{field.name} must be finite, got {value}")
+
+
+@attrs.frozen
+class _State:
+    """The content of state.json."""
+
+    iteration: int = attrs.field(validator=ge(0))
+    images_by_stage: tuple[int, ...] = attrs.field(validator=deep_iterable(ge(0)))
+    seconds: float = attrs.field(validator=[_finite, ge(0)])
+    optimizer: dict[str, Any] = attrs.field(factory=dict[str, Any], metadata=key("optimizer", read=_optimizer))
+
+
+T = TypeVar("T")
+
+
+def use(path: Path, how: Callable[[Path], T]) -> T:
+    """What `how` makes of a checkpoint; it raises `RunError` where that one cannot be used.
 
     Raises:
-        RunError: There is none.
+        RunError: The same, with the name of the newest older checkpoint that can be used, if there is one.
     """
-    found = checkpoints(run)
-    if not found:
-        raise RunError(f"{run} has no checkpoint yet: train it with `msdk train`")
-    return found[-1]
+    try:
+        return how(path)
+    except RunError as error:
+        for older in reversed(checkpoints(path.parent.parent)):
+            if older.name < path.name and _usable(older, how):
+                raise RunError(f"{error}. {older} is good: remove {path} to go on from there") from error
+        raise
+
+
+def _usable(path: Path, how: Callable[[Path], object]) -> bool:
+    try:
+        how(path)
+    except RunError:
+        return False
+    return True
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -103,18 +155,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         RunError: A file is missing or damaged.
     """
+    file = path / "state.json"
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        return Checkpoint(
-            iteration=state["iteration"],
-            images_by_stage=tuple(state["images_by_stage"]),
-            seconds=state["seconds"],
-            optimizer_numbers=state.get("optimizer", {}),
-            **{name: read_weights(path / f"{name}.safetensors") for name in ALWAYS},
-            **{name: _read_if_there(path / f"{name}.safetensors") for name in OPTIONAL},
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"the checkpoint {path} is damaged: {error}") from error
+        content = file.read_bytes()
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}") from error
+    state = parsed(content, file, _State, "the state of a checkpoint, as training writes it")
+    return Checkpoint(
+        iteration=state.iteration,
+        images_by_stage=state.images_by_stage,
+        seconds=state.seconds,
+        optimizer_numbers=state.optimizer,
+        **{name: read_weights(path / f"{name}.safetensors") for name in ALWAYS},
+        **{name: _read_if_there(path / f"{name}.safetensors") for name in OPTIONAL},
+    )
 
 
 def _read_if_there(path: Path) -> dict[str, Tensor]:
@@ -163,7 +217,10 @@ def load_run(
     """
     run = Path(run_dir)
     recipe = run_recipe(run)
-    path = weights_of(latest(run), recipe, weights)
+    return use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload)).to(device)
+
+
+def _loaded(path: Path, recipe: Recipe, *, offload: bool) -> Denoiser:
     if offload:
         denoiser = build(recipe, make=Shelves(path, separate=recipe.sharing == "separate").make)
         for name, part in denoiser.network.named_children():
@@ -173,4 +230,4 @@ def load_run(
     else:
         denoiser = build(recipe)
         fill(denoiser.network, path)
-    return denoiser.to(device).eval()
+    return denoiser.eval()

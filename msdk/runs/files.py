@@ -2,15 +2,21 @@
 
 import contextlib
 import errno
+import glob
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from msdk.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the system that mean: no room left."""
@@ -28,7 +34,7 @@ def written_whole(path: Path) -> Generator[Path]:
         yield temporary
         _sync(temporary)
         if temporary.is_dir() and path.exists():
-            shutil.rmtree(path)
+            remove_whole(path)
         temporary.replace(path)
         _sync(path.parent, deep=False)
     except BaseException as error:
@@ -40,6 +46,32 @@ def written_whole(path: Path) -> Generator[Path]:
         if isinstance(error, (OSError, SafetensorError)):
             raise not_written(path, error) from error
         raise
+
+
+def remove_whole(path: Path) -> None:
+    """Removes a folder at once: a process that is killed meanwhile leaves a temporary name, never half a folder."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    path.rename(aside)
+    shutil.rmtree(aside)
+
+
+def sweep(path: Path) -> None:
+    """Removes what killed processes left of writing a path. Only for who alone writes there, see `one_writer`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
+    """Writes a safetensors file with the permissions that other new files get; safetensors itself lets nobody read."""
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path)
+    path.chmod(mode)
 
 
 def not_written(path: Path, error: Exception) -> RunError:

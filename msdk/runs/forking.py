@@ -1,7 +1,6 @@
 """New runs from trained ones: stages split, grown or put together anew, with all that the old run had learnt."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +12,9 @@ from msdk.denoiser.building import build
 from msdk.errors import RecipeError, RunError
 from msdk.recipe import Recipe
 from msdk.recipe.checks import misfits
-from msdk.runs.checkpoint import Checkpoint, latest, load_checkpoint, save_checkpoint
-from msdk.runs.folder import refuse_existing, run_recipe, start_run
+from msdk.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from msdk.runs.folder import latest, refuse_existing, run_recipe, start_run
+from msdk.runs.lock import read_lock
 
 Rename = Callable[[str], Iterable[str]]
 """Name of a weight or buffer of the old network -> its names in the new one: none to leave it, several to copy it."""
@@ -77,14 +77,14 @@ def fork(
         new = attrs.evolve(new, ema={})
     elif not new.ema:  # averages begin with the weights
         new = attrs.evolve(new, ema={name: value.clone() for name, value in new.model.items()})
-    lock = _lock_of(run)
+    lock = read_lock(run)
     with (source / "model.safetensors").open("rb") as file:
         origin = {"run": str(run), "checkpoint": source.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     start_run(
         out,
         recipe,
-        data_digest=lock.get("data", {}).get("sha256", "") if recipe.data == parent.data else "",
-        forked_from=[origin, *lock.get("forked_from", [])],
+        data_digest=lock.data.get("sha256", "") if recipe.data == parent.data else "",
+        forked_from=[origin, *lock.forked_from],
     )
     save_checkpoint(out, new, keep=recipe.training.keep)
     return out
@@ -142,11 +142,3 @@ def _refuse_misplaced(
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise RunError(f"the weights of {run} do not fit the new recipe: {'; '.join(wrong[:3])}{more}")
-
-
-def _lock_of(run: Path) -> dict[str, Any]:
-    """What lock.json of a run says; nothing where it cannot be read, which is no reason to lose the weights."""
-    try:
-        return json.loads((run / "lock.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

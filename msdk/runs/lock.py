@@ -1,17 +1,86 @@
 """What made a run: versions, distributions of its parts, data, code and command."""
 
 import hashlib
+import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
+from packaging.utils import InvalidName, canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from msdk import __version__
+from msdk.errors import RunError
 from msdk.recipe import Recipe
+from msdk.recipe.results import parsed
 from msdk.recipe.structuring import parts_of, to_data
+
+FILE = "lock.json"
+
+
+@attrs.frozen(kw_only=True)
+class Lock:
+    """The content of lock.json (docs/contracts.md). A folder of an autoencoder alone has the first and its name."""
+
+    msdk: str = ""
+    python: str = ""
+    torch: str = ""
+    plugins: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    use: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    stages_from: Any = None
+    data: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    autoencoder: Any = None
+    forked_from: tuple[Mapping[str, str], ...] = ()
+    git_commit: Any = None
+    command: tuple[str, ...] = ()
+
+    @classmethod
+    def _heard(cls, found: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a later msdk says besides is left out."""
+        return {key: value for key, value in found.items() if key in attrs.fields_dict(cls)}
+
+
+def read_lock(run: Path) -> Lock:
+    """What lock.json of a folder says; nothing where there is none.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    path = run / FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return Lock()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    return parsed(content, path, Lock, "the lock of a run, as `msdk train` writes it")
+
+
+def missing_plugins(run: Path) -> str:
+    """The plugins that the lock of a run names and that are not installed, or in another version, and what to do.
+
+    The lock may be a stranger's, so only what is a name and a version is put into a command to install it.
+    """
+    wrong: list[str] = []
+    for owner, version in read_lock(run).plugins.items():
+        try:
+            canonicalize_name(owner, validate=True)
+            Version(version)
+        except (InvalidName, InvalidVersion):
+            wrong.append(f"{owner[:60]!r} in version {version[:60]!r}, which its lock.json names and no package can be")
+            continue
+        try:
+            here = importlib.metadata.version(owner)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{owner} {version}, which is not installed: pip install {owner}=={version}")
+            continue
+        if here != version:
+            wrong.append(f"{owner} {version}, but {here} is installed: pip install {owner}=={version}")
+    return "; and with ".join(wrong)
 
 
 def lock(

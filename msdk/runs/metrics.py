@@ -1,12 +1,12 @@
 """metrics.jsonl: the truth of a run, a line of JSON for each step that is told."""
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
+from msdk.errors import RunError
 from msdk.runs.files import append_text, write_text
 from msdk.trackers.base import Log, Numbers, Tracker
 
@@ -36,15 +36,23 @@ class _Lines(Log):
 
     def rewind(self, step: int) -> None:
         if self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            write_text(self.path, "".join(line for line in lines if _iteration(line) <= step))
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            kept: list[str] = []
+            for number, line in enumerate(lines, start=1):
+                iteration = _iteration(line)
+                if iteration is None and number < len(lines):
+                    raise RunError(f"{self.path} is damaged: line {number} is no metrics of a step. Mend or remove it")
+                if iteration is not None and iteration <= step:  # the last line may be one that a crash cut short
+                    kept.append(line.decode())
+            write_text(self.path, "".join(kept))
 
     def close(self) -> None:
         pass
 
 
-def _iteration(line: str) -> float:
+def _iteration(line: bytes) -> int | None:
     try:
-        return json.loads(line)["iteration"]
-    except (ValueError, KeyError):
-        return math.inf  # a line that a crash cut short
+        found = json.loads(line)["iteration"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return found if type(found) is int else None

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,9 +21,11 @@ from msdk.denoiser.building import pick_device
 from msdk.distributed import this_rank, together
 from msdk.errors import RunError, nearest
 from msdk.recipe import Recipe
+from msdk.recipe.results import parsed
 from msdk.recipe.structuring import to_data
 from msdk.runs import latest, load_run
-from msdk.runs.files import write_json, written_whole
+from msdk.runs.files import remove_whole, write_json, written_whole
+from msdk.runs.writer import one_writer
 from msdk.samplers.tracing import explain
 from msdk.sampling.batches import class_labels, draw
 from msdk.sampling.settings import settings_of
@@ -54,6 +56,7 @@ def write_samples(
     device: str | None = None,
     offload: bool = False,
     known: Known | None = None,
+    replace: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draws the recipe's images from a run, one per seed, and writes them; returns where they are.
@@ -69,10 +72,12 @@ def write_samples(
         device: Where to sample; each process has a GPU of its own where that is `cuda`.
         offload: Whether only the decoder in use is loaded, which takes less memory and more time.
         known: What is known of every image, see `msdk.wrappers.inpaint`.
+        replace: Whether samples that were begun there with other settings are begun anew.
         progress: Told (intervals done, intervals in all) of this process.
 
     Raises:
-        RunError: Other things are in the way, or samples drawn by other settings are half done there.
+        RunError: Other things are in the way, or samples drawn by other settings are half done there, or another
+            process draws there; or the run's weights, or an image, are not finite.
     """
     settings, rank, out = settings_of(recipe, seeds=seeds), this_rank(), out or place / "samples"
     seeds = list(settings.seeds)
@@ -82,11 +87,12 @@ def write_samples(
         raise RunError(f"{out} holds PNGs, and {list(recipe.data.shape)} is no picture: choose .safetensors or .npz")
     if known is not None:
         known.check(len(seeds), len(recipe.data.shape))
-    partial = out.with_name(f"{out.name}.partial")
+    partial = _partial(out)
     device = rank.device(pick_device(device))
-    with together(rank) as group:
+    with together(rank) as group, one_writer(out) if rank.first else contextlib.nullcontext():
+        facts = _facts(place, recipe, seeds, known)  # a damaged ledger is told before anything is drawn
         if rank.first:
-            _begin(partial, _settings(place, recipe, known))
+            _begin(partial, _settings(place, recipe, known), replace=replace)
         group.wait()
         missing = [seed for seed in dict.fromkeys(seeds) if not _file(partial, seed, suffix).is_file()]
         group.wait()  # before anybody draws, so that all deal out the same seeds
@@ -97,13 +103,14 @@ def write_samples(
             own = None if known is None else known.select(places, len(denoiser.shape))
             drawn = draw(denoiser, attrs.evolve(settings, seeds=share), known=own, progress=progress)
             for chunk, images in drawn:
+                _refuse_not_finite(chunk, images)
                 for seed, image in zip(chunk, to_pixels(images), strict=True):
                     _keep(_file(partial, seed, suffix), image)
         group.wait()
         if rank.first:
             labels = class_labels(recipe.classes, seeds, recipe.sampling.label)
             samples = Samples(partial, suffix, tuple(seeds), None if labels is None else tuple(labels.tolist()))
-            _finish(samples, out, _facts(place, recipe, seeds, known))
+            _finish(samples, out, facts)
         group.wait()
     return out
 
@@ -123,14 +130,59 @@ def kind_of(out: Path) -> str:
 
 
 def refuse_other_things(out: Path) -> None:
-    """Raises `RunError` where writing samples would replace something else than samples."""
+    """Raises `RunError` where writing samples would replace something else than samples of ours."""
+    if not out.exists():
+        return
     if kind_of(out):
         if out.is_dir():
             raise RunError(f"{out} is a folder: choose another --out")
-    elif out.exists() and not out.is_dir():
+        # The facts come after the file, and what was half done goes last.
+        if _seeds_of(_facts_of(out)) is None and not (_partial(out) / SETTINGS).is_file():
+            raise RunError(
+                f"{out} is not known to be samples of msdk (there is no {_facts_of(out).name} beside it), so it is not "
+                "replaced: choose another --out"
+            )
+        return
+    if not out.is_dir():
         raise RunError(f"{out} is a file, so no folder of samples can be there: choose another --out")
-    elif out.is_dir() and any(file.suffix not in (PICTURE, ARRAY) and file.name != FACTS for file in out.iterdir()):
-        raise RunError(f"{out} holds other things than samples, so it is not replaced: choose another --out")
+    seeds = _seeds_of(out / FACTS) or ()
+    ours = {FACTS, "grid.png", *(_file(out, seed, suffix).name for seed in seeds for suffix in (PICTURE, ARRAY))}
+    other = next((file.name for file in out.iterdir() if file.name not in ours), None)
+    if other is not None:
+        raise RunError(
+            f"{out} holds other things than samples of msdk ({other!r}), so it is not replaced: choose another --out"
+        )
+
+
+@attrs.frozen
+class _Drawn:
+    """What samples.json of msdk says for sure."""
+
+    run: str
+    checkpoint: str
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def _heard(cls, found: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {key: value for key, value in found.items() if key in attrs.fields_dict(cls)}
+
+
+def _seeds_of(file: Path) -> tuple[int, ...] | None:
+    """The seeds of samples that are done; None where the file is not there, or not ours."""
+    try:
+        return parsed(file.read_bytes(), file, _Drawn, "what msdk says of samples").seeds
+    except (OSError, RunError):
+        return None
+
+
+def _facts_of(out: Path) -> Path:
+    """Where the facts of samples in one file are."""
+    return out.with_name(f"{out.stem}.{FACTS}")
+
+
+def _partial(out: Path) -> Path:
+    """Where samples are kept until all are there."""
+    return out.with_name(f"{out.name}.partial")
 
 
 # --- half done --------------------------------------------------------------------------------------------------------
@@ -155,18 +207,20 @@ def _settings(place: Path, recipe: Recipe, known: Known | None) -> dict[str, Any
     }
 
 
-def _begin(partial: Path, settings: dict[str, Any]) -> None:
+def _begin(partial: Path, settings: dict[str, Any], *, replace: bool) -> None:
     if (partial / SETTINGS).is_file():
         try:
             found = json.loads((partial / SETTINGS).read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if found != json.loads(json.dumps(settings)):
-            raise RunError(
-                f"{partial} holds samples that were begun with other settings: finish them with those, remove it, or "
-                "choose another --out"
-            )
-    elif partial.exists() and any(partial.iterdir()):
+            if not replace:
+                raise RunError(
+                    f"{partial} holds samples that were begun with other settings: finish them with those, begin anew "
+                    "with --force, or choose another --out"
+                )
+            remove_whole(partial)
+    elif partial.exists() and any(not file.match(".*.tmp") for file in partial.iterdir()):
         raise RunError(f"{partial} is in the way: it holds other things than samples")
     partial.mkdir(parents=True, exist_ok=True)
     for left in partial.glob(".*.tmp"):  # of a process that was killed while it wrote one
@@ -185,6 +239,17 @@ def drawable(shape: Shape) -> bool:
 
 def _file(folder: Path, seed: int, suffix: str) -> Path:
     return folder / f"{seed:06d}{suffix}"
+
+
+def _refuse_not_finite(seeds: Sequence[int], images: Float[Tensor, "images c *axes"]) -> None:
+    """Raises `RunError` where an image is none: written, it would be black or noise, without a word."""
+    finite = images.isfinite().flatten(1).all(1).tolist()
+    bad = [str(seed) for seed, fine in zip(seeds, finite, strict=True) if not fine]
+    if bad:
+        raise RunError(
+            f"the images of seeds {', '.join(bad[:8])}{', ...' if len(bad) > 8 else ''} are not finite, so they are "
+            "not written: take more steps, less guidance, or another sampler. What was drawn before is kept."
+        )
 
 
 def _keep(path: Path, image: UInt8[Tensor, " c *axes"]) -> None:
@@ -218,18 +283,34 @@ def trace(place: Path, recipe: Recipe) -> list[dict[str, Any]]:
     """The network calls that make an image, in order, with the exact MACs of each where the run's ledger has them."""
     settings = settings_of(recipe)
     calls = explain(recipe.partition(), recipe.schedule, settings.sampler, settings.steps, settings.guidance)
-    macs = _macs_by_stage(place)
+    macs = _macs_by_stage(place, len(recipe.partition()))
     return [
         {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]} for call in calls
     ]
 
 
-def _macs_by_stage(place: Path) -> list[int] | None:
+@attrs.frozen
+class _Prices:
+    """What is of use here in ledger.json."""
+
+    macs_per_image_by_stage: tuple[int, ...]
+
+    @classmethod
+    def _heard(cls, found: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {key: value for key, value in found.items() if key in attrs.fields_dict(cls)}
+
+
+def _macs_by_stage(place: Path, stages: int) -> tuple[int, ...] | None:
     """As the run's ledger has them; None for a run that was not trained here."""
+    file = place / "ledger.json"
     try:
-        return json.loads((place / "ledger.json").read_text(encoding="utf-8"))["macs_per_image_by_stage"]
-    except (OSError, ValueError, KeyError):
+        content = file.read_bytes()
+    except OSError:
         return None
+    macs = parsed(content, file, _Prices, "a ledger, as training writes it").macs_per_image_by_stage
+    if len(macs) != stages:
+        raise RunError(f"{file} is of another run: it has the MACs of {len(macs)} stages instead of {stages}")
+    return macs
 
 
 # --- done -------------------------------------------------------------------------------------------------------------
@@ -284,8 +365,8 @@ def _finish(samples: Samples, out: Path, facts: dict[str, Any]) -> None:
     else:
         with written_whole(out) as temporary, temporary.open("wb") as file:
             {".zip": _write_zip, ".npz": _write_npz, ".safetensors": _write_safetensors}[kind](file, samples)
-        write_json(out.with_name(f"{out.stem}.{FACTS}"), facts)
-    shutil.rmtree(samples.folder)
+        write_json(_facts_of(out), facts)
+    remove_whole(samples.folder)
 
 
 def _write_zip(file: IO[bytes], samples: Samples) -> None:

@@ -21,20 +21,24 @@ from msdk.errors import RunError
 from msdk.recipe import Recipe, recipe_of
 from msdk.runs import (
     Checkpoint,
+    checkpoints,
     latest,
     load_checkpoint,
     refuse_existing,
     refuse_other_recipe,
     save_checkpoint,
     start_run,
+    sweep_run,
+    use,
     with_autoencoder_of,
     write_recipe,
 )
+from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
 from msdk.training.drawing import Feed
 from msdk.training.labels import training_labels
-from msdk.training.state import checkpoint_of, restore
+from msdk.training.state import check, checkpoint_of, restore, sick
 from msdk.training.step import TrainingStep, in_training
 
 
@@ -94,13 +98,14 @@ def train(
         recipe: A recipe, or the file of one. Its stage edges must be known, see `msdk.clustering.with_edges`.
         run_dir: The run folder.
         device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one when not given.
-        resume: Go on from the newest checkpoint.
+        resume: Go on from the newest checkpoint; begin where there is none.
         force: Replace an existing run folder.
         progress: Told after every step.
 
     Raises:
-        RunError: The folder exists, belongs to another recipe, or cannot be written; or the loss is not finite; or this
-            is one of several processes.
+        RunError: The folder exists, belongs to another recipe, is being written by another process, or cannot be
+            written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or this is
+            one of several processes.
         PartError: Parts do not suit the objective.
         DataError: The data cannot be read, or lacks the classes that the encoder takes.
     """
@@ -118,13 +123,19 @@ def train_here(
     progress: Callable[[Step], None] | None = None,
 ) -> TrainingResult:
     """`train`, for a process whose fellows train in run folders of their own."""
-    run, device = Path(run_dir), pick_device(device)
+    with one_writer(Path(run_dir)):
+        return _train(recipe, Path(run_dir), pick_device(device), resume=resume, force=force, progress=progress)
+
+
+def _train(
+    recipe: Recipe, run: Path, device: str, *, resume: bool, force: bool, progress: Callable[[Step], None] | None
+) -> TrainingResult:
     recipe = recipe.with_partition(recipe.partition())
+    refuse_existing(run, force=force, resume=resume)
+    force, resume = force or resume, resume and bool(checkpoints(run))  # without a checkpoint there is nothing to lose
     if resume:
         refuse_other_recipe(run, recipe)
         recipe = with_autoencoder_of(recipe, run)
-    else:
-        refuse_existing(run, force=force)
     if recipe.autoencoder is not None:
         weights_file(recipe.autoencoder)  # told before anything slow
     options = recipe.training
@@ -134,8 +145,10 @@ def train_here(
     logs = [spec.open(run, recipe) for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers)]
     trainer = Trainer(recipe, run, source, logs, device)  # what cannot be built is told before a folder is replaced
     if resume:
+        checkpoint = use(latest(run), trainer.checked)
+        sweep_run(run)
         write_recipe(run, recipe)
-        trainer.restore(load_checkpoint(latest(run)), latest(run))
+        trainer.restore(checkpoint)
     else:
         start_run(run, recipe, force=force, data_digest=source.digest)
     network, images = trainer.step.denoiser.network, options.batch_size // options.accumulation
@@ -188,6 +201,7 @@ class Trainer:
                     sums.zero_()
                     counts.zero_()
                 if self.iteration % options.checkpoint_every == 0 or done:
+                    self._refuse_sick(sums)
                     save_checkpoint(self.run_dir, self.state(), options.keep)
                 last = Step(self.iteration, options.iterations, rate, self.loss, self.loss_by_stage)
                 progress(last)
@@ -211,10 +225,7 @@ class Trainer:
         self.loss = float(sums.sum()) / max(int(counts.sum()), 1)
         self.loss_by_stage = tuple(means.tolist())
         if not math.isfinite(self.loss):
-            raise RunError(
-                f"the loss is {self.loss} at iteration {self.iteration}: lower training.lr or clip_norm. The newest "
-                f"checkpoint in {self.run_dir} is from before"
-            )
+            raise self._diverged(f"the loss is {self.loss}")
         numbers = {
             "images": sum(self.images_by_stage),
             "loss": self.loss,
@@ -227,15 +238,38 @@ class Trainer:
         for log in self.logs:
             log.log(self.iteration, numbers)
 
+    def _refuse_sick(self, sums: Tensor) -> None:
+        """Raises `RunError` where a checkpoint would keep what is not finite. Waits for the device."""
+        if not math.isfinite(float(sums.sum())):
+            raise self._diverged("the loss is not finite")
+        found = sick(self.step)
+        if found:
+            raise self._diverged(f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}: not finite")
+
+    def _diverged(self, what: str) -> RunError:
+        found = checkpoints(self.run_dir)
+        kept = f"{found[-1]} is from before, and finite" if found else "No checkpoint was saved before"
+        return RunError(f"{what} at iteration {self.iteration}: lower training.lr or clip_norm. {kept}")
+
     def state(self) -> Checkpoint:
         """What a checkpoint keeps."""
         return checkpoint_of(
             self.step, iteration=self.iteration, images_by_stage=self.images_by_stage, seconds=self.seconds
         )
 
-    def restore(self, checkpoint: Checkpoint, source: Path) -> None:
+    def checked(self, source: Path) -> Checkpoint:
+        """A checkpoint that training can go on from.
+
+        Raises:
+            RunError: It is damaged, not finite, or of another recipe.
+        """
+        checkpoint = load_checkpoint(source)
+        check(self.step, checkpoint, source)
+        return checkpoint
+
+    def restore(self, checkpoint: Checkpoint) -> None:
         """Takes training up where a checkpoint left it; trackers forget what they were told after it."""
-        restore(self.step, checkpoint, source)
+        restore(self.step, checkpoint)
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
         self.images_by_stage = list(checkpoint.images_by_stage)
         for log in self.logs:

@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msdk.denoiser.weights import put_weights
+from msdk.denoiser.weights import not_finite, put_weights, refuse_misfits
 from msdk.errors import RunError
-from msdk.runs import Checkpoint, load_weights
+from msdk.runs import Checkpoint
 from msdk.training.step import TrainingStep
 
 NETWORK, OBJECTIVE = "network.", "objective."
 """How names in `TrainingStep.trained` begin. In checkpoints those of the network do without."""
+
+PARTS = ("model", "ema", "objective", "optimizer")
+"""Tensors of a checkpoint."""
 
 
 def checkpoint_of(step: TrainingStep, *, iteration: int, images_by_stage: Sequence[int], seconds: float) -> Checkpoint:
@@ -49,17 +52,99 @@ def checkpoint_of(step: TrainingStep, *, iteration: int, images_by_stage: Sequen
     )
 
 
-def restore(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
-    """Takes weights, averages and the optimiser's state up where a checkpoint left them.
+def sick(step: TrainingStep) -> list[str]:
+    """What is not finite of all that a checkpoint keeps: "model NAME", "ema NAME", ... Waits for the device."""
+    kept = checkpoint_of(step, iteration=0, images_by_stage=(), seconds=0.0)
+    buffers = _buffers(step)
+    return [f"{part} {name}" for part in PARTS for name in not_finite(getattr(kept, part), buffers)]
 
-    Raises:
-        RunError: They are of another recipe.
+
+def check(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
+    """Raises `RunError` where a checkpoint does not fit, or is not finite; touches nothing.
+
+    What goes into the kernels of an optimiser is walked by memory, so nothing of a file is taken on trust.
     """
-    load_weights(step.denoiser, checkpoint.model, source)
-    put_objective(step.trained["objective"], checkpoint, source)
+    own = checkpoint_of(step, iteration=0, images_by_stage=(), seconds=0.0)
+    buffers = _buffers(step)
+    if own.ema and not checkpoint.ema:
+        raise RunError(f"{source} has no ema.safetensors, but the recipe keeps averaged weights: it is damaged")
+    for part in ("model", "ema", "objective"):
+        wanted, found = getattr(own, part), getattr(checkpoint, part)
+        if wanted or part == "objective":
+            refuse_misfits(wanted, found, source / f"{part}.safetensors", "recipe", buffers)
+    stages = len(step.recipe.decoders)
+    if len(checkpoint.images_by_stage) != stages:
+        raise RunError(
+            f"{source / 'state.json'} belongs to another recipe: images_by_stage has {len(checkpoint.images_by_stage)} "
+            f"entries instead of {stages}"
+        )
+    _check_optimizer(step, checkpoint, source)
+
+
+def _check_optimizer(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
+    parameters = {name.removeprefix(NETWORK): parameter for name, parameter in step.trained.named_parameters()}
+    kinds: dict[tuple[object, ...], Mapping[str, object]] = {}
+    numbers: Mapping[str, Any] = checkpoint.optimizer_numbers.get("state", {})
+    wrong = [f"{key} is not finite" for key in not_finite(checkpoint.optimizer)]
+    kept: dict[str, set[str]] = {}
+    for key, value in (*checkpoint.optimizer.items(), *numbers.items()):
+        moment, _, name = key.partition("/")
+        if name not in parameters:
+            wrong.append(f"unknown {key}")
+            continue
+        parameter = parameters[name]
+        kind = (parameter.shape, parameter.dtype)
+        if kind not in kinds:
+            kinds[kind] = _kept_of(step, parameter)
+        kept.setdefault(name, set()).add(moment)
+        # What is kept from a later step on has the shape of its weight.
+        wanted, found = kinds[kind].get(moment, _kind(parameter)), _kind(value)
+        if wanted != found:
+            wrong.append(f"{key} is {found} instead of {wanted}")
+    for name, moments in kept.items():
+        parameter = parameters[name]
+        wrong += [f"missing {each}/{name}" for each in kinds[parameter.shape, parameter.dtype] if each not in moments]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise RunError(f"{source / 'optimizer.safetensors'} cannot be used: {'; '.join(wrong[:3])}{more}")
+    groups, saved = step.optimizer.param_groups, checkpoint.optimizer_numbers.get("groups", ())
+    if saved and len(saved) != len(groups):
+        raise RunError(f"{source / 'state.json'} has {len(saved)} groups of an optimiser that has {len(groups)}")
+    for group, table in zip(groups, saved, strict=False):
+        for key, value in table.items():
+            if key in ("lr", "params") or (key in group and isinstance(group[key], bool) != isinstance(value, bool)):
+                raise RunError(f"{source / 'state.json'} cannot be used: the optimiser's {key} is {value}")
+
+
+def _kept_of(step: TrainingStep, parameter: nn.Parameter) -> dict[str, object]:
+    """What the optimiser keeps of a weight like this one, by name: tried on zeros."""
+    zeros = nn.Parameter(torch.zeros_like(parameter))
+    zeros.grad = torch.zeros_like(zeros)
+    options = step.recipe.training
+    tried = options.rule.build([zeros], options.lr)
+    tried.step()
+    return {moment: _kind(value) for moment, value in tried.state.get(zeros, {}).items() if value is not None}
+
+
+def _kind(value: object) -> str:
+    """In words, which are compared too."""
+    if not isinstance(value, Tensor):
+        return "a number"
+    return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+
+
+def _buffers(step: TrainingStep) -> set[str]:
+    """Names of the buffers, as checkpoints have them."""
+    names = [name for name, _ in step.trained.named_buffers()]
+    ours = {name.removeprefix(NETWORK) for name in names if name.startswith(NETWORK)}
+    return ours | {f"raw/{name.removeprefix(OBJECTIVE)}" for name in names if name.startswith(OBJECTIVE)}
+
+
+def restore(step: TrainingStep, checkpoint: Checkpoint) -> None:
+    """Takes weights, averages and the optimiser's state up where a checkpoint that was checked left them."""
+    step.denoiser.network.load_state_dict(checkpoint.model)
+    step.trained["objective"].load_state_dict(_under("raw/", checkpoint.objective))
     if step.ema is not None:
-        if not checkpoint.ema:
-            raise RunError(f"{source} has no ema.safetensors, but the recipe keeps averaged weights: it is damaged")
         averages = {f"{NETWORK}{name}": value for name, value in checkpoint.ema.items()}
         averages |= {f"{OBJECTIVE}{name}": value for name, value in _under("ema/", checkpoint.objective).items()}
         step.ema.load(averages)

@@ -212,4 +212,4 @@ def test_what_cannot_be_forked_is_told(tmp_path):
             fork(run, new, lambda name: [name], out)
     assert not out.exists()
     with pytest.raises(RunError, match="exists"):
-        fork(RUN, recipe, lambda name: [name], bare)
+        fork(RUN, recipe, lambda name: [name], RUN)

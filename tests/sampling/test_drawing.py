@@ -234,3 +234,49 @@ def test_the_command_names_sampler_and_steps(run, tmp_path, capsys, monkeypatch)
     code, _, err = quick(capsys, monkeypatch, "sample", run, "--sampler", "huen")
     assert code == 2
     assert "Did you mean 'heun'?" in err
+
+
+def test_pictures_of_others_are_not_replaced(tmp_path, run, recipe):
+    """--force replaces samples of ours alone: a folder with other PNGs is theirs, even one more beside ours."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "photo1.png").write_text("precious")
+    with pytest.raises(RunError, match=r"holds other things than samples of msdk \('photo1.png'\)"):
+        write_samples(run, recipe, seeds=[0], out=mine)
+    (tmp_path / "mine.zip").write_text("precious")
+    with pytest.raises(RunError, match="is not known to be samples of msdk"):
+        write_samples(run, recipe, seeds=[0], out=tmp_path / "mine.zip")
+    ours = write_samples(run, recipe, seeds=[0], out=tmp_path / "ours")
+    write_samples(run, recipe, seeds=[1], out=ours)
+    shutil.copy(mine / "photo1.png", ours / "000007.png")
+    with pytest.raises(RunError, match=r"000007.png"):
+        write_samples(run, recipe, seeds=[0], out=ours)
+    assert (mine / "photo1.png").read_text() == (ours / "000007.png").read_text() == "precious"
+
+
+def test_half_done_samples_are_never_stuck(tmp_path, run, recipe):
+    """Killed before settings.json, or begun with other settings: the next command begins, or does when asked to."""
+    partial = tmp_path / "out.partial"
+    partial.mkdir()
+    (partial / ".settings.json.77.tmp").write_text("{")
+    write_samples(run, recipe, seeds=[0], out=tmp_path / "out")
+    partial.mkdir()
+    (partial / "settings.json").write_text("{}")
+    with pytest.raises(RunError, match="begun with other settings"):
+        write_samples(run, recipe, seeds=[0], out=tmp_path / "out")
+    write_samples(run, recipe, seeds=[0], out=tmp_path / "out", replace=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_images_that_are_not_finite_are_told(tmp_path, run, recipe, monkeypatch):
+    """An image of nan is not written as a black one: its seed is told, and those before it are kept."""
+
+    def drawn(*_, **__):
+        yield [0], torch.zeros(1, 1, 8, 8)
+        yield [1, 2], torch.stack([torch.zeros(1, 8, 8), torch.full((1, 8, 8), torch.nan)])
+
+    monkeypatch.setattr("msdk.sampling.drawing.draw", drawn)
+    with pytest.raises(RunError, match="the images of seeds 2 are not finite"):
+        write_samples(run, recipe, seeds=[0, 1, 2], out=tmp_path / "out")
+    assert (tmp_path / "out.partial" / "000000.png").is_file()
+    assert not (tmp_path / "out").exists()

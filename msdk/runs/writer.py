@@ -1,0 +1,74 @@
+"""One writer at a time: who writes a run or samples holds a lock beside them. Imports no torch."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Generator
+from pathlib import Path
+from typing import IO
+
+from msdk.errors import RunError
+from msdk.runs.files import not_written, sweep
+
+try:
+    import fcntl
+except ImportError:  # Windows has another kind of lock; there nobody is kept out
+    fcntl = None
+
+
+@contextlib.contextmanager
+def one_writer(path: Path) -> Generator[None]:
+    """Keeps other processes from writing a file or folder; what killed ones left of writing it is removed.
+
+    The lock is a file `.NAME.writer` beside it, with process and host for the messages. The system lets go of it when
+    its process ends, however that ends, so a file that was left behind is taken over.
+
+    Raises:
+        RunError: Another process writes there; the message says which.
+    """
+    path = path.resolve()
+    lock = path.with_name(f".{path.name}.writer")
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        file = _locked(lock)
+    except OSError as error:
+        raise not_written(path, error) from error
+    if file is None:
+        raise RunError(f"{path} is being written by {_owner(lock)}: wait until that ends, or choose another --out")
+    with file:
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        file.flush()
+        sweep(path)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+
+
+def _locked(lock: Path) -> IO[str] | None:
+    """The file of the lock, open and held; None where another process holds it."""
+    while True:
+        file = lock.open("a", encoding="utf-8")
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                return None
+        # Its last holder may have removed the file between opening and locking it.
+        with contextlib.suppress(FileNotFoundError):
+            if lock.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+        file.close()
+
+
+def _owner(lock: Path) -> str:
+    try:
+        found = json.loads(lock.read_text(encoding="utf-8"))
+        return f"process {int(found['pid'])} on {str(found['host'])[:60]}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "another process"
