@@ -56,7 +56,7 @@ def train(
         write_clusters(place / "clustering.json", clusters, force=True)
     if result.interrupted:
         return _interrupted(result)
-    display.stdout().print(f"trained {result.last.iteration:,} iterations; run folder {place}", highlight=False)
+    display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
     return 0
 
 
@@ -88,7 +88,7 @@ def run_all(
 
     def budgeted(budgets: "list[Budget]") -> None:
         for grid in (comparison_grid(budgets), stages_grid(budgets[-1])):
-            display.show(grid.rich())
+            display.show(grid)
 
     with display.bar() as report, display.training_display() as watch:
         watcher = Watcher(
@@ -101,9 +101,7 @@ def run_all(
         result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
     if result.interrupted:
         return _interrupted(result)
-    display.stdout().print(
-        f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.html'}", highlight=False
-    )
+    display.say(f"done: look at {place / 'samples' / 'grid.png'} and {place / 'report.html'}")
     return 0
 
 
