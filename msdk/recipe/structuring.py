@@ -80,6 +80,8 @@ def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
     def hook(value: object, _: object) -> T:
         if type(value) is not exact:
             raise FieldError(f"expected {words}, got {quoted(value)}")
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise FieldError(f"expected {words} of 64 bits, got {quoted(value)}, which is too large")
         return value
 
     return hook
