@@ -131,8 +131,8 @@ def decode(content: bytes, name: str, shape: Shape) -> "Tensor":
             told = _no_picture(image)
             if told:
                 raise DataError(f"the image {name} {told}")
-            upright = ImageOps.exif_transpose(image)
-            grey = _bytes_of_words(upright) if upright.mode.startswith("I;16") else upright
+            ImageOps.exif_transpose(image, in_place=True)
+            grey = _bytes_of_words(image) if image.mode.startswith("I;16") else image
             pixels = np.array(grey.convert("L" if channels == 1 else "RGB"))
     except DataError:
         raise

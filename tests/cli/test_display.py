@@ -1,6 +1,7 @@
 """Whatever strangers write in titles, paths and names is text on the terminal: no markup, no control characters."""
 
 import ast
+import html
 import io
 import unicodedata
 from pathlib import Path
@@ -19,8 +20,8 @@ from msdk.report import Grid
 from msdk.report.grid import markdown_text
 from recipes import tiny
 
-HOSTILE = "[/]x[bold red]y:smile:\x1b[31m\x1b]0;pwned\x07\u202ez"
-SHOWN = r"[/]x[bold red]y:smile:\u001b[31m\u001b]0;pwned\u0007\u202ez"
+HOSTILE = "[/]$^{$x[bold red]y:smile:\x1b[31m\x1b]0;pwned\x07\u202ez"
+SHOWN = r"[/]$^{$x[bold red]y:smile:\u001b[31m\u001b]0;pwned\u0007\u202ez"
 ROOT = Path(__file__).parents[2]
 
 
@@ -50,6 +51,7 @@ def test_every_command_shows_a_hostile_name_as_text(hostile, capsys, monkeypatch
         "show": ("recipe", "show", hostile),
         "diff": ("recipe", "diff", hostile, hostile, "--set", "training.lr=0.1"),
         "budget": ("budget", hostile, "--out", f"{HOSTILE}.md"),
+        "plots": ("budget", hostile, "--out", "plot.png", "--out", "page.html"),
         "solve": ("budget", "solve", hostile, "--target", "600k", "--out", f"{HOSTILE}-solved.toml"),
         "cluster": ("cluster", hostile, "--strategy", "timestep"),
         "train": ("train", hostile, "--out", f"{HOSTILE}-run"),
@@ -66,6 +68,8 @@ def test_every_command_shows_a_hostile_name_as_text(hostile, capsys, monkeypatch
         assert code == (2 if name in ("exists", "missing", "override", "unknown") else 0), (name, err)
         assert steers(out + err) == [], name
         assert SHOWN.rpartition("/")[2] in out + err, (name, out + err)  # default names take the last folder
+    assert SHOWN in html.unescape((tmp_path / "page.html").read_text())
+    assert steers((tmp_path / "page.html").read_text()) == []
     for page in (f"{HOSTILE}.md", f"{HOSTILE}-all/report.md"):
         text = (tmp_path / page).read_text()
         assert steers(text) == []
