@@ -5,11 +5,50 @@ base class, so that a program can catch `MsdkError` alone; the command line turn
 """
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable, Sequence
+
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""What steers a terminal, turns the direction of text round, or cannot be encoded."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text of a stranger (a title, a file's name, a message) as it may be shown anywhere: control characters escaped.
+
+    Args:
+        text: What is to be shown.
+        keep: Control characters that may stay, such as line feeds of text that has lines.
+    """
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
+
+
+def cut(text: str, most: int) -> str:
+    """The text; where it has more than `most` characters, its ends with dots between them."""
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
+class _Quoting(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxlist, self.maxtuple, self.maxstring, self.maxother = 4, 8, 16, 16, 200, 200
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write numbers of thousands of digits, and nobody reads them.
+        return repr(x) if x.bit_length() <= 128 else f"a number of {x.bit_length():,} bits"
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, cut to a length that can be read, for `got ...` in messages."""
+    return cut(_Quoting().repr(value), 500)
 
 
 class MsdkError(ValueError):
-    """Base of all errors that a user of msdk can cause and mend."""
+    """Base of all errors that a user of msdk can cause and mend. Its text is printable, whatever it was made of."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n\t")
 
 
 class UnknownNameError(MsdkError):
@@ -44,6 +83,10 @@ class PlotError(MsdkError):
     """A plot that cannot be drawn, because matplotlib is not installed."""
 
 
+MOST_PROBLEMS = 100
+"""A message tells this many; an attribute of the error has them all."""
+
+
 class Problem:
     """One mistake in a recipe: where it stands and what is wrong."""
 
@@ -68,22 +111,26 @@ class RecipeError(MsdkError):
         super().__init__(self._text())
 
     def _text(self) -> str:
-        count = f"{len(self.problems)} problem" + ("s" if len(self.problems) > 1 else "")
-        width = max((len(p.path) for p in self.problems), default=0)
-        lines = [f"{self.source} has {count}"]
-        for problem in self.problems:
-            elsewhere = f"  [{problem.source}]" if problem.source not in ("", self.source) else ""
-            lines.append(f"  {problem.path.ljust(width)}  {problem.message}{elsewhere}")
+        count = f"{len(self.problems):,} problem" + ("s" if len(self.problems) > 1 else "")
+        told = self.problems[:MOST_PROBLEMS]
+        paths = [printable(cut(problem.path, 100)) for problem in told]
+        width = max(map(len, paths), default=0)
+        lines = [f"{printable(self.source)} has {count}"]
+        for path, problem in zip(paths, told, strict=True):
+            elsewhere = f"  [{printable(cut(problem.source, 500))}]" if problem.source not in ("", self.source) else ""
+            lines.append(f"  {path.ljust(width)}  {cut(problem.message, 5000)}{elsewhere}")
+        if len(self.problems) > len(told):
+            lines.append(f"  and {len(self.problems) - len(told):,} more")
         return "\n".join(lines)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Says which of the known names was probably meant: `" Did you mean 'heun'?"`, or nothing."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    match = difflib.get_close_matches(name[:100], list(known), n=1, cutoff=0.6)
     return f" Did you mean '{match[0]}'?" if match else ""
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Words for a name that does not exist: the nearest one, and all that do."""
     names = sorted(known)
-    return f"no {what} named '{name}'.{nearest(name, names)} Known: {', '.join(names) or 'none'}."
+    return f"no {what} named '{cut(name, 200)}'.{nearest(name, names)} Known: {', '.join(names) or 'none'}."

@@ -114,9 +114,9 @@ def budget(
         from msdk.report import budget_grids
 
         for grid in budget_grids(found, by=by, sort=sort):
-            display.show(grid.rich())
+            display.show(grid)
         for file in files:
-            display.stdout().print(f"wrote {file}", highlight=False)
+            display.say(f"wrote {file}")
     wrong = [*(_exceeded(found) if check else ()), *(_doubts(found) if strict else ())]
     for sentence in wrong:
         display.warn(sentence)
@@ -291,6 +291,6 @@ def solve(
     if as_json:
         display.print_json(solution.as_json())
         return
-    display.show(solutions_grid(solution).rich())
+    display.show(solutions_grid(solution))
     if out is not None:
-        display.stdout().print(f"wrote {out}: {solution.candidates[0].words()}", highlight=False)
+        display.say(f"wrote {out}: {solution.candidates[0].words()}")

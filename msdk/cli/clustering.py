@@ -79,8 +79,8 @@ def cluster(
     display.show_clusters(clusters)
     if artefact is not None:
         pointer = "" if compare else f'; a recipe points to it by: stages = {{ from = "{artefact}" }}'
-        display.stdout().print(f"wrote {artefact}{pointer}", highlight=False, soft_wrap=True)
+        display.say(f"wrote {artefact}{pointer}")
         missing = 'no plot beside it, as matplotlib is not installed: pip install "msdk[plot]"'
-        display.stdout().print(f"wrote {plot}" if plot else missing, highlight=False, markup=False)
+        display.say(f"wrote {plot}" if plot else missing)
     if write:
-        display.stdout().print(f"wrote the edges into {recipe}", highlight=False)
+        display.say(f"wrote the edges into {recipe}")

@@ -1,5 +1,10 @@
-"""The terminal: what a person sees on stdout, and progress on stderr. rich is imported when something is shown."""
+"""The terminal: what a person sees on stdout, and progress on stderr. rich is imported when something is shown.
 
+All that commands print goes through here, and all of it is text: a title, a path or a message in brackets is no markup,
+and control characters are shown escaped. tests/cli/test_display.py holds the command line to it.
+"""
+
+import io
 import json
 import os
 import sys
@@ -7,54 +12,74 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from msdk.errors import printable
+
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+    from rich.text import Text
 
     from msdk.clustering import Clusters
     from msdk.pretrained.converting import Converted
     from msdk.registry.describing import Description
+    from msdk.report import Grid
     from msdk.training import Step
 
 PIPE_WIDTH = 150
 
 
-def stdout() -> "Console":
+def _console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     # A pipe has no width of its own, and a table folded to 80 columns is hard to read there.
-    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=PIPE_WIDTH)
+    piped = not stderr and not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    width = PIPE_WIDTH if piped else None
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
-def stderr() -> "Console":
-    from rich.console import Console
+def _text(text: str, prefix: str = "", style: str = "") -> "Text":
+    from rich.text import Text
 
-    return Console(stderr=True)
+    return Text.assemble((prefix, style), printable(text, keep="\n\t"))
 
 
-def show(what: "RenderableType") -> None:
-    stdout().print(what)
+def any_encoding() -> None:
+    """From now on what a terminal or pipe cannot encode is shown escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    """A line on stdout; never folded, so that paths can be copied."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def show_lines(text: str) -> None:
+    """A text of several lines on stdout, such as a file."""
+    sys.stdout.write(printable(text.rstrip("\n"), keep="\n\t") + "\n")
+
+
+def show(grid: "Grid") -> None:
+    _console().print(grid.rich())
 
 
 def show_clusters(clusters: "Clusters") -> None:
     from msdk.report import clusters_grid
 
-    show(clusters_grid(clusters).rich())
+    show(clusters_grid(clusters))
 
 
 def show_part(part: "Description") -> None:
-    from rich.markup import escape
-    from rich.table import Table
+    from msdk.report import Grid
 
-    out = stdout()
-    out.print(f"[bold]{part.name}[/bold]  ({part.singular} of {part.owner} {part.version})", highlight=False)
-    out.print(f"{part.file}\n", highlight=False, soft_wrap=True)
-    out.print(escape(part.description), highlight=False)
+    rest = f"  ({part.singular} of {part.owner} {part.version})\n{part.file}\n\n{part.description}"
+    _console().print(_text(rest, printable(part.name), "bold"), soft_wrap=True)
     if part.fields:
-        table = Table("field", "type", "default", "meaning", title="\nFields", title_justify="left")
-        for field in part.fields:
-            default = "required" if field.required else json.dumps(field.default)
-            table.add_row(field.name, escape(field.type), escape(default), escape(field.help))
-        out.print(table)
+        rows = tuple(
+            (field.name, field.type, "required" if field.required else json.dumps(field.default), field.help)
+            for field in part.fields
+        )
+        show(Grid("Fields", ("field", "type", "default", "meaning"), rows, numbers=4))
 
 
 def show_calls(found: "list[dict[str, Any]]", *, as_json: bool) -> None:
@@ -63,7 +88,7 @@ def show_calls(found: "list[dict[str, Any]]", *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        show(calls_grid(found).rich())
+        show(calls_grid(found))
 
 
 def show_converted(made: "Converted") -> None:
@@ -74,7 +99,7 @@ def show_converted(made: "Converted") -> None:
     else:
         fields = ", ".join(f"{key} = {json.dumps(value)}" for key, value in (made.autoencoder or {}).items())
         text += f"; a recipe points to it by: autoencoder = {{ {fields} }}"
-    stdout().print(text, highlight=False, soft_wrap=True)
+    say(text)
     if made.averages:
         warn("the file has averaged weights too, which published scores are of: --weights ema takes them")
     if made.latents:
@@ -82,9 +107,11 @@ def show_converted(made: "Converted") -> None:
 
 
 def warn(text: str) -> None:
-    from rich.markup import escape
+    _console(stderr=True).print(_text(f" {text}", "msdk:", "bold yellow"), soft_wrap=True)
 
-    stderr().print(f"[bold yellow]msdk:[/bold yellow] {escape(text)}", highlight=False, soft_wrap=True)
+
+def fail(text: str) -> None:
+    _console(stderr=True).print(_text(f" {text}", "msdk:", "bold red"), soft_wrap=True)
 
 
 def print_json(data: object) -> None:
@@ -93,26 +120,32 @@ def print_json(data: object) -> None:
 
 @contextmanager
 def spinner(text: str) -> Generator[Callable[[str], None]]:
-    console = stderr()
+    console = _console(stderr=True)
     if not console.is_terminal:
         yield lambda text: None
         return
-    with console.status(text) as status:
-        yield status.update
+    with console.status(_text(text)) as status:
+        yield lambda text: status.update(_text(text))
 
 
 @contextmanager
 def bar(*, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
     """A progress bar per named piece of work, on stderr; nothing where stderr is no terminal."""
-    from rich.progress import Progress, TaskID
+    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    console = stderr()
-    progress = Progress(console=console, transient=True, disable=quiet or not console.is_terminal)
+    console = _console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
     tasks: dict[str, TaskID] = {}
 
     def report(name: str, done: int, total: int) -> None:
         if name not in tasks:
-            tasks[name] = progress.add_task(name, total=total)
+            tasks[name] = progress.add_task(printable(name), total=total)
         progress.start()
         progress.update(tasks[name], completed=done, total=total)
         if done >= total:
@@ -129,7 +162,7 @@ def training_display() -> "Generator[Callable[[Step], None]]":
     """A live line of stage losses, images/s and time left; plain lines where there is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = stderr()
+    console = _console(stderr=True)
     columns = (
         TextColumn("training"),
         BarColumn(bar_width=None),
@@ -149,7 +182,6 @@ def training_display() -> "Generator[Callable[[Step], None]]":
                 state["tenth"] = tenth
                 console.print(
                     f"iteration {step.iteration}/{step.iterations}  {losses}  {step.images_per_second:.0f} images/s",
-                    highlight=False,
                     soft_wrap=True,
                 )
             return

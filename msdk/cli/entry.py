@@ -23,7 +23,8 @@ app = App(
     name="msdk",
     help="Multi-stage diffusion models: recipes, budgets, clustering, training, sampling.",
     version=__version__,
-    help_format="rich",
+    help_format="plaintext",  # brackets in help are text
+    default_parameter=Parameter(json_list=False, json_dict=False),  # and so are they in names of files
     result_action="return_value",
 )
 for _group in (recipes, budgets, plugins, pretrained):
@@ -58,6 +59,7 @@ def launch(
 
 def main() -> NoReturn:
     """Runs the command line: exit code 0 done, 2 wrong input, 130 interrupted."""
+    display.any_encoding()
     try:
         result = app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
         code = result if isinstance(result, int) else 0
@@ -65,12 +67,10 @@ def main() -> NoReturn:
         code = 0  # the reader of a pipe has seen enough
         sys.stderr.close()
     except CycloptsError as error:
-        display.stderr().print(f"[bold red]msdk:[/bold red] {_plain(error)}", highlight=False)
+        display.fail(" ".join(str(error).split()))
         code = 2
     except MsdkError as error:
-        from rich.markup import escape
-
-        display.stderr().print(f"[bold red]msdk:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        display.fail(str(error))
         code = 2
     except OSError as error:
         display.warn(f"{error.filename or 'a file'}: {error.strerror or error}")
@@ -79,9 +79,3 @@ def main() -> NoReturn:
         display.warn("interrupted")
         code = 130
     sys.exit(code)
-
-
-def _plain(error: CycloptsError) -> str:
-    from rich.markup import escape
-
-    return escape(" ".join(str(error).split()))

@@ -1,6 +1,5 @@
 """`msdk list` and `msdk show`."""
 
-import sys
 from typing import TYPE_CHECKING
 
 from msdk.cli import display
@@ -41,7 +40,7 @@ def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
     from msdk.report import Grid
 
     rows = tuple((part["kind"], part["name"], f"{part['owner']} {part['version']}") for part in found)
-    display.show(Grid("Parts", ("kind", "name", "owner"), rows, numbers=3).rich())
+    display.show(Grid("Parts", ("kind", "name", "owner"), rows, numbers=3))
 
 
 def show(kind: str, name: str | None = None, /, *, as_json: AsJson = False) -> None:
@@ -61,7 +60,7 @@ def show(kind: str, name: str | None = None, /, *, as_json: AsJson = False) -> N
     if name is None:
         if as_json:
             raise MsdkError(f"--json shows one part: name it, msdk show {kind} NAME --json")
-        sys.stdout.write(kind_page(kind))
+        display.show_lines(kind_page(kind))
         return
     part = describe(kind, name)
     if as_json:

@@ -33,8 +33,8 @@ def new(
     folder = out or Path(name)
     files = scaffold(name, kind, folder)
     for file in files:
-        display.stdout().print(f"wrote {file}", highlight=False, markup=False, soft_wrap=True)
-    display.stdout().print(f"next: cd {folder} && pip install -e . pytest && pytest", highlight=False, markup=False)
+        display.say(f"wrote {file}")
+    display.say(f"next: cd {folder} && pip install -e . pytest && pytest")
 
 
 @plugins.command
@@ -57,5 +57,5 @@ def doctor(*, as_json: AsJson = False) -> int:
     else:
         from msdk.report import plugins_grid
 
-        display.show(plugins_grid([plugin.as_json() for plugin in found]).rich())
+        display.show(plugins_grid([plugin.as_json() for plugin in found]))
     return int(any(plugin.findings for plugin in found))

@@ -75,4 +75,4 @@ def list_published(*, as_json: AsJson = False) -> None:
         display.print_json(PUBLISHED)
         return
     rows = tuple((family, name) for family, configs in PUBLISHED.items() for name in configs)
-    display.show(Grid("Published configurations", ("family", "name"), rows, numbers=2).rich())
+    display.show(Grid("Published configurations", ("family", "name"), rows, numbers=2))

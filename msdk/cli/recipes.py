@@ -1,6 +1,5 @@
 """`msdk recipe check|show|schema|diff`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from msdk.cli.options import (
     Set,
     load,
 )
-from msdk.errors import RunError
+from msdk.errors import RunError, printable
 
 if TYPE_CHECKING:
     pass
@@ -34,7 +33,7 @@ def check_recipe(recipe: Path, /, *, overrides: Set = None) -> None:
     """
     loaded = load(recipe, overrides)
     stages = "edges by " + (loaded.stages.ways() or ["one stage"])[0]
-    display.stdout().print(f"{recipe} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}", highlight=False)
+    display.say(f"{recipe} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}")
 
 
 @recipes.command(name="show")
@@ -55,7 +54,7 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
     if as_json:
         display.print_json(to_data(loaded))
         return
-    sys.stdout.write(to_toml(loaded))
+    display.show_lines(to_toml(loaded))
     if loaded.stages.from_ is not None:
         from msdk.clustering import clusters_of
         from msdk.report import clusters_lines
@@ -65,7 +64,7 @@ def show_recipe(recipe: Path, /, *, overrides: Set = None, as_json: AsJson = Fal
             lines = clusters_lines(clusters_of(origin.content, origin.path), str(origin.path))
         except RunError:  # edges are all that a recipe needs of it
             lines = [f"The stages are those of {origin.path}."]
-        sys.stdout.write("\n" + "".join(f"# {line}\n" for line in lines))
+        display.show_lines("".join(f"\n# {printable(line)}" for line in lines))
 
 
 @recipes.command(name="schema")
@@ -105,4 +104,4 @@ def diff_recipes(a: Path, b: Path, /, *, overrides: Set = None, as_json: AsJson 
         return
     from msdk.report import diff_grid
 
-    display.show(diff_grid(str(a), str(b), found).rich())
+    display.show(diff_grid(str(a), str(b), found))

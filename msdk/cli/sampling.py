@@ -113,4 +113,4 @@ def sample(
         display.print_json({"folder": str(folder), "grid": str(sheet) if sheet.is_file() else None, "images": count})
     else:
         look = f"look at {sheet}" if sheet.is_file() else f"they are in {folder}"
-        display.stdout().print(f"drew {count} images; {look}", highlight=False)
+        display.say(f"drew {count} images; {look}")

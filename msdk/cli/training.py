@@ -56,7 +56,7 @@ def train(
         write_clusters(place / "clustering.json", clusters, force=True)
     if result.interrupted:
         return _interrupted(result)
-    display.stdout().print(f"trained {result.last.iteration:,} iterations; run folder {place}", highlight=False)
+    display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
     return 0
 
 
@@ -88,7 +88,7 @@ def run_all(
 
     def budgeted(budgets: "list[Budget]") -> None:
         for grid in (comparison_grid(budgets), stages_grid(budgets[-1])):
-            display.show(grid.rich())
+            display.show(grid)
 
     with display.bar() as report, display.training_display() as watch:
         watcher = Watcher(
@@ -103,7 +103,7 @@ def run_all(
         return _interrupted(result)
     sheet = place / "samples" / "grid.png"  # what is no picture has none
     seen = sheet if sheet.is_file() else sheet.parent
-    display.stdout().print(f"done: look at {seen} and {place / 'report.html'}", highlight=False)
+    display.say(f"done: look at {seen} and {place / 'report.html'}")
     return 0
 
 

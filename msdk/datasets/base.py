@@ -2,6 +2,9 @@
 
 import abc
 import io
+import math
+import typing
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,7 @@ from msdk.encoders.base import Shape
 from msdk.errors import DataError
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 
@@ -90,25 +94,70 @@ class ImageFiles(Dataset):
         return self.channels, self.size, self.size
 
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+"""What image files may hold, whatever their names end in. Pillow knows many more, some of which run programs."""
+
+
+def most_bytes(shape: Shape) -> int:
+    """Bytes that a file of an image may have: the pixels, and 16 MiB for colour profiles, previews and notes."""
+    return 2**24 + 16 * math.prod(shape)
+
+
 def decode(content: bytes, name: str, shape: Shape) -> "Tensor":
     """Decodes one image file to uint8 [c, h, w].
 
+    Pixels are as a viewer shows them: turned as the file's Exif says, 16 bits rounded to 8, colours of a palette looked
+    up. Nothing is decoded before the header has said that the size is right.
+
     Raises:
-        DataError: It is no image, or has another size than `shape`.
+        DataError: It is no image, has another size than `shape`, or holds what has no one right form: transparency
+            (over which colour?), several frames, or levels of 32 bits.
     """
     import numpy as np
     import torch
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     channels, height, width = shape  # of pictures: that is what files hold
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+        with image:
+            if image.size != (width, height):
+                raise DataError(
+                    f"the image {name} has {image.height}x{image.width} pixels, but the recipe's data.size is "
+                    f"{height}: resize the images or change the recipe"
+                )
+            told = _no_picture(image)
+            if told:
+                raise DataError(f"the image {name} {told}")
+            ImageOps.exif_transpose(image, in_place=True)
+            grey = _bytes_of_words(image) if image.mode.startswith("I;16") else image
+            pixels = np.array(grey.convert("L" if channels == 1 else "RGB"))
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"the image {name} cannot be read: it is no {', '.join(FORMATS[:-1])} or BMP") from error
+    except Exception as error:  # Pillow raises anything where files are damaged
         raise DataError(f"the image {name} cannot be read: {error}") from error
-    if pixels.shape[:2] != (height, width):
-        raise DataError(
-            f"the image {name} has {pixels.shape[0]}x{pixels.shape[1]} pixels, but the recipe's data.size is {height}: "
-            "resize the images or change the recipe"
-        )
     return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()
+
+
+def _no_picture(image: "Image.Image") -> str:
+    """What an opened image has that a picture of colours alone has not, and the fix; or nothing."""
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # cameras keep previews as further frames
+        return "has several frames: save one of them"
+    if image.mode in ("I", "F"):
+        return "has levels of 32 bits, whose range nobody knows: save it with 8 or 16"
+    if image.has_transparency_data and typing.cast("int", image.convert("RGBA").getchannel("A").getextrema()[0]) < 255:
+        return "has transparent pixels, whose hidden colours would be learned: put it on a background first"
+    return ""
+
+
+def _bytes_of_words(image: "Image.Image") -> "Image.Image":
+    """Grey levels of 16 bits as 8; Pillow's own conversion takes all above 255 for white."""
+    import numpy as np
+    from PIL import Image
+
+    levels = np.array(image).astype(np.uint32)
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import os
+import stat
 import typing
 from operator import attrgetter
 from pathlib import Path
@@ -11,12 +13,42 @@ import attrs
 
 from msdk.errors import PartError
 
+MOST_CODE = 2**20
+"""Bytes of a Python file of `use`."""
+MOST_CLUSTERING = 2**26
+"""Bytes of a clustering; its curves and matrices have thousands of numbers."""
 
-def _bytes(path: Path) -> bytes:
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a file. What is no regular file (a device, a pipe, a folder) is not read, as it may never end.
+
+    Args:
+        path: Of the file.
+        most: Bytes that it may have.
+
+    Raises:
+        PartError: It cannot be read, is no regular file, or has more bytes.
+    """
     try:
-        return path.read_bytes()
+        kind = path.stat().st_mode  # opening a device can already do something
+        if not stat.S_ISREG(kind):
+            what = "folder" if stat.S_ISDIR(kind) else "device or a pipe"
+            raise PartError(f"{path} cannot be read: it is a {what}, not a file")
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK)) as file:
+            content = file.read(most + 1) or b""
     except OSError as error:
         raise PartError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        if isinstance(error, PartError):
+            raise
+        raise PartError(f"{path} is no name of a file: it holds a NUL character") from error
+    if len(content) > most:
+        raise PartError(f"{path} has more than {most:,} bytes, which is no file of this kind")
+    return content
+
+
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+"""Some files of /proc are regular and yet wait for what they may tell."""
 
 
 def _sha256(content: bytes) -> str:
@@ -42,7 +74,7 @@ class File:
         Raises:
             PartError: It cannot be read.
         """
-        return cls(path, _bytes(path))
+        return cls(path, read_bounded(path, MOST_CODE))
 
     @property
     def name(self) -> str:
@@ -81,11 +113,11 @@ class Artefact:
         Raises:
             PartError: It cannot be read, or is not the clustering of one strategy.
         """
-        content = _bytes(path)
+        content = read_bounded(path, MOST_CLUSTERING)
         try:
             (strategy,) = json.loads(content)["strategies"]
             return cls(path, content, tuple(_number(edge) for edge in _list(strategy["edges_ratio"])))
-        except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
             raise PartError(f"{path} is not the clustering of one strategy, as `msdk cluster` writes it") from error
 
 

@@ -4,6 +4,7 @@ A recipe file is TOML. It may extend others, a command line may override single 
 is reported at once with the file and the path it stands at.
 """
 
+import os
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any, TypeVar
 import attrs
 import tomli_w
 
-from msdk.errors import Problem, RecipeError, RunError
+from msdk.errors import PartError, Problem, RecipeError, RunError, quoted
 from msdk.recipe.checks import failing, misfits
 from msdk.recipe.fields import Recipe
 from msdk.recipe.files import File
-from msdk.recipe.merging import Merged, Sources, source_of
+from msdk.recipe.merging import MOST_FILES, Merged, Sources, source_of
 from msdk.recipe.structuring import flattened_errors, strict_converter, to_data
 from msdk.registry.local_code import run_code
 
@@ -36,7 +37,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     merged = Merged()
-    merged.read(path, ())
+    merged.read(path)
     wrong = [problem for text in overrides if (problem := merged.override(text))]
     return structure(merged.data, str(path), merged.sources, wrong)
 
@@ -128,11 +129,18 @@ def _placed(data: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
 def _used(data: dict[str, Any]) -> Iterable[Problem]:
     """Reads and runs the files of `use`, so that their parts are registered before names are looked up."""
     files = data.get("use")
+    if isinstance(files, list) and len(typing.cast("list[object]", files)) > MOST_FILES:
+        yield Problem("use", f"names more than {MOST_FILES} files")
+        return
     for index, text in enumerate(typing.cast("list[object]", files) if isinstance(files, list) else ()):
         if isinstance(text, str):  # anything else is told as a wrong type
 
             def run(text: str = text, index: int = index) -> None:
-                file = data["use"][index] = File.read(Path(text).expanduser())  # what ran is what the recipe holds
+                try:
+                    path = Path(text).expanduser()
+                except RuntimeError as error:
+                    raise PartError(f"there is no home folder for {quoted(text)}") from error
+                file = data["use"][index] = File.read(path)  # what ran is what the recipe holds
                 run_code(file.path, file.content)
 
             yield from failing(f"use.{index}", run)
@@ -171,5 +179,5 @@ def _from_its_folder(file: Path, path: tuple[str, ...], sources: Sources) -> Pat
     if file.is_absolute():
         return file
     source = source_of(".".join(path), sources)
-    folder = Path.cwd() if source.startswith("--set") or not source else Path(source).parent.resolve()
-    return (folder / file).resolve()
+    folder = Path.cwd() if source.startswith("--set") or not source else Path(source).parent
+    return Path(os.path.realpath(folder / file))  # Path.resolve raises where symbolic links lead in a circle

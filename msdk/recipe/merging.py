@@ -1,13 +1,28 @@
 """Reads recipe files: what they extend, what a command line overrides, and where each value came from."""
 
 import itertools
+import os
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from msdk.errors import Problem, RecipeError
+from msdk.errors import PartError, Problem, RecipeError, quoted
+from msdk.recipe.files import read_bounded
+
+MOST_FILES = 64
+"""Files that a recipe reads by `extends`, each counted as often as it is named, or by `use`."""
+MOST_BYTES = 2**17
+"""Bytes of all these files of `extends` together; the longest of msdk's own recipes has 4 kB."""
+MOST_LEVELS = 32
+"""Tables and lists in each other, and names in a dotted key."""
+MOST_VALUES = 5000
+"""Tables, lists, numbers, texts and so on in a file."""
+
+_LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
+"""A dotted key of more than MOST_LEVELS names. tomllib takes a time that grows with their square, and more."""
 
 Sources = dict[tuple[str, ...], str]
 """Path of a key -> the file (or `--set`) that set it last."""
@@ -19,46 +34,99 @@ class Merged:
     def __init__(self) -> None:
         self.data: dict[str, Any] = {}
         self.sources: Sources = {}
+        self._files = self._bytes = 0
 
-    def read(self, path: Path, above: tuple[Path, ...]) -> None:
-        if path.resolve() in above:
-            chain = " -> ".join(file.name for file in (*above, path))
-            raise RecipeError(
-                str(above[0]), [Problem("extends", f"a recipe cannot extend itself: {chain}", str(above[-1]))]
-            )
+    def read(self, path: Path, above: tuple[Path, ...] = ()) -> None:
+        """Reads a file over what it extends.
+
+        Args:
+            path: The file.
+            above: Those that extend it, the outermost first, without symbolic links.
+
+        Raises:
+            RecipeError: It is no recipe file, or there are more and longer files than recipes have.
+        """
+
+        def refuse(words: str) -> RecipeError:
+            return RecipeError(str(above[0]), [Problem("extends", words, str(above[-1]))])
+
+        self._files += 1
+        if self._files > MOST_FILES:
+            raise refuse(f"more than {MOST_FILES} files are read, each counted as often as it is named")
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            problem = (
-                Problem("extends", f"{path} cannot be read: {error.strerror}", str(above[-1]))
-                if above
-                else (Problem("", f"cannot be read: {error.strerror}"))
-            )
-            raise RecipeError(str(above[0] if above else path), [problem]) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            content = read_bounded(path, MOST_BYTES)
+        except PartError as error:
+            if above:
+                raise refuse(str(error)) from error
+            raise RecipeError(str(path), [Problem("", str(error))]) from error
+        here = Path(os.path.realpath(path))
+        if here in above:
+            chain = " -> ".join(file.name for file in (*above, path))
+            raise refuse(f"a recipe cannot extend itself: {chain}")
+        self._bytes += len(content)
+        if self._bytes > MOST_BYTES:
+            raise refuse(f"all files together have more than {MOST_BYTES:,} bytes")
+        try:
+            data = _parsed(content.decode("utf-8-sig"))  # editors of Windows begin a file with a mark
+        except ValueError as error:
             raise RecipeError(str(path), [Problem("", f"is not valid TOML: {error}")]) from error
         bases = data.pop("extends", [])
         files = typing.cast("list[object]", bases if isinstance(bases, list) else [bases])
         for base in files:
             if not isinstance(base, str):
                 raise RecipeError(
-                    str(path), [Problem("extends", f"expected a file name or a list of them, got {bases!r}")]
+                    str(path), [Problem("extends", f"expected a file name or a list of them, got {quoted(bases)}")]
                 )
-            self.read(path.parent / base, (*above, path.resolve()))
+            self.read(path.parent / base, (*above, here))
         _merge(self.data, data, (), str(path), self.sources)
 
     def override(self, text: str) -> Problem | None:
         key, equals, raw = text.partition("=")
         source = f"--set {text}"
         steps = key.strip().split(".")
-        if not equals or not all(steps):
+        if not equals or not all(steps) or len(steps) > MOST_LEVELS:
             return Problem(key, "write an override as key=value, for example training.lr=0.001", source)
         try:
-            value = tomllib.loads(f"value = {raw}")["value"]
+            value = _parsed(f"value = {raw}")["value"]
         except tomllib.TOMLDecodeError:
             value = raw  # a bare word: --set sampler.name=heun
+        except ValueError as error:
+            return Problem(key, str(error), source)
         wrong = _set(self.data, steps, value, (), source, self.sources)
         return Problem(key, wrong, source) if wrong else None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The data of a TOML text.
+
+    Raises:
+        ValueError: It is no TOML (tomllib.TOMLDecodeError), or holds what no recipe does, at whatever cost to read.
+    """
+    deep = f"tables and lists go more than {MOST_LEVELS} levels deep"
+    if _LONG_KEY.search(text):
+        raise ValueError(f"a key has more than {MOST_LEVELS} names with dots between them")
+    try:
+        data = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(deep) from error
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # Python's limit on the digits of integers
+        raise ValueError("a whole number has thousands of digits; those of TOML have 64 bits") from error
+    waiting: list[tuple[object, int]] = [(data, 0)]
+    count = 0
+    while waiting:
+        value, level = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise ValueError(f"there are more than {MOST_VALUES:,} values")
+        if level > MOST_LEVELS:
+            raise ValueError(deep)
+        if isinstance(value, dict):
+            waiting += ((item, level + 1) for item in typing.cast("dict[str, object]", value).values())
+        elif isinstance(value, list):
+            waiting += ((item, level + 1) for item in typing.cast("list[object]", value))
+    return data
 
 
 def _set(target: Any, steps: list[str], value: object, path: tuple[str, ...], source: str, sources: Sources) -> str:
@@ -67,14 +135,14 @@ def _set(target: Any, steps: list[str], value: object, path: tuple[str, ...], so
     inner: Any = None
     if isinstance(target, list):
         count = len(typing.cast("list[object]", target))
-        if not (head.isdecimal() and int(head) < count):
+        if not (head.isdecimal() and len(head) < 10 and int(head) < count):
             return f"there is no entry {head}: the list has {count}, numbered from 0"
         inner = typing.cast("list[object]", target)[int(head)]
     else:
         inner = target.get(head)
     if rest and inner is not None:
         if not isinstance(inner, (dict, list)):
-            return f"{'.'.join((*path, head))} is {inner!r}, which has no keys to set"
+            return f"{'.'.join((*path, head))} is {quoted(inner)}, which has no keys to set"
         return _set(inner, rest, value, (*path, head), source, sources)
     for step in reversed(rest):
         value = {step: value}

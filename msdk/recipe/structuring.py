@@ -11,7 +11,7 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
-from msdk.errors import MsdkError, Problem, nearest
+from msdk.errors import MsdkError, Problem, nearest, quoted
 from msdk.recipe.files import Artefact, File
 from msdk.registry import Registry, is_base, registry_for, registry_of_part
 
@@ -79,7 +79,9 @@ def strict_converter() -> cattrs.Converter:
 def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
     def hook(value: object, _: object) -> T:
         if type(value) is not exact:
-            raise FieldError(f"expected {words}, got {value!r}")
+            raise FieldError(f"expected {words}, got {quoted(value)}")
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise FieldError(f"expected {words} of 64 bits, got {quoted(value)}, which is too large")
         return value
 
     return hook
@@ -87,7 +89,7 @@ def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
 
 def _float(value: object, _: object) -> float:
     if type(value) not in (int, float) or value != value or value in (float("inf"), -float("inf")):
-        raise FieldError(f"expected a finite number, got {value!r}")
+        raise FieldError(f"expected a finite number, got {quoted(value)}")
     return float(typing.cast("float", value))
 
 
@@ -95,9 +97,9 @@ def _path(value: object, _: object) -> Path:
     try:
         name = Path(_exact(str, "a file name in quotes")(value, str)).expanduser()
     except RuntimeError as error:  # ~user
-        raise FieldError(f"there is no home folder for {value!r}") from error
+        raise FieldError(f"there is no home folder for {quoted(value)}") from error
     if "\0" in str(name):
-        raise FieldError(f"expected a file name, got {value!r}")
+        raise FieldError(f"expected a file name, got {quoted(value)}")
     return name
 
 
@@ -108,7 +110,7 @@ def _read(value: object, kind: type[File] | type[Artefact]) -> object:
 def _literal(value: object, kind: Any) -> object:
     allowed: list[str] = list(typing.get_args(kind))
     if value not in allowed or type(value) is not str:
-        raise FieldError(f"expected one of {', '.join(allowed)}, got {value!r}.{nearest(str(value), allowed)}")
+        raise FieldError(f"expected one of {', '.join(allowed)}, got {quoted(value)}.{nearest(str(value), allowed)}")
     return value
 
 
@@ -125,7 +127,7 @@ def _optional(value: object, kind: object, converter: cattrs.Converter) -> objec
 
 def _tuple(value: object, kind: object, converter: cattrs.Converter) -> tuple[object, ...]:
     if not isinstance(value, list):
-        raise FieldError(f"expected a list, got {value!r}")
+        raise FieldError(f"expected a list, got {quoted(value)}")
     items = typing.cast("list[object]", value)
     kinds = typing.get_args(kind)
     if kinds[-1] is ...:
@@ -166,7 +168,7 @@ def _attrs_hook(kind: type, converter: cattrs.Converter) -> Callable[[object, ob
 
     def hook(value: object, _: object) -> object:
         if not isinstance(value, Mapping):
-            raise FieldError(f"expected a table, got {value!r}")
+            raise FieldError(f"expected a table, got {quoted(value)}")
         return generated(typing.cast("Mapping[str, Any]", value), kind)
 
     return hook
@@ -175,7 +177,7 @@ def _attrs_hook(kind: type, converter: cattrs.Converter) -> Callable[[object, ob
 def _structure_part(value: object, registry: Registry[Any], converter: cattrs.Converter) -> object:
     if not isinstance(value, Mapping) or type(typing.cast("Mapping[str, Any]", value).get("name")) is not str:
         known = ", ".join(registry.names())
-        raise FieldError(f'expected a table with a name, {{ name = "..." }}, got {value!r}. Names: {known}')
+        raise FieldError(f'expected a table with a name, {{ name = "..." }}, got {quoted(value)}. Names: {known}')
     rest = dict(typing.cast("Mapping[str, Any]", value))
     try:
         part = registry.get(rest.pop("name"))

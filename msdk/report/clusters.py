@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from msdk.errors import printable
 from msdk.report.canvas import STAGE_COLOURS, drawn, plain
 from msdk.report.figures import general, short
 from msdk.report.grid import Grid
@@ -133,7 +134,8 @@ def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
         axes.fill_between([low, high], 1.0, 1.04, color=colour, transform=band, clip_on=False, linewidth=0)
         axes.text((low + high) / 2, 1.06, f"stage {number}", transform=band, ha="center", fontsize="small")
     axes.set_xlim(bounds[0], bounds[-1])
-    axes.set_title(f"{one.name}: t = {_slashed(edges)}", loc="left", fontweight="bold", pad=18)
+    title = printable(f"{one.name}: t = {_slashed(edges)}")
+    axes.set_title(title, loc="left", fontweight="bold", pad=18, parse_math=False)
     axes.set_xlabel(f"t of {schedule}")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.17), ncols=3, frameon=False)
@@ -155,4 +157,4 @@ def _matrix(axes: "Axes", one: "Strategy") -> None:
     figure = axes.get_figure()
     if figure is not None:
         figure.colorbar(image, ax=axes, shrink=0.8)
-    axes.set_title(f"{name} of t and t'", loc="left", pad=18)
+    axes.set_title(printable(f"{name} of t and t'"), loc="left", pad=18, parse_math=False)

@@ -2,11 +2,17 @@
 
 import csv
 import io
+import re
 
 import attrs
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from msdk.errors import cut, printable
+
+LONGEST_CELL = 2000
+"""Characters; what is longer is cut in its middle."""
 
 
 @attrs.frozen
@@ -21,25 +27,31 @@ class Grid:
 
     def rich(self) -> Table:
         """For a terminal. Cells are text, never markup: a list in brackets stays as it is."""
-        table = Table(title=escape(self.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.caption, table.caption_justify = escape("\n".join(self.notes)) or None, "left"
+        title = Text(_shown(self.title), style="table.title")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        if self.notes:
+            notes = "\n".join(printable(note, keep="\n") for note in self.notes)
+            table.caption, table.caption_justify = Text(notes, style="table.caption"), "left"
         for index, name in enumerate(self.head):
             table.add_column(
-                name, justify="left" if index < self.numbers else "right", overflow="fold", no_wrap=index == 0
+                Text(_shown(name)),
+                justify="left" if index < self.numbers else "right",
+                overflow="fold",
+                no_wrap=index == 0,
             )
         for row in self.rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*(Text(_shown(cell)) for cell in row))
         return table
 
     def markdown(self) -> str:
-        """For a file. A bar in a cell is escaped, as it would end the cell."""
+        """For a file. Cells, title and notes are text, never markup or HTML."""
         lines = [
             _markdown_row(self.head),
             "|" + "".join(" --- |" if i < self.numbers else " ---: |" for i in range(len(self.head))),
             *map(_markdown_row, self.rows),
         ]
-        notes = [f"\n{note}" for note in self.notes]
-        return "\n".join([f"**{self.title}**\n", *lines, *notes]) + "\n"
+        notes = [f"\n{markdown_text(note, keep=chr(10))}" for note in self.notes]
+        return "\n".join([f"**{markdown_text(self.title)}**\n", *lines, *notes]) + "\n"
 
     def csv(self) -> str:
         """For a program: the head and the rows, quoted where needed; no title, no notes."""
@@ -54,4 +66,21 @@ def csv_text(rows: "list[tuple[object, ...]] | list[tuple[str, ...]]") -> str:
 
 
 def _markdown_row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(map(markdown_text, cells))} |"
+
+
+_MARKS = re.compile(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)")
+
+
+def markdown_text(text: str, keep: str = "") -> str:
+    """Text for a Markdown file: what would be a mark, a link, HTML or the end of a cell is escaped.
+
+    Args:
+        text: What a reader is to see.
+        keep: Control characters that may stay.
+    """
+    return _MARKS.sub(r"\\\g<0>", printable(cut(text, LONGEST_CELL), keep))
+
+
+def _shown(text: str) -> str:
+    return printable(cut(text, LONGEST_CELL))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from msdk.errors import printable
 from msdk.recipe.quantities import significant
 from msdk.report.canvas import STAGE_COLOURS, drawn, plain
 from msdk.report.figures import short, si_prefix
@@ -41,7 +42,8 @@ def budgets_plot(budgets: Sequence["Budget"], kind: str) -> bytes:
             _bars(macs, [each.costs for each in one.stages], unit, f"{prefix}MACs per network call ({one.convention})")
             _strip(strip, one, unit, f"{prefix}MACs per network call, from noise to image")
             strip.set_ylim(0, 1.2 * highest / unit)
-            params.set_title(short(one.recipe) or one.title or "denoiser", loc="left", fontweight="bold")
+            title = printable(short(one.recipe) or one.title or "denoiser")
+            params.set_title(title, loc="left", fontweight="bold", parse_math=False)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False)
 

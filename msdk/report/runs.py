@@ -8,7 +8,7 @@ from msdk.recipe.quantities import written
 from msdk.report.budgets import comparison_grid, stages_grid
 from msdk.report.clusters import clusters_grid
 from msdk.report.figures import Json, percent, scaled
-from msdk.report.grid import Grid
+from msdk.report.grid import Grid, markdown_text
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
@@ -46,7 +46,7 @@ def run_markdown(
 ) -> str:
     """The report.md of a run folder."""
     own = budgets[-1]
-    parts = [f"# {title}\n", "![samples](samples/grid.png)\n"]
+    parts = [f"# {markdown_text(title)}\n", "![samples](samples/grid.png)\n"]
     if clusters is not None:
         parts += ["## Stages\n", clusters_grid(clusters).markdown()]
     parts += ["## Budget\n", comparison_grid(budgets).markdown(), stages_grid(own).markdown()]
@@ -73,8 +73,8 @@ def run_markdown(
     calls = " / ".join(str(stage.calls) for stage in own.stages)
     parts += [
         "## Samples\n",
-        f"{sampling['images']} images by {sampling['sampler']}, {sampling['steps']} steps, {own.nfe} calls each "
-        f"({calls} by stage), in {sampling['seconds']:.1f} s; "
+        f"{sampling['images']} images by {markdown_text(sampling['sampler'])}, {sampling['steps']} steps, "
+        f"{own.nfe} calls each ({calls} by stage), in {sampling['seconds']:.1f} s; "
         f"seeds {sampling['first_seed']} to {sampling['last_seed']}.\n",
     ]
     return "\n".join(parts)

@@ -121,10 +121,10 @@ def _pixels(file: Path, mode: str, shape: tuple[int, ...]) -> "np.ndarray[Any, n
 
     try:
         with Image.open(file) as picture:
-            found = np.array(picture.convert(mode))
-    except (OSError, ValueError) as error:
+            wide, high = picture.size  # known before anything is decoded
+            found = np.array(picture.convert(mode)) if (high, wide) == shape[1:] else None
+    except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PartError(f"{file} cannot be read as a picture: {error}") from error
-    if found.shape[:2] != shape[1:]:
-        high, wide = found.shape[:2]
+    if found is None:
         raise PartError(f"{file} is {wide} x {high}, but the model draws {shape[2]} x {shape[1]}: resize it")
     return found

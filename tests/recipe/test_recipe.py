@@ -319,7 +319,7 @@ def test_extends_takes_file_names(write, given):
         (b"title = \n", r"is not valid TOML: .*line 1"),
         (b"a = 1\na = 2\n", r"is not valid TOML: .*line 2"),
         (b'title = "\xff"', r"is not valid TOML: 'utf-8' codec can't decode"),
-        (None, "cannot be read: Is a directory"),
+        (None, "cannot be read: it is a folder"),
     ],
     ids=["syntax", "duplicate key", "not utf-8", "directory"],
 )
