@@ -306,7 +306,7 @@ class Budget:
 
     @property
     def doubts(self) -> list[str]:
-        """Why the figures are not beyond doubt, a sentence each; `--strict` refuses a budget that has any."""
+        """Why the figures are not beyond doubt, a sentence each; the gates refuse a budget that has any."""
         found = [
             f"{operator} has no counting rule and ran {times} time{'s' if times > 1 else ''}, so its MACs are missing"
             for operator, times in self.uncounted.items()
