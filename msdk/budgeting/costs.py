@@ -55,7 +55,7 @@ class Parameters:
         encoder: Those of all encoders.
         other: Those of the autoencoder and of adapters.
         shared: Those that every stage uses.
-        trained: Those that training changes.
+        trained: Those that training changes, those of the objective included, which are in no other count.
         ema: Numbers of the averaged copy; 0 without one.
         optimizer: Numbers that the optimiser keeps: of Adam, two for each trained parameter.
     """
