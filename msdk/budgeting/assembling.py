@@ -145,7 +145,9 @@ def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool
         title=recipe.title,
         convention=convention,
         shape=recipe.shape,
-        parameters=_parameters(parts, coder, recipe, shared=recipe.sharing != "separate"),
+        parameters=_parameters(
+            parts, coder, recipe, shared=recipe.sharing != "separate", objective=counts["objective"]
+        ),
         autoencoder=_autoencoder(coder, convention),
         stages=stages,
         means=means,
@@ -243,7 +245,14 @@ def _by_operator(parts: Iterable[PartCosts], convention: Convention) -> dict[str
     return dict(found)
 
 
-def _parameters(parts: Sequence[Parts], coder: Coder | None, recipe: Recipe | None, *, shared: bool) -> Parameters:
+def _parameters(
+    parts: Sequence[Parts],
+    coder: Coder | None,
+    recipe: Recipe | None,
+    *,
+    shared: bool,
+    objective: PartCosts | None = None,
+) -> Parameters:
     """Of all networks, shared ones once; without a recipe, what Adam and averages would keep."""
     fronts = parts[:1] if shared else parts
     encoder = sum(each.encoder.params for each in fronts)
@@ -251,8 +260,10 @@ def _parameters(parts: Sequence[Parts], coder: Coder | None, recipe: Recipe | No
     networks = encoder + adapter + sum(each.decoder.params for each in parts)
     trained = sum(part.trained for each in fronts for part in each.all()[:-1])
     trained += sum(each.decoder.trained for each in parts)
-    frozen = 0 if coder is None else coder[0].params
-    kept = held(Training() if recipe is None else recipe.training, networks, trained)
+    frozen, own = 0 if coder is None else coder[0].params, 0
+    if objective is not None:
+        own, trained = objective.params, trained + objective.trained
+    kept = held(Training() if recipe is None else recipe.training, networks + own, trained)
     return Parameters(
         total=networks + frozen,
         encoder=encoder,
@@ -280,7 +291,7 @@ def _image_flops(
     if is_counted(recipe.training, frozen=any(frozen)):
         simulated = _simulated(recipe, cache=cache)
     return tuple(
-        image_flops(stage.macs, frozen=some, counted=each)
+        image_flops(stage.macs, recipe.training, frozen=some, counted=each)
         for stage, some, each in zip(stages, frozen, simulated, strict=True)
     )
 
@@ -324,11 +335,12 @@ def _explanation(recipe: Recipe, stages: Sequence[StageCosts], means: Mapping[st
         return ""
     shares = " / ".join(f"{100 * (stage.weights['training'] or 0):.3g}" for stage in stages)
     where = f", which training draws from the stages by {shares} %," if len(stages) > 1 else ""
-    times = math.fsum(flops.backward) / math.fsum(flops.forward)
+    times, passes = math.fsum(flops.backward) / math.fsum(flops.forward), recipe.training.loss.calls
     back = "twice" if times == 2 else f"{times:.3g} times"
     return (
         f"The paper's PFLOPs are iterations x {call / 1e9:.4g} GMACs, the mean sampling call, forward, one image; "
-        f"a training image{where} costs {image / 1e9:.4g} GMACs forward ({100 * image / call:.0f} % of that), and "
+        f"a training image{where} costs {passes * image / 1e9:.4g} GMACs forward "
+        f"({100 * passes * image / call:.0f} % of that), and "
         f"training does that for {recipe.training.batch_size:,} images an iteration, with a backward pass of {back} "
         f"the forward{' and activations computed again' if math.fsum(flops.recompute) else ''}."
     )
@@ -405,10 +417,13 @@ def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
         counts = {label: found for label, found in recalled.items() if found is not None}
     missing = set(first.values()) - counts.keys()
     if missing:
-        from msdk.budgeting.parts import count_parts
+        from msdk.budgeting.parts import count_objective, count_parts
         from msdk.denoiser.building import build
 
-        fresh = count_parts(build(recipe, "meta"), recipe.shape, missing)
+        denoiser = build(recipe, "meta")
+        fresh = count_parts(denoiser, recipe.shape, missing)
+        if "objective" in missing:
+            fresh["objective"] = count_objective(recipe.training.loss, denoiser)
         counts |= fresh
         for label, costs in fresh.items() if cache else ():
             store.keep(keys[label], attrs.asdict(costs))
@@ -444,7 +459,8 @@ def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:
     if recipe.autoencoder is not None:
         settings = {"shape": recipe.data.shape, "autoencoder": _identity(recipe.autoencoder)}
         keys |= {f"autoencoder.{way}": {"kind": f"autoencoder.{way}", **settings} for way in ("encode", "decode")}
-    return keys
+    objective = _identity(recipe.training.loss)
+    return {**keys, "objective": {"kind": "objective", "objective": objective, "parts": list(keys.values())}}
 
 
 def _identity(part: object) -> dict[str, Any]:

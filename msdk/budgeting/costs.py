@@ -55,7 +55,7 @@ class Parameters:
         encoder: Those of all encoders.
         other: Those of the autoencoder and of adapters.
         shared: Those that every stage uses.
-        trained: Those that training changes.
+        trained: Those that training changes, those of the objective included, which are in no other count.
         ema: Numbers of the averaged copy; 0 without one.
         optimizer: Numbers that the optimiser keeps: of Adam, two for each trained parameter.
     """
@@ -306,7 +306,7 @@ class Budget:
 
     @property
     def doubts(self) -> list[str]:
-        """Why the figures are not beyond doubt, a sentence each; `--strict` refuses a budget that has any."""
+        """Why the figures are not beyond doubt, a sentence each; the gates refuse a budget that has any."""
         found = [
             f"{operator} has no counting rule and ran {times} time{'s' if times > 1 else ''}, so its MACs are missing"
             for operator, times in self.uncounted.items()

@@ -122,7 +122,7 @@ def ledger(budget: "Budget", images_by_stage: Sequence[int], iteration: int, rec
         recipe: What is trained.
     """
     options, images = recipe.training, sum(images_by_stage)
-    macs = [stage.macs for stage in budget.stages]
+    macs = [price.forward // 2 for price in budget.image_flops]  # of all passes that the objective makes
     forward = [seen * each for seen, each in zip(images_by_stage, macs, strict=True)]
     expected_images = iteration * options.batch_size
     expected = [expected_images * (stage.weights["training"] or 0.0) for stage in budget.stages]
@@ -138,7 +138,7 @@ def ledger(budget: "Budget", images_by_stage: Sequence[int], iteration: int, rec
         total_flops=sum(spent.by_stage),
         spent=Spent(spent.forward, spent.backward, spent.recompute, spent.by_stage),
         predicted=Predicted(
-            forward_macs=images * (budget.equivalent_macs("training") or 0.0),
+            forward_macs=images * options.loss.calls * (budget.equivalent_macs("training") or 0.0),
             total_flops=sum(predicted.by_stage),
             iterations=iteration,
             batch_size=options.batch_size,

@@ -5,10 +5,11 @@ So a whole step is run, on tensors without storage (`msdk.budgeting.simulating`)
 """
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msdk.budgeting.backward import stage_flops
 from msdk.budgeting.requested import Memory, Precision, StageMemory
@@ -52,7 +53,9 @@ def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None 
     recipe = attrs.evolve(without_weights(recipe), training=attrs.evolve(options, batch_size=batch, precision=dtype))
     denoiser = build(recipe, "meta").train()
     network = denoiser.network
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    objective = cast("nn.Module", options.loss.build(denoiser))
+    weights = [*network.parameters(), *objective.parameters()]
+    trained = [parameter for parameter in weights if parameter.requires_grad]
     shares = stage_probabilities(options.stage_draw, options.noise.shares(denoiser.schedule, denoiser.partition))
     peaks, mixed = training_peaks(recipe, denoiser, micro, shares)
     drawn = [peak for peak, share in zip(peaks, shares, strict=True) if share > 0]
@@ -63,7 +66,7 @@ def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None 
         micro_batch=micro,
         held=held(
             options,
-            _bytes(network.parameters()),
+            _bytes(weights),
             _bytes(trained),
             autoencoder=0 if denoiser.autoencoder is None else _bytes(tensors_of(denoiser.autoencoder)),
             counters=STEP_COUNTER * len(trained),

@@ -1,7 +1,7 @@
 """The parts of a denoiser, counted one by one: encoders, adapters, decoders, and both directions of the autoencoder."""
 
 from collections.abc import Collection, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from msdk.budgeting.costs import PartCosts
 from msdk.budgeting.counting import count, weightless
 from msdk.denoiser import Denoiser
 from msdk.encoders.base import Features, Shape
+from msdk.objectives.base import Objective
 from msdk.threads import threads_for
 
 Label = str
@@ -53,6 +54,18 @@ def count_parts(denoiser: Denoiser, shape: Shape, only: Collection[Label] | None
             (decoded,) = _outputs(coders["decode"], latents)
             jobs["autoencoder.encode"] = coders["encode"], [decoded[None]]
     return {label: count(part, inputs) for label, (part, inputs) in jobs.items() if only is None or label in only}
+
+
+def count_objective(objective: Objective, denoiser: Denoiser) -> PartCosts:
+    """The parameters that an objective owns; what it computes beside the network's passes costs no MACs."""
+    own = list(cast("nn.Module", objective.build(denoiser)).parameters())
+    return PartCosts(
+        params=sum(parameter.numel() for parameter in own),
+        trained=sum(parameter.numel() for parameter in own if parameter.requires_grad),
+        by_operator={"exact": {}, "paper": {}, "fvcore": {}},
+        second=0,
+        uncounted={},
+    )
 
 
 class _FlatEncoder(nn.Module):

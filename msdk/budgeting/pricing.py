@@ -105,7 +105,8 @@ class Pricing:
 
     def _price(self, figures: Figures, front: Size, back: Size) -> Price:
         macs, *simulated = figures
-        flops = image_flops(macs, frozen=self.training and _frozen(front, back), counted=(simulated[0], simulated[1]))
+        frozen = self.training and _frozen(front, back)
+        flops = image_flops(macs, self.recipe.training, frozen=frozen, counted=(simulated[0], simulated[1]))
         return Price(macs, front, back, flops)
 
     def _backward(self, encoder: Encoder, decoder: Decoder, *, frozen: bool) -> tuple[int, int]:

@@ -9,13 +9,15 @@ from typing import Any
 import attrs
 import numpy as np
 
+from msdk.budgeting.parts import count_objective
 from msdk.budgeting.pricing import Price, Pricing, Size, Widths
 from msdk.budgeting.questions import Question, amount
 from msdk.budgeting.shares import stage_shares
 from msdk.budgeting.solutions import Candidate, FoundWidths, Nearest, Solution, StageFigures
 from msdk.budgeting.training_price import Flops, ImageFlops, held
+from msdk.budgeting.trials import without_weights
 from msdk.budgeting.widths import along, features, grid, width_of, with_width
-from msdk.denoiser.building import build_autoencoder
+from msdk.denoiser.building import build, build_autoencoder
 from msdk.encoders.base import Encoder
 from msdk.errors import MsdkError, TargetError
 from msdk.recipe import Recipe
@@ -153,6 +155,7 @@ class Space:
         images = recipe.training.iterations * recipe.training.batch_size
         self.images = [images * share for share in self.shares["training"]]
         self.frozen = _frozen_params(recipe)
+        self.beside = _of_objective(recipe) if question.what == "memory" else 0
         self.encoders = len(recipe.decoders) if recipe.sharing == "separate" else 1
 
     @property
@@ -255,7 +258,7 @@ class Space:
             return Flops.of(self.images, [price.flops for price in prices]).total
         if what == "params":
             return size.params + self.frozen
-        return FLOAT * held(options, size.params, size.trained, autoencoder=self.frozen).total
+        return FLOAT * held(options, size.params, size.trained, autoencoder=self.frozen).total + self.beside
 
     def cell(self, k: int, flops: ImageFlops | None, macs: int, size: Size) -> float:
         """What one decoder (with the encoder's share in MACs and FLOPs), or the encoders alone, add to that."""
@@ -293,9 +296,8 @@ class Space:
             return np.array([sum(cells(axis + k, width) for k, width in enumerate(widths)) for widths in options])
 
         first, *others = (of(axis, options) for axis, options in enumerate(self.options[encoder]))
-        constant = (
-            self.cell(0, None, 0, shared) + {"params": 1, "memory": FLOAT}.get(self.question.what, 0) * self.frozen
-        )
+        frozen = {"params": 1, "memory": FLOAT}.get(self.question.what, 0) * self.frozen
+        constant = self.cell(0, None, 0, shared) + frozen + self.beside
         return [first + np.array([constant, self.frozen + shared.params, x, x * x]), *others]
 
     def search(self, prices: Prices) -> tuple[list[Row], Row | None, Row | None]:
@@ -387,6 +389,12 @@ class Space:
 
 def _trace(recipe: Recipe) -> list[Call]:
     return explain(recipe.partition(), recipe.schedule, recipe.solver, recipe.steps, recipe.guidance)
+
+
+def _of_objective(recipe: Recipe) -> int:
+    """Bytes that training holds of the objective's own weights."""
+    own = count_objective(recipe.training.loss, build(without_weights(recipe), "meta"))
+    return FLOAT * held(recipe.training, own.params, own.trained).total
 
 
 def _frozen_params(recipe: Recipe) -> int:

@@ -16,9 +16,10 @@ class ImageFlops:
     """FLOPs that training spends on one image of a stage.
 
     Attributes:
-        forward: Two for each MAC of the forward pass.
+        forward: Two for each MAC of the forward pass, as often as the objective makes it.
         backward: Gradients of features and weights: twice the forward pass (measured: 1.998 to 2.000 in every network)
-            where all weights are trained. Where some are frozen, whatever torch's counter finds in a real one.
+            where all weights are trained. Where some are frozen, or the objective makes several passes, of which some
+            may need no gradient, whatever torch's counter finds in a real one.
         recompute: What the backward pass computes a second time; 0 without `training.recompute`.
     """
 
@@ -29,19 +30,21 @@ class ImageFlops:
 
 def is_counted(options: Training, *, frozen: bool) -> bool:
     """Whether the price of a stage needs a simulated backward pass (`counted`), or follows from its MACs alone."""
-    return frozen or options.recompute
+    return frozen or options.recompute or options.loss.calls != 1
 
 
-def image_flops(macs: int, *, frozen: bool, counted: tuple[int, int] | None) -> ImageFlops:
+def image_flops(macs: int, options: Training, *, frozen: bool, counted: tuple[int, int] | None) -> ImageFlops:
     """The price of one training image.
 
     Args:
-        macs: Of its forward pass, in the convention asked for.
+        macs: Of a forward pass, in the convention asked for.
+        options: Say how many passes the objective makes.
         frozen: Whether any weight of the stage is frozen.
         counted: Backward and recomputed FLOPs by `counted`; None where `is_counted` says that they are not needed.
     """
     backward, recompute = counted or (0, 0)
-    return ImageFlops(2 * macs, backward if frozen else 4 * macs, recompute)
+    calls = options.loss.calls
+    return ImageFlops(2 * macs * calls, backward if frozen or calls != 1 else 4 * macs, recompute)
 
 
 def counted(recipe: Recipe) -> list[tuple[int, int]]:
@@ -93,7 +96,7 @@ class Held:
     """What training holds all the time, in bytes or in numbers.
 
     Attributes:
-        params: The networks' weights.
+        params: The networks' weights, and the objective's own.
         gradients: Of those that are trained.
         optimizer: What the optimiser keeps of those: of Adam, two moments (and, in bytes, counters of steps).
         ema: The averages, of all weights; 0 where the recipe keeps none.
@@ -116,7 +119,7 @@ def held(options: Training, params: int, trained: int, *, autoencoder: int = 0, 
 
     Args:
         options: Say what the optimiser keeps, and whether averages are kept.
-        params: Of the networks, in bytes or in numbers; the result is in the same.
+        params: Of the networks and the objective, in bytes or in numbers; the result is in the same.
         trained: Of those, the ones that training changes.
         autoencoder: Of the frozen autoencoder.
         counters: Of the optimiser's counters of steps.

@@ -32,7 +32,11 @@ def budget(
         Parameter(help="Order of the recipes in their common table, smallest first; as given by default."),
     ] = None,
     check: Annotated[
-        bool, Parameter(negative="", help="Exit 1 where a recipe exceeds its [budget] params, macs, flops or memory.")
+        bool,
+        Parameter(
+            negative="",
+            help="Exit 1 where a recipe exceeds its [budget] params, macs, flops or memory, and where --strict does.",
+        ),
     ] = False,
     strict: Annotated[
         bool,
@@ -117,7 +121,8 @@ def budget(
             display.show(grid)
         for file in files:
             display.say(f"wrote {file}")
-    wrong = [*(_exceeded(found) if check else ()), *(_doubts(found) if strict else ())]
+    # A gate that cannot trust its number says no.
+    wrong = [*(_exceeded(found) if check else ()), *(_doubts(found) if strict or check else ())]
     for sentence in wrong:
         display.warn(sentence)
     return 1 if wrong else 0

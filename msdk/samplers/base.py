@@ -13,7 +13,7 @@ import attrs
 from attrs.validators import gt
 
 from msdk.errors import PartError
-from msdk.samplers.grids import Grid, time_grid
+from msdk.samplers.grids import Grid, then_clean, time_grid
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class OneCallSampler(Sampler):
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
         nodes = time_grid(self.grid, schedule, steps, self.t_end, self.rho)
-        return [*nodes, 0.0] if self.final_denoise else nodes
+        return then_clean(nodes, self.grid) if self.final_denoise else nodes
 
     def calls(self, steps: int) -> list[int]:
         return [1] * (steps + self.final_denoise)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import attrs
 
 from msdk.samplers.base import Denoise, Noise, OneCallSampler
+from msdk.samplers.grids import TO_CLEAN
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class PLMS(OneCallSampler):
         return 1
 
     def calls(self, steps: int) -> list[int]:
-        return [2, *[1] * (steps - 1 + self.final_denoise)]
+        first = 1 if steps == 1 and self.grid in TO_CLEAN else 2
+        return [first, *[1] * (steps - 1 + self.final_denoise)]
 
     def init(self, times: "Sequence[float]") -> "tuple[Tensor, ...]":
         return ()

@@ -10,7 +10,7 @@ from attrs.validators import ge, le
 
 from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.ddpm import ADAMS_BASHFORTH
-from msdk.samplers.grids import Grid, time_grid
+from msdk.samplers.grids import TO_CLEAN, Grid, time_grid
 from msdk.samplers.lms import adams_weights
 from msdk.samplers.multistep import History, OneCallMultistep
 from msdk.samplers.quadrature import gauss_between, polynomial_weights
@@ -132,7 +132,8 @@ class DEISRungeKutta(Sampler):
         return time_grid(self.grid, schedule, steps, self.t_end, self.rho)
 
     def calls(self, steps: int) -> list[int]:
-        return [len(TABLEAUS[self.method][1])] * steps
+        each = len(TABLEAUS[self.method][1])
+        return [each] * (steps - 1) + [1 if self.grid in TO_CLEAN else each]
 
     def init(self, times: Sequence[float]) -> None:
         return None
@@ -140,6 +141,8 @@ class DEISRungeKutta(Sampler):
     def step(
         self, denoise: Denoise, schedule: Schedule, x_t: "Tensor", t: float, s: float, memory: None, noise: Noise
     ) -> "tuple[Tensor, None]":
+        if s == 0:
+            return denoise(x_t, t), None  # Euler's step to ratio 0, where there are no slopes
         rows, weights = TABLEAUS[self.method]
         first, y = schedule.ratio(t), x_t / schedule.alpha(t)
         change = schedule.ratio(s) - first

@@ -8,7 +8,7 @@ import attrs
 from attrs.validators import deep_iterable, ge, gt, in_, le, optional
 
 from msdk.samplers.base import Denoise, Noise, Sampler
-from msdk.samplers.grids import Grid, spaced, time_grid
+from msdk.samplers.grids import TO_CLEAN, Grid, spaced, then_clean, time_grid
 from msdk.samplers.step_size import Past, StepSize
 from msdk.schedules.base import Schedule
 
@@ -159,7 +159,11 @@ class DPMSolver(Sampler):
     final_denoise: bool = False
 
     def orders(self, steps: int) -> tuple[int, ...]:
-        """The order of each interval of the grid."""
+        """The order of each interval of the grid; 1 of one that lands on the clean image."""
+        return (*self._above(steps - 1), 1) if self.grid in TO_CLEAN else self._above(steps)
+
+    def _above(self, steps: int) -> tuple[int, ...]:
+        """The orders of so many intervals that end above the clean image."""
         last = self._last()[max(len(self._last()) - steps, 0) :]
         return (self.order,) * (steps - len(last)) + last
 
@@ -169,7 +173,7 @@ class DPMSolver(Sampler):
         return self.last_orders
 
     def spending(self, nfe: int) -> "DPMSolver":
-        calls = nfe - self.final_denoise
+        calls = nfe - (self.final_denoise or self.grid in TO_CLEAN)
         rest = calls - sum(self._last())
         if rest >= 0 and rest % self.order == 0:
             return self
@@ -182,13 +186,13 @@ class DPMSolver(Sampler):
         else:  # intervals as long as the calls that they get
             fine = time_grid(self.grid, schedule, sum(orders), self.t_end, self.rho)
             nodes = [fine[sum(orders[:index])] for index in range(steps + 1)]
-        return [*nodes, 0.0] if self.final_denoise else nodes
+        return then_clean(nodes, self.grid) if self.final_denoise else nodes
 
     def calls(self, steps: int) -> list[int]:
         return [*self.orders(steps), *[1] * self.final_denoise]
 
     def init(self, times: Sequence[float]) -> tuple[int, ...]:
-        return self.orders(sum(t > 0 for t in times) - 1)
+        return self._above(sum(t > 0 for t in times) - 1)
 
     def step(
         self,

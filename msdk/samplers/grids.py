@@ -23,6 +23,9 @@ The others are steps of a table, for `vp-discrete` and its like. leading, linspa
 first step, from the first to the last, to the last; the last interval lands on the clean image. ldm-uniform,
 ldm-quadratic: latent diffusion's, which end at the table's first step."""
 
+TO_CLEAN = ("leading", "linspace", "trailing")
+"""Grids whose last interval lands on the clean image."""
+
 STEPS = ("leading", "linspace", "trailing", "ldm-uniform", "ldm-quadratic")
 
 
@@ -40,6 +43,35 @@ def time_grid(grid: Grid, schedule: Schedule, steps: int, t_end: float, rho: flo
     if end >= start:
         raise PartError(f"t_end = {t_end} must be below the schedule's t_max = {start}")
     return spaced(grid, schedule, start, end, steps, rho)
+
+
+def to_clean(grid: Grid, schedule: Schedule, steps: int, t_end: float, rho: float) -> list[float]:
+    """`steps + 1` descending times from `schedule.t_max` to the clean image at 0.0, whose last interval is a step too.
+
+    Steps of a table may land there by themselves.
+
+    Raises:
+        PartError: As of `time_grid`.
+    """
+    if grid in TO_CLEAN:
+        return time_grid(grid, schedule, steps, t_end, rho)
+    if steps == 1:
+        return [schedule.t_max, 0.0]
+    return then_clean(time_grid(grid, schedule, steps - 1, t_end, rho), grid)
+
+
+def then_clean(nodes: list[float], grid: Grid) -> list[float]:
+    """A grid's times, and then the clean image.
+
+    Raises:
+        PartError: The grid lands there by itself.
+    """
+    if grid in TO_CLEAN:
+        raise PartError(
+            f"final_denoise adds an interval to the clean image, where the grid {grid} lands by itself: set "
+            "final_denoise = false, or choose another grid"
+        )
+    return [*nodes, 0.0]
 
 
 def spaced(grid: Grid, schedule: Schedule, start: float, end: float, steps: int, rho: float) -> list[float]:

@@ -12,7 +12,7 @@ import attrs
 from attrs.validators import ge, gt
 
 from msdk.samplers.base import Denoise, Noise, Sampler
-from msdk.samplers.grids import Grid, time_grid
+from msdk.samplers.grids import Grid, to_clean
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ class RatioSampler(Sampler):
     t_end: float = attrs.field(default=1e-3, validator=gt(0))
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
-        if steps == 1:
-            return [schedule.t_max, 0.0]
-        return [*time_grid(self.grid, schedule, steps - 1, self.t_end, self.rho), 0.0]
+        return to_clean(self.grid, schedule, steps, self.t_end, self.rho)
 
     def calls(self, steps: int) -> list[int]:
         return [1] * steps

@@ -8,7 +8,7 @@ import attrs
 from attrs.validators import ge, gt, le
 
 from msdk.samplers.base import Denoise, Noise, Sampler
-from msdk.samplers.grids import Grid, time_grid
+from msdk.samplers.grids import Grid, to_clean
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ class TimeHeun(Sampler):
         schedule.g2(schedule.t_max)  # says so where there is none
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
-        if steps == 1:
-            return [schedule.t_max, 0.0]
-        return [*time_grid(self.grid, schedule, steps - 1, self.t_end, self.rho), 0.0]
+        return to_clean(self.grid, schedule, steps, self.t_end, self.rho)
 
     def calls(self, steps: int) -> list[int]:
         return [2 if self.corrects else 1] * (steps - 1) + [1]

@@ -20,6 +20,8 @@ from msdk.budgeting.solving import solve
 from msdk.budgeting.training_price import held
 from msdk.denoiser.building import build
 from msdk.encoders.score_sde import DDPMpp
+from msdk.objectives.base import Objective
+from msdk.objectives.denoising import Denoising
 from msdk.recipe import BudgetOptions
 from msdk.recipe.fields import Sampling
 from msdk.recipe.quantities import written
@@ -174,6 +176,55 @@ def test_frozen_weights_are_not_trained():
     assert found.training.backward_flops < plain.training.backward_flops == 2 * plain.training.forward_flops
     assert "a backward pass of 1." in found.training.explanation
     assert "a backward pass of twice" in plain.training.explanation
+
+
+class TwiceLoss(torch.nn.Module):
+    """Two forward passes, of which the first may need no gradient, as that of a teacher."""
+
+    def __init__(self, *, teacher):
+        super().__init__()
+        self.teacher, self.plain = teacher, Denoising().build(None)
+
+    def loss(self, batch, draw, denoiser):
+        with torch.set_grad_enabled(not self.teacher):
+            first = self.plain.loss(batch, draw, denoiser)
+        return first + self.plain.loss(batch, draw, denoiser)
+
+
+@attrs.frozen(kw_only=True)
+class Twice(Objective):
+    """An objective of two passes."""
+
+    calls = 2
+    teacher: bool = False
+
+    def build(self, denoiser):
+        return TwiceLoss(teacher=self.teacher)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("of", [lambda recipe: recipe, frozen], ids=["trained", "frozen"])
+def test_passes_of_an_objective_are_priced(of, recompute):
+    """Two passes cost twice the forward, backward and recomputed FLOPs of one; a teacher's have no backward pass."""
+    one = of(tiny(*TWO, f"training.recompute={json.dumps(recompute)}"))
+    two, taught = (
+        attrs.evolve(one, training=attrs.evolve(one.training, objective=Twice(teacher=teacher)))
+        for teacher in (False, True)
+    )
+    plain, found, with_teacher = (msdk.budget(each).image_flops for each in (one, two, taught))
+    backward = [flops.backward for flops in stage_flops(one, build(one, "meta").train())]
+    for price, once, double, teacher in zip(plain, backward, found, with_teacher, strict=True):
+        assert double.forward == teacher.forward == 2 * price.forward
+        assert double.backward == 2 * once
+        assert double.recompute == 2 * price.recompute
+        assert teacher.backward == once
+        assert teacher.recompute == price.recompute
+    budget, before = msdk.budget(two), msdk.budget(one)
+    assert budget.training.forward_macs == 2 * before.training.forward_macs
+    assert budget.equivalent_macs("training") == before.equivalent_macs("training")
+    spent = ledger(budget, [3, 5], 1, two)
+    assert spent.forward_macs == 2 * ledger(before, [3, 5], 1, one).forward_macs
+    assert spent.predicted.forward_macs == 2 * ledger(before, [3, 5], 1, one).predicted.forward_macs
 
 
 def test_no_average_has_no_figure():

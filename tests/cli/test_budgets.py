@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import attrs
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 import msdk
 from msdk.budgeting.assembling import budget as count
+from msdk.budgeting.rules import RULES
 from recipes import tiny
 
 
@@ -117,19 +119,29 @@ class Odd(nn.Module):
         return found._replace(bottom=found.bottom + torch.cdist(flat, flat).mean())
 
 
-def test_strict_refuses_what_is_in_doubt(recipe, capsys, monkeypatch):
-    """An operator without a rule is a visible row, and exit 1 under --strict; without doubt it exits 0."""
-    assert quick(capsys, monkeypatch, "budget", recipe, "--strict")[0] == 0
+@pytest.mark.parametrize("gate", ["--strict", "--check"])
+def test_gates_refuse_what_is_in_doubt(recipe, capsys, monkeypatch, gate):
+    """An operator without a rule is a visible row, and exit 1 of every gate; without doubt it exits 0."""
+    assert quick(capsys, monkeypatch, "budget", recipe, gate)[0] == 0
     encoder = type(tiny().encoder)
     build = encoder.build
     monkeypatch.setattr(encoder, "build", lambda self, shape: Odd(build(self, shape)))
-    code, out, err = quick(capsys, monkeypatch, "budget", recipe, "--strict", "--no-cache")
+    code, out, err = quick(capsys, monkeypatch, "budget", recipe, gate, "--no-cache")
     assert code == 1
     assert "NOT COUNTED: aten::cdist x1" in out
     assert "aten::cdist has no counting rule and ran 1 time, so its MACs are missing" in err
     code, out, _ = quick(capsys, monkeypatch, "budget", recipe, "--by", "operator", "--no-cache")
     assert code == 0
     assert "aten::cdist, 1 times" in out
+
+
+def test_the_check_refuses_counters_that_differ(recipe, capsys, monkeypatch):
+    """--check exits 1 where the second counter finds other MACs, though no limit is exceeded."""
+    monkeypatch.setitem(RULES, "aten::linear", lambda inputs, outputs: Counter(linear=1))
+    code, _, err = quick(capsys, monkeypatch, "budget", recipe, "--check", "--no-cache", "--set", "budget.macs=1G")
+    assert code == 1
+    assert "torch's counter" in err
+    assert "exceeds" not in err
 
 
 def test_files_are_written_whole_and_never_replaced(recipe, tmp_path, capsys, monkeypatch):

@@ -8,11 +8,14 @@ from safetensors.torch import load_file
 import msdk
 from msdk.batch import Batch
 from msdk.budgeting.memory import memory
+from msdk.budgeting.questions import Question
+from msdk.budgeting.solving import solve
 from msdk.denoiser.building import build
 from msdk.objectives.base import Draw
 from msdk.objectives.denoising import Denoising
 from msdk.objectives.uncertainty import Uncertainty
 from msdk.runs import latest, load_checkpoint
+from msdk.training.step import TrainingStep
 from recipes import tiny
 
 OWN = 'training.objective={name="uncertainty", channels=16}'
@@ -128,3 +131,24 @@ def test_it_is_the_function_of_edm2(outside_data):
         ratios = calls["call1.sigma"].flatten().double()
         expected = calls["call1.logvar_f64"].flatten()
         torch.testing.assert_close(loss.log_variance(ratios).expand_as(expected), expected, rtol=3e-4, atol=3e-4)
+
+
+def test_its_weights_are_in_budgets():
+    """Gradients, optimiser and averages have the objective's 17 numbers, in every output; the model has not."""
+    plain, recipe = tiny(), tiny(OWN)
+    before, after = msdk.budget(plain), msdk.budget(recipe)
+    assert after.params == before.params
+    assert after.trained_params - before.trained_params == 17
+    assert after.parameters.ema - before.parameters.ema == 17
+    assert after.optimizer_params - before.optimizer_params == 34
+    assert after.training.total_flops == before.training.total_flops
+    step = TrainingStep(recipe, build(recipe))
+    assert after.trained_params == sum(each.numel() for each in step.trained.parameters())
+    assert after.parameters.ema == sum(each.numel() for each in step.ema.averages)
+    old, new = memory(plain).held, memory(recipe).held
+    counters = 2 * 4  # AdamW counts the steps of each tensor
+    found = (new.params - old.params, new.gradients - old.gradients, new.optimizer - old.optimizer, new.ema - old.ema)
+    assert found == (68, 68, 136 + counters, 68)
+    target = Question(target=4 * 2**20, what="memory", tolerance=0.5)
+    values = [solve(each, target).candidates[0].value for each in (plain, recipe)]
+    assert values[1] - values[0] == 68 * 5
