@@ -83,7 +83,9 @@ def counting(env: dict[str, str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="Of each training.")
+    parser.add_argument("--runs", type=int, default=len(NEIGHBOURS), help="How many of the loads; 1 is a brief try.")
     asked = parser.parse_args()
+    brief = asked.runs == 1
     cores = str(len(os.sched_getaffinity(0)))
     settings = {
         "spinning": environment(OMP_NUM_THREADS=cores, GOMP_SPINCOUNT="300000"),  # libgomp's own number of spins
@@ -92,10 +94,12 @@ def main() -> None:
     }
     load = Path("/proc/loadavg").read_text().split()[0]
     beside: list[dict[str, Any]] = []
-    for count in NEIGHBOURS:
+    if brief:
+        settings = {"chosen": settings["chosen"]}
+    for count in NEIGHBOURS[: asked.runs]:
         with busy(count):
-            rates = {name: round(training(env, asked.seconds), 1) for name, env in settings.items()}
-            counted = {name: round(counting(env), 2) for name, env in settings.items()}
+            rates = {name: round(training(env, 0.1 if brief else asked.seconds), 1) for name, env in settings.items()}
+            counted = {} if brief else {name: round(counting(env), 2) for name, env in settings.items()}
         beside.append({"neighbours": count, "images_per_second": rates, "budget_seconds": counted})
         print(json.dumps(beside[-1]), file=sys.stderr)
     wide = [
@@ -104,7 +108,7 @@ def main() -> None:
             number: round(training(environment(MSDK_THREADS=number), asked.seconds, width), 1)
             for number in ("1", cores)
         }
-        for width in WIDTHS
+        for width in WIDTHS[: 0 if brief else None]
     ]
     found = {"cores": int(cores), "load_before": float(load), "beside": beside, "images_per_second_by_threads": wide}
     print(json.dumps({"benchmark": "threads", "python": platform.python_version(), "results": found}))

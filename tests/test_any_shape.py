@@ -100,3 +100,11 @@ def test_what_needs_pictures_says_so(write, tmp_path):
 
     with pytest.raises(RunError, match=r"holds PNGs, and \[2, 64\] is no picture"):
         write_samples(tmp_path / "run", ready, out=tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize("sides", [[], [3], [1, 0, 8]])
+def test_shapes_of_nothing_are_refused(write, sides):
+    """Channels and at least one axis, each of at least 1: a recipe is checked for it before any part is built."""
+    recipe = write(SHAPES["signal"])
+    with pytest.raises(RecipeError, match="needs channels and at least one axis"):
+        msdk.load_recipe(recipe, [f"data.sides={sides}"])

@@ -48,7 +48,8 @@ def stage_flops(recipe: Recipe, denoiser: Denoiser) -> list[StageFlops]:
             with FlopCounterMode(display=False, custom_mapping=_RULES) as forward:
                 values = image_losses(step.objective, recipe, copied, clean, draw)
             with FlopCounterMode(display=False, custom_mapping=_RULES) as backward:
-                values.sum().backward()
+                if values.requires_grad:  # a stage that is wholly frozen has nothing to go back to
+                    values.sum().backward()
             step.trained.zero_grad(set_to_none=True)
             return forward.get_total_flops(), backward.get_total_flops()
 

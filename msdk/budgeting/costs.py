@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
+from attrs.validators import min_len
 
 from msdk.budgeting.ledger import Ledger
 from msdk.budgeting.limits import Limit
@@ -263,7 +264,7 @@ class Budget:
     shape: Shape = attrs.field(metadata=key("input_shape"))
     parameters: Parameters = attrs.field(metadata=key("params"))
     autoencoder: AutoencoderCosts | None
-    stages: tuple[StageCosts, ...]
+    stages: tuple[StageCosts, ...] = attrs.field(validator=min_len(1))
     means: Mapping[str, float | None] = attrs.field(metadata=key("equivalent_macs"))
     nfe: int | None
     trace: tuple[CallCosts, ...]

@@ -136,7 +136,7 @@ def _is_saved(path: Path) -> bool:
 def _saved(path: Path, refused: "Sequence[str]") -> "Sequence[Budget]":
     """The budgets that a file keeps: a list, as --json prints it, or one object."""
     if refused:
-        raise MsdkError(f"{path} is a saved budget, which is not counted again: {', '.join(refused)} need its recipe")
+        raise MsdkError(f"{path} is a saved budget, which is not counted again: add {', '.join(refused)} to its recipe")
     from msdk.budgeting import Budget
     from msdk.recipe.results import read_several
 
@@ -177,12 +177,18 @@ def _write(file: Path, found: "Sequence[Budget]", recipes: "Sequence[Recipe]") -
 
 
 def _exceeded(found: "Sequence[Budget]") -> list[str]:
-    """What exceeds a limit, and by how much, a sentence each."""
+    """What exceeds a limit, and by how much, or was not looked at, a sentence each."""
     from msdk.recipe.quantities import written
 
     if not any(one.allowed for one in found):
         display.warn("nothing to check: no recipe sets [budget] params, macs, flops or memory")
-    return [
+    unseen = [
+        f"{one.recipe}: its {limit.key} was not looked at when the budget was saved: --memory says it"
+        for one in found
+        for limit in one.limits
+        if limit.found is None
+    ]
+    return unseen + [
         f"{one.recipe} exceeds its {limit.key}: {written(limit.found, limit.unit)} are "
         f"{written(limit.found - limit.limit, limit.unit)} ({100 * (limit.found / limit.limit - 1):.3g} %) above "
         f"the {written(limit.limit, limit.unit)} that [budget] {limit.key} allows"

@@ -1,11 +1,11 @@
 """The training loop: the only one."""
 
+import contextlib
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -142,22 +142,22 @@ def _train(
     options.loss.check(recipe)
     source = recipe.data.open()
     training_labels(recipe, source)  # what is wrong with them is told before a run folder is made
-    logs = [spec.open(run, recipe) for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers)]
-    trainer = Trainer(recipe, run, source, logs, device)  # what cannot be built is told before a folder is replaced
-    if resume:
-        checkpoint = use(latest(run), trainer.checked)
-        sweep_run(run)
-        write_recipe(run, recipe)
-        trainer.restore(checkpoint)
-    else:
-        start_run(run, recipe, force=force, data_digest=source.digest)
-    network, images = trainer.step.denoiser.network, options.batch_size // options.accumulation
-    try:
+    with contextlib.ExitStack() as opened:
+        logs: list[Log] = []
+        for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers):
+            logs.append(spec.open(run, recipe))
+            opened.callback(logs[-1].close)
+        trainer = Trainer(recipe, run, source, logs, device)  # what cannot be built is told before a folder is replaced
+        if resume:
+            checkpoint = use(latest(run), trainer.checked)
+            sweep_run(run)
+            write_recipe(run, recipe)
+            trainer.restore(checkpoint)
+        else:
+            start_run(run, recipe, force=force, data_digest=source.digest)
+        network, images = trainer.step.denoiser.network, options.batch_size // options.accumulation
         with threads_for(network_macs(network, recipe.shape, images)):
             return trainer.run(progress or (lambda step: None))
-    finally:
-        for log in logs:
-            log.close()
 
 
 class Trainer:
@@ -276,7 +276,7 @@ class Trainer:
             log.rewind(self.iteration)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stoppable() -> Generator[list[int]]:
     """A list that the first SIGINT or SIGTERM fills; the second one ends the program as usual."""
     caught: list[int] = []

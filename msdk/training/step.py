@@ -64,8 +64,9 @@ class TrainingStep:
         """Adds the gradients of a micro-batch to those of its step; the loss of every image."""
         clean = batch._replace(images=encoded(self.recipe, self.denoiser, batch.images))
         values = image_losses(self.objective, self.recipe, self.denoiser, clean, draw)
-        # Micro-batches are of one size, so the mean of their means is the step's.
-        (values.mean() / self.recipe.training.accumulation).backward()
+        if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing
+            # Micro-batches are of one size, so the mean of their means is the step's.
+            (values.mean() / self.recipe.training.accumulation).backward()
         return values.detach()
 
     def update(self, iteration: int) -> None:

@@ -66,7 +66,7 @@ def test_devices_that_are_not_there_are_told():
 def test_too_little_memory_is_told(monkeypatch):
     """Before a system ends the process, and where a device says so itself; the fix is a smaller batch."""
     monkeypatch.setattr(measuring, "_lines", lambda path: ["MemAvailable: 1 kB"] if "meminfo" in str(path) else [])
-    with pytest.raises(RunError, match=r"GiB are free: use a smaller --batch"):
+    with pytest.raises(RunError, match=r"B are free: use a smaller --batch"):
         measure(tiny(), device="cpu", batch=4)
     monkeypatch.undo()
 

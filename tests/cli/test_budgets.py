@@ -182,7 +182,7 @@ def test_a_run_folder_shows_its_ledger(tmp_path, capsys, monkeypatch):
     (run / "ledger.json").write_text("{")
     code, _, err = quick(capsys, monkeypatch, "budget", run)
     assert code == 2
-    assert "cannot be read as a ledger" in err
+    assert "ledger.json is not a ledger" in err
     code, _, err = quick(capsys, monkeypatch, "budget", tmp_path)
     assert code == 2
     assert "a folder without a recipe.toml" in err
@@ -233,7 +233,7 @@ def test_a_saved_budget_is_not_counted_again(recipe, tmp_path, capsys, monkeypat
     path.write_text(quick(capsys, monkeypatch, "budget", recipe, "--json")[1])
     code, _, err = quick(capsys, monkeypatch, "budget", path, "--memory", "--convention", "paper")
     assert code == 2
-    assert "--convention, --memory need its recipe" in err
+    assert "add --convention, --memory to its recipe" in err
     code, _, err = quick(capsys, monkeypatch, "budget", tmp_path / "nowhere.json")
     assert code == 2
     assert "nowhere.json cannot be read: No such file" in err
@@ -297,3 +297,16 @@ def test_limits_follow_what_is_asked_for(recipe):
 
     after = {limit.key: limit.exceeded for limit in attrs.evolve(found, memory=Held()).limits}
     assert after == {"params": True, "memory": True}
+
+
+def test_a_limit_that_was_not_looked_at_fails_the_check(recipe, tmp_path, capsys, monkeypatch):
+    """A saved budget without its memory cannot say that a limit of memory is kept; one without stages is none."""
+    _, out, _ = quick(capsys, monkeypatch, "budget", recipe, "--json", "--set", "budget.memory=1KiB")
+    saved = tmp_path / "saved.json"
+    saved.write_text(out)
+    code, _, err = quick(capsys, monkeypatch, "budget", saved, "--check")
+    assert code == 1
+    assert "its memory was not looked at" in err
+    (data,) = json.loads(out)
+    saved.write_text(json.dumps([{**data, "stages": []}]))
+    assert quick(capsys, monkeypatch, "budget", saved)[0] == 2

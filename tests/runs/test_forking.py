@@ -18,7 +18,7 @@ from msdk.partition import Partition
 from msdk.registry import local_code
 from msdk.runs import Checkpoint, fork, latest, load_checkpoint, run_recipe, save_checkpoint, write_recipe
 from msdk.training import train
-from recipes import latent
+from recipes import latent, tiny
 
 RUN = Path(__file__).parent / "before"
 """A trained run with two equal decoders, see test_before.py."""
@@ -169,13 +169,15 @@ def test_a_run_without_a_lock_can_be_forked(tmp_path):
     assert json.loads((out / "lock.json").read_text())["data"]["sha256"] == ""
 
 
-def test_a_fork_without_averages_has_none(tmp_path):
-    """Averages that a run does not keep are not made up from initial weights."""
+def test_averages_that_a_run_did_not_keep_begin_with_its_weights(tmp_path):
+    """They are not made up from initial weights."""
     run = shutil.copytree(RUN, tmp_path / "run")
     save_checkpoint(run, attrs.evolve(load_checkpoint(latest(run)), ema={}), keep=1)
     recipe = staged((*run_recipe(run).decoders, run_recipe(run).decoders[0]))
     out = fork(run, recipe, lambda name: [name], tmp_path / "out", images=lambda seen: (*seen, 0))
-    assert load_checkpoint(latest(out)).ema == {}
+    found = load_checkpoint(latest(out))
+    assert found.ema.keys() == found.model.keys()
+    assert all(torch.equal(found.ema[name], value) for name, value in found.model.items())
 
 
 @pytest.mark.parametrize(
@@ -213,3 +215,18 @@ def test_what_cannot_be_forked_is_told(tmp_path):
     assert not out.exists()
     with pytest.raises(RunError, match="exists"):
         fork(RUN, recipe, lambda name: [name], RUN)
+
+
+def test_a_fork_begins_or_drops_averages_as_its_recipe_says(tmp_path):
+    """Averages that the new recipe wants begin with the weights; those that it does not keep are left behind."""
+    plain, averaged = tiny("training.ema_decay=0"), tiny()
+    msdk.train(plain, tmp_path / "plain")
+    msdk.train(averaged, tmp_path / "averaged")
+    begun = load_checkpoint(latest(fork(tmp_path / "plain", averaged, lambda name: [name], tmp_path / "a")))
+    assert begun.ema.keys() == begun.model.keys()
+    assert all(torch.equal(begun.ema[name], begun.model[name]) for name in begun.ema)
+    dropped = load_checkpoint(latest(fork(tmp_path / "averaged", plain, lambda name: [name], tmp_path / "b")))
+    assert dropped.ema == {}
+    other = tiny('training.objective={name="uncertainty"}')
+    with pytest.raises(RunError, match="give the new recipe the objective of the run"):
+        fork(tmp_path / "averaged", other, lambda name: [name], tmp_path / "c")

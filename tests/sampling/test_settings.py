@@ -1,5 +1,7 @@
 """Sampling as the recipe says, once: Python, commands and recipes settle the same call."""
 
+import json
+
 import attrs
 import numpy as np
 import pytest
@@ -191,3 +193,20 @@ def test_a_recipe_samples_as_overridden():
     assert settings_of(changed) == again
     assert settings_of(changed).label == again.label == 5
     assert attrs.evolve(changed, sampler=recipe.sampler, sampling=recipe.sampling) == recipe
+
+
+def test_another_sampler_for_a_run_with_one_for_each_stage(tmp_path, capsys, monkeypatch):
+    """`msdk sample RUN --sampler X` draws by X where the run has a sampler for each stage, too."""
+    ddim = '{name="ddim"}'
+    recipe = tiny("sampling={steps_per_stage=[1,2,1],images=1}", f"samplers=[{ddim},{ddim},{ddim}]")
+    msdk.train(recipe, tmp_path / "run")
+    words = ("--sampler", "heun", "--steps", "3", "--seeds", "0", "--out", tmp_path / "out")
+    code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run", *words)
+    assert code == 0, err
+    assert json.loads((tmp_path / "out" / "samples.json").read_text())["samplers"][0]["name"] == "heun"
+
+
+def test_a_batch_of_no_image_is_refused():
+    """Sizes that no batch can have are told in words."""
+    with pytest.raises(PartError, match="at least 1, got 0"):
+        settings_of(tiny(), batch_size=0)

@@ -144,3 +144,10 @@ def test_images_are_taken(tmp_path):
         log.image("samples", 1, torch.zeros(3, 4, 4, dtype=torch.uint8))
         log.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["../outside", "/etc/x", "", "checkpoints", "a/b", "samples"])
+def test_event_files_stay_in_a_folder_of_their_own(folder):
+    """A recipe, which can come from a stranger, does not say where else files are written."""
+    with pytest.raises(RecipeError, match=r"trackers\.0\.folder"):
+        tiny(f'trackers=[{{name="tensorboard",folder="{folder}"}}]')

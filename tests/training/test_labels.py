@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 import msdk
-from msdk.batch import Condition
+from msdk.batch import Condition, Text
 from msdk.errors import DataError
 from msdk.runs import latest, load_checkpoint
 from msdk.training import step
+from msdk.training.drawing import Feed
 from msdk.training.labels import training_labels, withheld
 from recipes import tiny
 
@@ -118,3 +119,28 @@ def test_conditional_training_resumes_exactly(tmp_path):
     for name in ("label", "augment"):  # both were fed, so both have learned
         (key,) = (key for key in initial if key.endswith(f"embedding.{name}.weight"))
         assert not torch.equal(whole.model[key], initial[key])
+
+
+def test_text_is_withheld_with_its_label():
+    """Class and text of an image are withheld together; a text of which nothing counts has the shape of any other."""
+    text = Text(torch.rand(1000, 3, 2) + 1, torch.ones(1000, 3, dtype=torch.bool))
+    found = withheld(Condition(torch.zeros(1000, dtype=torch.int64), text=text), 0.3, torch.Generator().manual_seed(0))
+    gone = found.label == -1
+    assert gone.double().mean() == pytest.approx(0.3, abs=0.05)
+    assert torch.equal(gone, ~found.text.mask.any(1))
+    assert torch.equal(gone, (found.text.embeddings == 0).all((1, 2)))
+
+
+def test_a_network_is_fed_no_text_that_it_does_not_take():
+    """Data with texts train an encoder without them, as data with labels train one without classes."""
+    recipe = tiny()
+    source = recipe.data.open()
+    real, text = source.read, Text(torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool))
+
+    def read(indices):
+        many = Text(*(part.expand(len(indices), *part.shape[1:]) for part in text))
+        return real(indices)._replace(condition=Condition(text=many))
+
+    source.read = read
+    batch, _ = Feed(recipe, msdk.build(recipe), source)(0)
+    assert batch.condition == Condition()

@@ -421,3 +421,19 @@ def test_frozen_weights_are_left_alone(tmp_path, monkeypatch):
         assert torch.equal(found.ema[name], initial[name])
         assert not any(key.endswith(f"/{name}") for key in found.optimizer)
     assert any(key.startswith("exp_avg/encoders.0.") for key in found.optimizer)
+
+
+def test_a_stage_may_be_wholly_frozen(tmp_path, monkeypatch):
+    """With encoder and one decoder frozen the others train on; the frozen stage costs no backward pass."""
+    recipe = tiny("training.mixed=false")
+    whole = (recipe.encoder, recipe.decoders[0])
+    for kind in {type(part) for part in whole}:
+        real = kind.build
+
+        def build(self, *given, real=real):
+            return real(self, *given).requires_grad_(self not in whole)
+
+        monkeypatch.setattr(kind, "build", build)
+    flops = [stage.backward_flops for stage in msdk.budget(recipe, cache=False).training.stages]
+    assert flops[0] == 0 < flops[1]
+    assert msdk.train(recipe, tmp_path / "run").last.iteration == recipe.training.iterations

@@ -16,7 +16,7 @@ from msdk.wrappers.base import wrapped
 from msdk.wrappers.clip import Clip
 from msdk.wrappers.inpaint import Inpaint, Known, read_known
 from msdk.wrappers.threshold import DynamicThreshold
-from recipes import tiny
+from recipes import AUTOENCODER, tiny
 
 VP = VPLinear()
 
@@ -95,7 +95,7 @@ def test_pictures_are_read(tmp_path):
         read_known(picture, mask, (3, 8, 8))
     with pytest.raises(PartError, match=r"picture\.png: a mask is white \(255\).*got 76"):
         read_known(picture, picture, (3, 4, 6))
-    with pytest.raises(PartError, match="pictures have 1 or 3 channels, but this model draws 4"):
+    with pytest.raises(PartError, match=r"are pictures, grey or in colour, but this model draws \[4, 4, 6\]"):
         read_known(picture, mask, (4, 4, 6))
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(PartError, match=r"text\.png cannot be read as a picture"):
@@ -129,3 +129,22 @@ def test_the_command_line_inpaints(tmp_path):
     assert pixels[:, :4].min() >= 250
     assert pixels[:, 4:].min() < 250
     assert len(json.loads((tmp_path / "out" / "samples.json").read_text())["known"]) == 64
+
+
+def test_each_image_is_drawn_around_its_own(denoiser):
+    """What is known of image i goes with seed i, whatever the batch; another number of them is refused."""
+    images = torch.linspace(-0.9, 0.9, 4).view(4, 1, 1, 1).expand(4, 1, 8, 8)
+    known, sampler = Known(images, torch.ones(1, 8, 8)), msdk.samplers.get("ddim")(final_denoise=True)
+    for batch in (1, 3, 4):
+        found = msdk.sample(denoiser, sampler, 3, [0, 1, 2, 3], batch_size=batch, known=known)
+        torch.testing.assert_close(found, images, atol=1e-6, rtol=0)
+    with pytest.raises(PartError, match="4 known images for 2 images: give one for all, or one for each"):
+        msdk.sample(denoiser, "ddim", 3, [0, 1], known=known)
+
+
+def test_wrappers_of_pixels_are_refused_elsewhere():
+    """Latents are not clipped to the range of pixels, nor images in [0, 1] to another's."""
+    with pytest.raises(RecipeError, match=r"is for pixels in \[-1, 1\], but the network sees latents"):
+        tiny('sampling.wrap=[{name="clip"}]', f"autoencoder={AUTOENCODER}}}")
+    with pytest.raises(RecipeError, match=r"the network sees pixels in \[0, 1\]"):
+        tiny('sampling.wrap=[{name="clip"}]', "encoder.unit_range=true")
