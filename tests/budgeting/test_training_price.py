@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import msdk
-from msdk.budgeting import store
 from msdk.budgeting.backward import stage_flops
 from msdk.budgeting.ledger import ledger
 from msdk.budgeting.memory import memory
@@ -259,15 +258,12 @@ def test_an_old_cache_is_counted_again(monkeypatch, tmp_path):
     """What was kept without a figure that is needed now is no error, and not believed."""
     monkeypatch.setenv("MSDK_CACHE", str(tmp_path))
     before = msdk.budget(tiny(*TWO)).as_json()
-    recall = store.recall
-    lacking = []
-
-    def old(key):
-        value = recall(key)
-        if isinstance(value, dict) and "trained" in value:
-            lacking.append(value.pop("trained"))
-        return value
-
-    monkeypatch.setattr(store, "recall", old)
+    lacking = 0
+    for file in tmp_path.rglob("*.json"):
+        kept = json.loads(file.read_text())
+        if isinstance(kept["value"], dict) and kept["value"].pop("trained", None) is not None:
+            del kept["sha256"]
+            file.write_text(json.dumps(kept))
+            lacking += 1
     assert msdk.budget(tiny(*TWO)).as_json() == before
     assert lacking
