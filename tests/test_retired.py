@@ -24,7 +24,7 @@ def test_a_retired_path_gives_what_its_successor_has(path, successor):
     lazy = getattr(new, "_HOMES", {})
     public = [*lazy, *(name for name, value in vars(new).items() if getattr(value, "__module__", None) == successor)]
     public = [name for name in public if not name.startswith("_")]
-    assert public or new.__doc__  # a package may have modules alone
+    assert public or successor == "msdk.authoring"  # which has modules alone
     assert all(getattr(old, name) is getattr(new, name) for name in public)
 
 
