@@ -153,7 +153,7 @@ def test_strip_by_mouse(page, budgets):
 
     strip = find(page, "figure.strip")[1]
     readout, calls = strip.find_element("css selector", ".readout"), strip.find_elements("css selector", ".call")
-    assert len(calls) == len(budgets[1]["trace"])
+    assert len(calls) == len(budgets[1].trace)
     rest = readout.text
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", strip)
     for call in (calls[0], calls[-1]):
