@@ -47,7 +47,7 @@ ALLOWED = {
         "optimizers",
     ],
     "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
-    "runs": ["recipe", "denoiser", "trackers.base"],
+    "runs": ["registry", "recipe", "denoiser", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs

@@ -28,7 +28,7 @@ description = "A {words} for msdk"
 readme = "README.md"
 requires-python = ">=3.11"
 # The range of msdk is the promise that this package was tested with it: `msdk plugin doctor` reads it.
-dependencies = ["attrs>=24.2", "msdk>={least},<{below}", "torch>=2.6"]
+dependencies = ["attrs>=24.2", "msdk-diffusion>={least},<{below}", "torch>=2.6"]
 
 # The name on the left is what recipes say; the class is imported when one does, not before.
 [project.entry-points."msdk.{kind}"]
@@ -44,7 +44,7 @@ packages = ["src/{package}"]
 README = """\
 # {name}
 
-A {words} for [msdk](https://pypi.org/project/msdk/).
+A {words} for [msdk](https://pypi.org/project/msdk-diffusion/).
 
 ```
 pip install -e . pytest

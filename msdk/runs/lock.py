@@ -18,6 +18,7 @@ from msdk.errors import RunError
 from msdk.recipe import Recipe
 from msdk.recipe.results import parsed
 from msdk.recipe.structuring import parts_of, to_data
+from msdk.registry.discovery import DISTRIBUTION, FORMER
 
 FILE = "lock.json"
 
@@ -73,6 +74,8 @@ def missing_plugins(run: Path) -> str:
         except (InvalidName, InvalidVersion):
             wrong.append(f"{owner[:60]!r} in version {version[:60]!r}, which its lock.json names and no package can be")
             continue
+        if canonicalize_name(owner) == FORMER:
+            owner = DISTRIBUTION  # of no run of ours, and on the index somebody else's
         try:
             here = importlib.metadata.version(owner)
         except importlib.metadata.PackageNotFoundError:

@@ -57,7 +57,7 @@ def test_the_package_is_complete(packages, kind):
     module, _, cls = target.partition(":")
     assert name == folder.name
     assert f"class {cls}(" in (folder / "src" / f"{module.replace('.', '/')}.py").read_text()
-    assert "msdk>=0.1,<0.2" in project["dependencies"]
+    assert "msdk-diffusion>=0.1,<0.2" in project["dependencies"]
     readme = (folder / "README.md").read_text()
     (usage,) = [block.partition("```")[0] for block in readme.split("```toml\n")[1:]]
     assert name in str(tomllib.loads(usage))

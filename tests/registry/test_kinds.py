@@ -151,7 +151,7 @@ def site(tmp_path_factory):
     place = tmp_path_factory.mktemp("kinds") / "site"
     write(place / "lab_palettes", "lab_palettes")
     points = "[msdk.kinds]\npalettes = lab_palettes:registry\n[msdk.weightings]\ntinted = lab_palettes.tinted:Tinted\n"
-    dist_info(place, "lab-palettes", points, requires=["msdk>=0.0.1"])
+    dist_info(place, "lab-palettes", points, requires=["msdk-diffusion>=0.0.1"])
     return place
 
 

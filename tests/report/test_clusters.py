@@ -85,7 +85,7 @@ def test_the_plot_of_one_strategy(clusters):
 def test_no_plot_without_matplotlib(clusters, monkeypatch):
     """The error says what to install."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(PlotError, match=r'pip install "msdk\[plot\]"'):
+    with pytest.raises(PlotError, match=r'pip install "msdk-diffusion\[plot\]"'):
         clusters_plot(clusters)
 
 
