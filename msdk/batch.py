@@ -116,9 +116,9 @@ class Batch(NamedTuple):
         """The same on a device, without waiting for it."""
         return Batch(self.images.to(device, non_blocking=True), self.condition.to(device))
 
-    def split(self, size: int) -> "tuple[Batch, ...]":
-        """Pieces of so many images."""
-        images = self.images.split(size)
+    def split(self, size: int | Sequence[int]) -> "tuple[Batch, ...]":
+        """Pieces of so many images, or of these sizes; views."""
+        images = self.images.split(size if isinstance(size, int) else list(size))
         return tuple(map(Batch, images, self.condition.split([len(piece) for piece in images])))
 
 

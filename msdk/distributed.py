@@ -3,12 +3,12 @@
 import contextlib
 import datetime
 import os
-from collections.abc import Generator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from msdk.errors import RunError
+from msdk.errors import ElsewhereError, MsdkError, RunError, cut, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,12 +47,44 @@ def refuse_company(verb: str) -> None:
     count = this_rank().count
     if count > 1:
         raise RunError(
-            f"{verb} runs on one process so far, but WORLD_SIZE says that there are {count}: start it without "
-            "torchrun, or with --nproc-per-node=1; clustering and sampling share their work over processes"
+            f"msdk {verb} works on one process so far, but WORLD_SIZE says that there are {count}: start it without "
+            "torchrun, or with --nproc-per-node=1; cluster, train and sample share their work over processes"
         )
 
 
+T = TypeVar("T")
+
 VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+
+
+@contextlib.contextmanager
+def _alive() -> Generator[None]:
+    """Turns what torch raises where another process is gone into words."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = printable(cut(str(error).splitlines()[0], 200))
+        raise RunError(
+            f"another process of this run ended, or cannot be reached ({reason}): look at what it said. What was saved "
+            "is whole; start all processes again with --resume"
+        ) from error
+
+
+BUCKET = 25 * 2**20
+"""Bytes that are sent together: fewer take as long each, more keep the first of them waiting (as DDP has it)."""
+
+
+def _buckets(tensors: "Sequence[Tensor]") -> "list[list[Tensor]]":
+    """In their order, the next bucket where one is full or the dtype is another."""
+    found: list[list[Tensor]] = []
+    held = 0
+    for tensor in tensors:
+        if not found or held > BUCKET or tensor.dtype != found[-1][0].dtype:
+            found.append([])
+            held = 0
+        found[-1].append(tensor)
+        held += tensor.numel() * tensor.element_size()
+    return found
 
 
 class Group:
@@ -70,7 +102,71 @@ class Group:
         if self.rank.count > 1:
             import torch.distributed as dist
 
-            dist.barrier()
+            with _alive():
+                dist.barrier()
+
+    def agreed(self, work: Callable[[], T]) -> T:
+        """Does something in each process, and ends it in all of them where it goes wrong in one.
+
+        Raises:
+            MsdkError: This process's own, where it is the first that has one.
+            ElsewhereError: It went wrong in another process, which tells what.
+        """
+        if self.rank.count == 1:
+            return work()
+        import torch.distributed as dist
+
+        done: list[T] = []
+        own: MsdkError | None = None
+        try:
+            done.append(work())
+        except MsdkError as error:
+            own = error
+        failed: list[bool] = [False] * self.rank.count
+        with _alive():
+            dist.all_gather_object(failed, own is not None)
+        if True in failed:
+            if own is not None and failed.index(True) == self.rank.index:
+                raise own
+            raise ElsewhereError(f"process {failed.index(True)} could not go on")
+        return done[0]
+
+    def same(self, what: str, value: str) -> None:
+        """Raises `RunError` where a value differs between processes."""
+        if self.rank.count == 1:
+            return
+        import torch.distributed as dist
+
+        found = [""] * self.rank.count
+        with _alive():
+            dist.all_gather_object(found, value)
+        others = [index for index, other in enumerate(found) if other != found[0]]
+        if others:
+            raise RunError(
+                f"{what} of process {others[0]} is {found[others[0]] or 'none'}, but that of process 0 is "
+                f"{found[0] or 'none'}: all processes train one run, from the same data with the same versions"
+            )
+
+    def vote(self, number: int) -> Callable[[], int]:
+        """Asks for the largest number of all processes, without waiting; what is returned waits for the answer.
+
+        It goes by the CPU, so that no device is waited for.
+        """
+        if self.rank.count == 1:
+            return lambda: number
+        import torch
+        import torch.distributed as dist
+
+        asked = torch.tensor(number)
+        with _alive():
+            work: Any = dist.all_reduce(asked, dist.ReduceOp.MAX, async_op=True)
+
+        def answer() -> int:
+            with _alive():
+                work.wait()
+            return int(asked)
+
+        return answer
 
     def total(self, values: "Tensor") -> "Tensor":
         """The sum over processes, which all of them get; each gives values of the same shape."""
@@ -80,13 +176,35 @@ class Group:
         """The largest over processes, number by number."""
         return self._reduced(values, "MAX")
 
+    def add_up(self, tensors: "Sequence[Tensor]") -> None:
+        """Puts the sums over processes into tensors, of which all have as many, of the same shapes and in one order.
+
+        They go in buckets, on their own device; none waits for another one.
+        """
+        if self.rank.count == 1 or not tensors:
+            return
+        import torch
+        import torch.distributed as dist
+
+        sent: list[tuple[Any, Tensor, list[Tensor]]] = []
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            with _alive():
+                sent.append((dist.all_reduce(flat, async_op=True), flat, bucket))
+        for work, flat, bucket in sent:
+            with _alive():
+                work.wait()
+            for tensor, piece in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+                tensor.copy_(piece.view_as(tensor))
+
     def _reduced(self, values: "Tensor", operation: str) -> "Tensor":
         if self.rank.count == 1:
             return values
         import torch.distributed as dist
 
         shared = values.cpu().contiguous()  # gloo works on the CPU
-        dist.all_reduce(shared, getattr(dist.ReduceOp, operation))
+        with _alive():
+            dist.all_reduce(shared, getattr(dist.ReduceOp, operation))
         return shared.to(values.device)
 
 
@@ -96,11 +214,15 @@ def together(rank: Rank) -> Generator[Group]:
     if rank.count == 1:
         yield Group()
         return
+    import torch
     import torch.distributed as dist
 
     began = not dist.is_initialized()
     if began:
-        dist.init_process_group("gloo", timeout=datetime.timedelta(days=1))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+        if torch.cuda.is_available():
+            torch.cuda.set_device(rank.local)
+        dist.init_process_group(backend, timeout=datetime.timedelta(days=1))
     try:
         yield Group(rank)
     finally:

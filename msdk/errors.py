@@ -75,6 +75,10 @@ class RunError(MsdkError):
     """A run folder or a file of weights that exists, is missing or damaged, or belongs to another recipe."""
 
 
+class ElsewhereError(RunError):
+    """What went wrong in another process of a run, which tells it there; this one need only end."""
+
+
 class TargetError(MsdkError):
     """A budget to solve for that cannot be read, or that no widths meet."""
 

@@ -68,7 +68,7 @@ def run(
     Raises:
         MsdkError: As the single verbs do.
     """
-    refuse_company("training")
+    refuse_company("run")
     place, watcher, loaded = Path(run_dir), watcher or Watcher(), recipe_of(recipe)
     refuse_existing(place, force=force, resume=resume)
     goes_on = resume and bool(checkpoints(place))

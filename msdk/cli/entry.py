@@ -16,7 +16,7 @@ from msdk.cli.pretrained import pretrained
 from msdk.cli.recipes import recipes
 from msdk.cli.sampling import sample
 from msdk.cli.training import run_all, train
-from msdk.errors import MsdkError
+from msdk.errors import ElsewhereError, MsdkError
 from msdk.threads import VARIABLE, asked
 
 app = App(
@@ -69,6 +69,8 @@ def main() -> NoReturn:
     except CycloptsError as error:
         display.fail(" ".join(str(error).split()))
         code = 2
+    except ElsewhereError:
+        code = 2  # one process tells
     except MsdkError as error:
         display.fail(str(error))
         code = 2

@@ -1,5 +1,6 @@
 """`msdk train` and `msdk run`."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from msdk.cli.options import (
     load,
     with_edges,
 )
-from msdk.distributed import refuse_company
+from msdk.distributed import this_rank, together
 
 if TYPE_CHECKING:
     from msdk.training import TrainingResult
@@ -33,23 +34,27 @@ def train(
     """Train a recipe in a run folder. Ctrl-C saves a checkpoint and exits; --resume goes on.
 
     Examples: msdk train recipes/digits/multistage.toml --out runs/first --set training.iterations=500
+              torchrun --nproc-per-node 4 -m msdk train recipes/cifar10/dpm-multistage.toml
 
     Parameters
     ----------
     recipe
         A TOML file.
     """
-    refuse_company("training")
     loaded = load(recipe, overrides)
-    place = out or default_run_dir(recipe)
+    place, rank = out or default_run_dir(recipe), this_rank()
     from msdk.runs import checkpoints, refuse_existing
     from msdk.training import train as run_training
 
-    refuse_existing(place, force=force, resume=resume)
+    if rank.first:
+        refuse_existing(place, force=force, resume=resume)
     goes_on = resume and checkpoints(place)
-    ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None)
-    with display.training_display() as watch:
-        result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
+    with together(rank):
+        ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None)
+        with display.training_display() if rank.first else contextlib.nullcontext(lambda _: None) as watch:
+            result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
+    if not rank.first:
+        return 128 + result.interrupted if result.interrupted else 0
     if clusters is not None:
         from msdk.clustering import write_clusters
 

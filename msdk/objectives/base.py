@@ -5,6 +5,7 @@ in the draw, so that the same step of a run has the same loss, whoever computes 
 """
 
 import abc
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import attrs
@@ -35,9 +36,10 @@ class Draw:
     weights: "Tensor"
     noise: "Tensor"
 
-    def split(self, size: int) -> "list[Draw]":
-        """Those of so many images each."""
-        parts = (whole.split(size) for whole in (self.stages, self.times, self.weights, self.noise))
+    def split(self, size: int | Sequence[int]) -> "list[Draw]":
+        """Those of so many images each, or of these sizes; views."""
+        sizes = size if isinstance(size, int) else list(size)
+        parts = (whole.split(sizes) for whole in (self.stages, self.times, self.weights, self.noise))
         return [Draw(*part) for part in zip(*parts, strict=True)]
 
 

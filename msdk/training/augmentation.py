@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 SCALE_STD = 0.2
@@ -51,6 +51,10 @@ class Changes:
     log_aspect: Tensor
     axis: Tensor
     shift: Tensor
+
+    def select(self, index: Int[Tensor, " n"]) -> "Changes":
+        """Those of some images, by their positions."""
+        return Changes(*(getattr(self, field.name)[index] for field in attrs.fields(Changes)))
 
     def labels(self) -> Float[Tensor, "batch 9"]:
         """What the network is told: 0 wherever nothing was done."""

@@ -6,6 +6,7 @@ stages is drawn on the CPU.
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -14,61 +15,87 @@ from torch import Generator, Tensor
 from msdk.batch import Batch, Condition
 from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
+from msdk.distributed import Rank
 from msdk.noise_levels.base import stage_probabilities
 from msdk.objectives.base import Draw
 from msdk.recipe import Recipe
 from msdk.training.augmentation import draw_changes
+from msdk.training.dealing import Hand, deal
 from msdk.training.labels import withheld
 
 
+class Work(NamedTuple):
+    """What a process does in a step.
+
+    Attributes:
+        batch: Its images in the range that the network wants, with their conditions, on the device of the training.
+        draw: Of these images.
+        hand: Which images of the whole batch they are.
+        stages: int64 [batch], on the CPU: those of the whole batch.
+    """
+
+    batch: Batch
+    draw: Draw
+    hand: Hand
+    stages: Tensor
+
+
 class Feed:
-    """Batches and draws of a run, by the number of the step.
+    """What is done in each step of a run, by its number.
 
     Args:
         recipe: Its data and training are used.
         denoiser: Says which noise levels its stages have, and where images are to go.
         source: Of the images; its labels suit the recipe (`training_labels`).
+        rank: The process that it feeds.
     """
 
-    def __init__(self, recipe: Recipe, denoiser: Denoiser, source: Source) -> None:
-        self.recipe, self.denoiser, self.source = recipe, denoiser, source
+    def __init__(self, recipe: Recipe, denoiser: Denoiser, source: Source, rank: Rank | None = None) -> None:
+        self.recipe, self.denoiser, self.source, self.rank = recipe, denoiser, source, rank or Rank()
         self.device = denoiser.place.device
         info = recipe.encoder.info(recipe.shape)
         self.told, self.reads = info.augment > 0, info.text > 0
 
-    def __call__(self, iteration: int) -> tuple[Batch, Draw]:
-        """The images of a step in the range that the network wants, with their conditions, and what is drawn for them.
+    def __call__(self, iteration: int) -> Work:
+        """The process's images of a step, with their conditions, and what is drawn for them.
 
-        torch's own generators are set for the step: dropout goes on where the noise ends.
+        All processes draw for the whole batch, so that what an image gets does not depend on their number. torch's own
+        generators are set for the step: dropout goes on where the noise ends, with other masks in each process.
         """
-        options = self.recipe.training
+        options, size = self.recipe.training, self.recipe.training.batch_size
         torch.manual_seed(mixed_seed(options.seed, "noise", iteration))
         generator = self._generator("draw", iteration)
-        first = iteration * options.batch_size
-        batch = self.source.batch(batch_indices(first, options.batch_size, len(self.source), options.seed))
-        images = flipped(batch.images, generator) if options.flip else batch.images
-        stages, times = draw_times(self.recipe, self.denoiser, options.batch_size, generator)
-        batch = self._presented(batch._replace(images=images), iteration)
-        noise = torch.empty(
-            len(images), *self.denoiser.shape, device=self.device, memory_format=layout(len(self.denoiser.shape) + 1)
-        ).normal_()
-        return batch, Draw(stages, times, self.recipe.weighting.weight(self.denoiser.schedule, times), noise)
+        mirrored = torch.rand(size, generator=generator) < 0.5 if options.flip else None
+        stages, times = draw_times(self.recipe, self.denoiser, size, generator)
+        weights = self.recipe.weighting.weight(self.denoiser.schedule, times)
+        hand = deal(stages, self.rank, options.accumulation)
+        shape, placed = self.denoiser.shape, hand.draws.to(self.device, non_blocking=True)
+        noise = torch.empty(size, *shape, device=self.device, memory_format=layout(len(shape) + 1)).normal_()
+        if self.rank.count > 1:
+            noise = noise.index_select(0, placed)
+            if self.rank.index:
+                torch.manual_seed(mixed_seed(options.seed, "dropout", iteration, self.rank.index))
+        draw = Draw(stages[hand.draws], times[hand.draws], weights[hand.draws], noise)
+        order = batch_indices(iteration * size, size, len(self.source), options.seed)
+        batch = self.source.batch([order[position] for position in hand.images.tolist()])
+        if mirrored is not None:
+            batch = batch._replace(images=flipped(batch.images, mirrored[hand.images]))
+        return Work(self._presented(batch, hand.images, iteration), draw, hand, stages)
 
-    def _presented(self, batch: Batch, iteration: int) -> Batch:
+    def _presented(self, batch: Batch, positions: Tensor, iteration: int) -> Batch:
         """Images on the device, augmented; their classes, some withheld; and labels of what was done to them."""
         options = self.recipe.training
         images = batch.images.to(self.device, memory_format=layout(batch.images.ndim), non_blocking=True)
         images, augment = to_range(images, unit_range=self.denoiser.unit_range), None
         if options.augment:
-            changes = draw_changes(len(images), options.augment, self._generator("augment", iteration))
+            changes = draw_changes(options.batch_size, options.augment, self._generator("augment", iteration))
+            changes = changes.select(positions)
             images = changes.apply(images)
             augment = changes.labels() if self.told else None
         label = batch.condition.label if self.denoiser.classes else None
         text = batch.condition.text if self.reads else None
-        condition = withheld(
-            Condition(label, augment, text), options.label_dropout, self._generator("label", iteration)
-        )
-        return Batch(images, condition.to(self.device))
+        drawn = torch.rand(options.batch_size, generator=self._generator("label", iteration)) < options.label_dropout
+        return Batch(images, withheld(Condition(label, augment, text), drawn[positions]).to(self.device))
 
     def _generator(self, purpose: str, iteration: int) -> Generator:
         """Random numbers of one step for one purpose, so that none depends on whether another one is drawn."""
@@ -90,10 +117,9 @@ def to_range(images: UInt8[Tensor, "batch c *axes"], *, unit_range: bool = False
     return images.float() / 255 if unit_range else images.float() / 127.5 - 1
 
 
-def flipped(images: Tensor, generator: Generator) -> Tensor:
-    """Mirrors each image left to right with probability 1/2."""
-    mirror = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(mirror.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
+def flipped(images: Tensor, mirrored: Tensor) -> Tensor:
+    """The images, some of them mirrored left to right: bool [batch]."""
+    return torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
 
 
 def batch_indices(first: int, batch: int, images: int, seed: int) -> Sequence[int]:

@@ -1,8 +1,8 @@
 """The classes of training images: checked before training starts, withheld at random while it runs."""
 
 import torch
-from jaxtyping import Int
-from torch import Generator, Tensor
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from msdk.batch import Condition, Text
 from msdk.datasets.base import Source
@@ -39,15 +39,11 @@ def training_labels(recipe: Recipe, source: Source) -> Int[Tensor, " images"] | 
     return labels
 
 
-def withheld(condition: Condition, probability: float, generator: Generator) -> Condition:
-    """The condition of a batch, each image's class and text withheld with a probability; on the CPU.
+def withheld(condition: Condition, drawn: Bool[Tensor, " batch"]) -> Condition:
+    """The condition of a batch without class and text of the images that were drawn; on the CPU.
 
     Source: Ho and Salimans 2022, arXiv 2207.12598, Algorithm 1.
     """
-    told = condition.label if condition.label is not None else condition.text and condition.text.mask
-    if told is None:
-        return condition
-    drawn = torch.rand(len(told), generator=generator) < probability
     without = condition.without()
 
     def either(one: Tensor, other: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from msdk import trackers
+from msdk import __version__, trackers
 from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
-from msdk.distributed import refuse_company
+from msdk.distributed import Group, this_rank, together
 from msdk.errors import RunError
 from msdk.recipe import Recipe, recipe_of
 from msdk.runs import (
@@ -36,7 +36,8 @@ from msdk.runs import (
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
-from msdk.training.drawing import Feed
+from msdk.training.dealing import refuse_uneven
+from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
 from msdk.training.state import check, checkpoint_of, restore, sick
 from msdk.training.step import TrainingStep, in_training
@@ -89,10 +90,11 @@ def train(
     force: bool = False,
     progress: Callable[[Step], None] | None = None,
 ) -> TrainingResult:
-    """Trains a recipe on one device, in a run folder.
+    """Trains a recipe in a run folder, on one device; with the other processes of torchrun, if there are any.
 
-    Ctrl-C (or SIGTERM) finishes the step in hand, saves a checkpoint and returns; a second one stops at once.
-    Training 2N steps equals training N, stopping and resuming for N more: on the CPU, bit for bit.
+    Ctrl-C (or SIGTERM, or SIGUSR1) finishes the step in hand, saves a checkpoint and returns; a second one stops at
+    once. Training 2N steps equals training N, stopping and resuming for N more: on the CPU, bit for bit. So does
+    training on any number of processes, up to the order of sums, but for the masks of dropout.
 
     Args:
         recipe: A recipe, or the file of one. Its stage edges must be known, see `msdk.clustering.with_edges`.
@@ -104,13 +106,15 @@ def train(
 
     Raises:
         RunError: The folder exists, belongs to another recipe, is being written by another process, or cannot be
-            written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or this is
-            one of several processes.
+            written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or another
+            process of the run ended.
         PartError: Parts do not suit the objective.
         DataError: The data cannot be read, or lacks the classes that the encoder takes.
     """
-    refuse_company("training")
-    return train_here(recipe_of(recipe), run_dir, device=device, resume=resume, force=force, progress=progress)
+    with together(this_rank()) as group:
+        return train_here(
+            recipe_of(recipe), run_dir, device=device, resume=resume, force=force, progress=progress, group=group
+        )
 
 
 def train_here(
@@ -121,63 +125,101 @@ def train_here(
     resume: bool = False,
     force: bool = False,
     progress: Callable[[Step], None] | None = None,
+    group: Group | None = None,
 ) -> TrainingResult:
-    """`train`, for a process whose fellows train in run folders of their own."""
-    with one_writer(Path(run_dir)):
-        return _train(recipe, Path(run_dir), pick_device(device), resume=resume, force=force, progress=progress)
+    """`train`, for the processes of a group; without one for a process whose fellows have run folders of their own."""
+    run, group = Path(run_dir), group or Group()
+    with contextlib.ExitStack() as held:
+        writing = one_writer(run) if group.rank.first else contextlib.nullcontext()
+        group.agreed(lambda: held.enter_context(writing))
+        goes_on = resume and bool(checkpoints(run))  # without a checkpoint there is nothing to lose
+        trainer = group.agreed(lambda: _prepared(recipe, run, device, group, held, resume=resume, force=force))
+        for what, value in (("data", trainer.feed.source.digest), ("msdk", __version__), ("torch", torch.__version__)):
+            group.same(what, value)
+        group.agreed(trainer.go_on if goes_on else lambda: trainer.start(force=force or resume))
+        network, options = trainer.step.denoiser.network, trainer.recipe.training
+        images = options.batch_size // options.accumulation // group.rank.count
+        with threads_for(network_macs(network, trainer.recipe.shape, images)):
+            return trainer.run(progress or (lambda step: None))
 
 
-def _train(
-    recipe: Recipe, run: Path, device: str, *, resume: bool, force: bool, progress: Callable[[Step], None] | None
-) -> TrainingResult:
+def _prepared(
+    recipe: Recipe,
+    run: Path,
+    device: str | None,
+    group: Group,
+    held: contextlib.ExitStack,
+    *,
+    resume: bool,
+    force: bool,
+) -> "Trainer":
+    """A run in hand, before anything is written: what is wrong is told before a folder is made or replaced."""
     recipe = recipe.with_partition(recipe.partition())
-    refuse_existing(run, force=force, resume=resume)
-    force, resume = force or resume, resume and bool(checkpoints(run))  # without a checkpoint there is nothing to lose
-    if resume:
+    options = recipe.training
+    if group.rank.first:
+        refuse_existing(run, force=force, resume=resume)
+    refuse_uneven(options.batch_size, options.accumulation, group.rank)
+    if resume and checkpoints(run):
         refuse_other_recipe(run, recipe)
         recipe = with_autoencoder_of(recipe, run)
     if recipe.autoencoder is not None:
         weights_file(recipe.autoencoder)  # told before anything slow
-    options = recipe.training
     options.loss.check(recipe)
     source = recipe.data.open()
-    training_labels(recipe, source)  # what is wrong with them is told before a run folder is made
-    with contextlib.ExitStack() as opened:
-        logs: list[Log] = []
-        for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers):
-            logs.append(spec.open(run, recipe))
-            opened.callback(logs[-1].close)
-        trainer = Trainer(recipe, run, source, logs, device)  # what cannot be built is told before a folder is replaced
-        if resume:
-            checkpoint = use(latest(run), trainer.checked)
-            sweep_run(run)
-            write_recipe(run, recipe)
-            trainer.restore(checkpoint)
-        else:
-            start_run(run, recipe, force=force, data_digest=source.digest)
-        network, images = trainer.step.denoiser.network, options.batch_size // options.accumulation
-        with threads_for(network_macs(network, recipe.shape, images)):
-            return trainer.run(progress or (lambda step: None))
+    training_labels(recipe, source)
+    logs: list[Log] = []
+    for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers) if group.rank.first else ():
+        logs.append(spec.open(run, recipe))
+        held.callback(logs[-1].close)
+    return Trainer(recipe, run, source, logs, group.rank.device(pick_device(device)), group)
 
 
 class Trainer:
     """A run in hand: its step, what feeds it, how far it is, and the trackers that tell of it.
 
+    Processes that share a run are at the same step, with the same weights. The first one alone writes.
+
     Args:
         recipe: Its stage edges are known, and its parts suit each other.
         run: The run folder.
         source: Of its images.
-        logs: The opened trackers.
+        logs: The opened trackers; none but in the first process.
         device: Where to train.
+        group: The processes that share the run; this one alone when not given.
     """
 
-    def __init__(self, recipe: Recipe, run: Path, source: Source, logs: Sequence[Log], device: str) -> None:
-        self.recipe, self.run_dir, self.logs = recipe, run, logs
-        self.step = TrainingStep(recipe, in_training(build(recipe, device)))
-        self.feed = Feed(recipe, self.step.denoiser, source)
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Path,
+        source: Source,
+        logs: Sequence[Log],
+        device: str,
+        group: Group | None = None,
+    ) -> None:
+        self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
+        self.step = TrainingStep(recipe, in_training(build(recipe, device)), self.group)
+        self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
         self.iteration, self.seconds = 0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
         self.loss, self.loss_by_stage = math.nan, (math.nan,) * len(recipe.decoders)
+
+    def start(self, *, force: bool) -> None:
+        """Makes the run folder, replacing one that may be replaced."""
+        if self.group.rank.first:
+            start_run(self.run_dir, self.recipe, force=force, data_digest=self.feed.source.digest)
+
+    def go_on(self) -> None:
+        """Takes the run up from its newest checkpoint.
+
+        Raises:
+            RunError: It is damaged, not finite, or of another recipe.
+        """
+        checkpoint = use(latest(self.run_dir), self.checked)
+        if self.group.rank.first:
+            sweep_run(self.run_dir)
+            write_recipe(self.run_dir, self.recipe)
+        self.restore(checkpoint)
 
     def run(self, progress: Callable[[Step], None]) -> TrainingResult:
         """Steps until the recipe's number of them is done, or a signal comes."""
@@ -187,41 +229,47 @@ class Trainer:
         counts = torch.zeros(len(self.images_by_stage), dtype=torch.int64)
         last = Step(self.iteration, options.iterations, 0.0, self.loss, self.loss_by_stage)
         with _stoppable() as stopped, torch.random.fork_rng():
-            done = self.iteration >= options.iterations
+            done, signum = self.iteration >= options.iterations, 0
             while not done:
-                stages, values = self.advance()
-                sums.index_add_(0, stages.to(sums.device, non_blocking=True), values.double())
-                counts += torch.bincount(stages, minlength=len(counts))
+                # Asked before a step and answered after it, so that all processes stop at the same one.
+                answer = self.group.vote(stopped[0] if stopped else 0)
+                work, values = self.advance()
+                sums.index_add_(0, work.draw.stages.to(sums.device, non_blocking=True), values.double())
+                counts += torch.bincount(work.stages, minlength=len(counts))
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
-                # A signal that comes from here on lets one more step pass, so that the last one is always saved.
-                done = self.iteration == options.iterations or bool(stopped)
+                signum = answer()
+                done = self.iteration == options.iterations or bool(signum)
                 if self.iteration % options.log_every == 0 or done:
                     self._log(sums, counts, rate)
                     sums.zero_()
                     counts.zero_()
                 if self.iteration % options.checkpoint_every == 0 or done:
                     self._refuse_sick(sums)
-                    save_checkpoint(self.run_dir, self.state(), options.keep)
+                    self.group.agreed(self._save)
                 last = Step(self.iteration, options.iterations, rate, self.loss, self.loss_by_stage)
                 progress(last)
-        signum = stopped[0] if stopped else 0
         return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum)
 
-    def advance(self) -> tuple[Tensor, Tensor]:
-        """One step: the stage of every image, on the CPU, and its loss, on the device."""
-        batch, draw = self.feed(self.iteration)
-        values = self.step(batch, draw, self.iteration)
+    def _save(self) -> None:
+        if self.group.rank.first:
+            save_checkpoint(self.run_dir, self.state(), self.recipe.training.keep)
+
+    def advance(self) -> tuple[Work, Tensor]:
+        """One step: what it did, and the losses of its images, on the device."""
+        work = self.feed(self.iteration)
+        values = self.step(work.batch, work.draw, self.iteration, work.hand)
         self.iteration += 1
         if self.iteration == 1:
             self.state()  # what checkpoints cannot hold is told now, not hours later
-        for stage, seen in enumerate(torch.bincount(draw.stages, minlength=len(self.images_by_stage)).tolist()):
+        for stage, seen in enumerate(torch.bincount(work.stages, minlength=len(self.images_by_stage)).tolist()):
             self.images_by_stage[stage] += seen
-        return draw.stages, values
+        return work, values
 
     def _log(self, sums: Tensor, counts: Tensor, rate: float) -> None:
         """Tells the trackers. Waits for the device, so it is done every `log_every` steps."""
-        means = sums.cpu() / counts
+        sums = self.group.total(sums.cpu())
+        means = sums / counts
         self.loss = float(sums.sum()) / max(int(counts.sum()), 1)
         self.loss_by_stage = tuple(means.tolist())
         if not math.isfinite(self.loss):
@@ -240,7 +288,7 @@ class Trainer:
 
     def _refuse_sick(self, sums: Tensor) -> None:
         """Raises `RunError` where a checkpoint would keep what is not finite. Waits for the device."""
-        if not math.isfinite(float(sums.sum())):
+        if not math.isfinite(float(self.group.total(sums.cpu()).sum())):
             raise self._diverged("the loss is not finite")
         found = sick(self.step)
         if found:
@@ -276,9 +324,13 @@ class Trainer:
             log.rewind(self.iteration)
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+"""What ends training in time: Ctrl-C, and the warnings of schedulers."""
+
+
 @contextlib.contextmanager
 def _stoppable() -> Generator[list[int]]:
-    """A list that the first SIGINT or SIGTERM fills; the second one ends the program as usual."""
+    """A list that the first of these signals fills; the second one ends the program as usual."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught  # only the main thread may handle signals
@@ -289,7 +341,7 @@ def _stoppable() -> Generator[list[int]]:
             raise KeyboardInterrupt
         caught.append(signum)
 
-    before = {int(signum): signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(signum): signal.signal(signum, catch) for signum in STOPPING}
     try:
         yield caught
     finally:

@@ -5,6 +5,7 @@ gradients, update. What it is given is made in `msdk.training.drawing`; budgets 
 (`msdk.budgeting.memory`) and time it on a device (`msdk.budgeting.measuring`).
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from msdk.batch import Batch
 from msdk.denoiser import Denoiser
+from msdk.distributed import Group, Rank
 from msdk.objectives.base import Draw, Loss
 from msdk.recipe import Recipe
+from msdk.training.dealing import Hand, deal
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA, halving, ramped
 
@@ -25,6 +28,7 @@ class TrainingStep:
     Args:
         recipe: Its training is used.
         denoiser: On the device of the training, see `in_training`; its weights are changed in place.
+        group: The processes that share the step; this one alone when not given.
 
     Attributes:
         objective: What is minimised, as the recipe's objective builds it.
@@ -33,9 +37,9 @@ class TrainingStep:
         ema: Averages of what is trained; None where the recipe keeps none.
     """
 
-    def __init__(self, recipe: Recipe, denoiser: Denoiser) -> None:
+    def __init__(self, recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> None:
         options = recipe.training
-        self.recipe, self.denoiser = recipe, denoiser
+        self.recipe, self.denoiser, self.group = recipe, denoiser, group or Group()
         denoiser.network.set_recompute(options.recompute)
         self.objective = objective_of(recipe, denoiser)
         self.trained = nn.ModuleDict({"network": denoiser.network, "objective": cast("nn.Module", self.objective)})
@@ -44,29 +48,38 @@ class TrainingStep:
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
         self.ema = EMA(self.trained, decay) if options.averaged else None
 
-    def __call__(self, batch: Batch, draw: Draw, iteration: int) -> Float[Tensor, " batch"]:
-        """One step: the loss of every image, on their device.
+    def __call__(self, batch: Batch, draw: Draw, iteration: int, hand: Hand | None = None) -> Float[Tensor, " batch"]:
+        """One step: the loss of every image, on their device; 0 of those that do not count.
 
         Args:
             batch: Images in the range that the network wants, with their conditions, on its device.
             draw: Of these images.
             iteration: Steps done before this one.
+            hand: Which images of the whole batch they are; all of it, in equal micro-batches, when not given.
         """
+        hand = hand or deal(draw.stages, Rank(), self.recipe.training.accumulation)
         # An idle decoder keeps no gradient, so Adam leaves it alone. Old gradients go before activations come.
         self.optimizer.zero_grad(set_to_none=True)
-        size = len(batch.images) // self.recipe.training.accumulation
-        parts = zip(batch.split(size), draw.split(size), strict=True)
-        values = torch.cat([self._backward(*part) for part in parts])
+        flags: Sequence[Tensor | None] = [None] * len(hand.sizes)
+        if hand.counted is not None:
+            flags = hand.counted.to(batch.images.device, non_blocking=True).split(list(hand.sizes))
+        parts = zip(batch.split(hand.sizes), draw.split(hand.sizes), flags, strict=True)
+        values = torch.cat([self._backward(*part, hand.total) for part in parts])
+        self.group.add_up([weight.grad for weight in self.trained.parameters() if weight.grad is not None])
         self.update(iteration)
         return values
 
-    def _backward(self, batch: Batch, draw: Draw) -> Tensor:
-        """Adds the gradients of a micro-batch to those of its step; the loss of every image."""
+    def _backward(self, batch: Batch, draw: Draw, counted: Tensor | None, total: int) -> Tensor:
+        """Adds the gradients of a micro-batch to those of its step, whose loss is a mean over so many images.
+
+        Returns:
+            The loss of every image; 0 of those that do not count.
+        """
         clean = batch._replace(images=encoded(self.recipe, self.denoiser, batch.images))
         values = image_losses(self.objective, self.recipe, self.denoiser, clean, draw)
+        values = values if counted is None else values * counted
         if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing
-            # Micro-batches are of one size, so the mean of their means is the step's.
-            (values.mean() / self.recipe.training.accumulation).backward()
+            (values.sum() / total).backward()
         return values.detach()
 
     def update(self, iteration: int) -> None:
@@ -111,7 +124,7 @@ def encoded(
 ) -> Float[Tensor, "batch d *inner"]:
     """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision."""
     with autocast(recipe, images.device):
-        return denoiser.encode(images).float()
+        return denoiser.encode(images).to(images.dtype)
 
 
 def image_losses(

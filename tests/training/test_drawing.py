@@ -19,7 +19,7 @@ EVERYTHING = (
 
 def tensors(fed):
     """All tensors of a batch and its draw."""
-    batch, draw = fed
+    batch, draw, *_ = fed
     given = (batch.images, *batch.condition.inputs().values())
     return [*given, draw.stages, draw.times, draw.weights, draw.noise]
 
@@ -45,11 +45,11 @@ def test_one_purpose_does_not_depend_on_another():
     """With classes, augmentation or mirrored images the same images, noise and stages are drawn as without."""
     plain, more = tiny(), tiny("encoder.classes=10", "training.label_dropout=0.3", "training.augment=0.5")
     with torch.random.fork_rng():
-        (_, one), (batch, two) = (Feed(recipe, build(recipe), recipe.data.open())(3) for recipe in (plain, more))
-    assert torch.equal(one.noise, two.noise)
-    assert torch.equal(one.times, two.times)
-    assert batch.condition.label is not None
-    assert batch.condition.augment is None  # the encoder takes none
+        one, two = (Feed(recipe, build(recipe), recipe.data.open())(3) for recipe in (plain, more))
+    assert torch.equal(one.draw.noise, two.draw.noise)
+    assert torch.equal(one.draw.times, two.draw.times)
+    assert two.batch.condition.label is not None
+    assert two.batch.condition.augment is None  # the encoder takes none
 
 
 def test_weights_are_those_of_the_recipe():
@@ -57,7 +57,7 @@ def test_weights_are_those_of_the_recipe():
     recipe = tiny('weighting={name="edm"}')
     denoiser = build(recipe)
     with torch.random.fork_rng():
-        _, draw = Feed(recipe, denoiser, recipe.data.open())(0)
+        _, draw, *_ = Feed(recipe, denoiser, recipe.data.open())(0)
     expected = [recipe.weighting.weight(recipe.schedule, t) for t in draw.times.tolist()]
     assert draw.weights.tolist() == pytest.approx(expected, rel=1e-12)
 

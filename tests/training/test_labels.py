@@ -56,19 +56,23 @@ def test_an_unknown_class_is_refused_before_training(tmp_path):
 
 
 def test_labels_are_withheld_as_often_as_asked():
-    """A share p of the labels becomes -1, the others stay; 0 keeps all, 1 none; the seed decides which."""
-    labels = torch.arange(20_000) % 10
+    """A share p of the labels becomes -1, the others stay; 0 keeps all, 1 none; the seed and the step decide which."""
 
-    def drawn(probability, seed=0):
-        return withheld(Condition(labels), probability, torch.Generator().manual_seed(seed)).label
+    def fed(probability, seed=0, step=0):
+        recipe = tiny("encoder.classes=10", "training.batch_size=4000", f"training.label_dropout={probability}")
+        recipe = attrs.evolve(recipe, training=attrs.evolve(recipe.training, seed=seed))
+        return Feed(recipe, denoiser, source)(step).batch.condition.label
 
-    some = drawn(0.3)
-    assert (some == -1).double().mean() == pytest.approx(0.3, abs=0.02)
+    denoiser = msdk.build(tiny("encoder.classes=10"))
+    source = denoiser.recipe.data.open()
+    labels, some = fed(0.0), fed(0.3)
+    assert (labels >= 0).all()
+    assert (some == -1).double().mean() == pytest.approx(0.3, abs=0.04)
     assert torch.equal(some[some != -1], labels[some != -1])
-    assert torch.equal(drawn(0.0), labels)
-    assert (drawn(1.0) == -1).all()
-    assert torch.equal(some, drawn(0.3))
-    assert not torch.equal(some, drawn(0.3, seed=1))
+    assert (fed(1.0) == -1).all()
+    assert torch.equal(some, fed(0.3))
+    assert not torch.equal(some == -1, fed(0.3, seed=1) == -1)
+    assert not torch.equal(some == -1, fed(0.3, step=1) == -1)
 
 
 def test_the_network_is_fed_the_labels_of_its_images(tmp_path, monkeypatch):
@@ -124,9 +128,10 @@ def test_conditional_training_resumes_exactly(tmp_path):
 def test_text_is_withheld_with_its_label():
     """Class and text of an image are withheld together; a text of which nothing counts has the shape of any other."""
     text = Text(torch.rand(1000, 3, 2) + 1, torch.ones(1000, 3, dtype=torch.bool))
-    found = withheld(Condition(torch.zeros(1000, dtype=torch.int64), text=text), 0.3, torch.Generator().manual_seed(0))
+    drawn = torch.rand(1000, generator=torch.Generator().manual_seed(0)) < 0.3
+    found = withheld(Condition(torch.zeros(1000, dtype=torch.int64), text=text), drawn)
     gone = found.label == -1
-    assert gone.double().mean() == pytest.approx(0.3, abs=0.05)
+    assert torch.equal(gone, drawn)
     assert torch.equal(gone, ~found.text.mask.any(1))
     assert torch.equal(gone, (found.text.embeddings == 0).all((1, 2)))
 
@@ -142,5 +147,5 @@ def test_a_network_is_fed_no_text_that_it_does_not_take():
         return real(indices)._replace(condition=Condition(text=many))
 
     source.read = read
-    batch, _ = Feed(recipe, msdk.build(recipe), source)(0)
+    batch, *_ = Feed(recipe, msdk.build(recipe), source)(0)
     assert batch.condition == Condition()

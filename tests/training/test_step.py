@@ -38,8 +38,8 @@ def gradients(recipe, tmp_path, **training):
     recipe = attrs.evolve(recipe, training=attrs.evolve(recipe.training, clip_norm=0.0, **training))
     trainer = Trainer(recipe, tmp_path, recipe.data.open(), [], "cpu")
     with torch.random.fork_rng():
-        stages, values = trainer.advance()
-    return {name: p.grad for name, p in trainer.step.trained["network"].named_parameters()}, stages, values
+        work, values = trainer.advance()
+    return {name: p.grad for name, p in trainer.step.trained["network"].named_parameters()}, work.stages, values
 
 
 @pytest.mark.parametrize("accumulation", [2, 8])
