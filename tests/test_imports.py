@@ -111,6 +111,8 @@ ALLOWED = {
         "recipe",
         "denoiser",
         "partition",
+        "runs",
+        "training",
         "budgeting",
         "batch",
         "schedules.vp",

@@ -72,6 +72,17 @@ class Denoiser(nn.Module):
             self.autoencoder.eval()
         return self
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Denoiser":
+        """Moves every tensor once. torch moves a buffer that two modules share twice, and makes two of it."""
+        moved: dict[int, tuple[Tensor, Tensor]] = {}  # the old one too, so that no new one gets its number
+
+        def once(tensor: Tensor) -> Tensor:
+            if id(tensor) not in moved:
+                moved[id(tensor)] = tensor, fn(tensor)
+            return moved[id(tensor)][1]
+
+        return super()._apply(once, recurse)
+
     def encode(self, images: Float[Tensor, "batch c *axes"]) -> Float[Tensor, "batch d *inner"]:
         """What the network sees of images in its range: their scaled latents, or the images themselves."""
         if self.autoencoder is None:

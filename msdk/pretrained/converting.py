@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from safetensors.torch import save_file
 from torch import nn
 
 from msdk import __version__
@@ -171,7 +170,7 @@ def _first_stage(saved: Mapping[str, Any], latents: Shape, folder: Path) -> tupl
     inner: Any = saved.get("state_dict", saved)
     spec = attrs.evolve(spec, scale=float(inner.get("scale_factor", 1.0)))  # LDM measures it on its first batch
     file = folder / AUTOENCODER
-    save_file(load_pretrained("vq", saved, settings).state_dict(), file)
+    save_tensors(load_pretrained("vq", saved, settings).state_dict(), file)
     factor = image[1] // spec.latent_shape(image)[1]
     return attrs.evolve(spec, weights=file), (image[0], latents[1] * factor, latents[2] * factor)
 

@@ -38,7 +38,7 @@ from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
 from msdk.training.drawing import Feed
 from msdk.training.labels import training_labels
-from msdk.training.state import check, checkpoint_of, restore, sick
+from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick
 from msdk.training.step import TrainingStep, in_training
 
 
@@ -174,6 +174,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, run: Path, source: Source, logs: Sequence[Log], device: str) -> None:
         self.recipe, self.run_dir, self.logs = recipe, run, logs
         self.step = TrainingStep(recipe, in_training(build(recipe, device)))
+        refuse_unsavable(self.step)  # now, not hours later
         self.feed = Feed(recipe, self.step.denoiser, source)
         self.iteration, self.seconds = 0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
@@ -214,7 +215,7 @@ class Trainer:
         values = self.step(batch, draw, self.iteration)
         self.iteration += 1
         if self.iteration == 1:
-            self.state()  # what checkpoints cannot hold is told now, not hours later
+            self.state()  # what the optimiser keeps and checkpoints cannot hold is told at once
         for stage, seen in enumerate(torch.bincount(draw.stages, minlength=len(self.images_by_stage)).tolist()):
             self.images_by_stage[stage] += seen
         return draw.stages, values

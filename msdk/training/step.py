@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from msdk.batch import Batch
 from msdk.denoiser import Denoiser
+from msdk.denoiser.weights import settle
 from msdk.objectives.base import Draw, Loss
 from msdk.recipe import Recipe
 from msdk.training.drawing import layout
@@ -93,7 +94,7 @@ def objective_of(recipe: Recipe, denoiser: Denoiser) -> Loss:
     objective, device = cast("nn.Module", recipe.training.loss.build(denoiser)), denoiser.place.device
     if any(tensor.device != device for tensor in objective.state_dict().values()):
         objective = objective.to(device)  # tensors without storage cannot be moved, nor need they be
-    return cast("Loss", objective)
+    return cast("Loss", settle(objective))
 
 
 def in_training(denoiser: Denoiser) -> Denoiser:
