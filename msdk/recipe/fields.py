@@ -101,13 +101,14 @@ class Training:
         stage_draw: "natural" draws stages with the law's own shares, "uniform" draws each stage alike.
         mixed: Whether a batch mixes stages; false draws one stage per batch, as the paper's code does.
         lr: Learning rate.
-        warmup: Steps over which the learning rate rises linearly from 0.
+        warmup: Steps over which the learning rate rises linearly from 0, which the first step has, as in the originals:
+            lr min(steps done / warmup, 1).
         lr_schedule: A factor on the learning rate; none when not given.
         optimizer: AdamW with `betas` and `weight_decay` when not given.
         betas: Decay of Adam's first and second moment.
         weight_decay: Decoupled weight decay (AdamW, Loshchilov and Hutter 2019, arXiv 1711.05101); 0 is Adam.
-        sanitize: Whether gradients that are not finite are replaced before clipping: NaN by 0, infinities by +-1e5
-            (EDM). The loss is left as it is.
+        sanitize: Whether gradients that are not finite are replaced before clipping, as in EDM: NaN by 0, infinities by
+            +-1e5 over the numbers of an image, because EDM sums the loss that is a mean here. The loss stays as it is.
         clip_norm: Largest norm of the whole gradient; 0 does not clip.
         ema_decay: Decay of the averaged weights, ramped up as min(decay, (1 + n) / (10 + n)); 0 keeps none.
         ema_half_life: Images after which a weight counts half in the average (EDM); 0 means `ema_decay` rules instead.
