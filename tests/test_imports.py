@@ -42,6 +42,7 @@ ALLOWED = {
         "encoders.adapter",
         "samplers.guidance",
         "samplers.staged",
+        "samplers.tracing",
         *BASES,
         "objectives",  # of a kind its torch-free registry, none of its parts
         "optimizers",

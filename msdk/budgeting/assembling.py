@@ -30,7 +30,7 @@ from msdk.budgeting.training_price import Flops, ImageFlops, counted, held, imag
 from msdk.encoders.base import Shape
 from msdk.errors import RunError, UnknownNameError
 from msdk.partition import Partition
-from msdk.recipe import Convention, Recipe, Training, recipe_of
+from msdk.recipe import Convention, Recipe, Training, recipe_of, uncalled, undertrained
 from msdk.recipe.structuring import to_data
 from msdk.samplers.base import call_times
 from msdk.samplers.tracing import Call, explain
@@ -165,7 +165,7 @@ def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool
         timing=None,
         ledger=None,
         allowed=allowed(recipe.budget),
-        notes=_notes(recipe),
+        notes=(*_notes(recipe), *uncalled(recipe, trace), *undertrained(recipe)),
         uncounted=_uncounted(parts, coder),
         audit=_audit(parts),
         disagreements=_disagreements(parts, coder),

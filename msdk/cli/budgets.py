@@ -113,6 +113,11 @@ def budget(
         # How recipes differ can be told where all of them are here.
         _write(file, found, () if saved else ready)
     if as_json:
+        from msdk.recipe import uncalled, undertrained
+
+        for each in ready:  # tables have them in their notes
+            for sentence in (*uncalled(each), *undertrained(each)):
+                display.warn(sentence)
         display.print_json([one.as_json() for one in found])
     else:
         from msdk.report import budget_grids

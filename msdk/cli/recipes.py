@@ -34,6 +34,10 @@ def check_recipe(recipe: Path, /, *, overrides: Set = None) -> None:
     loaded = load(recipe, overrides)
     stages = "edges by " + (loaded.stages.ways() or ["one stage"])[0]
     display.say(f"{recipe} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}")
+    from msdk.recipe import cautions
+
+    for sentence in cautions(loaded):
+        display.warn(sentence)
 
 
 @recipes.command(name="show")

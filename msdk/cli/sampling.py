@@ -70,7 +70,7 @@ def sample(
     numbers = None if seeds is None else seeds_of(seeds)
     if not (run / "recipe.toml").is_file():
         raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
-    from msdk.recipe import checked
+    from msdk.recipe import checked, uncalled, undertrained
     from msdk.runs import refuse_other_recipe, run_recipe
 
     loaded = run_recipe(run, overrides or ())
@@ -79,6 +79,8 @@ def sample(
     recipe = overridden(loaded, sampler=sampler, steps=steps, label=label, guidance=guidance)
     recipe = checked(recipe, f"{run / 'recipe.toml'}, sampled in another way,")
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
+    for sentence in (*uncalled(recipe), *undertrained(recipe)):
+        display.warn(sentence)
     place = out or (run / "samples" if force else free_path(run / "samples"))
     if not explain and place.exists() and not force:
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")

@@ -15,13 +15,14 @@ from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError
 from msdk.lr_schedules.base import LRSchedule
-from msdk.noise_levels.base import NoiseLevel, StageDraw
+from msdk.noise_levels.base import NoiseLevel, StageDraw, stage_probabilities
 from msdk.objectives.base import Objective
 from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.recipe.files import Artefact, File
 from msdk.recipe.quantities import quantity
+from msdk.recipe.structuring import strict_converter
 from msdk.registry import registry_for
 from msdk.samplers.base import Sampler, steps_for
 from msdk.samplers.guidance import Guidance
@@ -46,6 +47,11 @@ def _part(base: type, name: str) -> Any:
         return registry.get(name if name in registry.names() else f"msdk:{name}")()
 
     return attrs.field(factory=default)
+
+
+def _left_to_the_schedule() -> Any:
+    """A default that a recipe replaces by what its schedule says; None only while there is no recipe."""
+    return attrs.field(default=None)
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +103,7 @@ class Training:
             a third more to compute, for a fraction of the memory.
         objective: What is minimised; `denoising` when not given. A recipe whose decoders predict a variance trains with
             an objective that is named and learns it.
-        noise: The law of training times.
+        noise: The law of training times; the one that suits the schedule when not given, which the recipe then holds.
         stage_draw: "natural" draws stages with the law's own shares, "uniform" draws each stage alike.
         mixed: Whether a batch mixes stages; false draws one stage per batch, as the paper's code does.
         lr: Learning rate.
@@ -129,7 +135,7 @@ class Training:
     accumulation: int = attrs.field(default=1, validator=ge(1))
     recompute: bool = False
     objective: Objective | None = None
-    noise: NoiseLevel = _part(NoiseLevel, "uniform")
+    noise: NoiseLevel = _left_to_the_schedule()
     stage_draw: StageDraw = "natural"
     mixed: bool = True
     lr: float = attrs.field(default=2e-4, validator=gt(0))
@@ -245,6 +251,11 @@ class BudgetOptions:
     memory: float | str | None = attrs.field(default=None, validator=optional(_amount))
 
 
+def suited_noise(schedule: Schedule) -> NoiseLevel:
+    """The law of training times that suits a schedule, `Schedule.default_noise`."""
+    return strict_converter().structure(schedule.default_noise, NoiseLevel)
+
+
 @attrs.frozen(kw_only=True)
 class Recipe:
     """A whole model and what is done with it. See docs/recipes.md for every key."""
@@ -267,6 +278,13 @@ class Recipe:
     sampling: Sampling = attrs.field(factory=Sampling)
     budget: BudgetOptions = attrs.field(factory=BudgetOptions)
     trackers: tuple[Tracker, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        # What is left to the schedule is written out, so that a recipe means the same in a later version.
+        if self.training.noise is None:  # pyright: ignore[reportUnnecessaryComparison]  until here
+            object.__setattr__(self, "training", attrs.evolve(self.training, noise=suited_noise(self.schedule)))
+        object.__setattr__(self, "sampler", self.sampler.on(self.schedule))
+        object.__setattr__(self, "samplers", tuple(sampler.on(self.schedule) for sampler in self.samplers))
 
     @property
     def shape(self) -> Shape:
@@ -305,6 +323,11 @@ class Recipe:
     def guidance(self) -> Guidance:
         """How sampling is guided."""
         return Guidance(weight=self.sampling.guidance, interval=self.sampling.guidance_interval)
+
+    def training_shares(self) -> list[float]:
+        """The share of each stage in the images that training draws; the stage edges are known."""
+        options = self.training
+        return stage_probabilities(options.stage_draw, options.noise.shares(self.schedule, self.partition()))
 
     @property
     def clustered(self) -> bool:

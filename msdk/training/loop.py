@@ -18,7 +18,7 @@ from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
 from msdk.distributed import refuse_company
 from msdk.errors import RunError
-from msdk.recipe import Recipe, recipe_of
+from msdk.recipe import Recipe, check_trainable, recipe_of, unseen
 from msdk.runs import (
     Checkpoint,
     checkpoints,
@@ -71,6 +71,7 @@ class TrainingResult:
         images_by_stage: Images that each stage has seen, since the first step.
         seconds: Time spent training, since the first step.
         interrupted: The signal that ended it early, 0 where it ran to its end.
+        warnings: Sentences on what training did not do, such as stages that saw no image.
     """
 
     run_dir: Path
@@ -78,6 +79,7 @@ class TrainingResult:
     images_by_stage: tuple[int, ...]
     seconds: float
     interrupted: int
+    warnings: tuple[str, ...] = ()
 
 
 def train(
@@ -106,7 +108,7 @@ def train(
         RunError: The folder exists, belongs to another recipe, is being written by another process, or cannot be
             written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or this is
             one of several processes.
-        PartError: Parts do not suit the objective.
+        PartError: Parts do not suit the objective, or the schedule is for sampling only.
         DataError: The data cannot be read, or lacks the classes that the encoder takes.
     """
     refuse_company("training")
@@ -139,7 +141,7 @@ def _train(
     if recipe.autoencoder is not None:
         weights_file(recipe.autoencoder)  # told before anything slow
     options = recipe.training
-    options.loss.check(recipe)
+    check_trainable(recipe)
     source = recipe.data.open()
     training_labels(recipe, source)  # what is wrong with them is told before a run folder is made
     with contextlib.ExitStack() as opened:
@@ -207,7 +209,8 @@ class Trainer:
                 last = Step(self.iteration, options.iterations, rate, self.loss, self.loss_by_stage)
                 progress(last)
         signum = stopped[0] if stopped else 0
-        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum)
+        idle = tuple(unseen(self.recipe, self.images_by_stage))
+        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum, idle)
 
     def advance(self) -> tuple[Tensor, Tensor]:
         """One step: the stage of every image, on the CPU, and its loss, on the device."""
