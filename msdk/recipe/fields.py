@@ -222,7 +222,7 @@ class Sampling:
 DEFAULT_STEPS = 20
 
 
-LIMITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "memory": "B"}
+LIMITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "memory": "B", "hours": "h", "cost": "money"}
 """Key of `[budget]` that limits something -> its unit, see `msdk.recipe.quantities`."""
 
 
@@ -238,9 +238,11 @@ class BudgetOptions:
         convention: "exact" counts every multiply-accumulate, "paper" as the paper's tool, "fvcore" as fvcore alone.
         compare: Other recipes that `msdk run` sets beside this one.
         params: Most parameters in all, "250M" for example.
-        macs: Most MACs of a mean network call of the sampler, in the convention: "20G".
+        macs: Most MACs of a mean network call of the sampler, in the convention: "20G", or 20, which is in G too.
         flops: Most FLOPs of the whole training, forward and backward: "3.5E".
         memory: Most bytes at the peak of a training step, by estimate: "24GiB".
+        hours: Most hours of the whole training, as `--measure` or, without it, `--gpu` finds them: 100.
+        cost: Most money for the whole training, in the currency of `--price`: 500.
     """
 
     convention: Convention = "exact"
@@ -249,6 +251,8 @@ class BudgetOptions:
     macs: float | str | None = attrs.field(default=None, validator=optional(_amount))
     flops: float | str | None = attrs.field(default=None, validator=optional(_amount))
     memory: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    hours: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    cost: float | str | None = attrs.field(default=None, validator=optional(_amount))
 
 
 def suited_noise(schedule: Schedule) -> NoiseLevel:

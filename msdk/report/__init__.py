@@ -15,6 +15,7 @@ from msdk.report.formats import check_suffix as check_suffix
 from msdk.report.formats import rendered as rendered
 from msdk.report.grid import Grid as Grid
 from msdk.report.plugins import plugins_grid as plugins_grid
+from msdk.report.resources import cards_grid as cards_grid
 from msdk.report.runs import calls_grid as calls_grid
 from msdk.report.runs import diff_grid as diff_grid
 from msdk.report.runs import run_markdown as run_markdown
