@@ -94,6 +94,7 @@ ALLOWED = {
         "samplers.tracing",
         *BASES,
     ],
+    "surveying": ["recipe", "datasets", "datasets.base"],
     # The verbs, then a report of it all.
     "running": [
         "recipe",
@@ -130,6 +131,7 @@ ALLOWED = {
         "training",
         "sampling",
         "running",
+        "surveying",
         "report",
         "authoring",
         "distributed",
