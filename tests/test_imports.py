@@ -95,6 +95,7 @@ ALLOWED = {
         "samplers.tracing",
         *BASES,
     ],
+    "surveying": ["recipe", "datasets", "datasets.base"],
     # The verbs, then a report of it all.
     "running": [
         "recipe",
@@ -133,6 +134,7 @@ ALLOWED = {
         "training",
         "sampling",
         "running",
+        "surveying",
         "report",
         "authoring",
         "distributed",

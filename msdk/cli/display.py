@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from msdk.pretrained.converting import Converted
     from msdk.registry.describing import Description
     from msdk.report import Grid
+    from msdk.surveying import Survey
     from msdk.training import Step
 
 PIPE_WIDTH = 150
@@ -67,6 +68,18 @@ def show_clusters(clusters: "Clusters") -> None:
     from msdk.report import clusters_grid
 
     show(clusters_grid(clusters))
+
+
+def show_survey(survey: "Survey") -> None:
+    from msdk.report import survey_grids
+
+    for grid in survey_grids(survey):
+        show(grid)
+    if survey.usable:
+        # Quoted as in JSON, which TOML reads as well.
+        told = {key: json.dumps(value, ensure_ascii=False) for key, value in survey.data.items() if value is not None}
+        fields = ", ".join(f"{key} = {value}" for key, value in told.items())
+        say(f"a recipe reads them by: data = {{ {fields} }}")
 
 
 def show_part(part: "Description") -> None:

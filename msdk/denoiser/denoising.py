@@ -1,6 +1,6 @@
 """The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -38,9 +38,11 @@ class Denoiser(nn.Module):
 
     Attributes:
         recipe: What it was built from, which says how to sample; None where it was joined from parts.
+        class_names: The name of class 0, of class 1, ...; empty where the data of its run have none.
     """
 
     recipe: "Recipe | None" = None
+    class_names: Sequence[str] = ()
 
     def __init__(
         self,

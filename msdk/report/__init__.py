@@ -11,6 +11,7 @@ from msdk.report.budgets import stages_grid as stages_grid
 from msdk.report.clusters import clusters_grid as clusters_grid
 from msdk.report.clusters import clusters_lines as clusters_lines
 from msdk.report.clusters import clusters_plot as clusters_plot
+from msdk.report.data import survey_grids as survey_grids
 from msdk.report.formats import check_suffix as check_suffix
 from msdk.report.formats import rendered as rendered
 from msdk.report.grid import Grid as Grid

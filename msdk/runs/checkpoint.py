@@ -23,6 +23,7 @@ from msdk.recipe.results import key, parsed
 from msdk.recipe.structuring import FieldError
 from msdk.runs.files import remove_whole, save_tensors, written_whole
 from msdk.runs.folder import checkpoints, latest, run_recipe
+from msdk.runs.lock import class_names
 
 Weights = Literal["ema", "raw"]
 
@@ -229,7 +230,9 @@ def load_run(
     """
     run = Path(run_dir)
     recipe = run_recipe(run)
-    return use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload)).to(device)
+    denoiser = use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload))
+    denoiser.class_names = class_names(run)
+    return denoiser.to(device)
 
 
 def _loaded(path: Path, recipe: Recipe, *, offload: bool) -> Denoiser:

@@ -15,7 +15,7 @@ from msdk.recipe import Recipe
 from msdk.recipe.checks import misfits
 from msdk.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from msdk.runs.folder import latest, refuse_existing, run_recipe, start_run
-from msdk.runs.lock import read_lock
+from msdk.runs.lock import class_names, read_lock
 
 Rename = Callable[[str], Iterable[str]]
 """Name of a weight or buffer of the old network -> its names in the new one: none to leave it, several to copy it."""
@@ -85,6 +85,7 @@ def fork(
         out,
         recipe,
         data_digest=lock.data.get("sha256", "") if recipe.data == parent.data else "",
+        class_names=class_names(run) if recipe.data == parent.data else None,
         forked_from=[origin, *lock.forked_from],
     )
     save_checkpoint(out, new, keep=recipe.training.keep)

@@ -33,7 +33,7 @@ class Lock:
     plugins: Mapping[str, str] = attrs.field(factory=dict[str, str])
     use: Mapping[str, str] = attrs.field(factory=dict[str, str])
     stages_from: Any = None
-    data: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    data: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     autoencoder: Any = None
     forked_from: tuple[Mapping[str, str], ...] = ()
     git_commit: Any = None
@@ -59,6 +59,16 @@ def read_lock(run: Path) -> Lock:
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
     return parsed(content, path, Lock, "the lock of a run, as `msdk train` writes it")
+
+
+def class_names(run: Path) -> tuple[str, ...]:
+    """The names of class 0, of class 1, ... of the data that a run was trained on; none where it knows none."""
+    try:
+        found = read_lock(run).data.get("classes")
+    except RunError:  # told by whoever needs more of it
+        return ()
+    named = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    return tuple(found) if named else ()
 
 
 def missing_plugins(run: Path) -> str:
@@ -87,11 +97,16 @@ def missing_plugins(run: Path) -> str:
 
 
 def lock(
-    recipe: Recipe, data_digest: str, autoencoder: bytes | None = None, forked_from: Sequence[Mapping[str, str]] = ()
+    recipe: Recipe,
+    data_digest: str,
+    autoencoder: bytes | None = None,
+    forked_from: Sequence[Mapping[str, str]] = (),
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code, command, and runs before it."""
     origins = [registry.origin(registry.name_of(type(part))) for part, registry in parts_of(recipe)]
     edges = recipe.stages.from_
+    data = {"name": to_data(recipe.data)["name"], "sha256": data_digest}
     return {
         "msdk": __version__,
         "python": sys.version.split()[0],
@@ -99,7 +114,7 @@ def lock(
         "plugins": {origin.owner: origin.version for origin in origins if origin.version and origin.owner != "msdk"},
         "use": {file.name: file.sha256 for file in recipe.use},
         "stages_from": None if edges is None else {"file": str(edges.path), "sha256": edges.sha256},
-        "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
+        "data": data | {"classes": list(classes)} if classes else data,
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "forked_from": list(forked_from),
         "git_commit": _git_commit(),

@@ -156,7 +156,8 @@ def _train(
             write_recipe(run, recipe)
             trainer.restore(checkpoint)
         else:
-            start_run(run, recipe, force=force, data_digest=source.digest)
+            names = source.class_names if recipe.classes else None
+            start_run(run, recipe, force=force, data_digest=source.digest, class_names=names)
         network, images = trainer.step.denoiser.network, options.batch_size // options.accumulation
         with threads_for(network_macs(network, recipe.shape, images)):
             return trainer.run(progress or (lambda step: None))
