@@ -34,6 +34,7 @@ def check_recipe(recipe: Path, /, *, overrides: Set = None) -> None:
     loaded = load(recipe, overrides)
     stages = "edges by " + (loaded.stages.ways() or ["one stage"])[0]
     display.say(f"{recipe} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}")
+    display.hint("budget", recipe, overrides=overrides)
 
 
 @recipes.command(name="show")

@@ -57,6 +57,7 @@ def train(
     if result.interrupted:
         return _interrupted(result)
     display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
+    display.hint("sample", place)
     return 0
 
 
@@ -87,8 +88,7 @@ def run_all(
     from msdk.running import run as run_recipe
 
     def budgeted(budgets: "list[Budget]") -> None:
-        for grid in (comparison_grid(budgets), stages_grid(budgets[-1])):
-            display.show(grid)
+        display.show(comparison_grid(budgets), stages_grid(budgets[-1]))
 
     with display.bar() as report, display.training_display() as watch:
         watcher = Watcher(

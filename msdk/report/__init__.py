@@ -14,6 +14,8 @@ from msdk.report.clusters import clusters_plot as clusters_plot
 from msdk.report.formats import check_suffix as check_suffix
 from msdk.report.formats import rendered as rendered
 from msdk.report.grid import Grid as Grid
+from msdk.report.layout import paragraphs as paragraphs
+from msdk.report.plugins import parts_grids as parts_grids
 from msdk.report.plugins import plugins_grid as plugins_grid
 from msdk.report.runs import calls_grid as calls_grid
 from msdk.report.runs import diff_grid as diff_grid
