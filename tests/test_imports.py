@@ -62,6 +62,7 @@ ALLOWED = {
         "threads",
         "layers",
         "registry",
+        "report",
         "training",
         "clustering",
         "samplers.tracing",

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import re
+import shutil
 
 import attrs
 from rich.cells import cell_len
@@ -45,8 +46,13 @@ class Grid:
         ]
 
     def text(self, width: int = PROSE) -> str:
-        """The lines as one text, for a REPL."""
+        """The lines as one text."""
         return "\n".join(line for line, _ in self.lines(width))
+
+    def brief(self) -> str:
+        """The title and the table as one text, for a REPL of the terminal's width."""
+        width = shutil.get_terminal_size((PROSE, 24)).columns
+        return attrs.evolve(self, title=cut(self.title, 200), notes=()).text(max(width, 20))
 
     def html(self) -> str:
         """For a notebook: a table of text, with nothing of msdk's pages around it."""
