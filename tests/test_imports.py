@@ -63,6 +63,7 @@ ALLOWED = {
         "threads",
         "layers",
         "registry",
+        "report",
         "training",
         "clustering",
         "samplers.tracing",

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from msdk.errors import MsdkError
+from msdk.errors import MsdkError, PluginError, printable
 from msdk.registry import registries
 from msdk.registry.discovery import (
     DISTRIBUTION,
@@ -226,6 +226,8 @@ def _faults(owner: str, kind: str, name: str) -> list[str]:
         return [f"'{name}' is of the kind '{kind}', which cannot be imported"]
     try:
         cls: Any = known[kind].get(f"{owner}:{name}")
+    except PluginError as error:
+        return [printable(error.what)]  # the doctor says the fix
     except MsdkError as error:
         return [str(error)]
     return _lacking(cls, kind, name)

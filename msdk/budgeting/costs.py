@@ -17,6 +17,7 @@ from msdk.budgeting.training_price import ImageFlops
 from msdk.encoders.base import Shape
 from msdk.recipe import Convention
 from msdk.recipe.results import ABSENT, from_json, key, to_json
+from msdk.report import stages_grid
 
 WEIGHTS = ("sampling", "training", "length")
 """Ways to weigh stages: by the sampler's network calls, by the images that training draws, by length of time."""
@@ -344,6 +345,12 @@ class Budget:
     def as_json(self) -> dict[str, Any]:
         """The object of `msdk budget --json` (docs/contracts.md)."""
         return to_json(self)
+
+    def __repr__(self) -> str:
+        return f"Budget of {stages_grid(self).brief()}"
+
+    def _repr_html_(self) -> str:
+        return stages_grid(self).html()
 
     def _told(self, plain: dict[str, Any]) -> dict[str, Any]:
         """In JSON, limits stand beside what was found, and an estimate where there is one."""

@@ -148,10 +148,11 @@ def budget(
     else:
         from msdk.report import budget_grids
 
-        for grid in budget_grids(found, by=by, sort=sort):
-            display.show(grid)
+        display.show(*budget_grids(found, by=by, sort=sort))
         for file in files:
             display.say(f"wrote {file}")
+        if len(loaded) == 1 and loaded[0][1] is not None and not (recipe[0] / "recipe.toml").is_file():
+            display.hint("train", recipe[0], overrides=overrides)
     # A gate that cannot trust its number says no.
     wrong = [*(_exceeded(found) if check else ()), *(_doubts(found) if strict or check else ())]
     for sentence in wrong:
@@ -354,3 +355,4 @@ def solve(
     display.show(solutions_grid(solution))
     if out is not None:
         display.say(f"wrote {out}: {solution.candidates[0].words()}")
+        display.hint("budget", recipe, out)

@@ -84,3 +84,6 @@ def cluster(
         display.say(f"wrote {plot}" if plot else missing)
     if write:
         display.say(f"wrote the edges into {recipe}")
+        display.hint("train", recipe, overrides=overrides)
+    elif artefact is not None and not compare:
+        display.hint("train", recipe, overrides=[*(overrides or ()), f'stages={{ from = "{artefact}" }}'])

@@ -38,6 +38,7 @@ def check_recipe(recipe: Path, /, *, overrides: Set = None) -> None:
 
     for sentence in cautions(loaded):
         display.warn(sentence)
+    display.hint("budget", recipe, overrides=overrides)
 
 
 @recipes.command(name="show")

@@ -62,6 +62,7 @@ def train(
     if result.interrupted:
         return _interrupted(result)
     display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
+    display.hint("sample", place)
     return 0
 
 
@@ -93,8 +94,7 @@ def run_all(
     from msdk.running import run as run_recipe
 
     def budgeted(budgets: "list[Budget]") -> None:
-        for grid in (comparison_grid(budgets), stages_grid(budgets[-1])):
-            display.show(grid)
+        display.show(comparison_grid(budgets), stages_grid(budgets[-1]))
 
     for sentence in cautions(loaded):
         display.warn(sentence)

@@ -67,6 +67,25 @@ class Denoiser(nn.Module):
         self.register_buffer("place", torch.empty(0), persistent=False)
         self.place: Tensor
 
+    def __repr__(self) -> str:
+        """A few lines; `print(denoiser.network)` has every module."""
+
+        def size(part: nn.Module) -> str:
+            return f"{sum(each.numel() for each in part.parameters()) / 1e6:.4g} M parameters"
+
+        sides, dtype = " x ".join(map(str, self.shape)), str(self.place.dtype).removeprefix("torch.")
+        classes = f", {self.classes} classes" if self.classes else ""
+        lines = [
+            f"Denoiser of {sides}{classes}: {size(self.network)}, {dtype} on {self.place.device}",
+            f"  {self.schedule}",
+            f"  {self.parameterization}" + (", in the latents of an autoencoder" if self.autoencoder else ""),
+        ]
+        for stage, decoder in zip(self.partition.stages, self.network.decoders, strict=True):
+            lines.append(
+                f"  stage {stage.index}: ratio {stage.low:.4g} .. {stage.high:.4g}, decoder of {size(decoder)}"
+            )
+        return "\n".join(lines)
+
     def train(self, mode: bool = True) -> "Denoiser":
         """Sets training mode, in which only the network changes: the autoencoder is frozen and stays in eval mode."""
         super().train(mode)

@@ -13,7 +13,7 @@ from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
 from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
-from msdk.errors import PartError
+from msdk.errors import MsdkError, PartError, cut, printable
 from msdk.lr_schedules.base import LRSchedule
 from msdk.noise_levels.base import NoiseLevel, StageDraw, stage_probabilities
 from msdk.objectives.base import Objective
@@ -23,7 +23,7 @@ from msdk.partition import Partition
 from msdk.recipe.files import Artefact, File
 from msdk.recipe.quantities import quantity
 from msdk.recipe.structuring import strict_converter
-from msdk.registry import registry_for
+from msdk.registry import registry_for, registry_of_part
 from msdk.samplers.base import Sampler, steps_for
 from msdk.samplers.guidance import Guidance
 from msdk.samplers.staged import Staged
@@ -260,6 +260,15 @@ def suited_noise(schedule: Schedule) -> NoiseLevel:
     return strict_converter().structure(schedule.default_noise, NoiseLevel)
 
 
+def _called(part: object) -> str:
+    """What a recipe calls a part, or its class where it is not registered."""
+    registry = registry_of_part(type(part))
+    try:
+        return type(part).__name__ if registry is None else registry.name_of(type(part))
+    except MsdkError:
+        return type(part).__name__
+
+
 @attrs.frozen(kw_only=True)
 class Recipe:
     """A whole model and what is done with it. See docs/recipes.md for every key."""
@@ -289,6 +298,25 @@ class Recipe:
             object.__setattr__(self, "training", attrs.evolve(self.training, noise=suited_noise(self.schedule)))
         object.__setattr__(self, "sampler", self.sampler.on(self.schedule))
         object.__setattr__(self, "samplers", tuple(sampler.on(self.schedule) for sampler in self.samplers))
+
+    def __repr__(self) -> str:
+        decoders, stages, training = self.decoders, self.stages, self.training
+        count = f"{len(decoders)} decoders" if len(decoders) > 1 else "1 decoder"
+        edges = stages.edges_ratio or stages.edges_t or ()
+        found = "" if stages.clustering is None else f"; stages by {_called(stages.clustering)}"
+        unit = "ratio" if stages.edges_ratio else "t"
+        found = f"; edges in {unit} {', '.join(f'{edge:.4g}' for edge in edges[:8])}" if edges else found
+        return "\n".join(
+            [
+                f"Recipe: {printable(cut(self.title, 200)) or 'without a title'}",
+                f"  data {_called(self.data)}, shape {' x '.join(map(str, self.data.shape))}; "
+                f"schedule {_called(self.schedule)}; parameterization {_called(self.parameterization)}",
+                f"  encoder {_called(self.encoder)}, {self.sharing}; {count}: "
+                f"{', '.join(map(_called, decoders[:8]))}{', ...' if len(decoders) > 8 else ''}{found}",
+                f"  training {training.iterations:,} iterations of {training.batch_size:,} images; sampler "
+                f"{_called(self.sampler)}. Every key: print(msdk.recipe.to_toml(recipe))",
+            ]
+        )
 
     @property
     def shape(self) -> Shape:

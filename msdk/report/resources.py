@@ -12,6 +12,7 @@ from msdk.report.grid import Grid
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
     from msdk.budgeting.cards import Card
+    from msdk.budgeting.ledger import Ledger
 
 
 LOOKED_AT_BY = {"memory": "--memory or --check", "hours": "--gpu or --measure", "cost": "--gpu and --price"}
@@ -143,8 +144,12 @@ def cards_grid(cards: "Iterable[Card]") -> Grid:
 
 def ledger_grid(one: "Budget") -> Grid:
     """What a run has spent so far, beside what its recipe predicts for the same iteration."""
-    ledger = one.ledger
-    assert ledger is not None
+    assert one.ledger is not None
+    return spent_grid(one.ledger, title_of(one, "ledger"))
+
+
+def spent_grid(ledger: "Ledger", title: str) -> Grid:
+    """What a ledger says, stage by stage."""
     spent, predicted = ledger.spent, ledger.predicted
     prefix, unit = si_prefix(max(*spent.total_flops_by_stage, *predicted.total_flops_by_stage, 1))
     rows = tuple(
@@ -172,4 +177,4 @@ def ledger_grid(one: "Budget") -> Grid:
         f"predicted, {apart(total, expected)}. Forward, backward and what is recomputed, convention exact.",
     )
     head = ("stage", "images seen", "predicted", f"{prefix}FLOPs spent", "predicted", "difference")
-    return Grid(title_of(one, "ledger"), head, rows, notes)
+    return Grid(title, head, rows, notes)

@@ -52,6 +52,7 @@ class Step:
         images_per_second: Since training started or resumed.
         loss: Mean loss, nan before the first line.
         loss_by_stage: Mean loss of each stage; nan where it saw no image.
+        logged: The iteration of that line; 0 before the first one of this process.
     """
 
     iteration: int
@@ -59,6 +60,7 @@ class Step:
     images_per_second: float
     loss: float
     loss_by_stage: tuple[float, ...]
+    logged: int = 0
 
 
 @attrs.frozen
@@ -181,7 +183,7 @@ class Trainer:
         self.feed = Feed(recipe, self.step.denoiser, source)
         self.iteration, self.seconds = 0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
-        self.loss, self.loss_by_stage = math.nan, (math.nan,) * len(recipe.decoders)
+        self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
 
     def run(self, progress: Callable[[Step], None]) -> TrainingResult:
         """Steps until the recipe's number of them is done, or a signal comes."""
@@ -189,7 +191,7 @@ class Trainer:
         begun, at_start, spent = time.perf_counter(), self.iteration, self.seconds
         sums = torch.zeros(len(self.images_by_stage), dtype=torch.float64, device=self.feed.device)
         counts = torch.zeros(len(self.images_by_stage), dtype=torch.int64)
-        last = Step(self.iteration, options.iterations, 0.0, self.loss, self.loss_by_stage)
+        last = self._at(0.0)
         with _stoppable() as stopped, torch.random.fork_rng():
             done = self.iteration >= options.iterations
             while not done:
@@ -207,11 +209,16 @@ class Trainer:
                 if self.iteration % options.checkpoint_every == 0 or done:
                     self._refuse_sick(sums)
                     save_checkpoint(self.run_dir, self.state(), options.keep)
-                last = Step(self.iteration, options.iterations, rate, self.loss, self.loss_by_stage)
+                last = self._at(rate)
                 progress(last)
         signum = stopped[0] if stopped else 0
         idle = tuple(unseen(self.recipe, self.images_by_stage))
         return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum, idle)
+
+    def _at(self, rate: float) -> Step:
+        return Step(
+            self.iteration, self.recipe.training.iterations, rate, self.loss, self.loss_by_stage, logged=self.logged
+        )
 
     def advance(self) -> tuple[Tensor, Tensor]:
         """One step: the stage of every image, on the CPU, and its loss, on the device."""
@@ -228,7 +235,7 @@ class Trainer:
         """Tells the trackers. Waits for the device, so it is done every `log_every` steps."""
         means = sums.cpu() / counts
         self.loss = float(sums.sum()) / max(int(counts.sum()), 1)
-        self.loss_by_stage = tuple(means.tolist())
+        self.loss_by_stage, self.logged = tuple(means.tolist()), self.iteration
         if not math.isfinite(self.loss):
             raise self._diverged(f"the loss is {self.loss}")
         numbers = {

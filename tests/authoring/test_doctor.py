@@ -77,6 +77,7 @@ def test_each_fault_costs_only_itself(install, tmp_path, faulty, what, fix):
     assert plugins["my-lab"]["findings"] == []
     whats = [finding["what"] for finding in plugins["bad-lab"]["findings"]]
     assert any(what in text for text in whats), whats
+    assert not any("everything else works" in text for text in whats)  # that is said once, as the fix
     assert any(fix in finding["fix"] for finding in plugins["bad-lab"]["findings"])
 
 
@@ -95,6 +96,7 @@ def test_the_table_has_the_cure(install, tmp_path):
     done = python("-m", "msdk", "plugin", "doctor", path=[tmp_path])
     assert "1 wrong" in done.stdout
     assert "Fix: mend or update 'bad-lab'" in done.stdout
+    assert done.stdout.count("everything else") == 1
     assert "Traceback" not in done.stdout + done.stderr
 
 
