@@ -423,7 +423,12 @@ def test_an_override_may_choose_another_way_to_cut(write):
         ("decoders.0.chanels=8", "decoders.0.chanels", "unknown key. Did you mean 'channels'?"),
         ("decoders.0={name='ddpmpp',channels='x'}", "decoders.0.channels", "expected a whole number, got 'x'"),
         ("training.mixed=False", "training.mixed", "expected true or false, got 'False'"),
-        ("training.noise=edm", "training.noise", "expected a table with a name, { name = \"...\" }, got 'edm'. Names:"),
+        ("training.noise=emd", "training.noise.name", "no noise_level named 'emd'. Did you mean 'edm'?"),
+        (
+            "training.noise=3",
+            "training.noise",
+            'expected a table with a name, { name = "..." }, or the name alone, got 3',
+        ),
     ],
 )
 def test_a_wrong_override_is_told_as_such(write, override, key, message):
@@ -493,7 +498,7 @@ def test_every_mistake_is_told_at_once(write):
             "expected one of fp32, bf16, got 'fp16'. Did you mean",
         ),
         ("training = { precision = 16 }", "training.precision", "expected one of fp32, bf16, got 16"),
-        ('training = { noise = "edm" }', "training.noise", "expected a table with a name"),
+        ('training = { noise = "emd" }', "training.noise.name", "Did you mean 'edm'?"),
         ("training = { noise = { std = 1.0 } }", "training.noise", "expected a table with a name"),
         ("training = { noise = { name = 3 } }", "training.noise", "expected a table with a name"),
         (
@@ -548,7 +553,7 @@ def test_a_wrong_value_is_told_where_it_stands(write, line, key, message):
     ("old", "new", "key", "message"),
     [
         ('data = { name = "digits" }', "", "data", "is missing"),
-        ('name = "digits"', "", "data", 'expected a table with a name, { name = "..." }, got {}. Names: digits'),
+        ('name = "digits"', "", "data", 'expected a table with a name, { name = "..." }, or the name alone, got {}.'),
         ('name = "digits"', 'name = "zip"', "data.path", "is missing"),
         ('name = "digits"', 'name = "digtis"', "data.name", "no dataset named 'digtis'. Did you mean 'digits'?"),
         ('name = "digits"', 'name = "zip", path = "x", channels = 2', "data.channels", "must be in (1, 3) (got 2)"),
