@@ -108,8 +108,15 @@ def _training(recipe: Recipe) -> Iterable[str]:
             f"sampling.guidance = {recipe.sampling.guidance:g} needs a model that was trained without classes, too: "
             "set training.label_dropout, to 0.1 for example"
         )
-    if recipe.sampling.guidance_interval is not None and not guided:
+    interval, schedule = recipe.sampling.guidance_interval, recipe.schedule
+    if interval is not None and not guided:
         yield "sampling.guidance_interval does nothing where sampling.guidance is 1"
+    ends = schedule.ratio(schedule.t_min), schedule.ratio(schedule.t_max)
+    if interval is not None and not (interval[0] < ends[1] and interval[1] > ends[0]):
+        yield (
+            f"sampling.guidance_interval = {list(interval)} guides nothing: the schedule's ratios run from "
+            f"{ends[0]:.4g} to {ends[1]:.4g}"
+        )
     yield from _attention(recipe)
     yield from _draws(recipe)
 

@@ -187,7 +187,8 @@ def _refuse_infinite(function: Callable[[float], float], places: Iterable[float]
 
 def _refuse_still(schedule: Schedule, times: Sequence[float]) -> None:
     ratios = [schedule.ratio(t) for t in times]
-    if any(low >= high for low, high in itertools.pairwise(ratios)):
+    falls = any(low > high for low, high in itertools.pairwise(ratios))  # tables may hold a step
+    if falls or ratios[0] >= ratios[-1]:
         raise PartError(
             f"its ratio of noise to image does not rise from t = {times[0]:g} to {times[-1]:g}: it runs from "
             f"{ratios[0]:.4g} to {ratios[-1]:.4g}, so use less extreme settings"

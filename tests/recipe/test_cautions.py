@@ -34,6 +34,10 @@ def told(*overrides):
             ['training.noise={name="edm", mean=9.0}'],
             "draws 99.8 % of its times outside of the schedule, above its t_max = 1",
         ),
+        (
+            ["encoder.classes=10", "sampling.guidance=2.0", "sampling.guidance_interval=[1e3, 1e4]"],
+            "sampling.guidance_interval = [1000.0, 10000.0] guides nothing: the schedule's ratios run from 0 to 152.2",
+        ),
         ([NARROW], "stage 1 (ratios from 0.3 to 2.5) gets none of the training images"),
         (
             ["stages.edges_ratio=[0.01, 0.02]"],
