@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
-from attrs.validators import ge, gt, optional
+from attrs.validators import ge, gt, le, optional
 
 from msdk.clusterings.base import Clustering, Found, Need, Subject
-from msdk.clusterings.segmentation import Lengths, by_middle, grid
+from msdk.clusterings.segmentation import MOST_POINTS, Lengths, by_middle, grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,21 +46,27 @@ class Gradient(Clustering):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data", "models"})
     stages: int = attrs.field(default=3, validator=ge(2))
-    points: int = attrs.field(default=100, validator=ge(4))
+    points: int = attrs.field(default=100, validator=[ge(4), le(MOST_POINTS)])
     shortest: float | None = attrs.field(default=None, validator=optional(ge(0)))
     longest: float | None = attrs.field(default=None, validator=optional(gt(0)))
     run: Path | None = None
     iterations: int = attrs.field(default=500, validator=ge(1))
+<<<<<<< HEAD
     checkpoints: int = attrs.field(default=3, validator=ge(1))
     batch: int = attrs.field(default=128, validator=ge(1))
     projection: int = attrs.field(default=16384, validator=ge(16))
     as_published: bool = False
+=======
+    checkpoints: int = attrs.field(default=3, validator=[ge(1), le(1000)])
+    batch: int = attrs.field(default=128, validator=[ge(1), le(2**20)])
+    projection: int = attrs.field(default=16384, validator=[ge(16), le(2**24)])
+>>>>>>> defaults
 
     def find(self, subject: Subject) -> Found:
         import torch
 
         lengths = Lengths.of_shares(self.points, self.stages, self.shortest, self.longest)
-        times = grid(subject.schedule.t_min, subject.schedule.t_max, self.points)
+        times = grid(subject.schedule, self.points)
         models = subject.models(
             self.run,
             checkpoints=self.checkpoints,

@@ -11,7 +11,12 @@ from torch import nn
 from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
 from msdk.denoiser import Denoiser, StagedNetwork
+<<<<<<< HEAD
 from msdk.denoiser.weights import put_weights, read_weights, settle
+=======
+from msdk.denoiser.memory import enough_memory
+from msdk.denoiser.weights import put_weights, read_weights
+>>>>>>> defaults
 from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError, RunError
@@ -66,7 +71,7 @@ def build(
         make: Makes encoders, adapters and decoders, see `msdk.denoiser.offloading`.
 
     Raises:
-        PartError: The stage edges are not known yet, or parts do not fit.
+        PartError: The stage edges are not known yet, or parts do not fit, or not into memory.
         RunError: The autoencoder's weights are missing, damaged, or another autoencoder's.
     """
     recipe = recipe_of(recipe)
@@ -74,22 +79,17 @@ def build(
     autoencoder = None
     if recipe.autoencoder is not None:
         autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.shape, device, seed=recipe.training.seed)
-    denoiser = join(
-        Parts(
-            encoder=recipe.encoder,
-            decoders=recipe.decoders,
-            schedule=recipe.schedule,
-            parameterization=recipe.parameterization,
-            shape=recipe.shape,
-            separate=recipe.sharing == "separate",
-            adapter=recipe.adapter,
-        ),
-        partition,
-        device,
-        seed=recipe.training.seed,
-        autoencoder=autoencoder,
-        make=make,
+    parts = Parts(
+        encoder=recipe.encoder,
+        decoders=recipe.decoders,
+        schedule=recipe.schedule,
+        parameterization=recipe.parameterization,
+        shape=recipe.shape,
+        separate=recipe.sharing == "separate",
+        adapter=recipe.adapter,
     )
+    with enough_memory("the networks do", "lower their widths (channels, width), depths or classes"):
+        denoiser = join(parts, partition, device, seed=recipe.training.seed, autoencoder=autoencoder, make=make)
     denoiser.recipe = recipe.with_partition(partition)
     return denoiser
 

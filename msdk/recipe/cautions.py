@@ -77,13 +77,15 @@ def _named(recipe: Recipe, index: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share >= 1e-6 else "none" if share <= 0 else "less than 0.0001 %"
+    return f"{100 * share:.3g} %" if share >= 1e-6 else "none" if share <= 0 else "less than 0.0001 %"
 
 
 def _training(recipe: Recipe) -> Iterable[str]:
     """Settings that do nothing, or not what they say."""
     for problem in failing("", lambda: check_trainable(recipe)):
         yield f"it can be sampled, but training refuses it: {problem.message}"
+    if any(sampler.feeds != 1 for sampler in (recipe.sampler, *recipe.samplers)):
+        yield "the sampler feeds networks velocities beside the image, which networks of recipes do not take"
     options, info = recipe.training, recipe.encoder.info(recipe.shape)
     if options.label_dropout and not info.classes and not info.text:
         yield (
@@ -94,6 +96,26 @@ def _training(recipe: Recipe) -> Iterable[str]:
         yield (
             f"training.warmup of {options.warmup:,} steps is not over when the {options.iterations:,} iterations end, "
             "so training.lr is never reached: lower warmup"
+        )
+    if info.augment and not options.augment:
+        yield (
+            f"encoder.augment takes {info.augment} labels of augmentation, but training.augment is 0, so they are "
+            "always 0: set one, or leave out the other"
+        )
+    guided = recipe.sampling.guidance != 1
+    if guided and not options.label_dropout:
+        yield (
+            f"sampling.guidance = {recipe.sampling.guidance:g} needs a model that was trained without classes, too: "
+            "set training.label_dropout, to 0.1 for example"
+        )
+    interval, schedule = recipe.sampling.guidance_interval, recipe.schedule
+    if interval is not None and not guided:
+        yield "sampling.guidance_interval does nothing where sampling.guidance is 1"
+    ends = schedule.ratio(schedule.t_min), schedule.ratio(schedule.t_max)
+    if interval is not None and not (interval[0] < ends[1] and interval[1] > ends[0]):
+        yield (
+            f"sampling.guidance_interval = {list(interval)} guides nothing: the schedule's ratios run from "
+            f"{ends[0]:.4g} to {ends[1]:.4g}"
         )
     yield from _attention(recipe)
     yield from _draws(recipe)

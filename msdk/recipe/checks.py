@@ -1,13 +1,18 @@
 """What single fields of a recipe cannot show: parts that do not fit each other."""
 
 import functools
-from collections.abc import Callable, Iterable
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
 
 from msdk.autoencoders.base import Autoencoder
 from msdk.batch import Shape
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo
-from msdk.errors import MsdkError, PartError, Problem
+from msdk.errors import MsdkError, PartError, Problem, quoted
+from msdk.noise_levels.base import NoiseLevel
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, known
@@ -75,9 +80,19 @@ def _one_decoder(recipe: Recipe) -> Iterable[Problem]:
         yield Problem(
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
+<<<<<<< HEAD
 
 
 def _noise_for_encoder(recipe: Recipe) -> Iterable[Problem]:
+=======
+    too_large = list(_size_misfits(recipe))
+    if too_large:
+        yield from too_large  # what follows would compute with them
+        return
+    yield from _number_misfits(recipe)
+    yield from _sampling_misfits(recipe)
+    yield from _training_misfits(recipe)
+>>>>>>> defaults
     fed = noise_range(recipe.parameterization, recipe.schedule)
     if fed is not None:
         yield from failing("encoder", lambda: recipe.encoder.check_noise(*fed))
@@ -185,6 +200,81 @@ def _augment_labels(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
             "encoder.augment",
             f"training.augment gives {AUGMENT_LABELS} labels per image, not {info.augment}: use {AUGMENT_LABELS}, or 0 "
             "to feed none",
+        )
+
+
+LARGEST = 2**24
+"""Of whole numbers in the settings of networks, and a hidden layer: beyond, no memory would do."""
+
+DEEPEST = 1000
+"""Blocks in a row."""
+
+
+def _size_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Whole numbers in the settings of networks that are beyond any network."""
+    networks = {"encoder": recipe.encoder, "adapter": recipe.adapter, "autoencoder": recipe.autoencoder}
+    networks |= {f"decoders.{index}": decoder for index, decoder in enumerate(recipe.decoders)}
+    for path, part in networks.items():
+        for field in attrs.fields(type(part)) if part is not None else ():
+            value, most = getattr(part, field.name), DEEPEST if field.name in ("blocks", "depth") else LARGEST
+            numbers: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
+            if any(type(each) is int and each > most for each in numbers):
+                yield Problem(
+                    f"{path}.{field.name}", f"must be at most {most:,}: {quoted(value)} is beyond any network"
+                )
+
+
+def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Settings with which what is computed of a time alone is no number, somewhere between the schedule's ends."""
+    schedule = recipe.schedule
+    first = schedule.t_min + 1e-6 * (schedule.t_max - schedule.t_min)  # at the end itself some logarithms are infinite
+    times = [first + (schedule.t_max - first) * share for share in (0.0, 1e-3, 0.1, 0.5, 0.9, 1.0)]
+    told = list(failing("schedule", lambda: _refuse_infinite(schedule.ratio, times)))
+    told = told or list(failing("schedule", lambda: _refuse_still(schedule, times)))
+    yield from told
+    if told:
+        return  # the rest is computed of its ratios
+    parameterization, weighting, noise = recipe.parameterization, recipe.weighting, recipe.training.noise
+
+    def coefficients(t: float) -> float:
+        found = parameterization.coefficients(schedule, t)
+        return sum(float(each) for each in (found.c_skip, found.c_out, found.c_in, found.c_noise))
+
+    yield from failing("parameterization", lambda: _refuse_infinite(coefficients, times))
+    yield from failing("weighting", lambda: _refuse_infinite(lambda t: weighting.weight(schedule, t), times))
+    yield from failing("training.noise", lambda: _refuse_nowhere(noise, schedule))
+    rates, last = recipe.training.lr_schedule, recipe.training.iterations
+    if rates is not None:
+        steps = sorted({*range(min(last, 3)), last // 2, last - 1})
+
+        def factor(step: float) -> float:
+            return rates.factor(int(step), last)
+
+        yield from failing("training.lr_schedule", lambda: _refuse_infinite(factor, steps))
+
+
+def _refuse_infinite(function: Callable[[float], float], places: Iterable[float]) -> None:
+    for place in places:
+        if not math.isfinite(function(place)):
+            raise PartError(f"leads to {function(place)} at {place:g}: use less extreme settings")
+
+
+def _refuse_still(schedule: Schedule, times: Sequence[float]) -> None:
+    ratios = [schedule.ratio(t) for t in times]
+    falls = any(low > high for low, high in itertools.pairwise(ratios))  # tables may hold a step
+    if falls or ratios[0] >= ratios[-1]:
+        raise PartError(
+            f"its ratio of noise to image does not rise from t = {times[0]:g} to {times[-1]:g}: it runs from "
+            f"{ratios[0]:.4g} to {ratios[-1]:.4g}, so use less extreme settings"
+        )
+
+
+def _refuse_nowhere(noise: NoiseLevel, schedule: Schedule) -> None:
+    below, all_of_it = noise.cdf(schedule, schedule.t_min), noise.cdf(schedule, schedule.t_max)
+    if not 0 <= below < all_of_it <= 1 + 1e-9:
+        raise PartError(
+            f"draws no time between the schedule's t_min = {schedule.t_min:g} and t_max = {schedule.t_max:g}: move "
+            "the law"
         )
 
 

@@ -1,5 +1,7 @@
 """Recipes as data: every key that a recipe may have, its type, its default and what it means. Imports no torch."""
 
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -294,10 +296,8 @@ class Recipe:
 
     def __attrs_post_init__(self) -> None:
         # What is left to the schedule is written out, so that a recipe means the same in a later version.
-        if self.training.noise is None:  # pyright: ignore[reportUnnecessaryComparison]  until here
-            object.__setattr__(self, "training", attrs.evolve(self.training, noise=suited_noise(self.schedule)))
-        object.__setattr__(self, "sampler", self.sampler.on(self.schedule))
-        object.__setattr__(self, "samplers", tuple(sampler.on(self.schedule) for sampler in self.samplers))
+        for key, filled in LEFT_TO_THE_SCHEDULE.items():
+            object.__setattr__(self, key, filled(self))
 
     def __repr__(self) -> str:
         decoders, stages, training = self.decoders, self.stages, self.training
@@ -387,3 +387,19 @@ class Recipe:
         origin = self.stages.from_
         kept = origin if origin is not None and origin.edges_ratio == partition.edges else None
         return attrs.evolve(self, stages=Stages(edges_ratio=partition.edges or None, from_=kept))
+
+
+def _with_noise(recipe: Recipe) -> Training:
+    if recipe.training.noise is not None:  # pyright: ignore[reportUnnecessaryComparison]  until here
+        return recipe.training
+    training = copy.copy(recipe.training)
+    object.__setattr__(training, "noise", suited_noise(recipe.schedule))
+    return training
+
+
+LEFT_TO_THE_SCHEDULE: Mapping[str, Callable[[Recipe], Any]] = {
+    "training": _with_noise,
+    "sampler": lambda recipe: recipe.sampler.on(recipe.schedule),
+    "samplers": lambda recipe: tuple(sampler.on(recipe.schedule) for sampler in recipe.samplers),
+}
+"""Key of a recipe -> its value, once what it leaves to the schedule is filled in."""

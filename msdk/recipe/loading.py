@@ -16,7 +16,7 @@ import tomli_w
 
 from msdk.errors import PartError, Problem, RecipeError, RunError, UnknownNameError, quoted
 from msdk.recipe.checks import failing, misfits
-from msdk.recipe.fields import Recipe
+from msdk.recipe.fields import LEFT_TO_THE_SCHEDULE, Recipe
 from msdk.recipe.files import File
 from msdk.recipe.merging import MOST_FILES, OVERRIDE, Merged, Sources, source_of
 from msdk.recipe.salvaging import UNKNOWN, salvaged
@@ -151,12 +151,13 @@ def structure(
 
 def _salvaged(data: Mapping[str, Any], *, whole: bool) -> Recipe:
     """A recipe of what is not wrong in the data."""
-    recipe: Recipe = salvaged(data, Recipe, defaults=whole)
-    try:
-        sampler = _spending(recipe).sampler
-    except Exception:
-        sampler = UNKNOWN
-    object.__setattr__(recipe, "sampler", sampler)
+    recipe: Recipe = salvaged(data, Recipe, defaults=whole, finished=False)
+    for key, filled in (*LEFT_TO_THE_SCHEDULE.items(), ("sampler", lambda recipe: _spending(recipe).sampler)):
+        try:
+            value = filled(recipe)
+        except Exception:
+            value = UNKNOWN
+        object.__setattr__(recipe, key, value)
     return recipe
 
 

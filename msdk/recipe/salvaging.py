@@ -46,13 +46,14 @@ for _name in (
 UNKNOWN: Any = Unknown()
 
 
-def salvaged(value: object, kind: Any, *, defaults: bool = True) -> Any:
+def salvaged(value: object, kind: Any, *, defaults: bool = True, finished: bool = True) -> Any:
     """A value of a type, of which everything that is wrong or missing is `UNKNOWN`.
 
     Args:
         value: Plain data, see `msdk.recipe.structuring`.
         kind: What it should be.
         defaults: Whether keys that are not there have their defaults; false where a file that may set them is unread.
+        finished: Whether a table does what it does once all its fields are there; false leaves that to the caller.
     """
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         kind = next(inner for inner in typing.get_args(kind) if inner is not type(None))
@@ -61,7 +62,7 @@ def salvaged(value: object, kind: Any, *, defaults: bool = True) -> Any:
     if is_base(kind):
         return _part(value, kind, defaults=defaults)
     if attrs.has(kind):
-        return _table(value, kind, defaults=defaults)
+        return _table(value, kind, defaults=defaults, finished=finished)
     try:
         return strict_converter().structure(value, kind)
     except Exception:
@@ -90,7 +91,7 @@ def _part(value: object, base: type, *, defaults: bool) -> Any:
     return _table({key: item for key, item in data.items() if key != "name"}, part, defaults=defaults)
 
 
-def _table(value: object, cls: Any, *, defaults: bool) -> Any:
+def _table(value: object, cls: Any, *, defaults: bool, finished: bool = True) -> Any:
     if not isinstance(value, Mapping):
         return UNKNOWN
     data = typing.cast("Mapping[str, object]", value)
@@ -103,7 +104,7 @@ def _table(value: object, cls: Any, *, defaults: bool) -> Any:
         object.__setattr__(made, field.name, found)
     finish = getattr(made, "__attrs_post_init__", None)
     try:
-        if finish is not None:
+        if finish is not None and finished:
             finish()
     except Exception:
         return UNKNOWN

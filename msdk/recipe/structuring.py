@@ -1,6 +1,7 @@
 """Plain data -> attrs classes by cattrs, made strict: exact types, no unknown keys, parts by name, every error told."""
 
 import functools
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -76,6 +77,10 @@ def strict_converter() -> cattrs.Converter:
     return converter
 
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Of numbers other than 0: networks compute in float32, whose numbers end at 1e-38 and 3e38."""
+
+
 def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
     def hook(value: object, _: object) -> T:
         if type(value) is not exact:
@@ -90,6 +95,8 @@ def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
 def _float(value: object, _: object) -> float:
     if type(value) not in (int, float) or value != value or value in (float("inf"), -float("inf")):
         raise FieldError(f"expected a finite number, got {quoted(value)}")
+    if value and not SMALLEST <= abs(value) <= LARGEST:
+        raise FieldError(f"expected 0 or a number of a size from {SMALLEST:g} to {LARGEST:g}, got {quoted(value)}")
     return float(typing.cast("float", value))
 
 
@@ -98,6 +105,8 @@ def _path(value: object, _: object) -> Path:
         name = Path(_exact(str, "a file name in quotes")(value, str)).expanduser()
     except RuntimeError as error:  # ~user
         raise FieldError(f"there is no home folder for {quoted(value)}") from error
+    if any(len(os.fsencode(part)) > 255 for part in name.parts):
+        raise FieldError(f"expected a file name of at most 255 bytes, got {quoted(value)}")
     if "\0" in str(name):
         raise FieldError(f"expected a file name, got {quoted(value)}")
     return name

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -67,8 +67,8 @@ def class_names(run: Path) -> tuple[str, ...]:
         found = read_lock(run).data.get("classes")
     except RunError:  # told by whoever needs more of it
         return ()
-    named = isinstance(found, list) and all(isinstance(name, str) for name in found)
-    return tuple(found) if named else ()
+    names = cast("list[object]", found) if isinstance(found, list) else []
+    return tuple(cast("list[str]", names)) if all(isinstance(name, str) for name in names) else ()
 
 
 def missing_plugins(run: Path) -> str:

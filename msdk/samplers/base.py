@@ -35,6 +35,9 @@ class Sampler(abc.ABC):
     stochastic: ClassVar[bool] = False
     """Whether it adds noise with its default settings."""
 
+    feeds: ClassVar[int] = 1
+    """Times the image's channels that it feeds a network; 2 where its state has velocities as well."""
+
     adaptive: ClassVar[bool] = False
     """Whether the sampler chooses its own steps by what the network says. Its images are then drawn one by one."""
 
@@ -157,10 +160,19 @@ def run(
         x: At the first time, [batch, ...].
         noise: What stochastic samplers add.
         progress: Told the number of intervals done.
+
+    Raises:
+        PartError: The sampler's settings lead to numbers that cannot be computed.
     """
     memory = sampler.init(times)
     for done, (t, s) in enumerate(itertools.pairwise(times), 1):
-        x, memory = sampler.step(denoise, schedule, x, t, s, memory, noise)
+        try:
+            x, memory = sampler.step(denoise, schedule, x, t, s, memory, noise)
+        except ArithmeticError as error:  # of the sampler's own numbers; those of tensors are never refused
+            raise PartError(
+                f"{type(sampler).__name__} cannot compute its step from t = {t:g} to {s:g} ({error.args[-1]}): use "
+                "less extreme settings of the sampler or the schedule, or more steps"
+            ) from error
         if progress is not None:
             progress(done)
     return x

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-from attrs.validators import ge, le
+from attrs.validators import ge, gt, le
 
 from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.ddpm import ADAMS_BASHFORTH
@@ -121,8 +121,8 @@ class DEISRungeKutta(Sampler):
 
     method: Literal["euler", "heun", "kutta", "rk4"] = "rk4"
     grid: Grid = "rho"
-    rho: float = 7.0
-    t_end: float = 1e-3
+    rho: float = attrs.field(default=7.0, validator=gt(0))
+    t_end: float = attrs.field(default=1e-3, validator=gt(0))
 
     @property
     def order(self) -> int:

@@ -290,8 +290,9 @@ class DPMAdaptive(Sampler):
         solver = Single(self.algorithm, "dpmsolver", schedule, held(self.algorithm, denoise, schedule))
         control, past = self.step_size, Past()
         h, end, before = self.first, schedule.lam(s), x_t
-        shares = [0.5] if self.order == 2 else [1 / 3, 2 / 3]
+        shares, tries = [0.5] if self.order == 2 else [1 / 3, 2 / 3], 0
         while abs(t - s) > 1e-5:
+            control.went_on(tries := tries + 1, t)
             lam = schedule.lam(t)
             u = schedule.t_of_lam(lam + h)
             inner = [schedule.t_of_lam(lam + share * h) for share in shares]

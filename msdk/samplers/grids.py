@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 from msdk.errors import PartError
 from msdk.schedules.base import Schedule
+from msdk.schedules.clocks import Clock
 
 Grid = Literal[
     "uniform-t",
@@ -90,20 +91,9 @@ def then_clean(nodes: list[float], grid: Grid) -> list[float]:
 
 def spaced(grid: Grid, schedule: Schedule, start: float, end: float, steps: int, rho: float) -> list[float]:
     """`steps + 1` descending times from `start` to `end`, both exactly."""
-
-    def even(first: float, last: float) -> list[float]:
-        return [first + (last - first) * i / steps for i in range(steps + 1)]
-
-    if grid == "uniform-t":
-        inner = even(start, end)
-    elif grid in ("quadratic-t", "power-t"):
-        power = 2.0 if grid == "quadratic-t" else rho
-        inner = [root**power for root in even(start ** (1 / power), end ** (1 / power))]
-    elif grid == "uniform-lam":
-        inner = [schedule.t_of_lam(lam) for lam in even(schedule.lam(start), schedule.lam(end))]
-    else:
-        roots = even(schedule.ratio(start) ** (1 / rho), schedule.ratio(end) ** (1 / rho))
-        inner = [schedule.t_of_ratio(root**rho) for root in roots]
+    clock = Clock(grid, schedule, rho)
+    first, last = clock.reading(start), clock.reading(end)
+    inner = [clock.time(first + (last - first) * i / steps) for i in range(steps + 1)]
     return [start, *inner[1:-1], end]  # the ends exactly, whatever the inverse rounds to
 
 

@@ -88,6 +88,10 @@ class Staged(Sampler):
     def adaptive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  a constant of other samplers
         return any(sampler.adaptive for sampler in self.samplers)
 
+    @property
+    def feeds(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]  as above
+        return max(sampler.feeds for sampler in self.samplers)
+
     def of(self, stage: int) -> Sampler:
         """The sampler of a stage."""
         return self.samplers[stage if len(self.samplers) > 1 else 0]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from msdk.batch import Condition
 from msdk.denoiser import Denoiser
+from msdk.denoiser.memory import enough_memory
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
 from msdk.sampling.noise import BrownianNoise, SeededNoise
@@ -111,6 +112,11 @@ def draw(
         known = Known((known.image + 1) / 2, known.mask)
     if any(wrapper.pixels for wrapper in settings.wrap) and (denoiser.autoencoder is not None or denoiser.unit_range):
         raise PartError("a wrapper is for pixels in [-1, 1], and this denoiser sees latents, or pixels in [0, 1]")
+    if sampler.feeds != 1:
+        raise PartError(
+            f"{type(sampler).__name__} feeds the network velocities beside the image, {sampler.feeds} times its "
+            "channels, which networks of recipes do not take: `msdk.samplers.base.run` runs it on one that does"
+        )
     sampler.check(schedule, steps)
     times = sampler.times(schedule, steps)
     batch_size = 1 if sampler.adaptive else settings.batch_size  # steps that suit one image must not depend on others
@@ -135,7 +141,7 @@ def draw(
             # The noise that sampling starts from, so what is known goes along a path of its own, down from the start.
             own = known.select(places, len(denoiser.shape))
             denoise = Inpaint(own, SeededNoise(chunk)(like)).around(denoise, schedule)
-        with threads_for(work):
+        with threads_for(work), enough_memory("a batch of samples does", "lower sampling.batch_size"):
             x = sampler.start(schedule, source, like)
             x = run(sampler, denoise, schedule, times, x, source, advance(index))
             if decode:

@@ -105,6 +105,12 @@ class Schedule(abc.ABC):
         return self.t_of_ratio(functions(lam).exp(-lam))
 
 
+def refuse_falling_beta(beta_min: float, beta_max: float) -> None:
+    """Raises `PartError` where noise would come ever slower: nearly always both were swapped."""
+    if beta_min > beta_max:
+        raise PartError(f"beta_min = {beta_min} must not be above beta_max = {beta_max}")
+
+
 def linear_beta_time(excess: Time, beta_min: float, beta_max: float) -> Time:
     """The time at which the linear-beta diffusion has -2 log alpha = `excess`, for VP log(1 + ratio^2).
 

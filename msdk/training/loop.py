@@ -16,6 +16,7 @@ from torch import Tensor
 from msdk import trackers
 from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
+from msdk.denoiser.memory import enough_memory
 from msdk.distributed import refuse_company
 from msdk.errors import RunError
 from msdk.recipe import Recipe, check_trainable, recipe_of, unseen
@@ -161,7 +162,8 @@ def _train(
             names = source.class_names if recipe.classes else None
             start_run(run, recipe, force=force, data_digest=source.digest, class_names=names)
         network, images = trainer.step.denoiser.network, options.batch_size // options.accumulation
-        with threads_for(network_macs(network, recipe.shape, images)):
+        fix = "raise training.accumulation, set training.recompute to true, or lower training.batch_size"
+        with threads_for(network_macs(network, recipe.shape, images)), enough_memory("a training step does", fix):
             return trainer.run(progress or (lambda step: None))
 
 

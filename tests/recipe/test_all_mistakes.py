@@ -142,7 +142,7 @@ def test_wrong_values_tell_of_themselves_alone(paths, wrong):
 def test_a_good_recipe_is_salvaged_whole():
     """What can be known of it is all of it; without defaults, what the data say."""
     assert salvaged(RECIPE, Recipe) == structure(RECIPE, "good")
-    partial = salvaged({"title": "x", "training": {"lr": 0.5}}, Recipe, defaults=False)
+    partial = salvaged({"title": "x", "training": {"lr": 0.5}}, Recipe, defaults=False, finished=False)
     assert (partial.title, partial.training.lr) == ("x", 0.5)
     assert partial.training.seed is partial.sampler is UNKNOWN
     assert list(misfits(partial)) == []
