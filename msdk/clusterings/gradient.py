@@ -51,16 +51,10 @@ class Gradient(Clustering):
     longest: float | None = attrs.field(default=None, validator=optional(gt(0)))
     run: Path | None = None
     iterations: int = attrs.field(default=500, validator=ge(1))
-<<<<<<< HEAD
-    checkpoints: int = attrs.field(default=3, validator=ge(1))
-    batch: int = attrs.field(default=128, validator=ge(1))
-    projection: int = attrs.field(default=16384, validator=ge(16))
-    as_published: bool = False
-=======
     checkpoints: int = attrs.field(default=3, validator=[ge(1), le(1000)])
     batch: int = attrs.field(default=128, validator=[ge(1), le(2**20)])
     projection: int = attrs.field(default=16384, validator=[ge(16), le(2**24)])
->>>>>>> defaults
+    as_published: bool = False
 
     def find(self, subject: Subject) -> Found:
         import torch

@@ -11,12 +11,8 @@ from torch import nn
 from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
 from msdk.denoiser import Denoiser, StagedNetwork
-<<<<<<< HEAD
-from msdk.denoiser.weights import put_weights, read_weights, settle
-=======
 from msdk.denoiser.memory import enough_memory
-from msdk.denoiser.weights import put_weights, read_weights
->>>>>>> defaults
+from msdk.denoiser.weights import put_weights, read_weights, settle
 from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError, RunError

@@ -27,6 +27,10 @@ def misfits(recipe: Recipe) -> Iterable[Problem]:
 
     A check that asks for what is not known of the recipe (see `msdk.recipe.salvaging`) tells nothing; the others do.
     """
+    too_large = list(_size_misfits(recipe))
+    yield from too_large
+    if too_large:
+        return  # the checks would compute with them
     unanswered = NotKnown if known(recipe) else Exception  # whatever a part makes of what is not known
     for check in CHECKS:
         try:
@@ -80,19 +84,9 @@ def _one_decoder(recipe: Recipe) -> Iterable[Problem]:
         yield Problem(
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
-<<<<<<< HEAD
 
 
 def _noise_for_encoder(recipe: Recipe) -> Iterable[Problem]:
-=======
-    too_large = list(_size_misfits(recipe))
-    if too_large:
-        yield from too_large  # what follows would compute with them
-        return
-    yield from _number_misfits(recipe)
-    yield from _sampling_misfits(recipe)
-    yield from _training_misfits(recipe)
->>>>>>> defaults
     fed = noise_range(recipe.parameterization, recipe.schedule)
     if fed is not None:
         yield from failing("encoder", lambda: recipe.encoder.check_noise(*fed))
@@ -213,9 +207,10 @@ DEEPEST = 1000
 def _size_misfits(recipe: Recipe) -> Iterable[Problem]:
     """Whole numbers in the settings of networks that are beyond any network."""
     networks = {"encoder": recipe.encoder, "adapter": recipe.adapter, "autoencoder": recipe.autoencoder}
-    networks |= {f"decoders.{index}": decoder for index, decoder in enumerate(recipe.decoders)}
+    if recipe.decoders is not UNKNOWN:
+        networks |= {f"decoders.{index}": decoder for index, decoder in enumerate(recipe.decoders)}
     for path, part in networks.items():
-        for field in attrs.fields(type(part)) if part is not None else ():
+        for field in attrs.fields(type(part)) if part is not None and part is not UNKNOWN else ():
             value, most = getattr(part, field.name), DEEPEST if field.name in ("blocks", "depth") else LARGEST
             numbers: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
             if any(type(each) is int and each > most for each in numbers):
@@ -393,6 +388,7 @@ CHECKS: tuple[Callable[[Recipe], Iterable[Problem]], ...] = (
     _schedule_of_nothing,
     _decoders_for_stages,
     _one_decoder,
+    _number_misfits,
     _sampling,
     _wrappers,
     _micro_batches,
