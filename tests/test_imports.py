@@ -123,6 +123,7 @@ ALLOWED = {
         "wrappers.inpaint",
         "registry",
         "recipe",
+        "denoiser",
         "runs",
         "pretrained",
         "budgeting",

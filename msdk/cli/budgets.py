@@ -1,6 +1,6 @@
 """`msdk budget`: what recipes cost, and `msdk budget solve`: the widths that cost what is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,8 +8,8 @@ import attrs
 from cyclopts import App, Parameter
 
 from msdk.cli import display
-from msdk.cli.options import AsJson, Force, Set, convention_named, load, with_edges
-from msdk.errors import MsdkError, RunError
+from msdk.cli.options import AsJson, Force, Set, convention_named, is_base, load, with_edges
+from msdk.errors import MsdkError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
@@ -85,7 +85,7 @@ def budget(
     _refuse_files(files, force=force)
     anew = {"--convention": convention, "--set": overrides, "--memory": memory, "--measure": measure}
     saved = {path: _saved(path, [name for name, given in anew.items() if given]) for path in recipe if _is_saved(path)}
-    loaded = [(path, None if path in saved else load(path, overrides)) for path in recipe]
+    loaded = list(_loaded(recipe, saved, overrides))
     found: list[Budget] = []
     ready: list[Recipe] = []
     known: list[tuple[Recipe, Recipe]] = []
@@ -126,6 +126,18 @@ def budget(
     for sentence in wrong:
         display.warn(sentence)
     return 1 if wrong else 0
+
+
+def _loaded(
+    paths: Sequence[Path], saved: Container[Path], overrides: list[str] | None
+) -> "Iterator[tuple[Path, Recipe | None]]":
+    """The recipes, None for a saved budget; without those that others of them extend and that are not whole."""
+    for path in paths:
+        try:
+            yield path, None if path in saved else load(path, overrides)
+        except RecipeError as error:
+            if not is_base(path, error, paths):
+                raise
 
 
 def _is_saved(path: Path) -> bool:

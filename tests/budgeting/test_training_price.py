@@ -32,6 +32,8 @@ TWO = (
     "stages.edges_ratio=[1.0]",
     'decoders=[{name="ddpmpp", channels=8, groups=4}, {name="ddpmpp", channels=8, groups=4}]',
     "encoder.groups=4",
+    "encoder.channel_mult=[1]",  # the fewest operators that have everything which is priced
+    "encoder.attention=[8]",
     "training.batch_size=8",
 )
 
@@ -61,11 +63,11 @@ def recipes(draw):
         *TWO,
         f"training.recompute={json.dumps(draw(st.booleans()))}",
         f"training.ema_decay={draw(st.sampled_from([0, 0.99]))}",
-        f"training.accumulation={draw(st.sampled_from([1, 4]))}",
+        f"training.accumulation={draw(st.sampled_from([1, 2]))}",
         f"training.iterations={draw(st.integers(1, 1000))}",
         f"sharing={draw(st.sampled_from(['shared', 'separate']))}",
         *draw(st.sampled_from([[], ['training.optimizer={name="sgd"}'], ['training.optimizer={name="adamw"}']])),
-        *draw(st.sampled_from([[], [f"autoencoder={AUTOENCODER}}}"]])),
+        *draw(st.sampled_from([[], [f"autoencoder={AUTOENCODER}}}", "encoder.attention=[4]"]])),
     ]
     recipe = tiny(*overrides)
     return frozen(recipe) if draw(st.booleans()) else recipe

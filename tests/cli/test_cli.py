@@ -282,3 +282,29 @@ def test_pretrained_convert_tells_what_is_wrong(capsys, monkeypatch, tmp_path, o
     assert (code, out) == (2, "")
     assert words in " ".join(err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_bases_among_several_recipes_are_passed_over(capsys, monkeypatch):
+    """`*.toml` names what recipes extend, too: said, not counted; a recipe that nobody extends is still a mistake."""
+    files = ["recipes/digits/base.toml", "recipes/digits/unified.toml", "recipes/digits/multistage.toml"]
+    code, out, err = quick(capsys, monkeypatch, "recipe", "check", *files)
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert "recipes/digits/base.toml is passed over: others here extend it, and alone it has no decoders" in err
+    code, out, err = quick(capsys, monkeypatch, "budget", *files[:2], "--json")
+    assert (code, [one["recipe"] for one in json.loads(out)]) == (0, files[1:2])
+    assert "is passed over" in err
+    code, out, err = quick(capsys, monkeypatch, "recipe", "check", files[0], "recipes/cifar10/dpm-unified.toml")
+    assert (code, len(out.splitlines())) == (2, 1)
+    assert "decoders  is missing" in err
+
+
+def test_check_as_json(capsys, monkeypatch, tmp_path):
+    """One object for each recipe, good or not, with its problems."""
+    (tmp_path / "bad.toml").write_text('data = "digits"\nencoder = "ddpmp"\n')
+    files = ["recipes/digits/unified.toml", tmp_path / "bad.toml"]
+    code, out, _ = quick(capsys, monkeypatch, "recipe", "check", *files, "--json")
+    good, bad = json.loads(out)
+    assert code == 2
+    assert (good["good"], good["decoders"], good["stages"], good["problems"]) == (True, 1, "edges by one stage", [])
+    assert (bad["good"], [problem["path"] for problem in bad["problems"]]) == (False, ["encoder.name", "decoders"])
+    assert bad["problems"][0]["source"] == str(tmp_path / "bad.toml")

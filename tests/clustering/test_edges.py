@@ -1,11 +1,13 @@
 """How a recipe gets its stage edges, decided once: by the recipe, the run, a like recipe, or a clustering now."""
 
+import functools
 import json
 
 import pytest
 from commands import quick
 
 import msdk
+from msdk.budgeting import measuring
 from msdk.clustering import finding, with_edges
 from msdk.errors import PartError
 from msdk.partition import Partition
@@ -47,6 +49,7 @@ def test_a_command_clusters_where_it_trains(clustered, tmp_path, devices, capsys
 
 def test_a_budget_clusters_where_it_measures(clustered, devices, capsys, monkeypatch):
     """Recipes side by side whose clusterings look at the same are clustered once."""
+    monkeypatch.setattr(measuring, "measure", functools.partial(measuring.measure, seconds=0.001))
     words = ("budget", clustered, clustered, "--measure", "--device", "cpu", "--batch", "2", "--json")
     code, out, err = quick(capsys, monkeypatch, *words)
     assert code == 0, err
