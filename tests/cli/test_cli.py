@@ -308,3 +308,14 @@ def test_check_as_json(capsys, monkeypatch, tmp_path):
     assert (good["good"], good["decoders"], good["stages"], good["problems"]) == (True, 1, "edges by one stage", [])
     assert (bad["good"], [problem["path"] for problem in bad["problems"]]) == (False, ["encoder.name", "decoders"])
     assert bad["problems"][0]["source"] == str(tmp_path / "bad.toml")
+
+
+def test_tables_are_shown_as_parts_are(capsys, monkeypatch):
+    """`msdk show training` has every key of [training]."""
+    code, out, _ = quick(capsys, monkeypatch, "show", "training", "--json")
+    fields = {field["name"]: field for field in json.loads(out)["fields"]}
+    assert code == 0
+    assert (fields["lr"]["default"], fields["noise"]["default"]) == (2e-4, "uniform")
+    code, out, _ = quick(capsys, monkeypatch, "show", "stages")
+    assert code == 0
+    assert all(key in out for key in ("edges_ratio", "from", "clustering"))
