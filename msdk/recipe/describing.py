@@ -45,7 +45,7 @@ def tables_page() -> str:
     lines = [
         "# Tables of a recipe",
         "",
-        "Every key with its type, default and meaning; `msdk show recipe`, `msdk show training` and so on print the same.",
+        "Every key with type, default and meaning, as `msdk show recipe`, `msdk show training` and so on print them.",
         "A type such as `Sampler` is a part: its name alone, or a table with its name and settings (`msdk list`,",
         "`msdk show sampler NAME`).",
         "",

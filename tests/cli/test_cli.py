@@ -319,3 +319,14 @@ def test_tables_are_shown_as_parts_are(capsys, monkeypatch):
     code, out, _ = quick(capsys, monkeypatch, "show", "stages")
     assert code == 0
     assert all(key in out for key in ("edges_ratio", "from", "clustering"))
+
+
+def test_train_as_json(recipe, capsys, monkeypatch, tmp_path):
+    """One document that says what was trained, and where."""
+    words = ("train", recipe, "--out", tmp_path / "run", "--device", "cpu", "--json", "--set", "training.iterations=2")
+    code, out, _ = quick(capsys, monkeypatch, *words)
+    told = json.loads(out)
+    assert code == 0
+    assert (told["folder"], told["iterations"], told["interrupted"]) == (str(tmp_path / "run"), 2, False)
+    assert sum(told["images_by_stage"]) == 16
+    assert len(told["loss_by_stage"]) == 3
