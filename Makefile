@@ -21,6 +21,8 @@ $(STAMP): pyproject.toml $(PLUGINS:=/pyproject.toml)
 	  "msdk needs Python 3.11, 3.12 or 3.13, and this is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "pip>=25.1"
+	# What this was called before: its command and metadata would stay beside the new ones.
+	$(BIN)/python -m pip uninstall --quiet --quiet --yes msdk
 	$(BIN)/python -m pip install --quiet --editable . $(addprefix --editable ,$(PLUGINS)) --group dev
 	touch $(STAMP)
 

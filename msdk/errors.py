@@ -60,7 +60,15 @@ class DuplicateNameError(MsdkError):
 
 
 class PluginError(MsdkError):
-    """A part of an installed package that cannot be loaded, or is not what its kind needs."""
+    """A part of an installed package that cannot be loaded, or is not what its kind needs.
+
+    Attributes:
+        what: What is wrong, without the `fix` that the message ends with.
+    """
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        self.what = what
+        super().__init__(f"{what}. {fix}." if fix else what)
 
 
 class PartError(MsdkError):

@@ -16,6 +16,7 @@ from msdk.recipe import Recipe
 from msdk.recipe.describing import TABLES, describe_table, tables_page
 from msdk.registry import KINDS, is_base, registries
 from msdk.registry.describing import describe, kind_page
+from msdk.registry.discovery import DISTRIBUTION
 from msdk.report import rendered
 from recipes import tiny
 
@@ -97,3 +98,18 @@ def test_plugins_page_names_every_law():
         assert f"| {kind} | {laws} |" in page
     common = ", ".join(law.__name__.replace("_", " ") for law in testing.laws("encoder")[:2])
     assert f"| all | {common} |" in page
+
+
+def test_the_distribution_is_called_by_its_name():
+    """On the package index `msdk` is somebody else's: no hint, dependency, scaffold or page makes pip install that."""
+    assert tomllib.loads(Path("pyproject.toml").read_text())["project"]["name"] == DISTRIBUTION
+    former = re.compile(
+        r"pip install (?:-\S+ )*['\"]?msdk(?![-\w])|\bmsdk\[\w+\]|[\"']msdk *[<>=~]|pypi\.org/project/msdk/"
+    )
+    files = [file for suffix in ("md", "toml") for file in Path().glob(f"*.{suffix}")]
+    for room in ("msdk", "plugins", "docs", "recipes", "benchmarks"):
+        files += [file for suffix in ("py", "toml", "md", "html") for file in Path(room).rglob(f"*.{suffix}")]
+    assert {str(path): found for path in files if (found := former.findall(path.read_text(encoding="utf-8")))} == {}
+    for plugin in Path("plugins").glob("*/pyproject.toml"):
+        needs = tomllib.loads(plugin.read_text())["project"]["dependencies"]
+        assert any(need.startswith(f"{DISTRIBUTION}>=") for need in needs), plugin

@@ -42,12 +42,13 @@ ALLOWED = {
         "encoders.adapter",
         "samplers.guidance",
         "samplers.staged",
+        "samplers.tracing",
         *BASES,
         "objectives",  # of a kind its torch-free registry, none of its parts
         "optimizers",
     ],
     "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
-    "runs": ["recipe", "denoiser", "trackers.base"],
+    "runs": ["registry", "recipe", "denoiser", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
@@ -62,6 +63,7 @@ ALLOWED = {
         "threads",
         "layers",
         "registry",
+        "report",
         "training",
         "clustering",
         "samplers.tracing",
@@ -94,6 +96,7 @@ ALLOWED = {
         "samplers.tracing",
         *BASES,
     ],
+    "surveying": ["recipe", "datasets", "datasets.base"],
     # The verbs, then a report of it all.
     "running": [
         "recipe",
@@ -111,6 +114,8 @@ ALLOWED = {
         "recipe",
         "denoiser",
         "partition",
+        "runs",
+        "training",
         "budgeting",
         "batch",
         "schedules.vp",
@@ -131,6 +136,7 @@ ALLOWED = {
         "training",
         "sampling",
         "running",
+        "surveying",
         "report",
         "authoring",
         "distributed",

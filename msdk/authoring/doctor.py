@@ -17,9 +17,11 @@ from typing import Any
 
 import attrs
 
-from msdk.errors import MsdkError
+from msdk.errors import MsdkError, PluginError, printable
 from msdk.registry import registries
 from msdk.registry.discovery import (
+    DISTRIBUTION,
+    FORMER,
     VARIABLE,
     BrokenPlugin,
     Origin,
@@ -27,6 +29,7 @@ from msdk.registry.discovery import (
     mode,
     normalised,
     requirement_of,
+    requires_stranger,
     scanned,
     unsuited,
 )
@@ -144,7 +147,13 @@ def _installed(name: str) -> str:
 
 def _version(name: str) -> list[Finding]:
     reason = unsuited(name)
-    return [Finding(reason, f"update '{name}', or install the msdk that it is for")] if reason else []
+    found = [Finding(reason, f"update '{name}', or install the msdk that it is for")] if reason else []
+    if requires_stranger(name):
+        what = f"it requires the distribution '{FORMER}', which on the package index is somebody else's"
+        found.append(
+            Finding(what, f"msdk is '{DISTRIBUTION}' there: update '{name}', or name that in its dependencies")
+        )
+    return found
 
 
 def _doubtful(name: str, parts: Sequence[Part]) -> list[Finding]:
@@ -217,6 +226,8 @@ def _faults(owner: str, kind: str, name: str) -> list[str]:
         return [f"'{name}' is of the kind '{kind}', which cannot be imported"]
     try:
         cls: Any = known[kind].get(f"{owner}:{name}")
+    except PluginError as error:
+        return [printable(error.what)]  # the doctor says the fix
     except MsdkError as error:
         return [str(error)]
     return _lacking(cls, kind, name)

@@ -1,9 +1,13 @@
 """`msdk plugin new`: a package with one part, a test that calls the kit, and a README, which passes as it is."""
 
+import importlib.metadata
+import importlib.util
+import keyword
 import re
+import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,12 @@ import attrs
 from msdk import __version__
 from msdk.errors import PluginError
 from msdk.recipe import Recipe
-from msdk.registry import Kind, Registry, is_base, registry_of
+from msdk.registry import Kind, Registry, is_base, registries, registry_of
+from msdk.registry.discovery import DISTRIBUTION, FORMER, normalised
 from msdk.runs.files import write_text
+
+SCAFFOLD = ("hatchling", "pytest", "src", "tests")
+"""Names that mean something to what builds and tests a package."""
 
 PYPROJECT = """\
 [build-system]
@@ -24,11 +32,11 @@ build-backend = "hatchling.build"
 [project]
 name = "{name}"
 version = "0.1.0"
-description = "A {words} for msdk"
+description = "{a_words} for msdk"
 readme = "README.md"
 requires-python = ">=3.11"
 # The range of msdk is the promise that this package was tested with it: `msdk plugin doctor` reads it.
-dependencies = ["attrs>=24.2", "msdk>={least},<{below}", "torch>=2.6"]
+dependencies = ["attrs>=24.2", "msdk-diffusion>={least},<{below}", "torch>=2.6"]
 
 # The name on the left is what recipes say; the class is imported when one does, not before.
 [project.entry-points."msdk.{kind}"]
@@ -44,7 +52,7 @@ packages = ["src/{package}"]
 README = """\
 # {name}
 
-A {words} for [msdk](https://pypi.org/project/msdk/).
+{a_words} for [msdk](https://pypi.org/project/msdk-diffusion/).
 
 ```
 pip install -e . pytest
@@ -94,13 +102,16 @@ def scaffold(name: str, kind: str, folder: Path) -> list[Path]:
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise PluginError(f"'{name}' is no name for a package: use small letters, digits and single hyphens, as my-lab")
-    if name == "msdk":
-        raise PluginError("the name 'msdk' is taken: choose another, as my-lab or msdk-mylab")
+    taken = _taken(name)
+    if taken is not None:
+        raise PluginError(f"the name '{name}' is taken: {taken}. Choose another, as my-{name} or {name}-lab")
     registry = registry_of(kind)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PluginError(f"{folder} exists: choose another --out, or another name")
     record = registry.record
-    module, package = record.singular, name.replace("-", "_")
+    module, package, template = record.singular, name.replace("-", "_"), record.template.partition(":")[2]
+    code = _code(record, package)
+    cls = _class_name(name, template, code.values())
     major, minor = (int(number) for number in __version__.split(".")[:2])
     values = {
         "name": name,
@@ -109,7 +120,8 @@ def scaffold(name: str, kind: str, folder: Path) -> list[Path]:
         "kind": record.name,
         "singular": record.singular,
         "words": record.words,
-        "cls": record.template.partition(":")[2],
+        "a_words": f"{'An' if re.match('[aeiou]|lr ', record.words) else 'A'} {record.words}",
+        "cls": cls,
         "least": f"{major}.{minor}",
         "below": f"{major}.{minor + 1}",
         "options": record.law_options and f", {record.law_options}",
@@ -119,14 +131,50 @@ def scaffold(name: str, kind: str, folder: Path) -> list[Path]:
         "pyproject.toml": PYPROJECT.format(**values),
         "README.md": README.format(**values),
         f"tests/test_{module}.py": TEST.format(**values),
-        f"src/{package}/__init__.py": f'"""A {values["words"]} for msdk."""\n',
+        f"src/{package}/__init__.py": f'"""{values["a_words"]} for msdk."""\n',
         f"src/{package}/py.typed": "",
-        **{f"src/{package}/{file}.py": text for file, text in _code(record, package).items()},
+        # MyEncoderNet is named with MyEncoder.
+        **{f"src/{package}/{file}.py": re.sub(rf"\b{template}", cls, text) for file, text in code.items()},
     }
     for place, text in files.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         write_text(folder / place, text)
     return [folder / place for place in files]
+
+
+def _taken(name: str) -> str | None:
+    """Whose name it is, where a package, a part or Python has it: what it would hide, or be hidden by."""
+    package = name.replace("-", "_")
+    if keyword.iskeyword(package):
+        return "it is a keyword of Python, which no module can be called"
+    if package in sys.stdlib_module_names:
+        return f"Python's standard library has a module '{package}'"
+    if name in (DISTRIBUTION, FORMER):
+        return "msdk is called that"
+    if package in SCAFFOLD:
+        return "the package that is written uses it"
+    for registry in registries().values():
+        for owner in registry.owners(name):
+            return f"{owner} has a part '{name}' of {registry.kind}"
+    for distribution in importlib.metadata.distributions():
+        own = normalised(distribution.name or "")
+        if own == name:
+            return f"the package '{name}' is installed"
+        needs = distribution.requires or () if own == DISTRIBUTION else ()
+        if name in {normalised(re.split(r"[^\w.-]", text)[0]) for text in needs}:
+            return f"msdk uses the package '{name}'"  # also where an extra that needs it is not installed
+    found = importlib.util.find_spec(package)
+    if found is not None and found.origin is not None:  # a folder without code takes no name
+        return f"there is a module '{package}' in {Path(found.origin).parent}"
+    return None
+
+
+def _class_name(name: str, template: str, code: Iterable[str]) -> str:
+    """What the class of a part is called: wide-net -> WideNetEncoder, and no other name of the code."""
+    kind = template.removeprefix("My")
+    own = "".join(word.capitalize() for word in name.split("-"))
+    cls = own if own.lower().endswith(kind.lower()) else own + kind
+    return f"My{cls}" if any(re.search(rf"\b{cls}", text) for text in code) and cls != template else cls
 
 
 def _code(record: Kind, package: str) -> Mapping[str, str]:

@@ -12,11 +12,12 @@ from attrs.validators import min_len
 
 from msdk.budgeting.ledger import Ledger
 from msdk.budgeting.limits import Limit
-from msdk.budgeting.requested import Memory, Timing
+from msdk.budgeting.requested import Estimate, Memory, Timing
 from msdk.budgeting.training_price import ImageFlops
 from msdk.encoders.base import Shape
 from msdk.recipe import Convention
 from msdk.recipe.results import ABSENT, from_json, key, to_json
+from msdk.report import stages_grid
 
 WEIGHTS = ("sampling", "training", "length")
 """Ways to weigh stages: by the sampler's network calls, by the images that training draws, by length of time."""
@@ -186,6 +187,8 @@ class StageTraining:
 class TrainingCosts:
     """What training costs: the paper's figure (forward, one image per iteration), and the real one.
 
+    All but the paper's figure rests on exact MACs, whatever the convention of the budget.
+
     Attributes:
         iterations: Optimiser steps.
         images: Iterations x batch size.
@@ -215,6 +218,11 @@ class TrainingCosts:
     autoencoder_flops: float
     stages: tuple[StageTraining, ...]
     explanation: str
+
+    @property
+    def paper_macs(self) -> float:
+        """The paper's account as what it is: MACs."""
+        return 1e15 * self.paper_pflops
 
 
 @attrs.frozen
@@ -255,6 +263,7 @@ class Budget:
         uncounted: Operators without a counting rule, and how often one run of each part has them.
         audit: By the second counter.
         disagreements: Where the two counters differ, a sentence each.
+        estimate: What training would take on a card, where it was asked for; JSON lacks the key elsewhere.
         image_flops: What training spends on one image, by stage; empty where JSON was read, or without a recipe.
     """
 
@@ -278,6 +287,7 @@ class Budget:
     uncounted: Mapping[str, int]
     audit: Audit
     disagreements: tuple[str, ...] = attrs.field(default=(), metadata=ABSENT)
+    estimate: Estimate | None = None
     image_flops: tuple[ImageFlops, ...] = attrs.field(default=(), metadata=ABSENT)
 
     @property
@@ -321,11 +331,14 @@ class Budget:
     def limits(self) -> tuple[Limit, ...]:
         """What the recipe allows itself, beside what it has."""
         training, memory = self.training, self.memory
+        spent = self.timing or self.estimate
         found: dict[str, float | None] = {
             "params": self.params,
             "macs": self.equivalent_macs("sampling"),
             "flops": None if training is None else training.total_flops,
             "memory": None if memory is None else memory.peak,
+            "hours": None if spent is None else spent.hours,
+            "cost": None if self.estimate is None else self.estimate.cost,
         }
         return tuple(Limit.of(name, most, found[name]) for name, most in self.allowed.items())
 
@@ -333,6 +346,13 @@ class Budget:
         """The object of `msdk budget --json` (docs/contracts.md)."""
         return to_json(self)
 
+    def __repr__(self) -> str:
+        return f"Budget of {stages_grid(self).brief()}"
+
+    def _repr_html_(self) -> str:
+        return stages_grid(self).html()
+
     def _told(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """In JSON, limits stand beside what was found."""
-        return {**plain, "limits": to_json(self.limits)}
+        """In JSON, limits stand beside what was found, and an estimate where there is one."""
+        told = {**plain, "limits": to_json(self.limits)}
+        return told if self.estimate is not None else {name: told[name] for name in told if name != "estimate"}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from msdk.budgeting.blind_spots import late_biases, unseen
 from msdk.budgeting.costs import PartCosts
 from msdk.budgeting.free_operators import is_free
-from msdk.budgeting.rules import RULES, SECOND, Handle, NoRuleError
+from msdk.budgeting.rules import RULES, SECOND, Handle, NoRuleError, macs_of
 from msdk.budgeting.simulating import computed, refuse_lazy
 from msdk.errors import PartError
 
@@ -114,7 +114,7 @@ def _both(op: str, theirs: Any) -> Handle:
         rows: Counter[str] = Counter()
         if op in RULES:
             try:
-                ours = RULES[op](inputs, outputs)
+                ours = macs_of(op, inputs, outputs)
             except NoRuleError as error:
                 rows[f"uncounted|{error}"] += 1
             else:
@@ -186,7 +186,8 @@ def _running(module: nn.Module, device: str) -> Generator[nn.Module]:
             raise PartError(
                 f"{place} cannot be traced for counting: {_line_of(error)}{type(error).__name__}: "
                 f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}. Its forward must not branch on "
-                "tensor values, hold tensors that are neither parameters nor buffers, or be compiled"
+                "tensor values, need weights that are not zero (as the inverse of one does), hold tensors that are "
+                "neither parameters nor buffers, or be compiled"
             ) from error
 
 

@@ -17,19 +17,19 @@ affine_grid_generator allclose alpha_dropout arange argsort atleast_1d atleast_2
 avg_pool3d batch_norm bernoulli block_diag broadcast_tensors bucketize cartesian_prod channel_shuffle col2im
 column_stack complex concat concatenate cosine_similarity cross cummax cummin cumprod cumsum diag diag_embed
 diagonal_scatter diff dropout dstack embedding embedding_bag empty_like exponential eye feature_alpha_dropout
-feature_dropout fill flip fliplr flipud fractional_max_pool2d fractional_max_pool3d full_like gather ger glu
-grid_sampler group_norm hardswish histc hstack im2col index_add index_copy index_fill index_put index_reduce
-index_select instance_norm isclose isin kron kthvalue layer_norm linalg_cross linspace log_sigmoid log_softmax
-logcumsumexp logspace masked_scatter masked_select max_pool1d max_pool1d_with_indices max_pool2d
-max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d max_unpool3d median meshgrid mode msort
-multinomial nanmean nanmedian nanquantile native_dropout new_empty new_full new_ones new_zeros nonzero normal numel
-one_hot ones_like outer pad pairwise_distance pixel_shuffle pixel_unshuffle polar prelu put quantile rand rand_like
-randint randint_like randn randn_like random randperm reflection_pad1d reflection_pad2d reflection_pad3d renorm repeat
-repeat_interleave replication_pad1d replication_pad2d replication_pad3d rms_norm roll rot90 row_stack scatter
-scatter_add scatter_reduce searchsorted select_scatter slice_scatter softmax sort sum_to_size take take_along_dim tile
-topk trace tril tril_indices triu triu_indices type_as uniform unique_dim unsafe_chunk unsafe_split
-unsafe_split_with_sizes upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d
-upsample_nearest3d upsample_trilinear3d vstack zeros_like
+feature_dropout fft_fftfreq fft_fftshift fft_ifftshift fft_rfftfreq fill flip fliplr flipud fractional_max_pool2d
+fractional_max_pool3d full_like gather ger glu grid_sampler group_norm hardswish histc hstack im2col index_add
+index_copy index_fill index_put index_reduce index_select instance_norm isclose isin kron kthvalue layer_norm
+linalg_cross linalg_vecdot linspace log_sigmoid log_softmax logcumsumexp logspace masked_scatter masked_select
+max_pool1d max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d
+max_unpool3d median meshgrid mode msort multinomial nanmean nanmedian nanquantile native_dropout new_empty new_full
+new_ones new_zeros nonzero normal numel one_hot ones_like outer pad pairwise_distance pixel_shuffle pixel_unshuffle
+polar prelu put quantile rand rand_like randint randint_like randn randn_like random randperm reflection_pad1d
+reflection_pad2d reflection_pad3d renorm repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d
+rms_norm roll rot90 row_stack scatter scatter_add scatter_reduce searchsorted select_scatter slice_scatter softmax sort
+sum_to_size take take_along_dim tile topk trace tril tril_indices triu triu_indices type_as uniform unique_dim
+unsafe_chunk unsafe_split unsafe_split_with_sizes upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d vstack zeros_like
 """
 OTHERS = frozenset(_OTHERS.split())
 """Free operators that torch's tables do not mark."""

@@ -30,7 +30,7 @@ def rewritten(solution: Solution, recipe: Path, out: Path) -> str:
     what = {
         "macs": f"per call ({question.convention} convention, {question.weights} weights)",
         "params": "in all",
-        "training-flops": f"of training ({question.convention} convention)",
+        "training-flops": "of training",
         "memory": "for weights, gradients, optimiser and averaged weights",
     }[question.what]
     lines = [

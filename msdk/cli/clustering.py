@@ -80,7 +80,10 @@ def cluster(
     if artefact is not None:
         pointer = "" if compare else f'; a recipe points to it by: stages = {{ from = "{artefact}" }}'
         display.say(f"wrote {artefact}{pointer}")
-        missing = 'no plot beside it, as matplotlib is not installed: pip install "msdk[plot]"'
+        missing = 'no plot beside it, as matplotlib is not installed: pip install "msdk-diffusion[plot]"'
         display.say(f"wrote {plot}" if plot else missing)
     if write:
         display.say(f"wrote the edges into {recipe}")
+        display.hint("train", recipe, overrides=overrides)
+    elif artefact is not None and not compare:
+        display.hint("train", recipe, overrides=[*(overrides or ()), f'stages={{ from = "{artefact}" }}'])

@@ -22,7 +22,7 @@ Set = Annotated[
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document on stdout, nothing else.")]
 Force = Annotated[bool, Parameter(negative="", help="Replace what exists.")]
 Resume = Annotated[bool, Parameter(negative="", help="Go on from the newest checkpoint.")]
-RunFolder = Annotated[Path | None, Parameter(help="The run folder; runs/DATA-NAME by default.")]
+RunFolder = Annotated[Path | None, Parameter(help="The run folder; runs/FOLDER-NAME of the recipe by default.")]
 Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; CUDA where there is one by default.")]
 
 
@@ -33,7 +33,14 @@ def free_path(path: Path) -> Path:
 
 
 def default_run_dir(recipe: Path) -> Path:
-    return Path("runs") / f"{recipe.resolve().parent.name}-{recipe.stem}"
+    """Where a recipe is trained unless told: by the folder that it is in and its own name, runs/digits-multistage.
+
+    A recipe of the folder one works in is called by its name alone, and one that is just called recipe by its folder.
+    """
+    folder, name = recipe.resolve().parent, recipe.stem
+    if name == "recipe":
+        return Path("runs") / (folder.name or name)
+    return Path("runs") / (name if folder == Path.cwd() or not folder.name else f"{folder.name}-{name}")
 
 
 def convention_named(name: str | None) -> "Convention | None":

@@ -16,11 +16,19 @@ def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
         One kind of part, in singular or plural; all kinds when not given.
     """
     from msdk.registry import registries, registry_of
+    from msdk.registry.describing import summary
     from msdk.registry.lookup import broken_plugins
 
     asked = [registry_of(kind)] if kind else list(registries().values())
     found = [
-        {"kind": one.kind, "name": part, "owner": origin.owner, "version": origin.version, "target": origin.target}
+        {
+            "kind": one.kind,
+            "name": part,
+            "owner": origin.owner,
+            "version": origin.version,
+            "target": origin.target,
+            "description": summary(origin),
+        }
         for one in asked
         for part in one.names()
         for origin in (one.origin(part),)
@@ -30,10 +38,9 @@ def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
     if as_json:
         display.print_json(found)
         return
-    from msdk.report import Grid
+    from msdk.report import parts_grids
 
-    rows = tuple((part["kind"], part["name"], f"{part['owner']} {part['version']}") for part in found)
-    display.show(Grid("Parts", ("kind", "name", "owner"), rows, numbers=3))
+    display.show(*parts_grids(found))
 
 
 def show(kind: str, name: str | None = None, /, *, as_json: AsJson = False) -> None:

@@ -32,6 +32,7 @@ def check_recipe(
     recipe
         TOML files, or run folders. What others of them extend may lack keys.
     """
+    from msdk.recipe import cautions
     from msdk.recipe.loading import Check
 
     also: list[Check] = []
@@ -54,12 +55,17 @@ def check_recipe(
             one |= {"good": False, "problems": told}
         else:
             stages = "edges by " + (loaded.stages.ways() or ["one stage"])[0]
-            one |= {"decoders": len(loaded.decoders), "stages": stages}
+            told = list(cautions(loaded))
+            one |= {"decoders": len(loaded.decoders), "stages": stages, "cautions": told}
             if not as_json:
                 display.say(f"{path} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}")
+            for sentence in told:
+                display.warn(f"{path}: {sentence}" if len(recipe) > 1 else sentence)
         found.append(one)
     if as_json:
         display.print_json(found)
+    elif len(recipe) == 1 and not wrong:
+        display.hint("budget", recipe[0], overrides=overrides)
     return 2 if wrong else 0
 
 

@@ -44,24 +44,30 @@ def train(
     refuse_company("training")
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
+    from msdk.recipe import cautions
     from msdk.runs import checkpoints, refuse_existing
     from msdk.training import train as run_training
 
     refuse_existing(place, force=force, resume=resume)
     goes_on = resume and checkpoints(place)
     ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None)
+    for sentence in cautions(ready):
+        display.warn(sentence)
     with display.training_display() as watch:
         result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
     if clusters is not None:
         from msdk.clustering import write_clusters
 
         write_clusters(place / "clustering.json", clusters, force=True)
+    for sentence in result.warnings:
+        display.warn(sentence)
     if as_json:
         display.print_json(_as_json(result))
     if result.interrupted:
         return _interrupted(result)
     if not as_json:
         display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
+        display.hint("sample", place)
     return 0
 
 
@@ -87,14 +93,16 @@ def run_all(
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
     from msdk.budgeting import Budget
+    from msdk.recipe import cautions
     from msdk.report import comparison_grid, stages_grid
     from msdk.running import Watcher
     from msdk.running import run as run_recipe
 
     def budgeted(budgets: "list[Budget]") -> None:
-        for grid in (comparison_grid(budgets), stages_grid(budgets[-1])):
-            display.show(grid)
+        display.show(comparison_grid(budgets), stages_grid(budgets[-1]))
 
+    for sentence in cautions(loaded):
+        display.warn(sentence)
     with display.bar() as report, display.training_display() as watch:
         watcher = Watcher(
             clustering=report,
@@ -104,6 +112,8 @@ def run_all(
             sampled=lambda done, total: report("sampling", done, total),
         )
         result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
+    for sentence in result.warnings:
+        display.warn(sentence)
     if result.interrupted:
         return _interrupted(result)
     sheet = place / "samples" / "grid.png"  # what is no picture has none

@@ -10,7 +10,7 @@ from msdk.clusterings.base import Interval
 from msdk.errors import PlotError, RunError
 from msdk.partition import Partition
 from msdk.recipe.results import parsed, to_json
-from msdk.report import clusters_plot
+from msdk.report import clusters_grid, clusters_plot
 from msdk.runs.files import write_bytes, write_json, write_text
 
 
@@ -24,8 +24,8 @@ class Strategy:
     intervals_t: tuple[Interval, ...] | None
     settings: Mapping[str, Any]
     seconds: float
-    curves: Mapping[str, list[float]]
-    matrices: Mapping[str, list[list[float]]]
+    curves: Mapping[str, list[float]] = attrs.field(repr=lambda curves: f"<{', '.join(curves)}>")
+    matrices: Mapping[str, list[list[float]]] = attrs.field(repr=lambda matrices: f"<{', '.join(matrices)}>")
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -51,6 +51,12 @@ class Clusters:
     strategies: tuple[Strategy, ...]
     skipped: Mapping[str, str]
     versions: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return clusters_grid(self).brief()
+
+    def _repr_html_(self) -> str:
+        return clusters_grid(self).html()
 
     def partition(self) -> Partition:
         """The stages of the only strategy."""

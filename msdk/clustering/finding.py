@@ -19,7 +19,7 @@ from msdk.denoiser.building import build_autoencoder, pick_device, weights_file
 from msdk.distributed import Group, this_rank, together
 from msdk.errors import PartError
 from msdk.partition import Partition
-from msdk.recipe import Recipe, recipe_of
+from msdk.recipe import Recipe, recipe_of, uncalled, undertrained
 from msdk.recipe.structuring import to_data
 from msdk.samplers.tracing import explain
 from msdk.schedules.base import Schedule
@@ -85,7 +85,7 @@ def cluster(
             try:
                 if compare and "models" in spec.needs and getattr(spec, "run", None) is None:
                     raise PartError("it would train a network: give the run folder of one with --run")
-                found.append(_timed(name, spec, subject))
+                found.append(_told(recipe, _timed(name, spec, subject)))
             except PartError as error:
                 if not compare:
                     raise
@@ -158,6 +158,18 @@ def _timed(name: str, spec: Clustering, subject: Subject) -> Strategy:
         notes=result.notes,
         warnings=result.warnings,
     )
+
+
+def _told(recipe: Recipe, found: Strategy) -> Strategy:
+    """What was found, with warnings of stages that training or sampling would not reach."""
+    ready = recipe.with_partition(Partition(found.edges_ratio))
+    if len(ready.decoders) != len(found.edges_ratio) + 1:
+        return found  # it is compared with others alone
+    try:
+        told = [*undertrained(ready), *uncalled(ready)]
+    except PartError as error:
+        told = [str(error)]
+    return attrs.evolve(found, warnings=(*found.warnings, *told))
 
 
 def _points(recipe: Recipe, source: Source, device: str) -> Points:

@@ -11,7 +11,7 @@ from torch import nn
 from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
 from msdk.denoiser import Denoiser, StagedNetwork
-from msdk.denoiser.weights import put_weights, read_weights
+from msdk.denoiser.weights import put_weights, read_weights, settle
 from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError, RunError
@@ -106,7 +106,7 @@ def build_autoencoder(
     meta = str(device) == "meta"
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         torch.manual_seed(seed)
-        autoencoder = spec.build(shape)
+        autoencoder = settle(spec.build(shape))
     if spec.weights is not None and not meta:
         path = weights_file(spec)
         put_weights(autoencoder, read_weights(path), path, "autoencoder")
@@ -156,7 +156,7 @@ def join(
     """Builds the networks of the parts and puts them together, behind an autoencoder that is already built.
 
     Raises:
-        PartError: Parts do not fit.
+        PartError: Parts do not fit, or two weights share memory without being one.
     """
     fed = noise_range(parts.parameterization, parts.schedule)
     if fed is not None:
@@ -176,6 +176,7 @@ def join(
             make(f"decoders.{k}", partial(decoder.build, adapted, shape)) for k, decoder in enumerate(parts.decoders)
         ]
     network = StagedNetwork(encoders, decoders, adapters)
+    settle(network)
     denoiser = Denoiser(
         network,
         partition,

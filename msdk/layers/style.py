@@ -40,6 +40,7 @@ class BlockStyle:
         skip_scale: Factor of the sum of block and shortcut.
         modulation: "shift" adds the embedding in front of the second norm, "scale-shift" scales and shifts behind it.
         project_resampled: Whether a block that resamples has a 1x1 shortcut even where the width stays.
+        shortcut_scale: Scale of the initial weights of 1x1 shortcuts under "xavier".
         taps: FIR filter that resampling uses; None means 2x2 means and repeated pixels.
         dropout: Probability in front of the second convolution.
         heads: Attention heads, where `head_width` is None.
@@ -54,6 +55,7 @@ class BlockStyle:
     skip_scale: float = math.sqrt(0.5)
     modulation: Literal["shift", "scale-shift"] = "shift"
     project_resampled: bool = True
+    shortcut_scale: float = 1.0
     taps: tuple[float, ...] | None = None
     dropout: float = 0.0
     heads: int = 1

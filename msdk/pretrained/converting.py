@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from safetensors.torch import save_file
 from torch import nn
 
 from msdk import __version__
@@ -18,15 +17,17 @@ from msdk.denoiser import Denoiser
 from msdk.denoiser.building import AUTOENCODER, Parts
 from msdk.encoders.base import Shape
 from msdk.errors import PartError, RunError, UnknownNameError, nearest
+from msdk.noise_levels.steps import Steps
 from msdk.parameterizations.base import Parameterization
 from msdk.parameterizations.eps import Eps
+from msdk.parameterizations.score import Score
 from msdk.pretrained import AUTOENCODERS, autoencoder_of, check_family, load_pretrained, original_of
 from msdk.pretrained.autoencoders import pieces_of, spec_of
 from msdk.pretrained.checkpoints import Weights, first_stage, has_averages, weights_of
 from msdk.pretrained.files import read_checkpoint
 from msdk.pretrained.pieces import Piece
 from msdk.pretrained.published import PUBLISHED
-from msdk.recipe import Recipe, Sampling, Stages
+from msdk.recipe import Recipe, Sampling, Stages, Training
 from msdk.recipe.structuring import to_data
 from msdk.runs import Checkpoint, refuse_existing, save_checkpoint, start_run
 from msdk.runs.files import save_tensors, write_json, written_whole
@@ -34,7 +35,6 @@ from msdk.samplers.base import Sampler
 from msdk.samplers.dpm_multistep import DPMpp2M
 from msdk.samplers.heun import Heun
 from msdk.schedules.base import Schedule
-from msdk.schedules.edm import EDM
 from msdk.schedules.vp_discrete import VPDiscrete
 
 
@@ -171,7 +171,7 @@ def _first_stage(saved: Mapping[str, Any], latents: Shape, folder: Path) -> tupl
     inner: Any = saved.get("state_dict", saved)
     spec = attrs.evolve(spec, scale=float(inner.get("scale_factor", 1.0)))  # LDM measures it on its first batch
     file = folder / AUTOENCODER
-    save_file(load_pretrained("vq", saved, settings).state_dict(), file)
+    save_tensors(load_pretrained("vq", saved, settings).state_dict(), file)
     factor = image[1] // spec.latent_shape(image)[1]
     return attrs.evolve(spec, weights=file), (image[0], latents[1] * factor, latents[2] * factor)
 
@@ -244,24 +244,26 @@ def _recipe(parts: Parts, denoiser: Denoiser, *, title: str, autoencoder: Autoen
         stages=Stages(edges_ratio=edges) if edges else Stages(),
         encoder=parts.encoder,
         decoders=parts.decoders,
+        training=_training(schedule, parameterization),
         sampler=sampler,
         sampling=Sampling(steps=18 if isinstance(sampler, Heun) else 20),
     )
 
 
 def _to_sample(parts: Parts) -> tuple[Schedule, Parameterization]:
-    """The same diffusion in times that samplers can space: for score_sde's held steps, those between them too.
-
-    EDM samples the models of its other preconditioners between sigma 0.002 and 80, where they reach further.
-    """
+    """The same diffusion in times that samplers can space: for score_sde's held steps, those between them too."""
     schedule, parameterization = parts.schedule, parts.parameterization
     if isinstance(schedule, VPDiscrete) and schedule.clock == "held":
         fed = Eps(time_scale=float(schedule.steps), time_offset=-1.0)
         return attrs.evolve(schedule, clock="steps"), fed
-    if isinstance(schedule, EDM):
-        low, high = max(0.002, schedule.sigma_min), min(80.0, schedule.sigma_max)
-        return attrs.evolve(schedule, sigma_min=low, sigma_max=high), parameterization
     return schedule, parameterization
+
+
+def _training(schedule: Schedule, parameterization: Parameterization) -> Training:
+    """How training goes on: at whole steps, where the model knows no others."""
+    if isinstance(parameterization, Score) and parameterization.feed == "index":
+        return Training(noise=Steps(count=parameterization.steps))
+    return Training(noise=Steps()) if isinstance(schedule, VPDiscrete) else Training()
 
 
 def _params(network: nn.Module) -> int:

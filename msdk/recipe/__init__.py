@@ -5,7 +5,12 @@ is reported at once with the file and the path it stands at. Nothing here import
 whether features fit decoders, in a fraction of a second.
 """
 
+from msdk.recipe.cautions import cautions as cautions
+from msdk.recipe.cautions import uncalled as uncalled
+from msdk.recipe.cautions import undertrained as undertrained
+from msdk.recipe.cautions import unseen as unseen
 from msdk.recipe.checks import check_axes as check_axes
+from msdk.recipe.checks import check_trainable as check_trainable
 from msdk.recipe.checks import noise_range as noise_range
 from msdk.recipe.fields import AUGMENT_LABELS as AUGMENT_LABELS
 from msdk.recipe.fields import DEFAULT_STEPS as DEFAULT_STEPS

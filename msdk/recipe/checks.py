@@ -114,6 +114,17 @@ def _features(recipe: Recipe) -> Iterable[Problem]:
         yield from failing(f"decoders.{index}", lambda decoder=decoder: decoder.check(info))
 
 
+def check_trainable(recipe: Recipe) -> None:
+    """Raises `PartError` where a recipe that is good for sampling cannot be trained."""
+    if not recipe.schedule.trainable:
+        name = registry_for(Schedule).name_of(type(recipe.schedule))
+        raise PartError(
+            f"the schedule {name} is for sampling only: its networks are trained with noise that msdk does not draw. "
+            "Train under another schedule"
+        )
+    recipe.training.loss.check(recipe)
+
+
 def check_axes(part: Encoder | Decoder | Autoencoder, shape: Shape) -> None:
     """Raises `PartError` where a part is for images of another number of axes."""
     if part.axes not in (None, len(shape) - 1):

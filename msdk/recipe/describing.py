@@ -6,7 +6,7 @@ from typing import Any
 from msdk.encoders.adapter import Adapter
 from msdk.recipe.fields import BudgetOptions, Recipe, Sampling, Stages, Training
 from msdk.registry import registry_of
-from msdk.registry.describing import Description, fields_of, fields_table, summary
+from msdk.registry.describing import Description, fields_of, fields_table, purpose
 
 TABLES: dict[str, type[Any]] = {
     "recipe": Recipe,
@@ -35,7 +35,7 @@ def describe_table(name: str) -> Description:
         version=version,
         file=inspect.getsourcefile(cls) or "",
         target=f"{cls.__module__}:{cls.__qualname__}",
-        description=summary(cls),
+        description=purpose(cls),
         fields=fields_of(cls),
     )
 

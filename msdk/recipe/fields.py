@@ -13,16 +13,17 @@ from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
 from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
-from msdk.errors import PartError
+from msdk.errors import MsdkError, PartError, cut, printable
 from msdk.lr_schedules.base import LRSchedule
-from msdk.noise_levels.base import NoiseLevel, StageDraw
+from msdk.noise_levels.base import NoiseLevel, StageDraw, stage_probabilities
 from msdk.objectives.base import Objective
 from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.recipe.files import Artefact, File
 from msdk.recipe.quantities import quantity
-from msdk.registry import registry_for
+from msdk.recipe.structuring import strict_converter
+from msdk.registry import registry_for, registry_of_part
 from msdk.samplers.base import Sampler, steps_for
 from msdk.samplers.guidance import Guidance
 from msdk.samplers.staged import Staged
@@ -46,6 +47,11 @@ def _part(base: type, name: str) -> Any:
         return registry.get(name if name in registry.names() else f"msdk:{name}")()
 
     return attrs.field(factory=default)
+
+
+def _left_to_the_schedule() -> Any:
+    """A default that a recipe replaces by what its schedule says; None only while there is no recipe."""
+    return attrs.field(default=None)
 
 
 @attrs.frozen(kw_only=True)
@@ -97,17 +103,18 @@ class Training:
             a third more to compute, for a fraction of the memory.
         objective: What is minimised; `denoising` when not given. A recipe whose decoders predict a variance trains with
             an objective that is named and learns it.
-        noise: The law of training times.
+        noise: The law of training times; the one that suits the schedule when not given, which the recipe then holds.
         stage_draw: "natural" draws stages with the law's own shares, "uniform" draws each stage alike.
         mixed: Whether a batch mixes stages; false draws one stage per batch, as the paper's code does.
         lr: Learning rate.
-        warmup: Steps over which the learning rate rises linearly from 0.
+        warmup: Steps over which the learning rate rises linearly from 0, which the first step has, as in the originals:
+            lr min(steps done / warmup, 1).
         lr_schedule: A factor on the learning rate; none when not given.
         optimizer: AdamW with `betas` and `weight_decay` when not given.
         betas: Decay of Adam's first and second moment.
         weight_decay: Decoupled weight decay (AdamW, Loshchilov and Hutter 2019, arXiv 1711.05101); 0 is Adam.
-        sanitize: Whether gradients that are not finite are replaced before clipping: NaN by 0, infinities by +-1e5
-            (EDM). The loss is left as it is.
+        sanitize: Whether gradients that are not finite are replaced before clipping, as in EDM: NaN by 0, infinities by
+            +-1e5 over the numbers of an image, because EDM sums the loss that is a mean here. The loss stays as it is.
         clip_norm: Largest norm of the whole gradient; 0 does not clip.
         ema_decay: Decay of the averaged weights, ramped up as min(decay, (1 + n) / (10 + n)); 0 keeps none.
         ema_half_life: Images after which a weight counts half in the average (EDM); 0 means `ema_decay` rules instead.
@@ -128,7 +135,7 @@ class Training:
     accumulation: int = attrs.field(default=1, validator=ge(1))
     recompute: bool = False
     objective: Objective | None = None
-    noise: NoiseLevel = _part(NoiseLevel, "uniform")
+    noise: NoiseLevel = _left_to_the_schedule()
     stage_draw: StageDraw = "natural"
     mixed: bool = True
     lr: float = attrs.field(default=2e-4, validator=gt(0))
@@ -215,7 +222,7 @@ class Sampling:
 DEFAULT_STEPS = 20
 
 
-LIMITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "memory": "B"}
+LIMITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "memory": "B", "hours": "h", "cost": "money"}
 """Key of `[budget]` that limits something -> its unit, see `msdk.recipe.quantities`."""
 
 
@@ -231,9 +238,11 @@ class BudgetOptions:
         convention: "exact" counts every multiply-accumulate, "paper" as the paper's tool, "fvcore" as fvcore alone.
         compare: Other recipes that `msdk run` sets beside this one.
         params: Most parameters in all, "250M" for example.
-        macs: Most MACs of a mean network call of the sampler, in the convention: "20G".
+        macs: Most MACs of a mean network call of the sampler, in the convention: "20G", or 20, which is in G too.
         flops: Most FLOPs of the whole training, forward and backward: "3.5E".
         memory: Most bytes at the peak of a training step, by estimate: "24GiB".
+        hours: Most hours of the whole training, as `--measure` or, without it, `--gpu` finds them: 100.
+        cost: Most money for the whole training, in the currency of `--price`: 500.
     """
 
     convention: Convention = "exact"
@@ -242,6 +251,22 @@ class BudgetOptions:
     macs: float | str | None = attrs.field(default=None, validator=optional(_amount))
     flops: float | str | None = attrs.field(default=None, validator=optional(_amount))
     memory: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    hours: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    cost: float | str | None = attrs.field(default=None, validator=optional(_amount))
+
+
+def suited_noise(schedule: Schedule) -> NoiseLevel:
+    """The law of training times that suits a schedule, `Schedule.default_noise`."""
+    return strict_converter().structure(schedule.default_noise, NoiseLevel)
+
+
+def _called(part: object) -> str:
+    """What a recipe calls a part, or its class where it is not registered."""
+    registry = registry_of_part(type(part))
+    try:
+        return type(part).__name__ if registry is None else registry.name_of(type(part))
+    except MsdkError:
+        return type(part).__name__
 
 
 @attrs.frozen(kw_only=True)
@@ -288,6 +313,32 @@ class Recipe:
     budget: BudgetOptions = attrs.field(factory=BudgetOptions)
     trackers: tuple[Tracker, ...] = ()
 
+    def __attrs_post_init__(self) -> None:
+        # What is left to the schedule is written out, so that a recipe means the same in a later version.
+        object.__setattr__(self, "sampler", self.sampler.on(self.schedule))
+        object.__setattr__(self, "samplers", tuple(sampler.on(self.schedule) for sampler in self.samplers))
+        if self.training.noise is None:  # pyright: ignore[reportUnnecessaryComparison]  until here
+            object.__setattr__(self, "training", attrs.evolve(self.training, noise=suited_noise(self.schedule)))
+
+    def __repr__(self) -> str:
+        decoders, stages, training = self.decoders, self.stages, self.training
+        count = f"{len(decoders)} decoders" if len(decoders) > 1 else "1 decoder"
+        edges = stages.edges_ratio or stages.edges_t or ()
+        found = "" if stages.clustering is None else f"; stages by {_called(stages.clustering)}"
+        unit = "ratio" if stages.edges_ratio else "t"
+        found = f"; edges in {unit} {', '.join(f'{edge:.4g}' for edge in edges[:8])}" if edges else found
+        return "\n".join(
+            [
+                f"Recipe: {printable(cut(self.title, 200)) or 'without a title'}",
+                f"  data {_called(self.data)}, shape {' x '.join(map(str, self.data.shape))}; "
+                f"schedule {_called(self.schedule)}; parameterization {_called(self.parameterization)}",
+                f"  encoder {_called(self.encoder)}, {self.sharing}; {count}: "
+                f"{', '.join(map(_called, decoders[:8]))}{', ...' if len(decoders) > 8 else ''}{found}",
+                f"  training {training.iterations:,} iterations of {training.batch_size:,} images; sampler "
+                f"{_called(self.sampler)}. Every key: print(msdk.recipe.to_toml(recipe))",
+            ]
+        )
+
     @property
     def shape(self) -> Shape:
         """Channels and axes of what the networks see: images, or their latents behind an autoencoder."""
@@ -325,6 +376,11 @@ class Recipe:
     def guidance(self) -> Guidance:
         """How sampling is guided."""
         return Guidance(weight=self.sampling.guidance, interval=self.sampling.guidance_interval)
+
+    def training_shares(self) -> list[float]:
+        """The share of each stage in the images that training draws; the stage edges are known."""
+        options = self.training
+        return stage_probabilities(options.stage_draw, options.noise.shares(self.schedule, self.partition()))
 
     @property
     def clustered(self) -> bool:

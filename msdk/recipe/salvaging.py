@@ -105,6 +105,8 @@ def _table(value: object, cls: Any, *, defaults: bool) -> Any:
     try:
         if finish is not None:
             finish()
+    except NotKnown:
+        return made  # finished as far as can be
     except Exception:
         return UNKNOWN
     return made

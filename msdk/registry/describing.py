@@ -1,17 +1,22 @@
-"""What `msdk show` says of a part: where it comes from, what it does, and each field with type, default and meaning.
+"""What `msdk show` and `msdk list` say of a part: where it is from, what it does, and its fields.
 
 `msdk.recipe.describing` says the same of the tables of a recipe.
 """
 
+import ast
+import importlib.machinery
+import importlib.util
 import inspect
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 
-from msdk.registry import registry_of, registry_of_part
+from msdk.registry import Origin, registry_of, registry_of_part
 
 
 @attrs.frozen
@@ -72,12 +77,12 @@ def describe(kind: str, name: str) -> Description:
         version=origin.version,
         file=inspect.getsourcefile(part) or "",
         target=origin.target,
-        description=summary(part),
+        description=purpose(part),
         fields=fields_of(part),
     )
 
 
-def summary(cls: type) -> str:
+def purpose(cls: type) -> str:
     """A class's docstring without its sections."""
     return (inspect.getdoc(cls) or "").split("\n\nArgs:")[0].split("\n\nAttributes:")[0]
 
@@ -95,6 +100,45 @@ def fields_of(cls: type) -> tuple[Field, ...]:
         )
         for field in (attrs.fields(cls) if attrs.has(cls) else ())
     )
+
+
+def summary(origin: Origin) -> str:
+    """The first sentence of a part's docstring, read from its source without importing it; empty where it has none."""
+    module, _, name = origin.target.partition(":")
+    for _ in range(3):  # a target may name a re-export
+        if module in sys.modules:
+            return _sentence(getattr(getattr(sys.modules[module], name, None), "__doc__", None))
+        for node in _parsed(module):
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return _sentence(ast.get_docstring(node))
+            found = [each.name for each in getattr(node, "names", ()) if name == (each.asname or each.name)]
+            if isinstance(node, ast.ImportFrom) and found and node.module and not node.level:
+                module, name = node.module, found[0]
+                break
+        else:
+            return ""
+    return ""
+
+
+def _sentence(document: str | None) -> str:
+    """The first sentence of a docstring, on one line."""
+    return " ".join(inspect.cleandoc(document or "").partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+
+
+def _parsed(module: str) -> Sequence[ast.stmt]:
+    """The statements of a module that is not imported, nor the packages that it is in."""
+    try:
+        top, *rest = module.split(".")
+        spec = importlib.util.find_spec(top)
+        for name in rest:
+            places = None if spec is None else spec.submodule_search_locations
+            top = f"{top}.{name}"
+            spec = None if places is None else importlib.machinery.PathFinder.find_spec(top, list(places))
+        if spec is None or not spec.has_location or spec.origin is None:
+            return ()
+        return ast.parse(Path(spec.origin).read_bytes()).body
+    except (ImportError, OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()  # `msdk plugin doctor` says what is wrong with it
 
 
 def field_help(part: type) -> dict[str, str]:

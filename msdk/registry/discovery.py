@@ -23,6 +23,12 @@ from msdk.registry.kinds import GROUP, KINDS
 
 VARIABLE = "MSDK_PLUGINS"
 
+DISTRIBUTION = "msdk-diffusion"
+"""What is installed to have msdk."""
+
+FORMER = "msdk"
+"""What that was called before its first release. The package index knows somebody else's package by this name."""
+
 
 @attrs.frozen
 class Origin:
@@ -104,7 +110,7 @@ def scanned() -> tuple[dict[str, list[Origin]], list[BrokenPlugin]]:
         except Exception:  # a stranger's file: parser, encoding and interpolation errors alike
             here = list(_scan_slowly(folder, broken))
         # A copy further down the path is shadowed, as in an import.
-        found += [(kind, origin) for kind, origin in here if origin.owner not in seen and origin.owner != "msdk"]
+        found += [(kind, origin) for kind, origin in here if origin.owner not in {*seen, FORMER, DISTRIBUTION}]
         seen |= {origin.owner for _, origin in here}
     kinds = [GROUP, *KINDS, *(origin.name for kind, origin in found if kind == GROUP)]
     parts: dict[str, list[Origin]] = {}
@@ -181,18 +187,27 @@ def _points(config: configparser.ConfigParser, owner: str, version: str | None) 
 
 def requirement_of(owner: str) -> str | None:
     """The versions of msdk that an installed distribution declares in its dependencies, ">=0.1,<0.2"; None: any."""
+    found = _requirements(owner)
+    return found.get(DISTRIBUTION) or found.get(FORMER) or None
+
+
+def requires_stranger(owner: str) -> bool:
+    """Whether an installed distribution asks for msdk by its former name, which pip would get from somebody else."""
+    return FORMER in _requirements(owner)
+
+
+def _requirements(owner: str) -> dict[str, str]:
+    """The dependencies of an installed distribution on msdk: the name that it uses -> the range, "" for any version."""
     import importlib.metadata
 
     try:
         declared = importlib.metadata.requires(owner) or []
     except importlib.metadata.PackageNotFoundError:
-        return None
-    for text in declared:
-        # `packaging` takes 20 ms to import, so it only sees versions, and those of msdk alone.
-        found = re.match(r"msdk\s*(?:\[[^]]*\])?\s*\(?\s*([<>=!~][^;)]*)", text, re.IGNORECASE)
-        if found:
-            return found[1].strip()
-    return None
+        return {}
+    # `packaging` takes 20 ms to import, so it only sees versions, and those of msdk alone.
+    dependency = re.compile(r"([\w.-]+)\s*(?:\[[^]]*\])?\s*\(?\s*([<>=!~][^;)]*)?")
+    found = ((normalised(match[1]), (match[2] or "").strip()) for match in map(dependency.match, declared) if match)
+    return {name: wanted for name, wanted in found if name in (DISTRIBUTION, FORMER)}
 
 
 def unsuited(owner: str) -> str | None:

@@ -264,7 +264,8 @@ def _load(origin: Origin) -> object:
             raise
         raise PluginError(
             f"'{origin.name}' of the installed package '{origin.owner}' cannot be loaded from {origin.target}: "
-            f"{type(error).__name__}: {error}. Update or uninstall '{origin.owner}'; everything else works without it."
+            f"{type(error).__name__}: {error}",
+            fix=f"Update or uninstall '{origin.owner}'; everything else works without it",
         ) from error
 
 

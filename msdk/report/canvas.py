@@ -1,7 +1,7 @@
 """What plots share: how they are drawn and saved, and their colours.
 
-matplotlib draws them, which only the extra `msdk[plot]` installs. Figures are made without pyplot, so that nothing
-global is changed and no window opens.
+matplotlib draws them, which only the extra `msdk-diffusion[plot]` installs. Figures are made without pyplot, so that
+nothing global is changed and no window opens.
 """
 
 import io
@@ -33,7 +33,7 @@ def drawn(size: tuple[float, float], kind: str, draw: "Callable[[Figure], None]"
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PlotError('plots need matplotlib, which is not installed: pip install "msdk[plot]"') from error
+        raise PlotError('plots need matplotlib, which is not installed: pip install "msdk-diffusion[plot]"') from error
     with mpl.rc_context({"svg.hashsalt": "msdk", "svg.fonttype": "none", "font.size": 9.0}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)

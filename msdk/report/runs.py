@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msdk.recipe.quantities import written
 from msdk.report.budgets import comparison_grid, stages_grid
 from msdk.report.clusters import clusters_grid
-from msdk.report.figures import Json, percent, scaled
+from msdk.report.figures import Json, percent, scaled, short
 from msdk.report.grid import Grid, markdown_text
 
 if TYPE_CHECKING:
@@ -87,9 +87,8 @@ def diff_grid(a: str, b: str, differences: Sequence[Json]) -> Grid:
         for one in differences
     )
     notes = (f"{len(rows)} key(s) differ. (default): what the key has when nobody sets it. -: no such key.",)
-    return Grid(
-        "Recipes, key by key", ("key", a, b), rows, notes if rows else ("The recipes say the same.",), numbers=3
-    )
+    names = (short(a), short(b)) if short(a) != short(b) else (a, b)
+    return Grid("Recipes, key by key", ("key", *names), rows, notes if rows else ("The recipes say the same.",), 3)
 
 
 def setting(value: object, *, default: bool) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from msdk.runs.folder import with_autoencoder_of as with_autoencoder_of
     from msdk.runs.folder import write_recipe as write_recipe
     from msdk.runs.forking import fork as fork
+    from msdk.runs.lock import class_names as class_names
 
 _HOMES = {
     **dict.fromkeys(
@@ -57,6 +58,7 @@ _HOMES = {
         "msdk.runs.folder",
     ),
     "fork": "msdk.runs.forking",
+    "class_names": "msdk.runs.lock",
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar, cast
 import attrs
 import torch
 from attrs.validators import deep_iterable, ge
+from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor
 
 from msdk.denoiser import Denoiser
@@ -21,6 +23,7 @@ from msdk.recipe.results import key, parsed
 from msdk.recipe.structuring import FieldError
 from msdk.runs.files import remove_whole, save_tensors, written_whole
 from msdk.runs.folder import checkpoints, latest, run_recipe
+from msdk.runs.lock import class_names
 
 Weights = Literal["ema", "raw"]
 
@@ -65,10 +68,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
         for name in (*ALWAYS, *OPTIONAL):
             tensors: Mapping[str, Tensor] = getattr(checkpoint, name)
             if tensors or name in ALWAYS:
-                save_tensors(
-                    {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-                    temporary / f"{name}.safetensors",
-                )
+                save_tensors(tensors, temporary / f"{name}.safetensors")
         state = {
             "iteration": checkpoint.iteration,
             "images_by_stage": list(checkpoint.images_by_stage),
@@ -79,6 +79,19 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     for old in checkpoints(run)[:-keep]:
         remove_whole(old)
     return path
+
+
+def unsavable(value: object) -> str:
+    """Why a checkpoint cannot hold something of a state_dict, in words; nothing where it can."""
+    if not isinstance(value, Tensor):
+        return f"is a {type(value).__name__} and no tensor"
+    if value.layout != torch.strided:
+        return f"is laid out as {value.layout}, and only dense tensors can be kept"
+    try:
+        save({"": torch.empty(0, dtype=value.dtype)})
+    except (SafetensorError, KeyError, ValueError):
+        return f"holds {str(value.dtype).removeprefix('torch.')}, which safetensors does not know"
+    return ""
 
 
 Number = int | float | bool
@@ -217,7 +230,9 @@ def load_run(
     """
     run = Path(run_dir)
     recipe = run_recipe(run)
-    return use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload)).to(device)
+    denoiser = use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload))
+    denoiser.class_names = class_names(run)
+    return denoiser.to(device)
 
 
 def _loaded(path: Path, recipe: Recipe, *, offload: bool) -> Denoiser:

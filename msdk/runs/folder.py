@@ -31,6 +31,7 @@ def start_run(
     force: bool = False,
     data_digest: str = "",
     forked_from: Sequence[Mapping[str, str]] = (),
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """Makes a new run folder with the resolved recipe, the lock, and the weights of the autoencoder if there is one.
 
@@ -40,6 +41,7 @@ def start_run(
         force: Whether to replace a run folder that exists.
         data_digest: Of the data, for the lock.
         forked_from: For the lock: what the run was made from, its parent first, see `fork`.
+        class_names: Of the data, for the lock, so that sampling can take a class by its name.
 
     Raises:
         RunError: The folder exists, and `force` is false or it is no run folder; or the weights cannot be read.
@@ -57,7 +59,7 @@ def start_run(
         if frozen is not None:
             (temporary / AUTOENCODER).write_bytes(frozen)
         write_recipe(temporary, recipe)
-        write_json(temporary / LOCK, lock(recipe, data_digest, frozen, forked_from))
+        write_json(temporary / LOCK, lock(recipe, data_digest, frozen, forked_from, class_names))
 
 
 def sweep_run(path: Path) -> None:

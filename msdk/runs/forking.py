@@ -9,12 +9,13 @@ import attrs
 from torch import Tensor
 
 from msdk.denoiser.building import build
+from msdk.denoiser.weights import aliases
 from msdk.errors import RecipeError, RunError
 from msdk.recipe import Recipe
 from msdk.recipe.checks import misfits
 from msdk.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from msdk.runs.folder import latest, refuse_existing, run_recipe, start_run
-from msdk.runs.lock import read_lock
+from msdk.runs.lock import class_names, read_lock
 
 Rename = Callable[[str], Iterable[str]]
 """Name of a weight or buffer of the old network -> its names in the new one: none to leave it, several to copy it."""
@@ -84,6 +85,7 @@ def fork(
         out,
         recipe,
         data_digest=lock.data.get("sha256", "") if recipe.data == parent.data else "",
+        class_names=class_names(run) if recipe.data == parent.data else None,
         forked_from=[origin, *lock.forked_from],
     )
     save_checkpoint(out, new, keep=recipe.training.keep)
@@ -94,6 +96,7 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
     """A checkpoint with everything under its new names, whatever fields it has."""
     network = build(recipe, "meta").network
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    also = aliases(network)
     trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     places = {name: tuple(rename(name)) for name in old.model}
     _refuse_misplaced(old.model, places, shapes, run)
@@ -111,8 +114,9 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
             # What the optimiser keeps is under "<moment>/<weight>"; no name of a weight has a slash.
             moment, slash, weight = key.rpartition("/")
             for place in places.get(weight, (weight,)):
-                if not slash or weight not in places or place in trained:
-                    found[f"{moment}{slash}{place}"] = moved(inner)
+                own = also.get(place, place) if slash else place  # moments are kept under the first name of a weight
+                if not slash or weight not in places or own in trained:
+                    found[f"{moment}{slash}{own}"] = moved(inner)
         if places.keys() <= table.keys():  # a whole network: its weights, or their averages
             found |= {name: initial[name].clone() for name in shapes if name in fresh}
         return found

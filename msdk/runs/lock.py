@@ -18,6 +18,7 @@ from msdk.errors import RunError
 from msdk.recipe import Recipe
 from msdk.recipe.results import parsed
 from msdk.recipe.structuring import parts_of, to_data
+from msdk.registry.discovery import DISTRIBUTION, FORMER
 
 FILE = "lock.json"
 
@@ -32,7 +33,7 @@ class Lock:
     plugins: Mapping[str, str] = attrs.field(factory=dict[str, str])
     use: Mapping[str, str] = attrs.field(factory=dict[str, str])
     stages_from: Any = None
-    data: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    data: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     autoencoder: Any = None
     forked_from: tuple[Mapping[str, str], ...] = ()
     git_commit: Any = None
@@ -60,6 +61,16 @@ def read_lock(run: Path) -> Lock:
     return parsed(content, path, Lock, "the lock of a run, as `msdk train` writes it")
 
 
+def class_names(run: Path) -> tuple[str, ...]:
+    """The names of class 0, of class 1, ... of the data that a run was trained on; none where it knows none."""
+    try:
+        found = read_lock(run).data.get("classes")
+    except RunError:  # told by whoever needs more of it
+        return ()
+    named = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    return tuple(found) if named else ()
+
+
 def missing_plugins(run: Path) -> str:
     """The plugins that the lock of a run names and that are not installed, or in another version, and what to do.
 
@@ -73,6 +84,8 @@ def missing_plugins(run: Path) -> str:
         except (InvalidName, InvalidVersion):
             wrong.append(f"{owner[:60]!r} in version {version[:60]!r}, which its lock.json names and no package can be")
             continue
+        if canonicalize_name(owner) == FORMER:
+            owner = DISTRIBUTION  # of no run of ours, and on the index somebody else's
         try:
             here = importlib.metadata.version(owner)
         except importlib.metadata.PackageNotFoundError:
@@ -84,11 +97,16 @@ def missing_plugins(run: Path) -> str:
 
 
 def lock(
-    recipe: Recipe, data_digest: str, autoencoder: bytes | None = None, forked_from: Sequence[Mapping[str, str]] = ()
+    recipe: Recipe,
+    data_digest: str,
+    autoencoder: bytes | None = None,
+    forked_from: Sequence[Mapping[str, str]] = (),
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code, command, and runs before it."""
     origins = [registry.origin(registry.name_of(type(part))) for part, registry in parts_of(recipe)]
     edges = recipe.stages.from_
+    data = {"name": to_data(recipe.data)["name"], "sha256": data_digest}
     return {
         "msdk": __version__,
         "python": sys.version.split()[0],
@@ -96,7 +114,7 @@ def lock(
         "plugins": {origin.owner: origin.version for origin in origins if origin.version and origin.owner != "msdk"},
         "use": {file.name: file.sha256 for file in recipe.use},
         "stages_from": None if edges is None else {"file": str(edges.path), "sha256": edges.sha256},
-        "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
+        "data": data | {"classes": list(classes)} if classes else data,
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "forked_from": list(forked_from),
         "git_commit": _git_commit(),

@@ -13,7 +13,7 @@ import attrs
 from attrs.validators import gt
 
 from msdk.errors import PartError
-from msdk.samplers.grids import Grid, then_clean, time_grid
+from msdk.samplers.grids import Grid, grid_of, then_clean, time_grid
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ class Sampler(abc.ABC):
             PartError: It cannot run the schedule, or not in so few steps; the message says what would do.
         """
 
+    def on(self, schedule: Schedule) -> "Sampler":
+        """The sampler with what it leaves to the schedule filled in, as recipes hold it: a `grid` of None."""
+        if getattr(self, "grid", "") is not None:
+            return self
+        return attrs.evolve(self, grid=grid_of(None, schedule))  # pyright: ignore[reportCallIssue]
+
     @abc.abstractmethod
     def times(self, schedule: Schedule, steps: int) -> list[float]:
         """Descending times from `t_max`, one more than there are intervals; a last 0.0 is the clean image.
@@ -96,20 +102,21 @@ class OneCallSampler(Sampler):
     """A sampler that calls the network once, at the start of each interval.
 
     Args:
-        grid: How the times are spaced, see `msdk.samplers.grids`.
+        grid: How the times are spaced, see `msdk.samplers.grids`; as suits the schedule when not given.
         rho: Exponent of the "rho" grid.
         t_end: Last time of the grid; the schedule's `t_min` if that is larger.
         final_denoise: Whether one more call at `t_end` replaces the sample by its estimate of x_0.
     """
 
-    grid: Grid = "uniform-t"
+    grid: Grid | None = None
     rho: float = attrs.field(default=7.0, validator=gt(0))
     t_end: float = attrs.field(default=1e-3, validator=gt(0))
     final_denoise: bool = False
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
-        nodes = time_grid(self.grid, schedule, steps, self.t_end, self.rho)
-        return then_clean(nodes, self.grid) if self.final_denoise else nodes
+        grid = grid_of(self.grid, schedule)
+        nodes = time_grid(grid, schedule, steps, self.t_end, self.rho)
+        return then_clean(nodes, grid) if self.final_denoise else nodes
 
     def calls(self, steps: int) -> list[int]:
         return [1] * (steps + self.final_denoise)

@@ -1,6 +1,6 @@
 """Time grids: how a sampler spaces its steps between the prior and the data."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from msdk.errors import PartError
 from msdk.schedules.base import Schedule
@@ -27,6 +27,20 @@ TO_CLEAN = ("leading", "linspace", "trailing")
 """Grids whose last interval lands on the clean image."""
 
 STEPS = ("leading", "linspace", "trailing", "ldm-uniform", "ldm-quadratic")
+
+
+def grid_of(grid: Grid | None, schedule: Schedule) -> Grid:
+    """The grid itself, or where none is named the one that suits the schedule, `Schedule.default_grid`.
+
+    Raises:
+        PartError: The schedule names one that does not exist.
+    """
+    if grid is not None:
+        return grid
+    own, known = schedule.default_grid, get_args(Grid)
+    if own not in known:
+        raise PartError(f"{type(schedule).__name__}'s default_grid is '{own}', which is none of {', '.join(known)}")
+    return known[known.index(own)]
 
 
 def time_grid(grid: Grid, schedule: Schedule, steps: int, t_end: float, rho: float) -> list[float]:

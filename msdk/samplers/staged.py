@@ -23,6 +23,10 @@ class Window(Schedule):
     high: float
 
     @property
+    def default_grid(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  a constant of other schedules
+        return self.whole.default_grid
+
+    @property
     def t_min(self) -> float:
         return self.low
 

@@ -11,7 +11,7 @@ from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
 from msdk.sampling.noise import BrownianNoise, SeededNoise
-from msdk.sampling.settings import NoiseSource, Settings, settings_of
+from msdk.sampling.settings import Label, NoiseSource, Settings, class_number, settings_of
 from msdk.threads import network_macs, threads_for
 from msdk.wrappers.base import Wrapper, wrapped
 from msdk.wrappers.inpaint import Inpaint, Known
@@ -24,7 +24,7 @@ def sample(
     seeds: Sequence[int] | None = None,
     *,
     batch_size: int | None = None,
-    label: int | Sequence[int] | Tensor | Condition | None = None,
+    label: Label | Tensor | Condition | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
@@ -46,8 +46,9 @@ def sample(
         seeds: One per image; an image depends on its seed, not on the batch it is in.
         batch_size: Images per network call, 64 by default; twice as many where it is guided, one of an adaptive
             sampler.
-        label: Class numbers, one for all images or int64 [images]; -1 is no class. By default a class-conditional
-            denoiser draws class `seed % classes`. Or a whole condition, with an entry for each image.
+        label: Class numbers, one for all images or int64 [images]; -1 is no class. Or names of classes, likewise, where
+            the data of the run had names. By default a class-conditional denoiser draws class `seed % classes`. Or a
+            whole condition, with an entry for each image.
         guidance: Weight of classifier-free guidance, see `msdk.samplers.guidance`; 1, the default, is the plain
             conditional estimate.
         guidance_interval: Guided where low < ratio <= high; everywhere by default.
@@ -99,7 +100,7 @@ def draw(
     """
     sampler, steps, seeds, guide = settings.sampler, settings.steps, settings.seeds, settings.guidance
     schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
-    condition = conditions(denoiser.classes, seeds, settings.label)
+    condition = conditions(denoiser.classes, seeds, settings.label, denoiser.class_names)
     if condition is None and guide.weight != 1:
         raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
     if known is not None and denoiser.autoencoder is not None:
@@ -144,11 +145,11 @@ def draw(
 
 
 def conditions(
-    classes: int, seeds: Sequence[int], label: int | Sequence[int] | Tensor | Condition | None
+    classes: int, seeds: Sequence[int], label: Label | Tensor | Condition | None, names: Sequence[str] = ()
 ) -> Condition | None:
     """What each image is conditioned on, on the CPU; None for nothing. See `class_labels`."""
     if not isinstance(label, Condition):
-        labels = class_labels(classes, seeds, label)
+        labels = class_labels(classes, seeds, label, names)
         return None if labels is None else Condition(labels)
     sizes = {len(value) for value in (label.label, label.augment, *(label.text or ())) if value is not None}
     if sizes != {len(seeds)}:
@@ -157,12 +158,13 @@ def conditions(
 
 
 def class_labels(
-    classes: int, seeds: Sequence[int], label: int | Sequence[int] | Tensor | None
+    classes: int, seeds: Sequence[int], label: Label | Tensor | None, names: Sequence[str] = ()
 ) -> Int[Tensor, " images"] | None:
     """The class of each image on the CPU, or None for a denoiser without classes.
 
     Raises:
         PartError: Labels for a denoiser without classes, another number of them than images, or unknown ones.
+        UnknownNameError: A name that is none of `names`.
     """
     if not classes:
         if label is not None:
@@ -170,6 +172,10 @@ def class_labels(
         return None
     if label is None:
         return torch.tensor([seed % classes for seed in seeds])
+    if isinstance(label, str):
+        label = class_number(label, names)
+    elif isinstance(label, Sequence):
+        label = [class_number(each, names) if isinstance(each, str) else each for each in label]
     found = torch.as_tensor(label).cpu()
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise PartError(f"class labels are whole numbers, got {found.dtype}")

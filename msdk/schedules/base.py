@@ -6,7 +6,7 @@ deterministic sampler needs follows from `ratio = sigma / alpha`, which grows wi
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from msdk.errors import PartError
@@ -38,9 +38,19 @@ class Schedule(abc.ABC):
         t_max: Largest time, where the prior is.
         prior_std: Standard deviation of the prior that samplers start from.
         diffuses: Whether it is a diffusion, dx = f x dt + g dw, that SDE samplers can run; a flow is none.
+        trainable: Whether noise of its own kernel is what its networks are trained with. Schedules that only samplers
+            know, because their networks see another noise, say no.
+        default_grid: The grid of `msdk.samplers.grids` that suits its time: of samplers that leave `grid` to the
+            schedule, and the clock on which clusterings look at time. Even in t unless it says otherwise, which is
+            wrong where t is a noise level itself: nearly all of its range is noise.
+        default_noise: The law of training times that suits it, as a recipe would name it: of recipes that leave
+            `training.noise` out. Even in t unless it says otherwise.
     """
 
     diffuses: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
+    default_grid: ClassVar[str] = "uniform-t"
+    default_noise: ClassVar[Mapping[str, Any]] = {"name": "msdk:uniform"}
 
     @property
     @abc.abstractmethod

@@ -74,6 +74,11 @@ def mixed_batches_equal_single_stages(
     networks.check_mixed(encoder or networks.encoder_for(decoder, shape), decoder, shape)
 
 
+def trains_saves_and_goes_on(decoder: Decoder, *, shape: Shape = SHAPE, encoder: Encoder | None = None) -> None:
+    """A run that was stopped, saved and resumed ends as one that was not; averages are those of the weights."""
+    networks.check_training(encoder or networks.encoder_for(decoder, shape), decoder, shape)
+
+
 def refuses_in_words(decoder: Decoder, *, shape: Shape = SHAPE, encoder: Encoder | None = None) -> None:
     """Features that do not fit are refused by `check` with a `PartError`, before anything is built."""
     strange = (
@@ -101,5 +106,6 @@ LAWS = (
     eval_is_deterministic,
     budget_counts_every_operator,
     mixed_batches_equal_single_stages,
+    trains_saves_and_goes_on,
     refuses_in_words,
 )

@@ -99,6 +99,11 @@ def mixed_batches_equal_single_stages(
     networks.check_mixed(encoder, decoder or networks.decoder_for(encoder.info(shape)), shape)
 
 
+def trains_saves_and_goes_on(encoder: Encoder, *, shape: Shape = SHAPE, decoder: Decoder | None = None) -> None:
+    """A run that was stopped, saved and resumed ends as one that was not; averages are those of the weights."""
+    networks.check_training(encoder, decoder or networks.decoder_for(encoder.info(shape)), shape)
+
+
 def refuses_in_words(encoder: Encoder, *, shape: Shape = SHAPE, decoder: Decoder | None = None) -> None:
     """Images that do not suit it are refused by `info` with a `PartError`, before anything is built."""
     for size in ((shape[0], 1, 1), (shape[0], 7, 13)):
@@ -122,5 +127,6 @@ LAWS = (
     eval_is_deterministic,
     budget_counts_every_operator,
     mixed_batches_equal_single_stages,
+    trains_saves_and_goes_on,
     refuses_in_words,
 )

@@ -28,7 +28,7 @@ def _own_folder(_: object, __: object, value: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class TensorBoard(Tracker):
-    """Event files in `folder` of the run folder, for `tensorboard --logdir`. Needs msdk[tensorboard].
+    """Event files in `folder` of the run folder, for `tensorboard --logdir`. Needs msdk-diffusion[tensorboard].
 
     Numbers by stage are `loss_by_stage/0`, `loss_by_stage/1`, ...; where a run repeats steps, TensorBoard shows the
     later ones.
@@ -44,8 +44,8 @@ class TensorBoard(Tracker):
             writer: Any = importlib.import_module("torch.utils.tensorboard").SummaryWriter
         except ImportError as error:
             raise PluginError(
-                "the tracker 'tensorboard' needs the package tensorboard: pip install 'msdk[tensorboard]', or leave it "
-                "out of the recipe's trackers"
+                "the tracker 'tensorboard' needs the package tensorboard: pip install 'msdk-diffusion[tensorboard]', "
+                "or leave it out of the recipe's trackers"
             ) from error
         return _Events(run_dir / self.folder, writer)
 

@@ -18,7 +18,7 @@ from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
 from msdk.distributed import refuse_company
 from msdk.errors import RunError
-from msdk.recipe import Recipe, recipe_of
+from msdk.recipe import Recipe, check_trainable, recipe_of, unseen
 from msdk.runs import (
     Checkpoint,
     checkpoints,
@@ -38,7 +38,7 @@ from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
 from msdk.training.drawing import Feed
 from msdk.training.labels import training_labels
-from msdk.training.state import check, checkpoint_of, restore, sick
+from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick
 from msdk.training.step import TrainingStep, in_training
 
 
@@ -52,6 +52,7 @@ class Step:
         images_per_second: Since training started or resumed.
         loss: Mean loss, nan before the first line.
         loss_by_stage: Mean loss of each stage; nan where it saw no image.
+        logged: The iteration of that line; 0 before the first one of this process.
     """
 
     iteration: int
@@ -59,6 +60,7 @@ class Step:
     images_per_second: float
     loss: float
     loss_by_stage: tuple[float, ...]
+    logged: int = 0
 
 
 @attrs.frozen
@@ -71,6 +73,7 @@ class TrainingResult:
         images_by_stage: Images that each stage has seen, since the first step.
         seconds: Time spent training, since the first step.
         interrupted: The signal that ended it early, 0 where it ran to its end.
+        warnings: Sentences on what training did not do, such as stages that saw no image.
     """
 
     run_dir: Path
@@ -78,6 +81,7 @@ class TrainingResult:
     images_by_stage: tuple[int, ...]
     seconds: float
     interrupted: int
+    warnings: tuple[str, ...] = ()
 
 
 def train(
@@ -106,7 +110,7 @@ def train(
         RunError: The folder exists, belongs to another recipe, is being written by another process, or cannot be
             written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or this is
             one of several processes.
-        PartError: Parts do not suit the objective.
+        PartError: Parts do not suit the objective, or the schedule is for sampling only.
         DataError: The data cannot be read, or lacks the classes that the encoder takes.
     """
     refuse_company("training")
@@ -139,7 +143,7 @@ def _train(
     if recipe.autoencoder is not None:
         weights_file(recipe.autoencoder)  # told before anything slow
     options = recipe.training
-    options.loss.check(recipe)
+    check_trainable(recipe)
     source = recipe.data.open()
     training_labels(recipe, source)  # what is wrong with them is told before a run folder is made
     with contextlib.ExitStack() as opened:
@@ -154,7 +158,8 @@ def _train(
             write_recipe(run, recipe)
             trainer.restore(checkpoint)
         else:
-            start_run(run, recipe, force=force, data_digest=source.digest)
+            names = source.class_names if recipe.classes else None
+            start_run(run, recipe, force=force, data_digest=source.digest, class_names=names)
         network, images = trainer.step.denoiser.network, options.batch_size // options.accumulation
         with threads_for(network_macs(network, recipe.shape, images)):
             return trainer.run(progress or (lambda step: None))
@@ -174,10 +179,11 @@ class Trainer:
     def __init__(self, recipe: Recipe, run: Path, source: Source, logs: Sequence[Log], device: str) -> None:
         self.recipe, self.run_dir, self.logs = recipe, run, logs
         self.step = TrainingStep(recipe, in_training(build(recipe, device)))
+        refuse_unsavable(self.step)  # now, not hours later
         self.feed = Feed(recipe, self.step.denoiser, source)
         self.iteration, self.seconds = 0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
-        self.loss, self.loss_by_stage = math.nan, (math.nan,) * len(recipe.decoders)
+        self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
 
     def run(self, progress: Callable[[Step], None]) -> TrainingResult:
         """Steps until the recipe's number of them is done, or a signal comes."""
@@ -185,7 +191,7 @@ class Trainer:
         begun, at_start, spent = time.perf_counter(), self.iteration, self.seconds
         sums = torch.zeros(len(self.images_by_stage), dtype=torch.float64, device=self.feed.device)
         counts = torch.zeros(len(self.images_by_stage), dtype=torch.int64)
-        last = Step(self.iteration, options.iterations, 0.0, self.loss, self.loss_by_stage)
+        last = self._at(0.0)
         with _stoppable() as stopped, torch.random.fork_rng():
             done = self.iteration >= options.iterations
             while not done:
@@ -203,10 +209,16 @@ class Trainer:
                 if self.iteration % options.checkpoint_every == 0 or done:
                     self._refuse_sick(sums)
                     save_checkpoint(self.run_dir, self.state(), options.keep)
-                last = Step(self.iteration, options.iterations, rate, self.loss, self.loss_by_stage)
+                last = self._at(rate)
                 progress(last)
         signum = stopped[0] if stopped else 0
-        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum)
+        idle = tuple(unseen(self.recipe, self.images_by_stage))
+        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum, idle)
+
+    def _at(self, rate: float) -> Step:
+        return Step(
+            self.iteration, self.recipe.training.iterations, rate, self.loss, self.loss_by_stage, logged=self.logged
+        )
 
     def advance(self) -> tuple[Tensor, Tensor]:
         """One step: the stage of every image, on the CPU, and its loss, on the device."""
@@ -214,7 +226,7 @@ class Trainer:
         values = self.step(batch, draw, self.iteration)
         self.iteration += 1
         if self.iteration == 1:
-            self.state()  # what checkpoints cannot hold is told now, not hours later
+            self.state()  # what the optimiser keeps and checkpoints cannot hold is told at once
         for stage, seen in enumerate(torch.bincount(draw.stages, minlength=len(self.images_by_stage)).tolist()):
             self.images_by_stage[stage] += seen
         return draw.stages, values
@@ -223,7 +235,7 @@ class Trainer:
         """Tells the trackers. Waits for the device, so it is done every `log_every` steps."""
         means = sums.cpu() / counts
         self.loss = float(sums.sum()) / max(int(counts.sum()), 1)
-        self.loss_by_stage = tuple(means.tolist())
+        self.loss_by_stage, self.logged = tuple(means.tolist()), self.iteration
         if not math.isfinite(self.loss):
             raise self._diverged(f"the loss is {self.loss}")
         numbers = {

@@ -39,7 +39,7 @@ def examined(tmp_path, **environment):
 
 def test_a_good_plugin_is_good(install, tmp_path):
     """Version, range of msdk, parts and import time; exit code 0."""
-    install("my-lab", requires=["msdk>=0.0.1", "torch"], version="2.3")
+    install("my-lab", requires=["msdk-diffusion>=0.0.1", "torch"], version="2.3")
     plugins, done = examined(tmp_path)
     (plugin,) = plugins.values()
     assert (plugin["version"], plugin["requires"], plugin["findings"], plugin["torch"]) == ("2.3", ">=0.0.1", [], False)
@@ -59,13 +59,14 @@ def test_a_good_plugin_is_good(install, tmp_path):
         ({"module": "import sys\nsys.exit(3)\n"}, "SystemExit: 3", "mend or update"),
         ({"module": "import os\nos._exit(3)\n"}, "importing it ended the process", "uninstall 'bad-lab'"),
         ({"module": "import time\ntime.sleep(0.7)\n" + GOOD}, "importing it takes 0.", "inside `build`"),
-        ({"requires": ["msdk>=99"]}, "it is for msdk >=99, and this is msdk", "update 'bad-lab'"),
+        ({"requires": ["msdk-diffusion>=99"]}, "it is for msdk >=99, and this is msdk", "update 'bad-lab'"),
+        ({"requires": ["msdk>=0.1,<0.2"]}, "which on the package index is somebody else's", "msdk is 'msdk-diffusion'"),
         ({"points": "no section\n"}, "its entry_points.txt cannot be read", "reinstall 'bad-lab'"),
         ({"points": "[msdk.weightngs]\nx = y:Z\n"}, "no kind of part 'weightngs'", "tell its author"),
         ({"points": "[msdk.weightings]\nx = y\n"}, "is not of the form module:Class", "tell its author"),
         ({"points": "[msdk.weightings]\nedm = bad_lab:Good\n"}, "is also owned by msdk", "'bad-lab:edm'"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_each_fault_costs_only_itself(install, tmp_path, faulty, what, fix):
     """The cause and the cure, exit code 1, and the good plugin beside it stays good."""
@@ -76,6 +77,7 @@ def test_each_fault_costs_only_itself(install, tmp_path, faulty, what, fix):
     assert plugins["my-lab"]["findings"] == []
     whats = [finding["what"] for finding in plugins["bad-lab"]["findings"]]
     assert any(what in text for text in whats), whats
+    assert not any("everything else works" in text for text in whats)  # that is said once, as the fix
     assert any(fix in finding["fix"] for finding in plugins["bad-lab"]["findings"])
 
 
@@ -94,6 +96,7 @@ def test_the_table_has_the_cure(install, tmp_path):
     done = python("-m", "msdk", "plugin", "doctor", path=[tmp_path])
     assert "1 wrong" in done.stdout
     assert "Fix: mend or update 'bad-lab'" in done.stdout
+    assert done.stdout.count("everything else") == 1
     assert "Traceback" not in done.stdout + done.stderr
 
 

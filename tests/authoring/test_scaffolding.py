@@ -1,5 +1,6 @@
 """`msdk plugin new` writes packages that install and pass their tests as they are, for every kind."""
 
+import re
 import tomllib
 
 import pytest
@@ -57,7 +58,7 @@ def test_the_package_is_complete(packages, kind):
     module, _, cls = target.partition(":")
     assert name == folder.name
     assert f"class {cls}(" in (folder / "src" / f"{module.replace('.', '/')}.py").read_text()
-    assert "msdk>=0.1,<0.2" in project["dependencies"]
+    assert "msdk-diffusion>=0.1,<0.2" in project["dependencies"]
     readme = (folder / "README.md").read_text()
     (usage,) = [block.partition("```")[0] for block in readme.split("```toml\n")[1:]]
     assert name in str(tomllib.loads(usage))
@@ -75,12 +76,71 @@ def test_the_package_stands_alone(packages, kind):
     )
 
 
-@pytest.mark.parametrize("name", ["My-Lab", "my_lab", "1lab", "lab-", "msdk", "../lab", "my--lab", ""])
+@pytest.mark.parametrize("name", ["My-Lab", "my_lab", "1lab", "lab-", "../lab", "my--lab", ""])
 def test_bad_names_are_refused(tmp_path, name):
     """Before anything is written."""
-    with pytest.raises(PluginError, match=r"is no name for a package|is taken"):
+    with pytest.raises(PluginError, match=r"is no name for a package"):
         scaffold(name, "encoder", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("msdk", "msdk is called that"),
+        ("msdk-diffusion", "msdk is called that"),
+        ("class", "a keyword of Python"),
+        ("json", "standard library has a module 'json'"),
+        ("tests", "the package that is written uses it"),
+        ("dit", "msdk has a part 'dit' of decoders"),
+        ("heun", "msdk has a part 'heun' of samplers"),
+        ("torch", "the package 'torch' is installed"),
+        ("basedpyright", "the package 'basedpyright' is installed"),
+        ("jaxtyping", "the package 'jaxtyping' is installed"),
+        ("attr", "there is a module 'attr'"),  # of the distribution attrs
+        ("my-lab", "there is a module 'my_lab'"),
+    ],
+)
+def test_taken_names_are_refused(tmp_path, monkeypatch, name, reason):
+    """Keywords, modules, distributions and parts: what the package would hide, or be hidden by."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "my_lab.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    with pytest.raises(
+        PluginError, match=rf"the name '{name}' is taken: .*{reason}.*\. Choose another, as my-{name} or"
+    ):
+        scaffold(name, "encoder", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "cls", "others"),
+    [
+        ("my-lab", "encoder", "MyLabEncoder", ["MyLabEncoderNet"]),
+        ("wide-3d", "decoder", "Wide3dDecoder", ["Wide3dDecoderNet"]),
+        ("tiny-encoder", "encoder", "TinyEncoder", ["TinyEncoderNet"]),
+        ("encoder", "encoder", "MyEncoder", ["MyEncoderNet"]),
+        ("one-call", "sampler", "MyOneCallSampler", []),  # the base that it has
+        ("ramp", "lr-schedule", "RampLRSchedule", []),
+    ],
+)
+def test_the_class_is_named_after_the_part(tmp_path, name, kind, cls, others):
+    """In the code, the entry point and the test; no name of the code is taken twice."""
+    files = scaffold(name, kind, tmp_path / name)
+    texts = {file.name: file.read_text() for file in files}
+    code = "".join(text for file, text in texts.items() if file.endswith(".py"))
+    for each in (cls, *others):
+        assert len(re.findall(rf"^class {each}\(", code, re.MULTILINE)) == 1
+    assert f':{cls}"' in texts["pyproject.toml"]
+    assert f"    law({cls}()" in code
+    names = re.findall(r"^(?:class|from .* import) (\w+)", code, re.MULTILINE)
+    assert len([each for each in names if each == cls]) == 2  # where it is made, and in the test
+    compile(code, name, "exec", dont_inherit=True)
+    article = "An" if kind in ("encoder", "lr-schedule") else "A"
+    words = kind.replace("-", " ")
+    assert f'description = "{article} {words} for msdk"' in texts["pyproject.toml"]
+    assert f"{article} {words} for [msdk]" in texts["README.md"]
+    assert texts["__init__.py"] == f'"""{article} {words} for msdk."""\n'
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -315,7 +315,7 @@ def test_tables_are_shown_as_parts_are(capsys, monkeypatch):
     code, out, _ = quick(capsys, monkeypatch, "show", "training", "--json")
     fields = {field["name"]: field for field in json.loads(out)["fields"]}
     assert code == 0
-    assert (fields["lr"]["default"], fields["noise"]["default"]) == (2e-4, "uniform")
+    assert (fields["lr"]["default"], fields["precision"]["default"]) == (2e-4, "fp32")
     code, out, _ = quick(capsys, monkeypatch, "show", "stages")
     assert code == 0
     assert all(key in out for key in ("edges_ratio", "from", "clustering"))

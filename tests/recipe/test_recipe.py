@@ -243,7 +243,8 @@ def test_tables_merge_and_lists_replace(write):
 def test_another_part_drops_the_keys_of_the_old_one(write, over, expected):
     """A part with another name starts from its own defaults; the same name, or none, keeps the keys below."""
     write(BASE + 'sampler = { name = "ddim", eta = 0.25, t_end = 0.1 }', "base.toml")
-    assert load_recipe(write(f'extends = "base.toml"\n{over}')).sampler == expected
+    recipe = load_recipe(write(f'extends = "base.toml"\n{over}'))
+    assert recipe.sampler == expected.on(recipe.schedule)
 
 
 @pytest.mark.parametrize(
@@ -720,7 +721,7 @@ def test_a_plugin_cannot_spoil_a_default(write, monkeypatch):
     second = Origin("dpmpp-2m", "demo", "demo:Part")
     monkeypatch.setattr("msdk.registry.lookup.installed_parts", lambda: ({"samplers": [second]}, []))
     recipe = load_recipe(write(BASE))
-    assert recipe.sampler == DPMpp2M()
+    assert recipe.sampler == DPMpp2M().on(recipe.schedule)
     assert structure(tomllib.loads(to_toml(recipe)), "again") == recipe
     told = problems(write(BASE + 'sampler = { name = "dpmpp-2m" }'))
     assert "Write 'msdk:dpmpp-2m' or 'demo:dpmpp-2m'" in told["sampler.name"]

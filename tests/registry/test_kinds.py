@@ -151,7 +151,7 @@ def site(tmp_path_factory):
     place = tmp_path_factory.mktemp("kinds") / "site"
     write(place / "lab_palettes", "lab_palettes")
     points = "[msdk.kinds]\npalettes = lab_palettes:registry\n[msdk.weightings]\ntinted = lab_palettes.tinted:Tinted\n"
-    dist_info(place, "lab-palettes", points, requires=["msdk>=0.0.1"])
+    dist_info(place, "lab-palettes", points, requires=["msdk-diffusion>=0.0.1"])
     return place
 
 
@@ -178,7 +178,7 @@ def test_it_is_listed(site):
     asked = ("palettes", "palette", "Palettes")
     found = [json.loads(cli("list", kind, "--json", path=[site])) for kind in asked]
     warm = {"kind": "palettes", "name": "warm", "owner": "lab-palettes", "version": "1.0"}
-    assert found == 3 * [[{**warm, "target": "lab_palettes.warm:Warm"}]]
+    assert found == 3 * [[{**warm, "target": "lab_palettes.warm:Warm", "description": "Much red"}]]
     assert found[0][0] in json.loads(cli("list", "--json", path=[site]))
 
 

@@ -433,7 +433,11 @@ def test_other_modes_are_refused(monkeypatch, samplers):
         ("msdk (>=0.0.1)", True),
         ("msdk[plot] >=0.0.1 ; python_version > '3'", True),
         ("msdk-timm>=99", True),
+        ("msdk-diffusion-extra>=99", True),
+        ("msdk-diffusion[plot]>=0.1,<0.2", True),
         ("msdk>=99", False),
+        ("msdk-diffusion>=99", False),
+        ("MSDK_Diffusion (>=99)", False),
         ("MSDK <0.0.1", False),
     ],
 )

@@ -88,5 +88,5 @@ def test_plots_of_a_budget_without_calls(budgets):
 def test_plots_without_matplotlib(monkeypatch, budgets):
     """The message says what to install."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MsdkError, match=r'pip install "msdk\[plot\]"'):
+    with pytest.raises(MsdkError, match=r'pip install "msdk-diffusion\[plot\]"'):
         rendered(".png", budgets)

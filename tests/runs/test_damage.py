@@ -150,6 +150,8 @@ def test_a_lock_of_a_stranger_installs_nothing(tmp_path):
     assert "pip install" not in missing_plugins(tmp_path)
     lock.write_text(json.dumps({"plugins": {"msdk-not-there": "1.0"}}))
     assert "pip install msdk-not-there==1.0" in missing_plugins(tmp_path)
+    lock.write_text(json.dumps({"plugins": {"msdk": "7.0"}}))  # on the index somebody else's
+    assert "pip install msdk-diffusion==7.0" in missing_plugins(tmp_path)
     for junk in (b"[]", b'{"plugins": 3}', b'{"plugins": {"a": []}}', b"[" * 100_000, b"\xff"):
         lock.write_bytes(junk)
         with pytest.raises(RunError, match=r"lock.json"):

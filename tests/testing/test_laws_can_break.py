@@ -22,6 +22,8 @@ from msdk.objectives.base import Objective
 from msdk.objectives.denoising import Denoising
 from msdk.parameterizations.eps import Eps
 from msdk.samplers.ddim import DDIM
+from msdk.schedules.base import Schedule
+from msdk.schedules.edm import EDM
 from msdk.schedules.vp import VPLinear
 from msdk.trackers.base import Log, Tracker
 from msdk.weightings.base import Weighting
@@ -267,11 +269,25 @@ def test_closed_forms_are_compared():
             {"sigma": lambda self, t: VPLinear.sigma(self, t) * (1.0 if isinstance(t, float) else 1.1)},
             "for a float and .* for a tensor",
         ),
+        ("own_grid_and_law_suit_its_time", {"default_grid": "trailing"}, "which is none of uniform-t"),
     ],
 )
 def test_broken_schedules_are_caught(law, method, words):
     """One method at a time is replaced."""
     breaks("schedule", law, type("Broken", (VPLinear,), method)(), words)
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ("default_grid", "none of 20 calls on the grid uniform-t has a ratio below 1: set default_grid"),
+        ("default_noise", "training by Uniform.* has 1.2 % of its ratios below 1: set default_noise"),
+    ],
+)
+def test_a_schedule_whose_time_is_noise_must_say_what_suits_it(left, words):
+    """EDM's with one of both left as schedules have them that state nothing."""
+    silent = type("Silent", (EDM,), {left: getattr(Schedule, left)})()
+    breaks("schedule", "own_grid_and_law_suit_its_time", silent, words)
 
 
 @pytest.mark.parametrize(

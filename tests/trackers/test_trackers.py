@@ -61,7 +61,9 @@ def test_tensorboard_is_asked_for_in_words(tmp_path, monkeypatch):
     """Where it is not installed, training says what to install before it makes a folder."""
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    with pytest.raises(PluginError, match=r"needs the package tensorboard: pip install 'msdk\[tensorboard\]'"):
+    with pytest.raises(
+        PluginError, match=r"needs the package tensorboard: pip install 'msdk-diffusion\[tensorboard\]'"
+    ):
         msdk.train(tiny('trackers=[{name="tensorboard"}]'), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
