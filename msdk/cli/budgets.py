@@ -13,6 +13,7 @@ from msdk.errors import MsdkError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
+    from msdk.budgeting.requested import Precision
     from msdk.recipe import Recipe
 
 budgets = App(name="budget")
@@ -102,8 +103,8 @@ def budget(
     anew = {"--convention": convention, "--set": overrides, "--memory": memory, "--measure": measure}
     saved = {path: _saved(path, [name for name, given in anew.items() if given]) for path in recipe if _is_saved(path)}
     loaded = list(_loaded(recipe, saved, overrides))
+    named = [path for path, _ in loaded for _ in saved.get(path, (None,))]
     found: list[Budget] = []
-    named = [path for path in recipe for _ in saved.get(path, (None,))]
     ready: list[Recipe] = []
     known: list[tuple[Recipe, Recipe]] = []
     with display.spinner("counting") as say:
@@ -130,7 +131,9 @@ def budget(
         from msdk.budgeting.planning import UTILISATION, estimate
 
         share = UTILISATION if utilisation is None else utilisation
-        precisions = {path: dtype or (one.training.precision if one else "fp32") for path, one in loaded}
+        precisions: dict[Path, Precision] = {
+            path: dtype or (one.training.precision if one else "fp32") for path, one in loaded
+        }
         found = [
             attrs.evolve(one, estimate=estimate(one, card, precisions[path], utilisation=share, price=price))
             for path, one in zip(named, found, strict=True)

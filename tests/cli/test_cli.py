@@ -290,7 +290,7 @@ def test_bases_among_several_recipes_are_passed_over(capsys, monkeypatch):
     code, out, err = quick(capsys, monkeypatch, "recipe", "check", *files)
     assert (code, len(out.splitlines())) == (0, 2)
     assert "recipes/digits/base.toml is passed over: others here extend it, and alone it has no decoders" in err
-    code, out, err = quick(capsys, monkeypatch, "budget", *files[:2], "--json")
+    code, out, err = quick(capsys, monkeypatch, "budget", *files[:2], "--gpu", "h100", "--json")
     assert (code, [one["recipe"] for one in json.loads(out)]) == (0, files[1:2])
     assert "is passed over" in err
     code, out, err = quick(capsys, monkeypatch, "recipe", "check", files[0], "recipes/cifar10/dpm-unified.toml")
