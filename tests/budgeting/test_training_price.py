@@ -114,7 +114,7 @@ def test_what_solve_finds_passes_the_check(recipe, what, factor):
 @pytest.mark.parametrize(
     "settings",
     [
-        (True, 0, 1, 7, "shared", "sgd", False, False),
+        (True, 0, 1, 7, "shared", "", False, False),
         (False, 0.99, 2, 900, "separate", "", True, True),
         (True, 0.99, 2, 1, "shared", "adamw", False, True),
     ],
