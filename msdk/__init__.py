@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from msdk.budgeting import Budget as Budget
     from msdk.budgeting import budget as budget
     from msdk.clustering import cluster as cluster
+    from msdk.clustering.readying import build as build
+    from msdk.clustering.readying import train as train
     from msdk.denoiser import Denoiser as Denoiser
-    from msdk.denoiser.building import build as build
     from msdk.errors import DataError as DataError
     from msdk.errors import DuplicateNameError as DuplicateNameError
     from msdk.errors import MsdkError as MsdkError
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from msdk.running import run as run
     from msdk.runs import load_run as load_run
     from msdk.sampling import sample as sample
-    from msdk.training import train as train
 
 _HOMES = {
     "Batch": "msdk.batch",
@@ -78,14 +78,14 @@ _HOMES = {
     "UnknownNameError": "msdk.errors",
     "allow_code": "msdk.registry.local_code",
     "budget": "msdk.budgeting",
-    "build": "msdk.denoiser.building",
+    "build": "msdk.clustering.readying",
     "cluster": "msdk.clustering",
     "load_pretrained": "msdk.pretrained",
     "load_recipe": "msdk.recipe",
     "load_run": "msdk.runs",
     "run": "msdk.running",
     "sample": "msdk.sampling",
-    "train": "msdk.training",
+    "train": "msdk.clustering.readying",
 }
 
 

@@ -7,11 +7,14 @@ import re
 import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
 
 import msdk
 from msdk import testing
-from msdk.registry import KINDS, registries
+from msdk.recipe import Recipe
+from msdk.recipe.describing import TABLES, describe_table, tables_page
+from msdk.registry import KINDS, is_base, registries
 from msdk.registry.describing import describe, kind_page
 from msdk.registry.discovery import DISTRIBUTION
 from msdk.report import rendered
@@ -60,6 +63,24 @@ def test_reference_pages_are_what_msdk_shows(kind):
     """docs/parts/KIND.md is the output of `msdk show KIND`."""
     page = Path(f"docs/parts/{kind}.md").read_text(encoding="utf-8")
     assert page == kind_page(kind), f"run: msdk show {kind} > docs/parts/{kind}.md"
+
+
+def test_every_key_of_a_recipe_has_its_meaning():
+    """docs/parts/tables.md is the output of `msdk show tables`, and no key of any table lacks a meaning."""
+    assert Path("docs/parts/tables.md").read_text(encoding="utf-8") == tables_page(), "run: msdk show tables"
+    assert all(attrs.has(cls) for cls in TABLES.values())
+    for name in TABLES:
+        table = describe_table(name)
+        assert json.dumps(dict(table.as_json()))
+        assert [field.name for field in table.fields if not field.help] == []
+        documented = re.findall(r"^\s{8}(\w+): ", TABLES[name].__doc__, flags=re.MULTILINE)
+        assert [key.rstrip("_") for key in documented] == [field.name for field in table.fields]
+
+
+def test_every_table_that_is_no_part_is_shown():
+    """Whatever class a recipe holds that no registry names is in the page of tables."""
+    own = {field.type for field in attrs.fields(Recipe) if attrs.has(field.type) and not is_base(field.type)}
+    assert own <= set(TABLES.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -128,6 +128,7 @@ ALLOWED = {
         "wrappers.inpaint",
         "registry",
         "recipe",
+        "denoiser",
         "runs",
         "pretrained",
         "budgeting",

@@ -1,6 +1,6 @@
 """`msdk budget`: what recipes cost, and `msdk budget solve`: the widths that cost what is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,11 +8,12 @@ import attrs
 from cyclopts import App, Parameter
 
 from msdk.cli import display
-from msdk.cli.options import AsJson, Force, Set, convention_named, load, with_edges
-from msdk.errors import MsdkError, RunError
+from msdk.cli.options import AsJson, Force, Set, convention_named, is_base, load, with_edges
+from msdk.errors import MsdkError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
+    from msdk.budgeting.requested import Precision
     from msdk.recipe import Recipe
 
 budgets = App(name="budget")
@@ -101,9 +102,9 @@ def budget(
     _refuse_files(files, force=force)
     anew = {"--convention": convention, "--set": overrides, "--memory": memory, "--measure": measure}
     saved = {path: _saved(path, [name for name, given in anew.items() if given]) for path in recipe if _is_saved(path)}
-    loaded = [(path, None if path in saved else load(path, overrides)) for path in recipe]
+    loaded = list(_loaded(recipe, saved, overrides))
+    named = [path for path, _ in loaded for _ in saved.get(path, (None,))]
     found: list[Budget] = []
-    named = [path for path in recipe for _ in saved.get(path, (None,))]
     ready: list[Recipe] = []
     known: list[tuple[Recipe, Recipe]] = []
     with display.spinner("counting") as say:
@@ -130,7 +131,9 @@ def budget(
         from msdk.budgeting.planning import UTILISATION, estimate
 
         share = UTILISATION if utilisation is None else utilisation
-        precisions = {path: dtype or (one.training.precision if one else "fp32") for path, one in loaded}
+        precisions: dict[Path, Precision] = {
+            path: dtype or (one.training.precision if one else "fp32") for path, one in loaded
+        }
         found = [
             attrs.evolve(one, estimate=estimate(one, card, precisions[path], utilisation=share, price=price))
             for path, one in zip(named, found, strict=True)
@@ -158,6 +161,18 @@ def budget(
     for sentence in wrong:
         display.warn(sentence)
     return 1 if wrong else 0
+
+
+def _loaded(
+    paths: Sequence[Path], saved: Container[Path], overrides: list[str] | None
+) -> "Iterator[tuple[Path, Recipe | None]]":
+    """The recipes, None for a saved budget; without those that others of them extend and that are not whole."""
+    for path in paths:
+        try:
+            yield path, None if path in saved else load(path, overrides)
+        except RecipeError as error:
+            if not is_base(path, error, paths):
+                raise
 
 
 def _is_saved(path: Path) -> bool:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from msdk.cli import display
-from msdk.errors import MsdkError, UnknownNameError, unknown
+from msdk.errors import MsdkError, RecipeError, UnknownNameError, unknown
 
 if TYPE_CHECKING:
     from msdk.clustering import Clusters
     from msdk.recipe import Convention, Recipe
+    from msdk.recipe.loading import Check
 
 Set = Annotated[
     list[str] | None,
@@ -61,10 +62,20 @@ def seeds_of(text: str) -> list[int]:
 # --- recipes ----------------------------------------------------------------------------------------------------------
 
 
-def load(path: Path, overrides: list[str] | None) -> "Recipe":
+def load(path: Path, overrides: list[str] | None, also: "Sequence[Check]" = ()) -> "Recipe":
     from msdk.recipe import load_recipe, recipe_file
 
-    return load_recipe(recipe_file(path), overrides or ())
+    return load_recipe(recipe_file(path), overrides or (), also=also)
+
+
+def is_base(path: Path, error: RecipeError, others: Sequence[Path]) -> bool:
+    """Whether a file of several is only what others of them extend, as `*.toml` names it too; says so."""
+    from msdk.recipe import lacking
+
+    lacks = lacking(path, error, [other for other in others if other.is_file()])
+    if lacks:
+        display.warn(f"{path} is passed over: others here extend it, and alone it has no {', no '.join(lacks)}")
+    return bool(lacks)
 
 
 def with_edges(

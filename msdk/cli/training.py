@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from msdk.cli import display
 from msdk.cli.options import (
+    AsJson,
     Device,
     Force,
     Resume,
@@ -29,6 +30,7 @@ def train(
     force: Force = False,
     device: Device = None,
     overrides: Set = None,
+    as_json: AsJson = False,
 ) -> int:
     """Train a recipe in a run folder. Ctrl-C saves a checkpoint and exits; --resume goes on.
 
@@ -59,10 +61,13 @@ def train(
         write_clusters(place / "clustering.json", clusters, force=True)
     for sentence in result.warnings:
         display.warn(sentence)
+    if as_json:
+        display.print_json(_as_json(result))
     if result.interrupted:
         return _interrupted(result)
-    display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
-    display.hint("sample", place)
+    if not as_json:
+        display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
+        display.hint("sample", place)
     return 0
 
 
@@ -115,6 +120,17 @@ def run_all(
     seen = sheet if sheet.is_file() else sheet.parent
     display.say(f"done: look at {seen} and {place / 'report.html'}")
     return 0
+
+
+def _as_json(result: "TrainingResult") -> dict[str, object]:
+    return {
+        "folder": str(result.run_dir),
+        "iterations": result.last.iteration,
+        "interrupted": bool(result.interrupted),
+        "seconds": result.seconds,
+        "images_by_stage": list(result.images_by_stage),
+        "loss_by_stage": [None if loss != loss else loss for loss in result.last.loss_by_stage],
+    }
 
 
 def _interrupted(result: "TrainingResult") -> int:

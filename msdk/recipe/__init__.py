@@ -22,6 +22,7 @@ from msdk.recipe.fields import Sampling as Sampling
 from msdk.recipe.fields import Stages as Stages
 from msdk.recipe.fields import Training as Training
 from msdk.recipe.loading import checked as checked
+from msdk.recipe.loading import lacking as lacking
 from msdk.recipe.loading import load_recipe as load_recipe
 from msdk.recipe.loading import recipe_file as recipe_file
 from msdk.recipe.loading import recipe_of as recipe_of

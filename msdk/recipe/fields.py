@@ -191,7 +191,7 @@ class Sampling:
     """How images are drawn: `steps` intervals of the time grid, `nfe` network calls, or `steps_per_stage`: one of them.
 
     Args:
-        steps: Intervals of the sampler's time grid.
+        steps: Intervals of the sampler's time grid; 20 when none of the three is given.
         nfe: Network calls per image, a guided one counted once.
         steps_per_stage: Intervals in each stage, least noise first; each stage's time is then spaced for itself.
         images: Images that `msdk sample` draws, with seeds `seed`, `seed + 1`, ...
@@ -273,7 +273,28 @@ def _called(part: object) -> str:
 
 @attrs.frozen(kw_only=True)
 class Recipe:
-    """A whole model and what is done with it. See docs/recipes.md for every key."""
+    """A whole model and what is done with it; docs/recipes.md has the rules.
+
+    Args:
+        title: One line for tables.
+        use: Python files that register parts; they run only with `--allow-code`.
+        data: The data set.
+        autoencoder: First stage of latent diffusion; the networks then see latents.
+        schedule: The noise schedule.
+        parameterization: What the network is fed and predicts.
+        stages: How time is cut; one stage when not given.
+        encoder: The encoder.
+        adapter: 1x1 convolutions behind the encoder, to one width for each level; none when not given.
+        decoders: One for each stage, least noise first.
+        sharing: "shared" has one encoder for all stages, "separate" one for each; "unified" is one stage.
+        weighting: Weight of the loss by noise level.
+        training: How the networks are trained.
+        sampler: What draws images.
+        samplers: A sampler for each stage, least noise first, with `sampling.steps_per_stage`.
+        sampling: How images are drawn.
+        budget: How costs are counted, and what they may not exceed.
+        trackers: Where a run tells how it goes, beside metrics.jsonl and ledger.json; a resumed run may have others.
+    """
 
     title: str = ""
     use: tuple[File, ...] = ()

@@ -4,6 +4,7 @@ A recipe file is TOML. It may extend others, a command line may override single 
 is reported at once with the file and the path it stands at.
 """
 
+import contextlib
 import copy
 import os
 import typing
@@ -20,7 +21,7 @@ from msdk.recipe.fields import LEFT_TO_THE_SCHEDULE, Recipe
 from msdk.recipe.files import File
 from msdk.recipe.merging import MOST_FILES, OVERRIDE, Merged, Sources, source_of
 from msdk.recipe.salvaging import UNKNOWN, salvaged
-from msdk.recipe.structuring import NamelessError, flattened_errors, strict_converter, to_data
+from msdk.recipe.structuring import MISSING, NamelessError, flattened_errors, strict_converter, to_data
 from msdk.registry.local_code import run_code
 
 T = TypeVar("T")
@@ -73,6 +74,27 @@ def _blamed(error: RecipeError, own: Sequence[Problem], overrides: Sequence[str]
             problem.source = " ".join(f"{OVERRIDE} {text}" for text in overrides)
     all_theirs = all(problem.source.startswith(OVERRIDE) for problem in error.problems)
     return RecipeError(f"{error.source}, as {OVERRIDE} changes it," if all_theirs else error.source, error.problems)
+
+
+def lacking(path: Path, error: RecipeError, others: Iterable[Path]) -> list[str]:
+    """The keys that a file lacks as a recipe of its own, where it is one that others extend; else none.
+
+    Args:
+        path: The file.
+        error: What is wrong with it.
+        others: Recipe files, perhaps with this one.
+    """
+    if not all(problem.message == MISSING and "." not in problem.path for problem in error.problems):
+        return []
+    here = Path(os.path.realpath(path))
+    for other in others:
+        merged = Merged()
+        if Path(os.path.realpath(other)) != here:
+            with contextlib.suppress(RecipeError):
+                merged.read(other)
+        if here in merged.files:
+            return [problem.path for problem in error.problems]
+    return []
 
 
 def recipe_of(model: Recipe | str | Path) -> Recipe:

@@ -106,6 +106,8 @@ def _table(value: object, cls: Any, *, defaults: bool, finished: bool = True) ->
     try:
         if finish is not None and finished:
             finish()
+    except NotKnown:
+        return made  # finished as far as can be
     except Exception:
         return UNKNOWN
     return made

@@ -52,7 +52,7 @@ def recipe_schema() -> tuple[Json, list[str]]:
 
 
 def _kind(registry: Registry[Any], definitions: dict[str, Json], broken: list[str]) -> Json:
-    """A part of a kind: any of its names, with the keys that belong to it."""
+    """A part of a kind: any of its names, alone or with the keys that belong to it."""
     names = registry.names()
     rules: list[Json] = []
     for name in names:
@@ -64,13 +64,13 @@ def _kind(registry: Registry[Any], definitions: dict[str, Json], broken: list[st
         table = _table(part, (part.__doc__ or "").strip().partition("\n")[0])
         table["properties"] = {"name": {"const": name}, **table["properties"]}
         definitions[f"{registry.kind}/{name}"] = table
-        named = {"properties": {"name": {"const": name}}, "required": ["name"]}
+        named = {"type": "object", "properties": {"name": {"const": name}}, "required": ["name"]}
         rules.append({"if": named, "then": {"$ref": _reference(f"{registry.kind}/{name}")}})
     described = f"{registry.record.words}: `msdk show {registry.singular} NAME` has the fields."
     return {
-        "type": "object",
+        "type": ["object", "string"],
         "properties": {"name": {"enum": names, "description": described}},
-        "allOf": rules,
+        "allOf": [{"if": {"type": "string"}, "then": {"enum": names}}, *rules],
     }
 
 

@@ -1,10 +1,14 @@
-"""What `msdk show` and `msdk list` say of a part: where it is from, what it does, and its fields."""
+"""What `msdk show` and `msdk list` say of a part: where it is from, what it does, and its fields.
+
+`msdk.recipe.describing` says the same of the tables of a recipe.
+"""
 
 import ast
 import importlib.machinery
 import importlib.util
 import inspect
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from msdk.registry import Origin, registry_of
+from msdk.registry import Origin, registry_of, registry_of_part
 
 
 @attrs.frozen
@@ -65,17 +69,6 @@ def describe(kind: str, name: str) -> Description:
     registry = registry_of(kind)
     part: Any = registry.get(name)
     origin = registry.origin(name)
-    helps = field_help(part)
-    fields = [
-        Field(
-            name=field.name.rstrip("_"),
-            type=_type_name(field.type),
-            default=plain(field.default),
-            required=field.default is attrs.NOTHING,
-            help=helps.get(field.name, ""),
-        )
-        for field in (attrs.fields(part) if attrs.has(part) else ())
-    ]
     return Description(
         kind=registry.kind,
         singular=registry.singular,
@@ -84,8 +77,28 @@ def describe(kind: str, name: str) -> Description:
         version=origin.version,
         file=inspect.getsourcefile(part) or "",
         target=origin.target,
-        description=(inspect.getdoc(part) or "").split("\n\nArgs:")[0].split("\n\nAttributes:")[0],
-        fields=tuple(fields),
+        description=purpose(part),
+        fields=fields_of(part),
+    )
+
+
+def purpose(cls: type) -> str:
+    """A class's docstring without its sections."""
+    return (inspect.getdoc(cls) or "").split("\n\nArgs:")[0].split("\n\nAttributes:")[0]
+
+
+def fields_of(cls: type) -> tuple[Field, ...]:
+    """What a recipe may set in a class."""
+    helps = field_help(cls)
+    return tuple(
+        Field(
+            name=field.name.rstrip("_"),
+            type=_type_name(field.type),
+            default=plain(field.default),
+            required=field.default is attrs.NOTHING,
+            help=helps.get(field.name, ""),
+        )
+        for field in (attrs.fields(cls) if attrs.has(cls) else ())
     )
 
 
@@ -152,18 +165,26 @@ def _argument_help(document: str) -> dict[str, str]:
 
 
 def _type_name(kind: object) -> str:
-    return (
-        kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
-    )
+    if isinstance(kind, type) and not hasattr(kind, "__args__"):
+        return kind.__name__
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", str(kind))  # without the modules of its classes
 
 
 def plain(default: Any) -> Any:
-    """A field's default as plain data; None where it has none. A part that is a default is told in words."""
+    """A field's default as plain data; None where it has none.
+
+    A part that is a default is told by its name, one with settings of its own in words, and a table that is by `{}`.
+    """
     if default is attrs.NOTHING:
         return None
     if isinstance(default, attrs.Factory):  # pyright: ignore[reportArgumentType]  a class at run time
         made = default.factory() if not default.takes_self else None
-        return str(made) if attrs.has(type(made)) else plain(made)
+        if not attrs.has(type(made)):
+            return plain(made)
+        registry = registry_of_part(type(made))
+        if made != type(made)():
+            return str(made)
+        return {} if registry is None else registry.name_of(type(made))
     return list(default) if isinstance(default, tuple) else default
 
 
@@ -197,10 +218,15 @@ def _signature(function: Any) -> str:
 
 
 def _part_section(part: Description) -> list[str]:
-    lines = [f"### `{part.name}`", "", _reflowed(part.description), ""]
-    if part.fields:
+    return [f"### `{part.name}`", "", _reflowed(part.description), "", *fields_table(part.fields)]
+
+
+def fields_table(fields: Sequence[Field]) -> list[str]:
+    """The lines of a Markdown table of fields, and an empty one behind it; none where there are no fields."""
+    lines: list[str] = []
+    if fields:
         lines += ["| field | type | default | meaning |", "| --- | --- | --- | --- |"]
-        for field in part.fields:
+        for field in fields:
             default = "required" if field.required else f"`{json.dumps(field.default)}`"
             cells = (f"`{field.name}`", f"`{field.type}`", default, field.help)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
