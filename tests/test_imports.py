@@ -46,6 +46,7 @@ ALLOWED = {
         "objectives",  # of a kind its torch-free registry, none of its parts
         "optimizers",
     ],
+    "cache": ["registry", "recipe"],
     "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
     "runs": ["recipe", "denoiser", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
@@ -55,13 +56,13 @@ ALLOWED = {
     "training": ["recipe", "denoiser", "runs", "batch", "threads", "distributed", "trackers", *BASES],
     "budgeting": [
         "recipe",
+        "cache",
         "denoiser",
         "runs",
         "batch",
         "partition",
         "threads",
         "layers",
-        "registry",
         "training",
         "clustering",
         "samplers.tracing",
@@ -82,6 +83,7 @@ ALLOWED = {
     ],
     "clustering": [
         "recipe",
+        "cache",
         "denoiser",
         "runs",
         "training",

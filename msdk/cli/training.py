@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from msdk.cli import display
 from msdk.cli.options import (
+    Cache,
     Device,
     Force,
     Resume,
@@ -28,6 +29,7 @@ def train(
     resume: Resume = False,
     force: Force = False,
     device: Device = None,
+    cache: Cache = True,
     overrides: Set = None,
 ) -> int:
     """Train a recipe in a run folder. Ctrl-C saves a checkpoint and exits; --resume goes on.
@@ -47,7 +49,7 @@ def train(
 
     refuse_existing(place, force=force, resume=resume)
     goes_on = resume and checkpoints(place)
-    ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None)
+    ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None, cache=cache)
     with display.training_display() as watch:
         result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
     if clusters is not None:
@@ -68,6 +70,7 @@ def run_all(
     resume: Resume = False,
     force: Force = False,
     device: Device = None,
+    cache: Cache = True,
     overrides: Set = None,
 ) -> int:
     """Do everything: cluster if needed, budget, train, sample, report.
@@ -98,7 +101,9 @@ def run_all(
             trained=watch,
             sampled=lambda done, total: report("sampling", done, total),
         )
-        result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
+        result = run_recipe(
+            loaded, place, name=recipe.stem, device=device, resume=resume, force=force, cache=cache, watcher=watcher
+        )
     if result.interrupted:
         return _interrupted(result)
     sheet = place / "samples" / "grid.png"  # what is no picture has none

@@ -66,8 +66,7 @@ def class_names(run: Path) -> tuple[str, ...]:
         found = read_lock(run).data.get("classes")
     except RunError:  # told by whoever needs more of it
         return ()
-    named = isinstance(found, list) and all(isinstance(name, str) for name in found)
-    return tuple(found) if named else ()
+    return tuple(found) if isinstance(found, list) and all(isinstance(name, str) for name in found) else ()
 
 
 def missing_plugins(run: Path) -> str:
