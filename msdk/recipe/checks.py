@@ -83,6 +83,8 @@ def _axes_misfits(recipe: Recipe) -> Iterable[Problem]:
         yield from failing(f"decoders.{index}", functools.partial(check_axes, decoder, shape))
     if recipe.training.augment and len(shape) != 3:
         yield Problem("training.augment", f"bends pictures [channels, height, width], but the data are {list(shape)}")
+    if recipe.training.flip and len(shape) < 3:
+        yield Problem("training.flip", f"mirrors pictures left to right, but the data are signals, {list(shape)}")
 
 
 def _label_misfits(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
