@@ -49,6 +49,7 @@ def run(
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
+    cache: bool = True,
     watcher: Watcher | None = None,
 ) -> TrainingResult:
     """Everything from a recipe to images and a report, in one run folder.
@@ -60,6 +61,7 @@ def run(
         device: Where to train and sample; CUDA where there is one when not given.
         resume: Go on in an existing folder, with the edges found there; begin where there is no checkpoint.
         force: Replace an existing run folder.
+        cache: Whether to take edges that were found before for the same data and settings.
         watcher: Told what happens.
 
     Returns:
@@ -74,12 +76,14 @@ def run(
     goes_on = resume and bool(checkpoints(place))
     paths = loaded.budget.compare
     others = [_compared(path) for path in paths]  # what is wrong with them is told before anything slow
-    recipe, clusters = with_edges(loaded, device=device, run=place if goes_on else None, progress=watcher.clustering)
+    recipe, clusters = with_edges(
+        loaded, device=device, run=place if goes_on else None, cache=cache, progress=watcher.clustering
+    )
     if clusters is not None:
         watcher.clustered(clusters)
     like = [(loaded, recipe)]
     for other in others:
-        like.append((other, with_edges(other, device=device, like=like, progress=watcher.clustering)[0]))
+        like.append((other, with_edges(other, device=device, like=like, cache=cache, progress=watcher.clustering)[0]))
     beside = [ready for _, ready in like[1:]]
     budgets = [
         budget(other, convention=recipe.budget.convention, name=path.stem)

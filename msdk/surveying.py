@@ -10,13 +10,10 @@ from typing import Any
 import attrs
 
 from msdk import datasets
-from msdk.datasets.base import Dataset, FileSource, ImageError, Source, most_bytes, picture
+from msdk.datasets.base import LARGEST, Dataset, FileSource, ImageError, Source, most_bytes, picture
 from msdk.errors import DataError, PluginError
 from msdk.recipe.results import to_json
 from msdk.recipe.structuring import to_data
-
-LARGEST = 2**28
-"""Bytes of a file that is looked at, where no recipe says how large images are."""
 
 AT_ONCE = 64
 """Images that a source of another kind than files is asked for."""
@@ -133,13 +130,20 @@ def dataset_at(path: Path) -> Dataset:
     raise DataError(f"{path} {what}: give a folder of images, a .zip of them, a recipe, or a run folder")
 
 
-def survey(dataset: Dataset, *, fitted: bool = False, progress: Progress | None = None) -> Survey:
+def survey(
+    dataset: Dataset,
+    *,
+    fitted: bool = False,
+    check: Callable[[Source], object] | None = None,
+    progress: Progress | None = None,
+) -> Survey:
     """Looks at every image of a data set, with the decisions of its own reader.
 
     Args:
         dataset: Of any kind.
         fitted: Whether its size and channels are to become those of most images; as `dataset_at` gives it, it does not
             know them.
+        check: Raises a `DataError` where whoever uses the data refuses them, which becomes one of the problems.
         progress: Told now and then how far this is.
 
     Raises:
@@ -153,7 +157,13 @@ def survey(dataset: Dataset, *, fitted: bool = False, progress: Progress | None 
         seen.add(index, found, error)
         if progress is not None and (index % 100 == 99 or index + 1 == total):
             progress(index + 1, total)
-    return seen.survey(dataset, fitted=fitted)
+    found = seen.survey(dataset, fitted=fitted)
+    if check is not None:
+        try:
+            check(source)
+        except DataError as error:
+            return attrs.evolve(found, problems=(*found.problems, str(error)))
+    return found
 
 
 @attrs.frozen

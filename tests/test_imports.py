@@ -47,6 +47,7 @@ ALLOWED = {
         "objectives",  # of a kind its torch-free registry, none of its parts
         "optimizers",
     ],
+    "cache": ["registry", "recipe"],
     "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
     "runs": ["registry", "recipe", "denoiser", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
@@ -56,6 +57,7 @@ ALLOWED = {
     "training": ["recipe", "denoiser", "runs", "batch", "threads", "distributed", "trackers", *BASES],
     "budgeting": [
         "recipe",
+        "cache",
         "denoiser",
         "runs",
         "batch",
@@ -84,6 +86,7 @@ ALLOWED = {
     ],
     "clustering": [
         "recipe",
+        "cache",
         "denoiser",
         "runs",
         "training",

@@ -2,7 +2,10 @@
 
 import io
 import json
+import struct
+import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +164,40 @@ def test_the_command_takes_zips_shards_recipes_and_runs(tmp_path, capsys, monkey
         code, out, err = quick(capsys, monkeypatch, "data", "info", place)
         assert (code, out) == (2, "")
         assert words in err
+
+
+def png_of(width, height):
+    """A PNG that says it has so many pixels, and has none."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_bombs_are_told_at_once(tmp_path):
+    """Without a recipe that says how large images are, too: by their headers and lengths."""
+    (tmp_path / "a.png").write_bytes(png_of(60_000, 60_000))
+    (tmp_path / "b.png").write_bytes(png_of(20_000, 20_000))
+    with open(tmp_path / "c.png", "wb") as file:
+        file.truncate(2**40)
+    began = time.process_time()
+    found = survey(dataset_at(tmp_path), fitted=True)
+    assert time.process_time() - began < 2
+    assert counts(found.refused) == {"too many pixels": 2, "too many bytes": 1}
+    assert (found.usable, found.sha256) == (0, None)
+
+
+def test_what_training_refuses_is_a_problem(tmp_path, capsys, monkeypatch):
+    """Data of a conditional recipe without the classes that it needs."""
+    for name in ("cat/1.png", "stray.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(1, size=8, mode="L"))
+    recipe = Path(__file__).parent.parent / "recipes" / "digits" / "conditional.toml"
+    data = f'data={{name="folder", path="{tmp_path}", size=8, channels=1}}'
+    code, out, _ = quick(capsys, monkeypatch, "data", "info", recipe, "--set", data, "--json")
+    (problem,) = json.loads(out)["problems"]
+    assert code == 0
+    assert "stray.png in" in problem
+    assert "but encoder.classes is 10" in problem

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from msdk.budgeting import store
+from msdk import cache as store
 from msdk.budgeting.costs import (
     WEIGHTS,
     Audit,

@@ -8,7 +8,7 @@ import attrs
 from cyclopts import App, Parameter
 
 from msdk.cli import display
-from msdk.cli.options import AsJson, Force, Set, convention_named, is_base, load, with_edges
+from msdk.cli.options import AsJson, Cache, Force, Set, convention_named, is_base, load, with_edges
 from msdk.errors import MsdkError, RecipeError, RunError
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ def budget(
         Literal["fp32", "bf16"] | None,
         Parameter(help="For --memory, --measure and --gpu; the recipe's precision by default."),
     ] = None,
-    cache: Annotated[
-        bool, Parameter(negative="--no-cache", help="Use counts of earlier calls, and keep these for later ones.")
-    ] = True,
+    cache: Cache = True,
     out: Annotated[
         list[Path] | None,
         Parameter(negative="", help="Also write a .html, .md, .csv, .json, .png or .svg. May be repeated."),
@@ -113,7 +111,7 @@ def budget(
                 found += saved[path]
                 continue
             say(f"counting {path}")
-            complete = with_edges(one, device=device, like=known)[0]
+            complete = with_edges(one, device=device, like=known, cache=cache)[0]
             known.append((one, complete))
             ready.append(complete)
             found.append(_counted(path, complete, how, cache=cache))

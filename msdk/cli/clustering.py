@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from msdk.cli import display
 from msdk.cli.options import (
     AsJson,
+    Cache,
     Device,
     Force,
     Set,
@@ -35,6 +36,7 @@ def cluster(
     write: Annotated[bool, Parameter(negative="", help="Write the edges into the recipe file as well.")] = False,
     force: Force = False,
     device: Device = None,
+    cache: Cache = True,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +67,9 @@ def cluster(
     if artefact is not None and first:
         refuse_artefact(artefact, force=force)
     with display.bar(quiet=not first) as report:
-        clusters = find(loaded, strategy=strategy, compare=compare, seed=seed, run=run, device=device, progress=report)
+        clusters = find(
+            loaded, strategy=strategy, compare=compare, seed=seed, run=run, device=device, cache=cache, progress=report
+        )
     if not first:
         return
     for name, warning in clusters.warnings():

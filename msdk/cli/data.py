@@ -1,5 +1,6 @@
 """`msdk data info`."""
 
+import functools
 from pathlib import Path
 
 from cyclopts import App
@@ -27,9 +28,20 @@ def data_info(path: Path, /, *, overrides: Set = None, as_json: AsJson = False) 
     of_recipe = path.suffix.lower() == ".toml" or (path / "recipe.toml").is_file()
     if overrides and not of_recipe:
         raise MsdkError("--set overrides a key of a recipe, but this is none: leave it out")
-    dataset = load(path, overrides).data if of_recipe else dataset_at(path)
+    if of_recipe:
+        from msdk.training.labels import training_labels
+
+        recipe = load(path, overrides)
+        dataset, check = recipe.data, functools.partial(training_labels, recipe)
+    else:
+        dataset, check = dataset_at(path), None
     with display.bar() as report:
-        found = survey(dataset, fitted=not of_recipe, progress=lambda done, total: report("looking", done, total))
+        found = survey(
+            dataset,
+            fitted=not of_recipe,
+            check=check,
+            progress=lambda done, total: report("looking", done, total),
+        )
     if as_json:
         display.print_json(found.as_json())
         return

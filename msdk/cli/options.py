@@ -22,6 +22,10 @@ Set = Annotated[
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document on stdout, nothing else.")]
 Force = Annotated[bool, Parameter(negative="", help="Replace what exists.")]
 Resume = Annotated[bool, Parameter(negative="", help="Go on from the newest checkpoint.")]
+Cache = Annotated[
+    bool,
+    Parameter(negative="--no-cache", help="Use counts and edges of earlier calls, and keep these for later ones."),
+]
 RunFolder = Annotated[Path | None, Parameter(help="The run folder; runs/FOLDER-NAME of the recipe by default.")]
 Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; CUDA where there is one by default.")]
 
@@ -84,6 +88,7 @@ def with_edges(
     device: str | None = None,
     run: Path | None = None,
     like: "Sequence[tuple[Recipe, Recipe]]" = (),
+    cache: bool = True,
 ) -> "tuple[Recipe, Clusters | None]":
     """The recipe with its stage edges, see `msdk.clustering.with_edges`; tells what a clustering found."""
     if not recipe.clustered:
@@ -91,11 +96,13 @@ def with_edges(
     from msdk.clustering import with_edges as find
 
     with display.bar() as report:
-        ready, clusters = find(recipe, device=device, run=run, like=like, progress=report)
+        ready, clusters = find(recipe, device=device, run=run, like=like, cache=cache, progress=report)
     if clusters is None:
         return ready, None
     for name, warning in clusters.warnings():
         display.warn(f"{name}: {warning}")
-    edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
-    display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
+    (found,) = clusters.strategies
+    edges = ", ".join(f"{edge:.4f}" for edge in found.edges_t)
+    origin = "found before; --no-cache finds them anew" if found.cached else "msdk cluster keeps them"
+    display.warn(f"stage edges by {found.name}: t = {edges} ({origin})")
     return ready, clusters

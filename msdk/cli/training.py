@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from msdk.cli import display
 from msdk.cli.options import (
     AsJson,
+    Cache,
     Device,
     Force,
     Resume,
@@ -29,6 +30,7 @@ def train(
     resume: Resume = False,
     force: Force = False,
     device: Device = None,
+    cache: Cache = True,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> int:
@@ -50,7 +52,7 @@ def train(
 
     refuse_existing(place, force=force, resume=resume)
     goes_on = resume and checkpoints(place)
-    ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None)
+    ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None, cache=cache)
     for sentence in cautions(ready):
         display.warn(sentence)
     with display.training_display() as watch:
@@ -79,6 +81,7 @@ def run_all(
     resume: Resume = False,
     force: Force = False,
     device: Device = None,
+    cache: Cache = True,
     overrides: Set = None,
 ) -> int:
     """Do everything: cluster if needed, budget, train, sample, report.
@@ -111,7 +114,9 @@ def run_all(
             trained=watch,
             sampled=lambda done, total: report("sampling", done, total),
         )
-        result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
+        result = run_recipe(
+            loaded, place, name=recipe.stem, device=device, resume=resume, force=force, cache=cache, watcher=watcher
+        )
     for sentence in result.warnings:
         display.warn(sentence)
     if result.interrupted:

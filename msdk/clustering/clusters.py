@@ -9,7 +9,7 @@ import attrs
 from msdk.clusterings.base import Interval
 from msdk.errors import PlotError, RunError
 from msdk.partition import Partition
-from msdk.recipe.results import parsed, to_json
+from msdk.recipe.results import ABSENT, parsed, to_json
 from msdk.report import clusters_grid, clusters_plot
 from msdk.runs.files import write_bytes, write_json, write_text
 
@@ -28,6 +28,8 @@ class Strategy:
     matrices: Mapping[str, list[list[float]]] = attrs.field(repr=lambda matrices: f"<{', '.join(matrices)}>")
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    cached: bool = attrs.field(default=False, eq=False, metadata=ABSENT)
+    """Whether it was found before."""
 
 
 @attrs.frozen

@@ -170,6 +170,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 """What image files may hold, whatever their names end in. Pillow knows many more, some of which run programs."""
 
 
+LARGEST = 2**28
+"""Bytes that a file of an image may have where nothing says how large images are."""
+
+
 def most_bytes(shape: Shape) -> int:
     """Bytes that a file of an image may have: the pixels, and 16 MiB for colour profiles, previews and notes."""
     return 2**24 + 16 * math.prod(shape)

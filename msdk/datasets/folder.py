@@ -1,16 +1,17 @@
 """Images in a folder."""
 
+import contextlib
 import functools
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import attrs
 
-from msdk.datasets.base import FileSource, ImageError, ImageFiles
+from msdk.datasets.base import LARGEST, FileSource, ImageError, ImageFiles, most_bytes
 from msdk.datasets.listing import SUFFIXES, hidden, listed, some, suffix
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
@@ -61,14 +62,11 @@ class _Folder(FileSource):
 
     @functools.cached_property
     def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  reads every file, so only if asked
-        listing = hashlib.sha256()
-        for name in self._names:
+        listing, most = hashlib.sha256(), max(most_bytes(self.shape), LARGEST)
+        for index, name in enumerate(self._names):
             listing.update(os.fsencode(name) + b"\0")
-            try:
-                with (self._path / name).open("rb") as content:
-                    listing.update(hashlib.file_digest(content, "sha256").digest())
-            except OSError as error:
-                raise _unreadable(str(self._path / name), error) from error
+            with self._opened(index, most) as content:
+                listing.update(hashlib.file_digest(cast("io.BufferedReader", content), "sha256").digest())
         return listing.hexdigest()
 
     def __len__(self) -> int:
@@ -78,19 +76,21 @@ class _Folder(FileSource):
         return str(self._path / self._names[index])
 
     def content(self, index: int, most: int) -> bytes:
+        with self._opened(index, most) as file:
+            return file.read(most)
+
+    @contextlib.contextmanager
+    def _opened(self, index: int, most: int) -> Generator[BinaryIO]:
+        """The file of an image, of at most so many bytes."""
         name = self.name(index)
         try:
             with open(name, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > most:
                     raise ImageError(name, f"has {size:,} bytes; at most {most:,} are read", "too many bytes")
-                return file.read(most)
+                yield file
         except OSError as error:
-            raise _unreadable(name, error) from error
-
-
-def _unreadable(name: str, error: OSError) -> ImageError:
-    return ImageError(name, f"cannot be read: {error.strerror}", "cannot be read")
+            raise ImageError(name, f"cannot be read: {error.strerror}", "cannot be read") from error
 
 
 @attrs.frozen(kw_only=True)

@@ -101,6 +101,8 @@ def _augmented_axes(recipe: Recipe) -> Iterable[Problem]:
     shape = recipe.data.shape
     if len(shape) >= 2 and min(shape) >= 1 and recipe.training.augment and len(shape) != 3:
         yield Problem("training.augment", f"bends pictures [channels, height, width], but the data are {list(shape)}")
+    if recipe.training.flip and len(shape) == 2:
+        yield Problem("training.flip", f"mirrors pictures left to right, but the data are signals, {list(shape)}")
 
 
 def _features(recipe: Recipe) -> Iterable[Problem]:

@@ -50,6 +50,9 @@ def clusters_grid(clusters: "Clusters") -> Grid:
         + "".join(f" {note}" for note in one.notes)
         for one in clusters.strategies
     ]
+    known = ", ".join(one.name for one in clusters.strategies if one.cached)
+    if known:
+        notes.append(f"Found before, for the same data and settings: {known}; --no-cache finds edges anew.")
     notes += [f"{name} did not run: {why}." for name, why in clusters.skipped.items()]
     title = f"Stage edges under {clusters.schedule}; data {_data(clusters)}; seed {clusters.seed}"
     return Grid(title, ("strategy", "edges t", "95 % of draws", "edges ratio", "seconds"), rows, tuple(notes))

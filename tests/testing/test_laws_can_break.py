@@ -443,6 +443,8 @@ class Images(Dataset):
         class Opened(Source):
             digest = "0" * 64 if fault != "digest" else "short"
             labels = (0, 1, -1) if fault == "labels" else (0, 1, 1) if fault != "count" else (0,)
+            class_names = {"few names": ("a",), "one name": ("a", "a"), "numbers": (0, 1)}.get(fault, ("a", "b"))
+            problems = ("x",) if fault == "problems" else ()
 
             def __len__(self):
                 return 3
@@ -465,6 +467,10 @@ class Images(Dataset):
         ("the_digest_is_that_of_the_data", "digest", "give a SHA-256"),
         ("labels_are_classes", "labels", "whole numbers from 0"),
         ("labels_are_classes", "count", "there are 1 labels for 3 images"),
+        ("names_are_of_classes", "few names", "there are 1 names, but classes up to 1"),
+        ("names_are_of_classes", "one name", "two classes have one name"),
+        ("names_are_of_classes", "numbers", "to be text"),
+        ("looking_finds_what_opening_does", "problems", "tells problems that `open` does not"),
     ],
 )
 def test_broken_data_sets_are_caught(law, fault, words):
