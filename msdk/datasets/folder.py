@@ -3,11 +3,12 @@
 import contextlib
 import functools
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, cast
 
 import attrs
 
