@@ -2,15 +2,18 @@
 
 import functools
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from msdk.autoencoders.base import Autoencoder
 from msdk.batch import Shape
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo
-from msdk.errors import MsdkError, PartError, Problem
+from msdk.errors import MsdkError, PartError, PluginFaultError, Problem
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe
 from msdk.registry import registry_for
+from msdk.registry.describing import in_words
+from msdk.registry.faults import fault_in, whose
 from msdk.schedules.base import Schedule
 from msdk.trackers.base import ALWAYS, Tracker
 
@@ -49,7 +52,10 @@ def misfits(recipe: Recipe) -> Iterable[Problem]:
     misfit = misfit or list(failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
     yield from misfit
     if not misfit:
-        info = recipe.encoder.info(recipe.shape)
+        info = cast("object", recipe.encoder.info(recipe.shape))
+        if not isinstance(info, FeatureInfo):
+            told = f"`info` of {in_words(recipe.encoder)} returns {type(info).__name__}, and must return FeatureInfo"
+            raise PluginFaultError(told, whose(type(recipe.encoder)) or "msdk")
         yield from _label_misfits(recipe, info)
         if recipe.adapter is not None:
             misfit = list(failing("adapter", functools.partial(recipe.adapter.info, info)))
@@ -125,8 +131,10 @@ def failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:
     try:
         check()
     except MsdkError as error:
-        yield Problem(path, str(error))
-    except (ArithmeticError, ValueError) as error:  # of floats: overflow, division by zero, roots of negative numbers
+        yield Problem(path, str(error), cause=error)
+    except (ArithmeticError, ValueError) as error:
+        if not isinstance(error, ArithmeticError) and "math" not in str(error) and fault_in(error):
+            raise  # a plugin's own  # of floats: overflow, division by zero, roots of negative numbers
         yield Problem(path, f"leads to numbers that cannot be computed ({error.args[-1]}): use less extreme settings")
 
 

@@ -2,19 +2,23 @@
 
 A name has one of three owners: msdk itself (a lazy `"module:Class"` line in the package of its kind), an installed
 distribution (an entry point in the group `msdk.<kind>`), or the running program (the `add` decorator). Listing names
-imports none of them; a lookup imports only the part that it names. Two owners of one name are refused at the lookup,
-and `"distribution:name"` picks one of them.
+imports none of them; a lookup imports only the part that it names. Two packages that own one name are refused at the
+lookup, and `"distribution:name"` picks one of them; a name of who brings the kind, of msdk, stays theirs.
 """
 
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from msdk.errors import DuplicateNameError, PluginError, UnknownNameError, nearest
+import attrs
+
+from msdk.errors import DuplicateNameError, MsdkWarning, PluginError, PluginFaultError, UnknownNameError, nearest
 from msdk.registry.discovery import BrokenPlugin, Origin, installed_parts, mode, normalised, unsuited
+from msdk.registry.faults import contained, plugin_named
 from msdk.registry.kinds import GROUP, KINDS, Kind, load
 
 T = TypeVar("T")
@@ -66,10 +70,19 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: Nobody registered the name; the message has the nearest one and all there are.
-            DuplicateNameError: Several did; the message names them.
+            DuplicateNameError: Several packages did; the message names them.
             PluginError: Its package cannot be imported, or the part is not a subclass of the kind's base.
         """
         origin = self.origin(name)
+        others = [o.owner for o in self._origins()[origin.name] if o != origin] if name == origin.name else []
+        if others:
+            theirs = " or ".join(f"'{owner}:{name}'" for owner in others)
+            warnings.warn(
+                f"the {self.singular} '{name}' is taken to be that of {origin.owner}, but {' and '.join(others)} took "
+                f"its name: a recipe that means theirs must say {theirs}",
+                MsdkWarning,
+                stacklevel=2,
+            )
         if origin not in self._loaded:
             added = self._added.get(origin.name)
             self._loaded[origin] = added[1] if added and added[0] == origin else self._checked(origin, _load(origin))
@@ -100,11 +113,8 @@ class Registry(Generic[T]):
         return [name for name, (origin, _) in self._added.items() if origin.owner == module]
 
     def names(self) -> list[str]:
-        """All names, sorted; a name with several owners appears once per owner, as `"owner:name"`."""
-        found: list[str] = []
-        for name, origins in self._origins().items():
-            found += [name] if len(origins) == 1 else [f"{o.owner}:{name}" for o in origins]
-        return sorted(found)
+        """All names, sorted; one with several owners appears once per owner, as `"owner:name"` but for its first."""
+        return sorted(self._spelled(o, origins) for origins in self._origins().values() for o in origins)
 
     def origin(self, name: str) -> Origin:
         """Says who owns a name, without importing it. Raises as `get` does, but for `PluginError`."""
@@ -114,7 +124,7 @@ class Registry(Generic[T]):
             origins = [o for o in origins if normalised(o.owner) == normalised(owner)]
         if not origins:
             raise UnknownNameError(self._unknown(name))
-        if len(origins) > 1:
+        if len(origins) > 1 and not self._keeps(origins[0]):
             owners = " and ".join(f"'{o.owner}' ({o.target})" for o in origins)
             choices = " or ".join(f"'{o.owner}:{bare}'" for o in origins)
             raise DuplicateNameError(f"several own the {self.singular} name '{bare}': {owners}. Write {choices}.")
@@ -123,11 +133,20 @@ class Registry(Generic[T]):
     def name_of(self, part: type[T]) -> str:
         """The name that `get` returns this class for: what a recipe calls it."""
         target = f"{part.__module__}:{part.__qualname__}"
-        for name, origins in self._origins().items():
+        for origins in self._origins().values():
             for origin in origins:
                 if target == origin.target or self._loaded.get(origin) is part:  # a target may name a re-export
-                    return name if len(origins) == 1 else f"{origin.owner}:{name}"
+                    return self._spelled(origin, origins)
         raise UnknownNameError(f"{target} is not a registered {self.singular}.")
+
+    def _keeps(self, origin: Origin) -> bool:
+        """Whether a name stays its owner's whoever else takes it: one that came with the kind."""
+        return self._builtins.get(origin.name) == origin.target
+
+    def _spelled(self, origin: Origin, origins: Sequence[Origin]) -> str:
+        """What a recipe calls a part whose name these own."""
+        alone = len(origins) == 1 or (origin == origins[0] and self._keeps(origin))
+        return origin.name if alone else f"{origin.owner}:{origin.name}"
 
     def _origins(self) -> dict[str, list[Origin]]:
         owner, version = self.owner()
@@ -150,11 +169,19 @@ class Registry(Generic[T]):
     def _checked(self, origin: Origin, part: object) -> type[T]:
         base = self.base()
         if not (isinstance(part, type) and issubclass(part, base)):
-            raise PluginError(
+            raise PluginFaultError(
                 f"the {self.singular} '{origin.name}' of '{origin.owner}' ({origin.target}) is not a subclass of "
-                f"{base.__module__}.{base.__name__}, which every {self.singular} must be."
+                f"{base.__module__}.{base.__name__}, which every {self.singular} must be.",
+                plugin_named(origin),
             )
         return part
+
+
+def lacking(part: type) -> list[str]:
+    """What a class has not that a recipe needs of every part."""
+    missing = sorted(getattr(part, "__abstractmethods__", ()))
+    found = [f"lacks {', '.join(missing)}"] if missing else []
+    return found if attrs.has(part) else [*found, "is no attrs class: decorate it with @attrs.frozen"]
 
 
 def registries() -> dict[str, Registry[Any]]:
@@ -257,15 +284,12 @@ def _load(origin: Origin) -> object:
             f"'{origin.name}' of the installed package '{origin.owner}' {origin.version} cannot be used: {reason}. "
             f"Update '{origin.owner}', or install the msdk that it is for."
         )
-    try:
+    if origin.owner == "msdk":
         return load(origin.target)
-    except (Exception, SystemExit) as error:
-        if origin.owner == "msdk":
-            raise
-        raise PluginError(
-            f"'{origin.name}' of the installed package '{origin.owner}' cannot be loaded from {origin.target}: "
-            f"{type(error).__name__}: {error}. Update or uninstall '{origin.owner}'; everything else works without it."
-        ) from error
+    where = f"'{origin.name}' of the installed package '{origin.owner}' cannot be loaded from {origin.target}"
+    cure = f"Update or uninstall '{origin.owner}'; everything else works without it."
+    with contained(plugin_named(origin), lambda reason, _: f"{where}: {reason}. {cure}"):
+        return load(origin.target)
 
 
 @functools.cache

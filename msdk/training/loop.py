@@ -17,8 +17,10 @@ from msdk import trackers
 from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
 from msdk.distributed import refuse_company
-from msdk.errors import RunError
+from msdk.errors import RunError, RunFaultError
 from msdk.recipe import Recipe, recipe_of
+from msdk.registry.describing import in_words
+from msdk.registry.faults import whose
 from msdk.runs import (
     Checkpoint,
     checkpoints,
@@ -36,6 +38,7 @@ from msdk.runs import (
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
+from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed
 from msdk.training.labels import training_labels
 from msdk.training.state import check, checkpoint_of, restore, sick
@@ -249,6 +252,12 @@ class Trainer:
     def _diverged(self, what: str) -> RunError:
         found = checkpoints(self.run_dir)
         kept = f"{found[-1]} is from before, and finite" if found else "No checkpoint was saved before"
+        since = range(max(self.iteration - self.recipe.training.log_every, 0), self.iteration)
+        part = culprit(self.recipe, self.feed, since)
+        who = whose(type(part))
+        if who is not None:
+            told = f"{what} at iteration {self.iteration}: {in_words(part)} gives numbers that are not finite. {kept}"
+            return RunFaultError(told, who)
         return RunError(f"{what} at iteration {self.iteration}: lower training.lr or clip_norm. {kept}")
 
     def state(self) -> Checkpoint:

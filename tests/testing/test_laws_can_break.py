@@ -104,8 +104,8 @@ class FaultyEncoder(Encoder):
 @pytest.mark.parametrize(
     ("law", "fault", "words"),
     [
-        ("features_match_info", "info", r"the skips are \[\(2, 8, 16, 16\), .* and info says \[\(2, 9, 16, 16\)"),
-        ("features_match_info", "nan", "the features are not finite"),
+        ("features_match_info", "info", r"skip 0 of .* is \[2, 8, 16, 16\], and must be \[2, 9, 16, 16\]"),
+        ("features_match_info", "nan", "the bottom is not finite, and the images were"),
         ("gradients_reach_every_parameter", "idle", r"no gradient reaches idle\.weight, idle\.bias"),
         ("builds_on_meta", "device", r"first\.\w+, first\.\w+ lie elsewhere: leave out `device=`"),
         ("state_dict_round_trips", "hidden", "something that matters is no parameter and no buffer"),
@@ -174,7 +174,11 @@ class FaultyDecoder(Decoder):
 @pytest.mark.parametrize(
     ("law", "fault", "words"),
     [
-        ("predicts_images", "shape", r"for images of \(3, 16, 16\) the prediction is \(2, 4, 16, 16\)"),
+        (
+            "predicts_images",
+            "shape",
+            r"predicts \[2, 4, 16, 16\], and must predict \[2, 3, 16, 16\]",
+        ),
         ("gradients_reach_every_parameter", "idle", "no gradient reaches idle"),
         ("eval_is_deterministic", "noise", "two runs on one input differ"),
         ("mixed_batches_equal_single_stages", "batch", "an image differs by .* from itself alone"),
