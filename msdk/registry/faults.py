@@ -50,9 +50,10 @@ def contained(who: str, told: Callable[[str, BaseException], str]) -> Generator[
     Raises:
         PluginFaultError: It raised, ended the process, or took more than `PATIENCE` seconds.
     """
-    printed = io.StringIO()
+    heard = _Heard()
+    stdout = io.TextIOWrapper(io.BufferedWriter(heard), "utf-8", "backslashreplace", line_buffering=True)
     try:
-        with _stdout_to_stderr(), contextlib.redirect_stdout(printed), _no_exit(), _no_hang(who):
+        with _stdout_to_stderr(), contextlib.redirect_stdout(stdout), _no_exit(), _no_hang(who):
             yield
     except (PluginFaultError, KeyboardInterrupt):
         raise
@@ -60,9 +61,36 @@ def contained(who: str, told: Callable[[str, BaseException], str]) -> Generator[
         reason = str(error) if isinstance(error, _Ended) else f"{type(error).__name__}: {error}"
         raise PluginFaultError(told(reason, error), who) from error
     finally:
-        if text := " ".join(printed.getvalue().split()):
+        if text := " ".join(heard.ended(stdout).split()):
             words = f"{who} prints when it is imported, which is kept from the output: {cut(text, 200)!r}"
             warnings.warn(words, MsdkWarning, stacklevel=2)
+
+
+class _Heard(io.RawIOBase):
+    """What stands for stdout during an import: it keeps what it is told, and tells stderr whatever comes later.
+
+    Modules keep a `sys.stdout` that they find, as handlers of logging do, and may ask it for its `buffer`.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] | None = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if self.kept is not None:
+            self.kept.append(bytes(data))
+        else:
+            sys.stderr.write(bytes(data).decode("utf-8", "backslashreplace"))
+        return len(data)
+
+    def ended(self, stdout: io.TextIOWrapper) -> str:
+        """What was printed until now."""
+        with contextlib.suppress(ValueError):  # it was closed, or its buffer taken over
+            stdout.flush()
+        text, self.kept = b"".join(self.kept or ()).decode("utf-8", "backslashreplace"), None
+        return text
 
 
 @contextlib.contextmanager

@@ -379,13 +379,16 @@ def test_a_plugin_that_hangs_is_not_waited_for(samplers, install, monkeypatch):
 
 def test_what_a_plugin_prints_is_no_output(samplers, install, capfd):
     """Neither by `print` nor past it, so that --json stays one document; whose it is, is told."""
-    module = "import os\nprint('hello')\nos.write(1, b'raw')\nend = os._exit\n" + PLUGIN
+    module = "import os, sys\nprint('hello')\nos.write(1, b'raw')\nend, kept = os._exit, sys.stdout\n" + PLUGIN
+    module = module.replace("class", "sys.stdout.buffer.write(b'bytes')\nclass", 1)
     install("loud", "[msdk.samplers]\nx = loud:Euler\n", module)
-    with pytest.warns(MsdkWarning, match=r"the plugin 'loud' 1\.0 prints when it is imported.*'hello'"):
+    with pytest.warns(MsdkWarning, match=r"the plugin 'loud' 1\.0 prints when it is imported.*'hello bytes'"):
         part = samplers.get("x")
     print("ours")
     out, err = capfd.readouterr()
     assert (out, err) == ("ours\n", "raw")
+    print("later", file=sys.modules[part.__module__].kept)  # as a handler of logging would
+    assert capfd.readouterr() == ("", "later\n")
     assert os._exit is not sys.modules[part.__module__].end  # and ours ends the process again
 
 

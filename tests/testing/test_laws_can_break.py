@@ -72,7 +72,9 @@ class EncoderNet(nn.Module):
         if self.spec.fault == "operator":
             h = h + torch.linalg.inv(h @ h.transpose(2, 3) + torch.eye(h.shape[2]).to(h)) @ h
         bottom = self.second(torch.relu(h))
-        return Features((h, bottom), bottom.nan_to_num() if self.spec.fault != "nan" else bottom * torch.nan, embedding)
+        scale = embedding[:, :1] if self.spec.fault == "scale" else None
+        below = bottom * torch.nan if self.spec.fault == "nan" else bottom.nan_to_num()
+        return Features((h, bottom), below, embedding, scale)
 
 
 @msdk.encoders.add("fault")
@@ -106,6 +108,7 @@ class FaultyEncoder(Encoder):
     [
         ("features_match_info", "info", r"skip 0 of .* is \[2, 8, 16, 16\], and must be \[2, 9, 16, 16\]"),
         ("features_match_info", "nan", "the bottom is not finite, and the images were"),
+        ("features_match_info", "scale", r"the output scale of .* is \[2, 1\], and must be \[2\]"),
         ("gradients_reach_every_parameter", "idle", r"no gradient reaches idle\.weight, idle\.bias"),
         ("builds_on_meta", "device", r"first\.\w+, first\.\w+ lie elsewhere: leave out `device=`"),
         ("state_dict_round_trips", "hidden", "something that matters is no parameter and no buffer"),
