@@ -177,6 +177,7 @@ def join(
             make(f"decoders.{k}", partial(decoder.build, adapted, shape)) for k, decoder in enumerate(parts.decoders)
         ]
     declared = Declared(parts.encoder, parts.decoders, info, shape)
+    declared.networks(encoders, decoders)
     network = StagedNetwork(encoders, decoders, adapters, declared)
     try_on_meta(network, declared)
     denoiser = Denoiser(

@@ -44,6 +44,13 @@ class Declared:
         """Whether a part is not msdk's own, whose outputs nobody here has tested."""
         return any(whose(type(part)) for part in (self.encoder, *self.decoders))
 
+    def networks(self, encoders: "Sequence[object]", decoders: "Sequence[object]") -> None:
+        """Raises `PartError` where what parts have built is no network."""
+        built = [*((self.encoder, each) for each in encoders), *zip(self.decoders, decoders, strict=True)]
+        for part, network in built:
+            if not isinstance(network, nn.Module):
+                _refuse(part, f"`build` returns {type(network).__name__}, and must return an nn.Module")
+
     def features(self, found: object, x: Tensor, stage: int) -> None:
         """Looks at the first features that the encoder of a stage computes for images.
 

@@ -10,7 +10,7 @@ import functools
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -114,7 +114,11 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, sorted; one with several owners appears once per owner, as `"owner:name"` but for its first."""
-        return sorted(self._spelled(o, origins) for origins in self._origins().values() for o in origins)
+        found: list[str] = []
+        for name, origins in self._origins().items():
+            alone = len(origins) == 1 or self._keeps(origins[0])
+            found += [name if alone and o == origins[0] else f"{o.owner}:{name}" for o in origins]
+        return sorted(found)
 
     def origin(self, name: str) -> Origin:
         """Says who owns a name, without importing it. Raises as `get` does, but for `PluginError`."""
@@ -131,22 +135,17 @@ class Registry(Generic[T]):
         return origins[0]
 
     def name_of(self, part: type[T]) -> str:
-        """The name that `get` returns this class for: what a recipe calls it."""
+        """The name that `get` returns this class for, without a warning: what a recipe calls it."""
         target = f"{part.__module__}:{part.__qualname__}"
         for origins in self._origins().values():
             for origin in origins:
                 if target == origin.target or self._loaded.get(origin) is part:  # a target may name a re-export
-                    return self._spelled(origin, origins)
+                    return origin.name if len(origins) == 1 else f"{origin.owner}:{origin.name}"
         raise UnknownNameError(f"{target} is not a registered {self.singular}.")
 
     def _keeps(self, origin: Origin) -> bool:
         """Whether a name stays its owner's whoever else takes it: one that came with the kind."""
         return self._builtins.get(origin.name) == origin.target
-
-    def _spelled(self, origin: Origin, origins: Sequence[Origin]) -> str:
-        """What a recipe calls a part whose name these own."""
-        alone = len(origins) == 1 or (origin == origins[0] and self._keeps(origin))
-        return origin.name if alone else f"{origin.owner}:{origin.name}"
 
     def _origins(self) -> dict[str, list[Origin]]:
         owner, version = self.owner()

@@ -252,13 +252,17 @@ class Trainer:
     def _diverged(self, what: str) -> RunError:
         found = checkpoints(self.run_dir)
         kept = f"{found[-1]} is from before, and finite" if found else "No checkpoint was saved before"
-        since = range(max(self.iteration - self.recipe.training.log_every, 0), self.iteration)
-        part = culprit(self.recipe, self.feed, since)
+        recipe, options = self.recipe, self.recipe.training
+        since = range(max(self.iteration - min(options.log_every, 100), 0), self.iteration)  # read again
+        part = culprit(recipe, self.feed, since)
         who = whose(type(part))
         if who is not None:
             told = f"{what} at iteration {self.iteration}: {in_words(part)} gives numbers that are not finite. {kept}"
             return RunFaultError(told, who)
-        return RunError(f"{what} at iteration {self.iteration}: lower training.lr or clip_norm. {kept}")
+        makers = (recipe.encoder, *recipe.decoders, options.loss, options.optimizer)
+        foreign = dict.fromkeys(in_words(each) for each in makers if whose(type(each)))
+        suspects = f". If that is not it, look at {' and '.join(foreign)}" if foreign else ""
+        return RunError(f"{what} at iteration {self.iteration}: lower training.lr or clip_norm. {kept}{suspects}")
 
     def state(self) -> Checkpoint:
         """What a checkpoint keeps."""

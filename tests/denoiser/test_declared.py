@@ -9,6 +9,7 @@ from torch import nn
 
 from msdk.decoders.base import Decoder
 from msdk.denoiser.building import Parts, join
+from msdk.denoiser.declared import Declared
 from msdk.encoders.base import Encoder, FeatureInfo, Features, Level
 from msdk.errors import PartError
 from msdk.parameterizations.eps import Eps
@@ -166,6 +167,8 @@ def test_what_is_returned_is_of_its_type():
 
     with pytest.raises(PartError, match="its network returns tuple, and must return Features"):
         joined(Bare())
+    with pytest.raises(PartError, match=r"OddHead of .*: `build` returns NoneType, and must return an nn\.Module"):
+        Declared(Odd(), (OddHead(),), INFO, (3, 8, 8)).networks([nn.Identity()], [None])
     with pytest.raises(PartError, match="`info` returns dict, and must return FeatureInfo"):
         joined(Said())
 

@@ -267,7 +267,7 @@ def test_a_built_in_keeps_its_name(samplers, install):
         assert samplers.get("msdk:heun") is Heun
         theirs = samplers.get("demo:heun")
     assert theirs.__module__ == "demo"
-    assert [samplers.name_of(part) for part in (Heun, theirs, DDIM)] == ["heun", "demo:heun", "ddim"]
+    assert [samplers.name_of(part) for part in (Heun, theirs, DDIM)] == ["msdk:heun", "demo:heun", "ddim"]
 
 
 def test_two_plugins_with_one_name_are_doubtful(samplers, install):

@@ -7,7 +7,7 @@ import torch
 import msdk
 from msdk.errors import PluginFaultError, RunError
 from msdk.lr_schedules.base import LRSchedule
-from msdk.noise_levels.uniform import Uniform
+from msdk.optimizers.adamw import AdamW
 from msdk.recipe import checked
 from msdk.samplers.ddim import DDIM
 from msdk.sampling.diagnosis import culprit
@@ -30,10 +30,12 @@ class SickRate(LRSchedule):
         return float("nan")
 
 
-@attrs.frozen(kw_only=True)
-class SickTimes(Uniform):
-    def draw(self, schedule, partition, stages, generator):
-        return super().draw(schedule, partition, stages, generator) * float("nan")
+@attrs.frozen
+class SickOptimizer(AdamW):
+    def build(self, parameters, lr):
+        made = super().build(parameters, lr)
+        made.register_step_post_hook(lambda *_: [each.data.fill_(torch.nan) for each in parameters] and None)
+        return made
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +56,7 @@ def registered(monkeypatch):
     for kind, part in (
         (msdk.weightings, SickWeighting),
         (msdk.lr_schedules, SickRate),
-        (msdk.noise_levels, SickTimes),
+        (msdk.optimizers, SickOptimizer),
         (msdk.samplers, SickSampler),
         (msdk.wrappers, SickWrapper),
     ):
@@ -74,6 +76,14 @@ def test_training_names_the_part(tmp_path, override, told):
     with pytest.raises(RunError, match=rf"not finite at iteration 2: {told}|is nan at iteration 2: {told}") as caught:
         msdk.train(tiny(override, "training.iterations=4", "training.log_every=2"), tmp_path / "run")
     assert isinstance(caught.value, PluginFaultError)
+
+
+def test_training_names_whom_to_suspect(tmp_path):
+    """What an optimiser of a plugin made of gradients cannot be told from a rate that is too high."""
+    recipe = tiny('training.optimizer={name="sick"}', "training.iterations=2")
+    told = r"lower training\.lr .*\. If that is not it, look at the optimizer 'sick' of the module"
+    with pytest.raises(RunError, match=told):
+        msdk.train(recipe, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
