@@ -1,6 +1,7 @@
 """Promises of the documentation that can be checked: snippets are valid, and tables name what there is."""
 
 import csv
+import importlib
 import io
 import json
 import re
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import attrs
 import pytest
+import torch
 
 import msdk
 from msdk import testing
+from msdk.encoders.base import Level
 from msdk.recipe import Recipe
 from msdk.recipe.describing import TABLES, describe_table, tables_page
 from msdk.registry import KINDS, is_base, registries
@@ -113,3 +116,34 @@ def test_the_distribution_is_called_by_its_name():
     for plugin in Path("plugins").glob("*/pyproject.toml"):
         needs = tomllib.loads(plugin.read_text())["project"]["dependencies"]
         assert any(need.startswith(f"{DISTRIBUTION}>=") for need in needs), plugin
+
+
+def test_the_conditional_example_works(tmp_path, monkeypatch):
+    """The encoder of docs/plugins.md keeps the laws, has the sizes of its table, and is told classes."""
+    section = Path("docs/plugins.md").read_text(encoding="utf-8").partition("## Features and classes")[2]
+    code, recipe = re.findall(r"```(?:python|toml)\n(.*?)```", section, flags=re.DOTALL)[:2]
+    (tmp_path / "conditional_example.py").write_text(code)
+    (tmp_path / "recipe.toml").write_text(recipe)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(msdk.encoders.registry, "_added", {})
+    encoder = importlib.import_module("conditional_example").Conditional
+    testing.check("encoder", encoder(channels=16))
+
+    info = encoder().info((3, 32, 32))
+    assert (list(info.levels), info.bottom) == ([Level(1, (32,)), Level(2, (64, 64))], 64)
+    assert (info.embedding, info.classes) == (32, 10)
+    found = encoder().build((3, 32, 32))(torch.zeros(2, 3, 32, 32), torch.zeros(2))
+    table = {
+        name: eval(shape.replace("batch", "2")) for name, shape in re.findall(r"\| `(\w+)` \| (\[[^]]+\])", section)
+    }
+    assert {name: list(getattr(found, name).shape) for name in table} == table
+    assert [list(skip.shape) for skip in found.skips] == [[2, 32, 32, 32], [2, 64, 16, 16], [2, 64, 16, 16]]
+
+    small = ["training.iterations=2", "training.batch_size=8", "sampling.steps=2", "sampling.images=2"]
+    msdk.train(msdk.load_recipe(tmp_path / "recipe.toml", small), tmp_path / "run")
+    denoiser = msdk.load_run(tmp_path / "run")
+    drawn = [msdk.sample(denoiser, seeds=[0], label=label) for label in (3, 4)]
+    assert not torch.equal(*drawn)
+    x, number = torch.randn(2, *denoiser.shape), torch.tensor([-1, 7])
+    assert torch.equal(denoiser(x, 0.5, number)[0], denoiser(x, 0.5)[0])
+    assert not torch.equal(denoiser(x, 0.5, number)[1], denoiser(x, 0.5)[1])

@@ -48,13 +48,13 @@ ALLOWED = {
         "optimizers",
     ],
     "cache": ["registry", "recipe"],
-    "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
+    "denoiser": ["registry", "recipe", "batch", "partition", "encoders.adapter", *BASES],
     "runs": ["registry", "recipe", "denoiser", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": ["recipe"],  # for how amounts are written
-    "training": ["recipe", "denoiser", "runs", "batch", "threads", "distributed", "trackers", *BASES],
+    "training": ["registry", "recipe", "denoiser", "runs", "batch", "threads", "distributed", "trackers", *BASES],
     "budgeting": [
         "recipe",
         "cache",
@@ -72,6 +72,7 @@ ALLOWED = {
         *BASES,
     ],
     "sampling": [
+        "registry",
         "recipe",
         "denoiser",
         "batch",

@@ -11,6 +11,7 @@ from torch import nn
 from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
 from msdk.denoiser import Denoiser, StagedNetwork
+from msdk.denoiser.declared import Declared, try_on_meta
 from msdk.denoiser.memory import enough_memory
 from msdk.denoiser.weights import put_weights, read_weights, settle
 from msdk.encoders.adapter import Adapter
@@ -171,8 +172,11 @@ def join(
         decoders = [
             make(f"decoders.{k}", partial(decoder.build, adapted, shape)) for k, decoder in enumerate(parts.decoders)
         ]
-    network = StagedNetwork(encoders, decoders, adapters)
+    declared = Declared(parts.encoder, parts.decoders, info, shape)
+    declared.networks(encoders, decoders)
+    network = StagedNetwork(encoders, decoders, adapters, declared)
     settle(network)
+    try_on_meta(network, declared)
     denoiser = Denoiser(
         network,
         partition,

@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import attrs
 
@@ -11,12 +12,14 @@ from msdk.autoencoders.base import Autoencoder
 from msdk.batch import Shape
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo
-from msdk.errors import MsdkError, PartError, Problem, quoted
+from msdk.errors import MsdkError, PartError, PluginFaultError, Problem, quoted
 from msdk.noise_levels.base import NoiseLevel
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, known
 from msdk.registry import registry_for
+from msdk.registry.describing import in_words
+from msdk.registry.faults import fault_in, whose
 from msdk.schedules.base import Schedule
 from msdk.trackers.base import ALWAYS, Tracker
 from msdk.wrappers.base import Wrapper
@@ -113,7 +116,10 @@ def _features(recipe: Recipe) -> Iterable[Problem]:
     yield from misfit
     if misfit:
         return
-    info = recipe.encoder.info(recipe.shape)
+    info = cast("object", recipe.encoder.info(recipe.shape))
+    if not isinstance(info, FeatureInfo):
+        told = f"`info` of {in_words(recipe.encoder)} returns {type(info).__name__}, and must return FeatureInfo"
+        raise PluginFaultError(told, whose(type(recipe.encoder)) or "msdk")
     yield from _conditions(recipe, info)
     if recipe.adapter is not None:
         misfit = list(failing("adapter", functools.partial(recipe.adapter.info, info)))
@@ -122,7 +128,7 @@ def _features(recipe: Recipe) -> Iterable[Problem]:
             return
         info = recipe.adapter.info(info)
     for index, decoder in enumerate(recipe.decoders):
-        yield from failing(f"decoders.{index}", lambda decoder=decoder: decoder.check(info))
+        yield from failing(f"decoders.{index}", functools.partial(decoder.check, info))
 
 
 def check_trainable(recipe: Recipe) -> None:
@@ -295,8 +301,10 @@ def failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:
     except NotKnown:
         return
     except MsdkError as error:
-        yield Problem(path, str(error))
-    except (ArithmeticError, ValueError) as error:  # of floats: overflow, division by zero, roots of negative numbers
+        yield Problem(path, str(error), cause=error)
+    except (ArithmeticError, ValueError) as error:
+        if not isinstance(error, ArithmeticError) and "math" not in str(error) and fault_in(error):
+            raise  # a plugin's own  # of floats: overflow, division by zero, roots of negative numbers
         yield Problem(path, f"leads to numbers that cannot be computed ({error.args[-1]}): use less extreme settings")
 
 

@@ -45,8 +45,8 @@ AUGMENT_LABELS = 9
 def _part(base: type, name: str) -> Any:
     def default() -> Any:
         registry = registry_for(base)
-        # Nobody wrote this name, so a plugin that also owns it cannot make it doubtful.
-        return registry.get(name if name in registry.names() else f"msdk:{name}")()
+        # Nobody wrote this name, so nobody need be told that a plugin also owns it.
+        return registry.get(f"msdk:{name}" if "msdk" in registry.owners(name) else name)()
 
     return attrs.field(factory=default)
 

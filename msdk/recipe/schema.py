@@ -58,10 +58,16 @@ def _kind(registry: Registry[Any], definitions: dict[str, Json], broken: list[st
     for name in names:
         try:
             part = registry.get(name)
+            table = _table(part, (part.__doc__ or "").strip().partition("\n")[0])
         except PluginError as error:
             broken.append(str(error))
             continue
-        table = _table(part, (part.__doc__ or "").strip().partition("\n")[0])
+        except Exception as error:  # types that cannot be resolved, a default that cannot be made, no attrs class
+            origin = registry.origin(name)
+            if origin.owner == registry.owner()[0]:
+                raise
+            broken.append(f"'{name}' of '{origin.owner}' ({origin.target}): {type(error).__name__}: {error}")
+            continue
         table["properties"] = {"name": {"const": name}, **table["properties"]}
         definitions[f"{registry.kind}/{name}"] = table
         named = {"type": "object", "properties": {"name": {"const": name}}, "required": ["name"]}

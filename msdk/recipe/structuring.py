@@ -12,9 +12,11 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
-from msdk.errors import MsdkError, Problem, nearest, quoted
+from msdk.errors import MsdkError, PluginFaultError, Problem, nearest, quoted
 from msdk.recipe.files import Artefact, File
 from msdk.registry import Registry, is_base, registry_for, registry_of_part
+from msdk.registry.faults import whose
+from msdk.registry.lookup import lacking
 
 T = TypeVar("T")
 
@@ -206,6 +208,10 @@ def _structure_part(value: object, registry: Registry[Any], converter: cattrs.Co
         )
     try:
         part = registry.get(rest.pop("name"))
+        for what in lacking(part):
+            who = whose(part) or "msdk"
+            told = f"the {registry.record.words} {part.__module__}.{part.__qualname__} of {who} {what}"
+            raise PluginFaultError(told, who)
     except MsdkError as error:
         error.__notes__ = [cattrs.AttributeValidationNote("name", "name", str)]
         raise cattrs.ClassValidationError("part", [error], dict) from error  # pyright: ignore[reportCallIssue]  as above
@@ -250,4 +256,7 @@ def flattened_errors(
         yield Problem(".".join(path), MISSING)
     else:
         # attrs' validators put the field and its options behind their message.
-        yield Problem(".".join(path), str(error.args[0] if isinstance(error, ValueError) and error.args else error))
+        told = str(error.args[0] if isinstance(error, ValueError) and error.args else error)
+        # A validator raises ValueErrors for what the user gave; anything else is the part's own fault.
+        fault = isinstance(error, PluginFaultError) or not isinstance(error, ValueError)
+        yield Problem(".".join(path), told, cause=error if fault else None)

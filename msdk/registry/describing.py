@@ -16,7 +16,9 @@ from typing import Any
 
 import attrs
 
+from msdk.errors import UnknownNameError
 from msdk.registry import Origin, registry_of, registry_of_part
+from msdk.registry.faults import whose
 
 
 @attrs.frozen
@@ -141,6 +143,17 @@ def _parsed(module: str) -> Sequence[ast.stmt]:
         return ()  # `msdk plugin doctor` says what is wrong with it
 
 
+def in_words(part: object) -> str:
+    """A part by kind and name, and whose it is: "the sampler 'euler' of the plugin 'my-lab' 1.0"."""
+    cls = type(part)
+    registry, who = registry_of_part(cls), whose(cls)
+    try:
+        name = "the part" if registry is None else f"the {registry.record.words} '{registry.name_of(cls)}'"
+    except UnknownNameError:
+        name = cls.__name__
+    return f"{name} of {who}" if who else name
+
+
 def field_help(part: type) -> dict[str, str]:
     """Field name -> meaning, from the Args sections of the class and of the classes whose fields it inherits."""
     helps: dict[str, str] = {}
@@ -189,7 +202,7 @@ def plain(default: Any) -> Any:
 
 
 def kind_page(kind: str) -> str:
-    """A reference page of a kind of part, in Markdown: what every part must have, and msdk's own parts with fields.
+    """A reference page of a kind of part, in Markdown: what every part must have, what it is given, and its own parts.
 
     Raises:
         UnknownNameError: There is no such kind.
@@ -197,19 +210,30 @@ def kind_page(kind: str) -> str:
     registry = registry_of(kind)
     base = registry.base()
     title = registry.kind.replace("_", " ")
-    lines = [f"# {title[0].upper()}{title[1:]}", "", _reflowed(inspect.getdoc(inspect.getmodule(base)) or "")]
-    lines += ["", f"## `{base.__module__}.{base.__name__}`", "", _reflowed(inspect.getdoc(base) or ""), ""]
-    for name, member in vars(base).items():
-        function = member.fget if isinstance(member, property) else member
-        if name.startswith("_") or not inspect.isfunction(function):
-            continue
-        must = " (every part has it)" if getattr(function, "__isabstractmethod__", False) else ""
-        signature = "" if isinstance(member, property) else _signature(function)
-        lines += [f"### `{name}{signature}`{must}", "", _reflowed(inspect.getdoc(function) or ""), ""]
+    lines = [f"# {title[0].upper()}{title[1:]}", "", _reflowed(inspect.getdoc(inspect.getmodule(base)) or ""), ""]
+    # The base first, then what else its module has for those who write parts: `FeatureInfo`, `Features`.
+    beside = [each for each in vars(sys.modules[base.__module__]).values() if isinstance(each, type)]
+    own = [each for each in beside if each.__module__ == base.__module__ and not each.__name__.startswith("_")]
+    for cls in dict.fromkeys([base, *own]):
+        lines += [f"## `{cls.__module__}.{cls.__name__}`", "", _reflowed(inspect.getdoc(cls) or ""), "", *_methods(cls)]
     lines += ["## Parts", ""]
     for name in registry.own_names():
         lines += _part_section(describe(registry.kind, name))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _methods(cls: type) -> list[str]:
+    lines: list[str] = []
+    for name, member in vars(cls).items():
+        function = member.fget if isinstance(member, property) else member
+        if name.startswith("_") or not inspect.isfunction(function):
+            continue
+        if function.__doc__ is None and getattr(cls.__base__, name, None) is not None:
+            continue  # what the base says of it
+        must = " (every part has it)" if getattr(function, "__isabstractmethod__", False) else ""
+        signature = "" if isinstance(member, property) else _signature(function)
+        lines += [f"### `{name}{signature}`{must}", "", _reflowed(inspect.getdoc(function) or ""), ""]
+    return lines
 
 
 def _signature(function: Any) -> str:

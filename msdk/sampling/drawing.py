@@ -17,18 +17,22 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from msdk.batch import Shape
+from msdk.denoiser import Denoiser
 from msdk.denoiser.building import pick_device
 from msdk.distributed import this_rank, together
-from msdk.errors import RunError, nearest
+from msdk.errors import RunError, RunFaultError, nearest
 from msdk.recipe import Recipe
 from msdk.recipe.results import parsed
 from msdk.recipe.structuring import to_data
+from msdk.registry.describing import in_words
+from msdk.registry.faults import whose
 from msdk.runs import latest, load_run
 from msdk.runs.files import remove_whole, write_json, written_whole
 from msdk.runs.writer import one_writer
 from msdk.samplers.tracing import explain
 from msdk.sampling.batches import class_labels, draw
-from msdk.sampling.settings import settings_of
+from msdk.sampling.diagnosis import culprit
+from msdk.sampling.settings import Settings, settings_of
 from msdk.wrappers.inpaint import Known
 
 if TYPE_CHECKING:
@@ -103,7 +107,7 @@ def write_samples(
             own = None if known is None else known.select(places, len(denoiser.shape))
             drawn = draw(denoiser, attrs.evolve(settings, seeds=share), known=own, progress=progress)
             for chunk, images in drawn:
-                _refuse_not_finite(chunk, images)
+                _refuse_not_finite(denoiser, settings, chunk, images)
                 for seed, image in zip(chunk, to_pixels(images), strict=True):
                     _keep(_file(partial, seed, suffix), image)
         group.wait()
@@ -241,11 +245,17 @@ def _file(folder: Path, seed: int, suffix: str) -> Path:
     return folder / f"{seed:06d}{suffix}"
 
 
-def _refuse_not_finite(seeds: Sequence[int], images: Float[Tensor, "images c *axes"]) -> None:
+def _refuse_not_finite(
+    denoiser: Denoiser, settings: Settings, seeds: Sequence[int], images: Float[Tensor, "images c *axes"]
+) -> None:
     """Raises `RunError` where an image is none: written, it would be black or noise, without a word."""
     finite = images.isfinite().flatten(1).all(1).tolist()
     bad = [str(seed) for seed, fine in zip(seeds, finite, strict=True) if not fine]
     if bad:
+        part = culprit(denoiser, settings, int(bad[0]))
+        who = whose(type(part))
+        if who is not None:
+            raise RunFaultError(f"the image of seed {bad[0]} is not finite: {in_words(part)} makes it so", who)
         raise RunError(
             f"the images of seeds {', '.join(bad[:8])}{', ...' if len(bad) > 8 else ''} are not finite, so they are "
             "not written: take more steps, less guidance, or another sampler. What was drawn before is kept."

@@ -18,8 +18,10 @@ from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
 from msdk.denoiser.memory import enough_memory
 from msdk.distributed import refuse_company
-from msdk.errors import RunError
+from msdk.errors import RunError, RunFaultError
 from msdk.recipe import Recipe, check_trainable, recipe_of, unseen
+from msdk.registry.describing import in_words
+from msdk.registry.faults import whose
 from msdk.runs import (
     Checkpoint,
     checkpoints,
@@ -37,6 +39,7 @@ from msdk.runs import (
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
+from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed
 from msdk.training.labels import training_labels
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick
@@ -263,7 +266,17 @@ class Trainer:
     def _diverged(self, what: str) -> RunError:
         found = checkpoints(self.run_dir)
         kept = f"{found[-1]} is from before, and finite" if found else "No checkpoint was saved before"
-        return RunError(f"{what} at iteration {self.iteration}: lower training.lr or clip_norm. {kept}")
+        recipe, options = self.recipe, self.recipe.training
+        since = range(max(self.iteration - min(options.log_every, 100), 0), self.iteration)  # read again
+        part = culprit(recipe, self.feed, since)
+        who = whose(type(part))
+        if who is not None:
+            told = f"{what} at iteration {self.iteration}: {in_words(part)} gives numbers that are not finite. {kept}"
+            return RunFaultError(told, who)
+        makers = (recipe.encoder, *recipe.decoders, options.loss, options.optimizer)
+        foreign = dict.fromkeys(in_words(each) for each in makers if whose(type(each)))
+        suspects = f". If that is not it, look at {' and '.join(foreign)}" if foreign else ""
+        return RunError(f"{what} at iteration {self.iteration}: lower training.lr or clip_norm. {kept}{suspects}")
 
     def state(self) -> Checkpoint:
         """What a checkpoint keeps."""

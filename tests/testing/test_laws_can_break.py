@@ -74,7 +74,9 @@ class EncoderNet(nn.Module):
         if self.spec.fault == "operator":
             h = h + torch.linalg.inv(h @ h.transpose(2, 3) + torch.eye(h.shape[2]).to(h)) @ h
         bottom = self.second(torch.relu(h))
-        return Features((h, bottom), bottom.nan_to_num() if self.spec.fault != "nan" else bottom * torch.nan, embedding)
+        scale = embedding[:, :1] if self.spec.fault == "scale" else None
+        below = bottom * torch.nan if self.spec.fault == "nan" else bottom.nan_to_num()
+        return Features((h, bottom), below, embedding, scale)
 
 
 @msdk.encoders.add("fault")
@@ -106,8 +108,9 @@ class FaultyEncoder(Encoder):
 @pytest.mark.parametrize(
     ("law", "fault", "words"),
     [
-        ("features_match_info", "info", r"the skips are \[\(2, 8, 16, 16\), .* and info says \[\(2, 9, 16, 16\)"),
-        ("features_match_info", "nan", "the features are not finite"),
+        ("features_match_info", "info", r"skip 0 of .* is \[2, 8, 16, 16\], and must be \[2, 9, 16, 16\]"),
+        ("features_match_info", "nan", "the bottom is not finite, and the images were"),
+        ("features_match_info", "scale", r"the output scale of .* is \[2, 1\], and must be \[2\]"),
         ("gradients_reach_every_parameter", "idle", r"no gradient reaches idle\.weight, idle\.bias"),
         ("builds_on_meta", "device", r"first\.\w+, first\.\w+ lie elsewhere: leave out `device=`"),
         ("state_dict_round_trips", "hidden", "something that matters is no parameter and no buffer"),
@@ -176,7 +179,11 @@ class FaultyDecoder(Decoder):
 @pytest.mark.parametrize(
     ("law", "fault", "words"),
     [
-        ("predicts_images", "shape", r"for images of \(3, 16, 16\) the prediction is \(2, 4, 16, 16\)"),
+        (
+            "predicts_images",
+            "shape",
+            r"predicts \[2, 4, 16, 16\], and must predict \[2, 3, 16, 16\]",
+        ),
         ("gradients_reach_every_parameter", "idle", "no gradient reaches idle"),
         ("eval_is_deterministic", "noise", "two runs on one input differ"),
         ("mixed_batches_equal_single_stages", "batch", "an image differs by .* from itself alone"),
