@@ -13,6 +13,7 @@ from msdk.cli.options import (
     Force,
     Set,
     free_path,
+    interruptible,
     seeds_of,
 )
 from msdk.errors import RunError
@@ -79,8 +80,10 @@ def sample(
     recipe = overridden(loaded, sampler=sampler, steps=steps, label=label, guidance=guidance)
     recipe = checked(recipe, f"{run / 'recipe.toml'}, sampled in another way,")
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
-    place = out or (run / "samples" if force else free_path(run / "samples"))
-    if not explain and place.exists() and not force:
+    from msdk.sampling.drawing import half_done
+
+    place = out or (run / "samples" if force else free_path(run / "samples", half_done))
+    if not explain and place.exists() and not force and not half_done(place):
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
     if explain:
         from msdk.sampling.drawing import trace
@@ -93,7 +96,11 @@ def sample(
 
     known = None if inpaint is None else read_known(*inpaint, recipe.data.shape)
     rank = this_rank()
-    with display.bar() if rank.first else contextlib.nullcontext(lambda *_: None) as report:
+    kept = f"what was drawn is kept in {place}.partial; the same command goes on"
+    with (
+        interruptible(lambda: kept if half_done(place) else "nothing was drawn; the same command begins anew"),
+        display.bar() if rank.first else contextlib.nullcontext(lambda *_: None) as report,
+    ):
         folder = write_samples(
             run,
             recipe,

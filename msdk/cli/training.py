@@ -7,10 +7,13 @@ from msdk.cli import display
 from msdk.cli.options import (
     Device,
     Force,
+    ForceData,
     Resume,
     RunFolder,
     Set,
     default_run_dir,
+    interruptible,
+    kept_of_run,
     load,
     with_edges,
 )
@@ -27,6 +30,7 @@ def train(
     out: RunFolder = None,
     resume: Resume = False,
     force: Force = False,
+    force_data: ForceData = False,
     device: Device = None,
     overrides: Set = None,
 ) -> int:
@@ -37,23 +41,33 @@ def train(
     Parameters
     ----------
     recipe
-        A TOML file.
+        A TOML file; or a run folder, to go on with it by --resume.
     """
     refuse_company("training")
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
     from msdk.runs import checkpoints, refuse_existing
-    from msdk.training import train as run_training
+    from msdk.runs.writer import one_writer
 
     refuse_existing(place, force=force, resume=resume)
-    goes_on = resume and checkpoints(place)
-    ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None)
-    with display.training_display() as watch:
-        result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
-    if clusters is not None:
-        from msdk.clustering import write_clusters
+    with interruptible(kept_of_run(place)), one_writer(place):
+        from msdk.clustering import kept_clusters
+        from msdk.training.loop import train_here
 
-        write_clusters(place / "clustering.json", clusters, force=True)
+        goes_on = resume and checkpoints(place)
+        ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None)
+        with display.training_display() as watch:
+            result = train_here(
+                ready,
+                place,
+                device=device,
+                resume=resume,
+                force=force,
+                force_data=force_data,
+                progress=watch,
+                warn=display.warn,
+                furnish=lambda folder: kept_clusters(folder, clusters),
+            )
     if result.interrupted:
         return _interrupted(result)
     display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
@@ -67,6 +81,7 @@ def run_all(
     out: RunFolder = None,
     resume: Resume = False,
     force: Force = False,
+    force_data: ForceData = False,
     device: Device = None,
     overrides: Set = None,
 ) -> int:
@@ -77,7 +92,7 @@ def run_all(
     Parameters
     ----------
     recipe
-        A TOML file.
+        A TOML file; or a run folder, to go on with it by --resume.
     """
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
@@ -90,15 +105,25 @@ def run_all(
         for grid in (comparison_grid(budgets), stages_grid(budgets[-1])):
             display.show(grid)
 
-    with display.bar() as report, display.training_display() as watch:
+    with interruptible(kept_of_run(place)), display.bar() as report, display.training_display() as watch:
         watcher = Watcher(
             clustering=report,
             clustered=display.show_clusters,
             budgeted=lambda budgets: budgeted(list(budgets)),
             trained=watch,
             sampled=lambda done, total: report("sampling", done, total),
+            warned=display.warn,
         )
-        result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
+        result = run_recipe(
+            loaded,
+            place,
+            name=recipe.name if recipe.is_dir() else recipe.stem,
+            device=device,
+            resume=resume,
+            force=force,
+            force_data=force_data,
+            watcher=watcher,
+        )
     if result.interrupted:
         return _interrupted(result)
     sheet = place / "samples" / "grid.png"  # what is no picture has none

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from msdk.runs.folder import checkpoints as checkpoints
     from msdk.runs.folder import latest as latest
     from msdk.runs.folder import refuse_existing as refuse_existing
-    from msdk.runs.folder import refuse_other_recipe as refuse_other_recipe
     from msdk.runs.folder import run_recipe as run_recipe
     from msdk.runs.folder import start_run as start_run
     from msdk.runs.folder import sweep_run as sweep_run
     from msdk.runs.folder import with_autoencoder_of as with_autoencoder_of
     from msdk.runs.folder import write_recipe as write_recipe
     from msdk.runs.forking import fork as fork
+    from msdk.runs.resuming import refuse_other_recipe as refuse_other_recipe
 
 _HOMES = {
     **dict.fromkeys(
@@ -47,7 +47,6 @@ _HOMES = {
             "checkpoints",
             "latest",
             "refuse_existing",
-            "refuse_other_recipe",
             "run_recipe",
             "start_run",
             "sweep_run",
@@ -57,6 +56,7 @@ _HOMES = {
         "msdk.runs.folder",
     ),
     "fork": "msdk.runs.forking",
+    "refuse_other_recipe": "msdk.runs.resuming",
 }
 
 

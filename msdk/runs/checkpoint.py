@@ -23,6 +23,7 @@ from msdk.recipe.results import key, parsed
 from msdk.recipe.structuring import FieldError
 from msdk.runs.files import remove_whole, save_tensors, written_whole
 from msdk.runs.folder import checkpoints, latest, run_recipe
+from msdk.runs.writer import one_writer
 
 Weights = Literal["ema", "raw"]
 
@@ -58,7 +59,20 @@ ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "objective")
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`."""
+    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`.
+
+    Raises:
+        RunError: It cannot be written, or another process writes the run.
+    """
+    with one_writer(run):
+        path = write_checkpoint(run, checkpoint)
+        for old in checkpoints(run)[:-keep]:
+            remove_whole(old)
+    return path
+
+
+def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
+    """Writes `checkpoints/ITERATION` in a folder that nobody else writes, as `start_run` makes it."""
     folder = run / "checkpoints"
     folder.mkdir(exist_ok=True)
     path = folder / f"{checkpoint.iteration:08d}"
@@ -75,8 +89,6 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
             "optimizer": dict(checkpoint.optimizer_numbers),
         }
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    for old in checkpoints(run)[:-keep]:
-        remove_whole(old)
     return path
 
 

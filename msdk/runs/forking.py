@@ -13,7 +13,7 @@ from msdk.denoiser.weights import aliases
 from msdk.errors import RecipeError, RunError
 from msdk.recipe import Recipe
 from msdk.recipe.checks import misfits
-from msdk.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from msdk.runs.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
 from msdk.runs.folder import latest, refuse_existing, run_recipe, start_run
 from msdk.runs.lock import read_lock
 
@@ -86,8 +86,8 @@ def fork(
         recipe,
         data_digest=lock.data.get("sha256", "") if recipe.data == parent.data else "",
         forked_from=[origin, *lock.forked_from],
+        furnish=lambda folder: write_checkpoint(folder, new),
     )
-    save_checkpoint(out, new, keep=recipe.training.keep)
     return out
 
 

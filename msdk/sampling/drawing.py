@@ -57,6 +57,7 @@ def write_samples(
     offload: bool = False,
     known: Known | None = None,
     replace: bool = False,
+    keep: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draws the recipe's images from a run, one per seed, and writes them; returns where they are.
@@ -73,6 +74,7 @@ def write_samples(
         offload: Whether only the decoder in use is loaded, which takes less memory and more time.
         known: What is known of every image, see `msdk.wrappers.inpaint`.
         replace: Whether samples that were begun there with other settings are begun anew.
+        keep: Whether samples that are there and were drawn just so are left as they are.
         progress: Told (intervals done, intervals in all) of this process.
 
     Raises:
@@ -91,6 +93,10 @@ def write_samples(
     device = rank.device(pick_device(device))
     with together(rank) as group, one_writer(out) if rank.first else contextlib.nullcontext():
         facts = _facts(place, recipe, seeds, known)  # a damaged ledger is told before anything is drawn
+        if keep and _is_done(out, facts):
+            if rank.first and half_done(out):
+                remove_whole(partial)
+            return out
         if rank.first:
             _begin(partial, _settings(place, recipe, known), replace=replace)
         group.wait()
@@ -137,7 +143,7 @@ def refuse_other_things(out: Path) -> None:
         if out.is_dir():
             raise RunError(f"{out} is a folder: choose another --out")
         # The facts come after the file, and what was half done goes last.
-        if _seeds_of(_facts_of(out)) is None and not (_partial(out) / SETTINGS).is_file():
+        if _seeds_of(_facts_of(out)) is None and not half_done(out):
             raise RunError(
                 f"{out} is not known to be samples of msdk (there is no {_facts_of(out).name} beside it), so it is not "
                 "replaced: choose another --out"
@@ -183,6 +189,20 @@ def _facts_of(out: Path) -> Path:
 def _partial(out: Path) -> Path:
     """Where samples are kept until all are there."""
     return out.with_name(f"{out.name}.partial")
+
+
+def _is_done(out: Path, facts: dict[str, Any]) -> bool:
+    """Whether samples are there, and these are their facts."""
+    try:
+        content = (_facts_of(out) if kind_of(out) else out / FACTS).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return out.exists() and content == json.dumps(facts, indent=2) + "\n"
+
+
+def half_done(out: Path) -> bool:
+    """Whether samples were begun there by a process that did not come to its end."""
+    return (_partial(out) / SETTINGS).is_file()
 
 
 # --- half done --------------------------------------------------------------------------------------------------------
