@@ -80,10 +80,12 @@ def sample(
     recipe = overridden(loaded, sampler=sampler, steps=steps, label=label, guidance=guidance)
     recipe = checked(recipe, f"{run / 'recipe.toml'}, sampled in another way,")
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
+    from msdk.runs.writer import tidy
     from msdk.sampling.drawing import half_done
 
     place = out or (run / "samples" if force else free_path(run / "samples", half_done))
     if not explain and place.exists() and not force and not half_done(place):
+        tidy(place)
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
     if explain:
         from msdk.sampling.drawing import trace

@@ -11,8 +11,8 @@ from msdk.errors import PlotError, RunError
 from msdk.partition import Partition
 from msdk.recipe.results import parsed, to_json
 from msdk.report import clusters_plot
-from msdk.runs.files import write_bytes, write_json, write_text
-from msdk.runs.writer import one_writer, was_killed
+from msdk.runs.files import sweep, write_bytes, write_json, write_text
+from msdk.runs.writer import one_writer, tidy, was_killed
 
 
 @attrs.frozen
@@ -90,6 +90,7 @@ def write_clusters(path: Path, clusters: Clusters, *, force: bool = False) -> Pa
     plot = path.with_suffix(".png")
     refuse_artefact(path, force=force)
     with one_writer(path):
+        sweep(plot)
         try:
             write_bytes(plot, clusters_plot(clusters))
         except PlotError:
@@ -127,6 +128,7 @@ def refuse_artefact(path: Path, *, force: bool) -> None:
     half_done = was_killed(path) and not path.exists()
     for each in (path, plot):
         if each.exists() and not force and not half_done:
+            tidy(path)
             raise RunError(f"{each} exists: replace it with --force, or choose another --out")
 
 

@@ -66,9 +66,14 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """
     with one_writer(run):
         path = write_checkpoint(run, checkpoint)
-        for old in checkpoints(run)[:-keep]:
-            remove_whole(old)
+        keep_newest(run, keep)
     return path
+
+
+def keep_newest(run: Path, keep: int) -> None:
+    """Removes all checkpoints but the newest ones."""
+    for old in checkpoints(run)[:-keep]:
+        remove_whole(old)
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:

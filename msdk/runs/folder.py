@@ -17,7 +17,7 @@ from msdk.recipe import Recipe, load_recipe, to_toml
 from msdk.runs.files import sweep, write_bytes, write_json, write_text, written_whole
 from msdk.runs.lock import FILE as LOCK
 from msdk.runs.lock import Lock, lock, missing_plugins, read_lock
-from msdk.runs.writer import one_writer
+from msdk.runs.writer import one_writer, tidy
 
 CODE = "code"
 """Folder of a run with the Python files that its recipe uses."""
@@ -30,7 +30,7 @@ def start_run(
     force: bool = False,
     data_digest: str = "",
     forked_from: Sequence[Mapping[str, str]] = (),
-    furnish: Callable[[Path], None] = lambda folder: None,
+    furnish: Callable[[Path], object] = lambda folder: None,
 ) -> None:
     """Makes a new run folder with the resolved recipe, the lock, and the weights of the autoencoder if there is one.
 
@@ -124,6 +124,7 @@ def refuse_existing(path: Path, *, force: bool, resume: bool = False) -> None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())) or (resume and checkpoints(path)):
         return
     if not force and not resume and not _half_made(path):
+        tidy(path)
         raise RunError(f"{path} exists: continue it with --resume, replace it with --force, or choose another --out")
     if not _is_ours(path):
         raise RunError(

@@ -118,7 +118,9 @@ def write_resumed(run: Path, recipe: Recipe, digest: str, what: Resumed) -> None
         history.append(entry)
     now = _versions(recipe)
     content |= {key: now.pop(key) for key in ("msdk", "python", "torch")}
-    content |= {"plugins": now, "data": {"name": to_data(recipe.data)["name"], "sha256": digest}, "resumed": history}
+    content |= {"plugins": now, "data": {"name": to_data(recipe.data)["name"], "sha256": digest}}
+    if history:
+        content["resumed"] = history
     write_json(run / FILE, content)
 
 
@@ -130,11 +132,20 @@ def told(what: Resumed, run: Path) -> Iterator[str]:
         yield f"{run} goes on with other data; {FILE} says from which iteration"
 
 
-def jumps(was: float, now: float, iteration: int, changed: Changed) -> Iterator[str]:
-    """A sentence where what changed makes the learning rate jump."""
+def jumps(was: float, now: float, iteration: int, changed: Changed, *, scheduled: bool) -> Iterator[str]:
+    """A sentence where what changed makes the learning rate jump.
+
+    Args:
+        was: The learning rate of the last step.
+        now: What it would have been.
+        iteration: Steps done.
+        changed: Keys of the recipe.
+        scheduled: Whether a schedule makes the rate depend on the number of steps in all.
+    """
     if iteration and not math.isclose(was, now, rel_tol=1e-9):
-        keys = [key for key in changed if key.startswith(("training.lr", "training.warmup", "training.iterations"))]
+        of_rate = ("training.lr", "training.warmup", *(("training.iterations",) if scheduled else ()))
+        keys = " and ".join(key for key in changed if key.startswith(of_rate))
         yield (
-            f"the learning rate jumps at iteration {iteration}: {' and '.join(keys) or 'msdk'} changed, so the step "
-            f"before, which had {was:.4g}, would have had {now:.4g}"
+            f"the learning rate jumps at iteration {iteration}: {keys or 'msdk'} changed, so the step before, which had "
+            f"{was:.4g}, would have had {now:.4g}"
         )

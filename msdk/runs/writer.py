@@ -65,6 +65,13 @@ def was_killed(path: Path) -> bool:
     return path.with_name(f".{path.name}.writer").is_file()
 
 
+def tidy(path: Path) -> None:
+    """Removes what killed processes left of writing a file or folder, where nobody writes there now."""
+    if was_killed(path):
+        with contextlib.suppress(RunError), one_writer(path):
+            pass
+
+
 def _locked(lock: Path) -> IO[str] | None:
     """The file of the lock, open and held; None where another process holds it."""
     while True:

@@ -24,7 +24,7 @@ from msdk.recipe import Recipe
 from msdk.recipe.results import parsed
 from msdk.recipe.structuring import to_data
 from msdk.runs import latest, load_run
-from msdk.runs.files import remove_whole, write_json, written_whole
+from msdk.runs.files import remove_whole, sweep, write_json, written_whole
 from msdk.runs.writer import one_writer
 from msdk.samplers.tracing import explain
 from msdk.sampling.batches import class_labels, draw
@@ -92,6 +92,8 @@ def write_samples(
     partial = _partial(out)
     device = rank.device(pick_device(device))
     with together(rank) as group, one_writer(out) if rank.first else contextlib.nullcontext():
+        if rank.first:
+            sweep(_facts_of(out))
         facts = _facts(place, recipe, seeds, known)  # a damaged ledger is told before anything is drawn
         if keep and _is_done(out, facts):
             if rank.first and half_done(out):
@@ -393,9 +395,16 @@ def _write_zip(file: IO[bytes], samples: Samples) -> None:
     names = [f"{index // 1000:05d}/img{index:08d}.png" for index in range(len(samples.seeds))]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, seed in zip(names, samples.seeds, strict=True):
-            archive.write(samples.file(seed), name)
+            archive.writestr(_entry(name), samples.file(seed).read_bytes())
         labels = None if samples.labels is None else [list(pair) for pair in zip(names, samples.labels, strict=True)]
-        archive.writestr("dataset.json", json.dumps({"labels": labels, "seeds": list(samples.seeds)}))
+        archive.writestr(_entry("dataset.json"), json.dumps({"labels": labels, "seeds": list(samples.seeds)}))
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """Of a zip, without the time of day: the same images make the same file."""
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o644 << 16
+    return entry
 
 
 def _numbers(samples: Samples) -> "dict[str, np.ndarray[Any, Any]]":

@@ -35,6 +35,7 @@ from msdk.runs import (
     with_autoencoder_of,
     write_recipe,
 )
+from msdk.runs.checkpoint import keep_newest
 from msdk.runs.metrics import last_numbers
 from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
 from msdk.runs.writer import one_writer
@@ -205,9 +206,11 @@ def _go_on(trainer: "Trainer", checkpoint: Checkpoint, digest: str, changed: Cha
     run, recipe, at = trainer.run_dir, trainer.recipe, checkpoint.iteration
     what = resumed(run, recipe, digest, at, changed)
     before, last = run_recipe(run).training, max(at - 1, 0)
-    jump = jumps(learning_rate(before, last), learning_rate(recipe.training, last), at, changed)
+    was, now = (learning_rate(each, last) for each in (before, recipe.training))
+    jump = jumps(was, now, at, changed, scheduled=recipe.training.lr_schedule is not None)
     sentences = [*told(what, run), *jump]
     sweep_run(run)
+    keep_newest(run, recipe.training.keep)  # a process may have been killed between writing one and removing another
     write_resumed(run, recipe, digest, what)
     write_recipe(run, recipe)
     trainer.restore(checkpoint)
