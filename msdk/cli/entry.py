@@ -78,8 +78,8 @@ def main() -> NoReturn:
     except OSError as error:
         display.warn(f"{error.filename or 'a file'}: {error.strerror or error}")
         code = 2
-    except KeyboardInterrupt:
-        display.warn("interrupted")
+    except KeyboardInterrupt as error:
+        display.warn(f"interrupted: {error or 'nothing was written, and the same command begins anew'}")
         code = 130
     except BaseException as error:  # a plugin may raise anything, SystemExit too
         code = _failed(error)

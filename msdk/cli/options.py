@@ -1,7 +1,8 @@
 """What commands share: their options, and how the words of a command line are read."""
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,20 +28,26 @@ Cache = Annotated[
     Parameter(negative="--no-cache", help="Use counts and edges of earlier calls, and keep these for later ones."),
 ]
 RunFolder = Annotated[Path | None, Parameter(help="The run folder; runs/FOLDER-NAME of the recipe by default.")]
+ForceData = Annotated[
+    bool, Parameter(negative="", help="With --resume, go on although the data are not those of before.")
+]
 Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; CUDA where there is one by default.")]
 
 
-def free_path(path: Path) -> Path:
-    """The path itself, or with the first number that makes it new: samples, samples-2, samples-3, ..."""
+def free_path(path: Path, half_done: Callable[[Path], bool]) -> Path:
+    """The path itself, or with the first number that makes it new or half done: samples, samples-2, samples-3, ..."""
     numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
-    return next(each for each in itertools.chain([path], numbered) if not each.exists())
+    return next(each for each in itertools.chain([path], numbered) if not each.exists() or half_done(each))
 
 
 def default_run_dir(recipe: Path) -> Path:
     """Where a recipe is trained unless told: by the folder that it is in and its own name, runs/digits-multistage.
 
     A recipe of the folder one works in is called by its name alone, and one that is just called recipe by its folder.
+    A run folder in the place of a recipe is that itself.
     """
+    if recipe.is_dir():
+        return recipe
     folder, name = recipe.resolve().parent, recipe.stem
     if name == "recipe":
         return Path("runs") / (folder.name or name)
@@ -61,6 +68,29 @@ def seeds_of(text: str) -> list[int]:
             raise MsdkError(f"--seeds {text}: write single seeds and ranges, for example 0-63 or 1,5,9")
         numbers += range(int(first), int(last or first) + 1)
     return numbers
+
+
+@contextlib.contextmanager
+def interruptible(kept: Callable[[], str]) -> Generator[None]:
+    """Where Ctrl-C ends what is done within, the command says what is kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(*(error.args or (kept(),))) from None
+
+
+def kept_of_run(place: Path) -> Callable[[], str]:
+    """What is kept of training in a run folder, and how to go on."""
+
+    def kept() -> str:
+        from msdk.runs.folder import checkpoints
+
+        found = checkpoints(place)
+        if found:
+            return f"{found[-1]} is kept; the same command with --resume goes on from there"
+        return "nothing was trained yet; the same command begins anew"
+
+    return kept
 
 
 # --- recipes ----------------------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def diff_recipes(a: Path, b: Path, /, *, overrides: Set = None, as_json: AsJson 
     Parameters
     ----------
     a
-        A TOML file.
+        A TOML file, or a run folder.
     b
         Another; overrides apply to both.
     """

@@ -14,6 +14,7 @@ from msdk.cli.options import (
     Force,
     Set,
     free_path,
+    interruptible,
     seeds_of,
 )
 from msdk.errors import RunError
@@ -85,10 +86,14 @@ def sample(
     recipe = overridden(loaded, sampler=sampler, steps=steps, label=number, guidance=guidance)
     recipe = checked(recipe, f"{run / 'recipe.toml'}, sampled in another way,")
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
+    from msdk.runs.writer import tidy
+    from msdk.sampling.drawing import half_done
+
     for sentence in (*uncalled(recipe), *undertrained(recipe)):
         display.warn(sentence)
-    place = out or (run / "samples" if force else free_path(run / "samples"))
-    if not explain and place.exists() and not force:
+    place = out or (run / "samples" if force else free_path(run / "samples", half_done))
+    if not explain and place.exists() and not force and not half_done(place):
+        tidy(place)
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
     if explain:
         from msdk.sampling.drawing import trace
@@ -101,7 +106,11 @@ def sample(
 
     known = None if inpaint is None else read_known(*inpaint, recipe.data.shape)
     rank = this_rank()
-    with display.bar() if rank.first else contextlib.nullcontext(lambda *_: None) as report:
+    kept = f"what was drawn is kept in {place}.partial; the same command goes on"
+    with (
+        interruptible(lambda: kept if half_done(place) else "nothing was drawn; the same command begins anew"),
+        display.bar() if rank.first else contextlib.nullcontext(lambda *_: None) as report,
+    ):
         folder = write_samples(
             run,
             recipe,

@@ -9,10 +9,13 @@ from msdk.cli.options import (
     Cache,
     Device,
     Force,
+    ForceData,
     Resume,
     RunFolder,
     Set,
     default_run_dir,
+    interruptible,
+    kept_of_run,
     load,
     with_edges,
 )
@@ -29,6 +32,7 @@ def train(
     out: RunFolder = None,
     resume: Resume = False,
     force: Force = False,
+    force_data: ForceData = False,
     device: Device = None,
     cache: Cache = True,
     overrides: Set = None,
@@ -41,26 +45,36 @@ def train(
     Parameters
     ----------
     recipe
-        A TOML file.
+        A TOML file; or a run folder, to go on with it by --resume.
     """
     refuse_company("training")
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
     from msdk.recipe import cautions
     from msdk.runs import checkpoints, refuse_existing
-    from msdk.training import train as run_training
+    from msdk.runs.writer import one_writer
 
     refuse_existing(place, force=force, resume=resume)
-    goes_on = resume and checkpoints(place)
-    ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None, cache=cache)
-    for sentence in cautions(ready):
-        display.warn(sentence)
-    with display.training_display() as watch:
-        result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
-    if clusters is not None:
-        from msdk.clustering import write_clusters
+    with interruptible(kept_of_run(place)), one_writer(place):
+        from msdk.clustering import kept_clusters
+        from msdk.training.loop import train_here
 
-        write_clusters(place / "clustering.json", clusters, force=True)
+        goes_on = resume and checkpoints(place)
+        ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None, cache=cache)
+        for sentence in cautions(ready):
+            display.warn(sentence)
+        with display.training_display() as watch:
+            result = train_here(
+                ready,
+                place,
+                device=device,
+                resume=resume,
+                force=force,
+                force_data=force_data,
+                progress=watch,
+                warn=display.warn,
+                furnish=lambda folder: kept_clusters(folder, clusters),
+            )
     for sentence in result.warnings:
         display.warn(sentence)
     if as_json:
@@ -80,6 +94,7 @@ def run_all(
     out: RunFolder = None,
     resume: Resume = False,
     force: Force = False,
+    force_data: ForceData = False,
     device: Device = None,
     cache: Cache = True,
     overrides: Set = None,
@@ -91,7 +106,7 @@ def run_all(
     Parameters
     ----------
     recipe
-        A TOML file.
+        A TOML file; or a run folder, to go on with it by --resume.
     """
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
@@ -106,16 +121,25 @@ def run_all(
 
     for sentence in cautions(loaded):
         display.warn(sentence)
-    with display.bar() as report, display.training_display() as watch:
+    with interruptible(kept_of_run(place)), display.bar() as report, display.training_display() as watch:
         watcher = Watcher(
             clustering=report,
             clustered=display.show_clusters,
             budgeted=lambda budgets: budgeted(list(budgets)),
             trained=watch,
             sampled=lambda done, total: report("sampling", done, total),
+            warned=display.warn,
         )
         result = run_recipe(
-            loaded, place, name=recipe.stem, device=device, resume=resume, force=force, cache=cache, watcher=watcher
+            loaded,
+            place,
+            name=recipe.name if recipe.is_dir() else recipe.stem,
+            device=device,
+            resume=resume,
+            force=force,
+            force_data=force_data,
+            cache=cache,
+            watcher=watcher,
         )
     for sentence in result.warnings:
         display.warn(sentence)

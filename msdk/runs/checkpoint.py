@@ -24,6 +24,7 @@ from msdk.recipe.structuring import FieldError
 from msdk.runs.files import remove_whole, save_tensors, written_whole
 from msdk.runs.folder import checkpoints, latest, run_recipe
 from msdk.runs.lock import class_names
+from msdk.runs.writer import one_writer
 
 Weights = Literal["ema", "raw"]
 
@@ -59,7 +60,25 @@ ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "objective")
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`."""
+    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`.
+
+    Raises:
+        RunError: It cannot be written, or another process writes the run.
+    """
+    with one_writer(run):
+        path = write_checkpoint(run, checkpoint)
+        keep_newest(run, keep)
+    return path
+
+
+def keep_newest(run: Path, keep: int) -> None:
+    """Removes all checkpoints but the newest ones."""
+    for old in checkpoints(run)[:-keep]:
+        remove_whole(old)
+
+
+def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
+    """Writes `checkpoints/ITERATION` in a folder that nobody else writes, as `start_run` makes it."""
     folder = run / "checkpoints"
     folder.mkdir(exist_ok=True)
     path = folder / f"{checkpoint.iteration:08d}"
@@ -76,8 +95,6 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
             "optimizer": dict(checkpoint.optimizer_numbers),
         }
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    for old in checkpoints(run)[:-keep]:
-        remove_whole(old)
     return path
 
 

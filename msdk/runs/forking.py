@@ -13,7 +13,7 @@ from msdk.denoiser.weights import aliases
 from msdk.errors import RecipeError, RunError
 from msdk.recipe import Recipe
 from msdk.recipe.checks import misfits
-from msdk.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from msdk.runs.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
 from msdk.runs.folder import latest, refuse_existing, run_recipe, start_run
 from msdk.runs.lock import class_names, read_lock
 
@@ -87,8 +87,8 @@ def fork(
         data_digest=lock.data.get("sha256", "") if recipe.data == parent.data else "",
         class_names=class_names(run) if recipe.data == parent.data else None,
         forked_from=[origin, *lock.forked_from],
+        furnish=lambda folder: write_checkpoint(folder, new),
     )
-    save_checkpoint(out, new, keep=recipe.training.keep)
     return out
 
 

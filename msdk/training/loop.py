@@ -5,6 +5,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -29,6 +30,7 @@ from msdk.runs import (
     load_checkpoint,
     refuse_existing,
     refuse_other_recipe,
+    run_recipe,
     save_checkpoint,
     start_run,
     sweep_run,
@@ -36,6 +38,9 @@ from msdk.runs import (
     with_autoencoder_of,
     write_recipe,
 )
+from msdk.runs.checkpoint import keep_newest
+from msdk.runs.metrics import last_numbers
+from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
@@ -43,7 +48,7 @@ from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed
 from msdk.training.labels import training_labels
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick
-from msdk.training.step import TrainingStep, in_training
+from msdk.training.step import TrainingStep, in_training, learning_rate
 
 
 @attrs.frozen
@@ -95,7 +100,9 @@ def train(
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
+    force_data: bool = False,
     progress: Callable[[Step], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Trains a recipe on one device, in a run folder.
 
@@ -108,17 +115,29 @@ def train(
         device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one when not given.
         resume: Go on from the newest checkpoint; begin where there is none.
         force: Replace an existing run folder.
+        force_data: Go on although the data are not those that the run was trained on.
         progress: Told after every step.
+        warn: Told, in sentences, what is different where training goes on: a learning rate that jumps, other versions,
+            other data. They are warnings of Python's by default.
 
     Raises:
-        RunError: The folder exists, belongs to another recipe, is being written by another process, or cannot be
-            written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or this is
-            one of several processes.
+        RunError: The folder exists, belongs to another recipe or other data, is being written by another process, or
+            cannot be written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or
+            checkpoints cannot hold what is trained; or this is one of several processes.
         PartError: Parts do not suit the objective, or the schedule is for sampling only.
         DataError: The data cannot be read, or lacks the classes that the encoder takes.
     """
     refuse_company("training")
-    return train_here(recipe_of(recipe), run_dir, device=device, resume=resume, force=force, progress=progress)
+    return train_here(
+        recipe_of(recipe),
+        run_dir,
+        device=device,
+        resume=resume,
+        force=force,
+        force_data=force_data,
+        progress=progress,
+        warn=warn,
+    )
 
 
 def train_here(
@@ -128,46 +147,90 @@ def train_here(
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
+    force_data: bool = False,
     progress: Callable[[Step], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+    furnish: Callable[[Path], None] | None = None,
 ) -> TrainingResult:
-    """`train`, for a process whose fellows train in run folders of their own."""
-    with one_writer(Path(run_dir)):
-        return _train(recipe, Path(run_dir), pick_device(device), resume=resume, force=force, progress=progress)
+    """`train`, for a process whose fellows train in run folders of their own.
 
-
-def _train(
-    recipe: Recipe, run: Path, device: str, *, resume: bool, force: bool, progress: Callable[[Step], None] | None
-) -> TrainingResult:
-    recipe = recipe.with_partition(recipe.partition())
-    refuse_existing(run, force=force, resume=resume)
-    force, resume = force or resume, resume and bool(checkpoints(run))  # without a checkpoint there is nothing to lose
-    if resume:
-        refuse_other_recipe(run, recipe)
-        recipe = with_autoencoder_of(recipe, run)
-    if recipe.autoencoder is not None:
-        weights_file(recipe.autoencoder)  # told before anything slow
-    options = recipe.training
-    check_trainable(recipe)
-    source = recipe.data.open()
-    training_labels(recipe, source)  # what is wrong with them is told before a run folder is made
-    with contextlib.ExitStack() as opened:
-        logs: list[Log] = []
-        for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers):
-            logs.append(spec.open(run, recipe))
-            opened.callback(logs[-1].close)
-        trainer = Trainer(recipe, run, source, logs, device)  # what cannot be built is told before a folder is replaced
-        if resume:
-            checkpoint = use(latest(run), trainer.checked)
-            sweep_run(run)
-            write_recipe(run, recipe)
-            trainer.restore(checkpoint)
-        else:
-            names = source.class_names if recipe.classes else None
-            start_run(run, recipe, force=force, data_digest=source.digest, class_names=names)
+    `furnish` puts more into a new run folder, before it is there.
+    """
+    run, device = Path(run_dir), pick_device(device)
+    with one_writer(run), contextlib.ExitStack() as opened:
+        how = _How(resume, force, force_data, warn or _warned, furnish or (lambda folder: None))
+        trainer = _begun(recipe, run, device, how, opened)
+        recipe, options = trainer.recipe, trainer.recipe.training
         network, images = trainer.step.denoiser.network, options.batch_size // options.accumulation
         fix = "raise training.accumulation, set training.recompute to true, or lower training.batch_size"
         with threads_for(network_macs(network, recipe.shape, images)), enough_memory("a training step does", fix):
             return trainer.run(progress or (lambda step: None))
+
+
+def _warned(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
+
+
+@attrs.frozen
+class _How:
+    """How to begin, see `train_here`."""
+
+    resume: bool
+    force: bool
+    force_data: bool
+    warn: Callable[[str], None]
+    furnish: Callable[[Path], None]
+
+
+def _begun(recipe: Recipe, run: Path, device: str, how: _How, opened: contextlib.ExitStack) -> "Trainer":
+    """A trainer at the point where its run begins or goes on, with the folder in order."""
+    recipe = recipe.with_partition(recipe.partition())
+    refuse_existing(run, force=how.force, resume=how.resume)
+    resume = how.resume and bool(checkpoints(run))  # without a checkpoint there is nothing to lose
+    changed = refuse_other_recipe(run, recipe) if resume else {}
+    recipe = with_autoencoder_of(recipe, run) if resume else recipe
+    if recipe.autoencoder is not None:
+        weights_file(recipe.autoencoder)  # told before anything slow
+    check_trainable(recipe)
+    source = recipe.data.open()
+    if resume:
+        refuse_other_data(run, recipe, source.digest, force=how.force_data)
+    training_labels(recipe, source)  # what is wrong with them is told before a run folder is made
+    logs: list[Log] = []
+    for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers):
+        logs.append(spec.open(run, recipe))
+        opened.callback(logs[-1].close)
+    trainer = Trainer(recipe, run, source, logs, device)  # what cannot be built is told before a folder is replaced
+    if resume:
+        checkpoint = use(latest(run), trainer.checked)
+        for sentence in _go_on(trainer, checkpoint, source.digest, changed):
+            how.warn(sentence)
+    else:
+        start_run(
+            run,
+            recipe,
+            force=how.force or how.resume,
+            data_digest=source.digest,
+            class_names=source.class_names if recipe.classes else None,
+            furnish=how.furnish,
+        )
+    return trainer
+
+
+def _go_on(trainer: "Trainer", checkpoint: Checkpoint, digest: str, changed: Changed) -> list[str]:
+    """Takes a run up at a checkpoint; what is different from there on, in sentences, and in its folder."""
+    run, recipe, at = trainer.run_dir, trainer.recipe, checkpoint.iteration
+    what = resumed(run, recipe, digest, at, changed)
+    before, last = run_recipe(run).training, max(at - 1, 0)
+    was, now = (learning_rate(each, last) for each in (before, recipe.training))
+    jump = jumps(was, now, at, changed, scheduled=recipe.training.lr_schedule is not None)
+    sentences = [*told(what, run), *jump]
+    sweep_run(run)
+    keep_newest(run, recipe.training.keep)  # a process may have been killed between writing one and removing another
+    write_resumed(run, recipe, digest, what)
+    write_recipe(run, recipe)
+    trainer.restore(checkpoint)
+    return sentences
 
 
 class Trainer:
@@ -301,6 +364,9 @@ class Trainer:
         self.images_by_stage = list(checkpoint.images_by_stage)
         for log in self.logs:
             log.rewind(self.iteration)
+        told = last_numbers(self.run_dir)
+        if told is not None:
+            self.loss, self.loss_by_stage = told
 
 
 @contextlib.contextmanager

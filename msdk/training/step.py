@@ -16,7 +16,7 @@ from msdk.batch import Batch
 from msdk.denoiser import Denoiser
 from msdk.denoiser.weights import settle
 from msdk.objectives.base import Draw, Loss
-from msdk.recipe import Recipe
+from msdk.recipe import Recipe, Training
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA, halving, ramped
 
@@ -85,14 +85,20 @@ class TrainingStep:
                     parameter.grad.nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
         if options.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.trained.parameters(), options.clip_norm)
-        rate = options.lr * (min(iteration / options.warmup, 1.0) if options.warmup else 1.0)
-        if options.lr_schedule is not None:
-            rate *= options.lr_schedule.factor(iteration, options.iterations)
+        rate = learning_rate(options, iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update(iteration + 1)
+
+
+def learning_rate(options: Training, iteration: int) -> float:
+    """The learning rate of the step after so many."""
+    rate = options.lr * (min(iteration / options.warmup, 1.0) if options.warmup else 1.0)
+    if options.lr_schedule is not None:
+        rate *= options.lr_schedule.factor(iteration, options.iterations)
+    return rate
 
 
 def objective_of(recipe: Recipe, denoiser: Denoiser) -> Loss:
