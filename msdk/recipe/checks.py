@@ -138,10 +138,11 @@ DEEPEST = 1000
 
 def _size_misfits(recipe: Recipe) -> Iterable[Problem]:
     """Whole numbers in the settings of networks that are beyond any network."""
-    networks = {"encoder": recipe.encoder, "adapter": recipe.adapter, "autoencoder": recipe.autoencoder}
+    networks: dict[str, object] = {"encoder": recipe.encoder, "adapter": recipe.adapter}
+    networks |= {"autoencoder": recipe.autoencoder, "training.objective": recipe.training.objective}
     networks |= {f"decoders.{index}": decoder for index, decoder in enumerate(recipe.decoders)}
     for path, part in networks.items():
-        for field in attrs.fields(type(part)) if part is not None else ():
+        for field in attrs.fields(type(part)) if attrs.has(type(part)) else ():
             value, most = getattr(part, field.name), DEEPEST if field.name in ("blocks", "depth") else LARGEST
             numbers: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
             if any(type(each) is int and each > most for each in numbers):

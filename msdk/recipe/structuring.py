@@ -95,9 +95,10 @@ def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
 def _float(value: object, _: object) -> float:
     if type(value) not in (int, float) or value != value or value in (float("inf"), -float("inf")):
         raise FieldError(f"expected a finite number, got {quoted(value)}")
-    if value and not SMALLEST <= abs(value) <= LARGEST:
+    number = float(typing.cast("float", value))
+    if number and not SMALLEST <= abs(number) <= LARGEST:
         raise FieldError(f"expected 0 or a number of a size from {SMALLEST:g} to {LARGEST:g}, got {quoted(value)}")
-    return float(typing.cast("float", value))
+    return number
 
 
 def _path(value: object, _: object) -> Path:
