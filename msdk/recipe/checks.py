@@ -28,8 +28,8 @@ def misfits(recipe: Recipe) -> Iterable[Problem]:
     if recipe.stages.schedule is not None and recipe.stages.edges_t is None and not recipe.clustered:
         yield Problem("stages.schedule", "says what edges_t or a clustering refer to, but there is neither")
     count = _stage_count(recipe)
-    if len(ways) == 1 and not recipe.clustered:
-        yield from failing(f"stages.{ways[0]}", recipe.partition)
+    uncut = [] if len(ways) != 1 or recipe.clustered else list(failing(f"stages.{ways[0]}", recipe.partition))
+    yield from uncut
     if count is not None and len(ways) < 2 and count != len(recipe.decoders):
         stages = f"{count} stage" + ("s" if count > 1 else "")
         yield Problem(
@@ -39,11 +39,12 @@ def misfits(recipe: Recipe) -> Iterable[Problem]:
         yield Problem(
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
-    too_large = list(_size_misfits(recipe))
+    too_large = [*_size_misfits(recipe), *_float_misfits(recipe)]
     if too_large:
         yield from too_large  # what follows would compute with them
         return
-    yield from _number_misfits(recipe)
+    if not uncut:
+        yield from _number_misfits(recipe)
     yield from _sampling_misfits(recipe)
     yield from _training_misfits(recipe)
     fed = noise_range(recipe.parameterization, recipe.schedule)
@@ -132,6 +133,9 @@ def _label_misfits(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
 LARGEST = 2**24
 """Of whole numbers in the settings of networks, and a hidden layer: beyond, no memory would do."""
 
+MOST = 1e30
+"""Of the size of numbers that meet tensors."""
+
 DEEPEST = 1000
 """Blocks in a row."""
 
@@ -149,6 +153,18 @@ def _size_misfits(recipe: Recipe) -> Iterable[Problem]:
                 yield Problem(
                     f"{path}.{field.name}", f"must be at most {most:,}: {quoted(value)} is beyond any network"
                 )
+
+
+def _float_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Numbers in what computes with tensors of float32, whose own numbers end at 3e38."""
+    parts: dict[str, object] = {"sampler": recipe.sampler}
+    parts |= {f"samplers.{index}": each for index, each in enumerate(recipe.samplers)}
+    parts |= {f"sampling.wrap.{index}": each for index, each in enumerate(recipe.sampling.wrap)}
+    for path, part in parts.items():
+        for field in attrs.fields(type(part)) if attrs.has(type(part)) else ():
+            value = getattr(part, field.name)
+            if isinstance(value, float) and abs(value) > MOST:
+                yield Problem(f"{path}.{field.name}", f"must be between -{MOST:g} and {MOST:g}, got {value:g}")
 
 
 def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
