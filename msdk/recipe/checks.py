@@ -1,5 +1,6 @@
 """What single fields of a recipe cannot show: parts that do not fit each other."""
 
+import contextlib
 import functools
 import itertools
 import math
@@ -30,16 +31,15 @@ def misfits(recipe: Recipe) -> Iterable[Problem]:
 
     A check that asks for what is not known of the recipe (see `msdk.recipe.salvaging`) tells nothing; the others do.
     """
-    too_large = list(_size_misfits(recipe))
-    yield from too_large
-    if too_large:
-        return  # the checks would compute with them
     unanswered = NotKnown if known(recipe) else Exception  # whatever a part makes of what is not known
-    for check in CHECKS:
-        try:
-            yield from check(recipe)
-        except unanswered:
-            continue
+    for checks in ((_size_misfits, _float_misfits), CHECKS):
+        found: list[Problem] = []
+        for check in checks:
+            with contextlib.suppress(unanswered):
+                found += check(recipe)
+        yield from found
+        if found:
+            return  # the checks that follow would compute with what is too large
 
 
 def _given(table: object, key: str) -> bool:
@@ -208,23 +208,39 @@ def _augment_labels(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
 LARGEST = 2**24
 """Of whole numbers in the settings of networks, and a hidden layer: beyond, no memory would do."""
 
+MOST = 1e30
+"""Of the size of numbers that meet tensors."""
+
 DEEPEST = 1000
 """Blocks in a row."""
 
 
 def _size_misfits(recipe: Recipe) -> Iterable[Problem]:
     """Whole numbers in the settings of networks that are beyond any network."""
-    networks = {"encoder": recipe.encoder, "adapter": recipe.adapter, "autoencoder": recipe.autoencoder}
+    networks: dict[str, object] = {"encoder": recipe.encoder, "adapter": recipe.adapter}
+    networks |= {"autoencoder": recipe.autoencoder, "training.objective": recipe.training.objective}
     if recipe.decoders is not UNKNOWN:
         networks |= {f"decoders.{index}": decoder for index, decoder in enumerate(recipe.decoders)}
     for path, part in networks.items():
-        for field in attrs.fields(type(part)) if part is not None and part is not UNKNOWN else ():
+        for field in attrs.fields(type(part)) if attrs.has(type(part)) else ():
             value, most = getattr(part, field.name), DEEPEST if field.name in ("blocks", "depth") else LARGEST
             numbers: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
             if any(type(each) is int and each > most for each in numbers):
                 yield Problem(
                     f"{path}.{field.name}", f"must be at most {most:,}: {quoted(value)} is beyond any network"
                 )
+
+
+def _float_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Numbers in what computes with tensors of float32, whose own numbers end at 3e38."""
+    parts: dict[str, object] = {"sampler": recipe.sampler}
+    parts |= {f"samplers.{index}": each for index, each in enumerate(recipe.samplers)}
+    parts |= {f"sampling.wrap.{index}": each for index, each in enumerate(recipe.sampling.wrap)}
+    for path, part in parts.items():
+        for field in attrs.fields(type(part)) if attrs.has(type(part)) else ():
+            value = getattr(part, field.name)
+            if isinstance(value, float) and abs(value) > MOST:
+                yield Problem(f"{path}.{field.name}", f"must be between -{MOST:g} and {MOST:g}, got {value:g}")
 
 
 def _number_misfits(recipe: Recipe) -> Iterable[Problem]:

@@ -79,10 +79,6 @@ def strict_converter() -> cattrs.Converter:
     return converter
 
 
-SMALLEST, LARGEST = 1e-30, 1e30
-"""Of numbers other than 0: networks compute in float32, whose numbers end at 1e-38 and 3e38."""
-
-
 def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
     def hook(value: object, _: object) -> T:
         if type(value) is not exact:
@@ -97,10 +93,7 @@ def _exact(exact: type[T], words: str) -> Callable[[object, object], T]:
 def _float(value: object, _: object) -> float:
     if type(value) not in (int, float) or value != value or value in (float("inf"), -float("inf")):
         raise FieldError(f"expected a finite number, got {quoted(value)}")
-    number = typing.cast("float", value)
-    if number and not SMALLEST <= abs(number) <= LARGEST:
-        raise FieldError(f"expected 0 or a number of a size from {SMALLEST:g} to {LARGEST:g}, got {quoted(value)}")
-    return float(number)
+    return float(typing.cast("float", value))
 
 
 def _path(value: object, _: object) -> Path:

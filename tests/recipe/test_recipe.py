@@ -236,8 +236,8 @@ def test_tables_merge_and_lists_replace(write):
     [
         ('sampler = { name = "heun" }', Heun()),
         ('sampler = { name = "heun", rho = 3.0 }', Heun(rho=3.0)),
-        ('sampler = { name = "ddim", t_end = 0.5 }', DDIM(eta=0.25, t_end=0.5)),
-        ("sampler = { eta = 0.75 }", DDIM(eta=0.75, t_end=0.1)),
+        ('sampler = { name = "ddim", t_end = 0.5 }', DDIM(eta=0.25, t_end=0.5, grid="uniform-t")),
+        ("sampler = { eta = 0.75 }", DDIM(eta=0.75, t_end=0.1, grid="uniform-t")),
     ],
 )
 def test_another_part_drops_the_keys_of_the_old_one(write, over, expected):
@@ -721,7 +721,7 @@ def test_a_plugin_cannot_spoil_a_default(write, monkeypatch):
     second = Origin("dpmpp-2m", "demo", "demo:Part")
     monkeypatch.setattr("msdk.registry.lookup.installed_parts", lambda: ({"samplers": [second]}, []))
     recipe = load_recipe(write(BASE))
-    assert recipe.sampler == DPMpp2M().on(recipe.schedule)
+    assert recipe.sampler == DPMpp2M(grid="uniform-t")
     assert structure(tomllib.loads(to_toml(recipe)), "again") == recipe
     with pytest.warns(MsdkWarning, match="'dpmpp-2m' is taken to be that of msdk.* must say 'demo:dpmpp-2m'"):
         assert load_recipe(write(BASE + 'sampler = { name = "dpmpp-2m" }')) == recipe
