@@ -348,7 +348,7 @@ class Recipe:
     def steps(self) -> int:
         """Intervals of the sampler's time grid, whichever way they are given."""
         if self.sampling.nfe is not None:
-            return steps_for(self.sampler, self.sampling.nfe)
+            return steps_for(self.sampler, self.sampling.nfe, self.schedule)
         if self.sampling.steps_per_stage is not None:
             return sum(self.sampling.steps_per_stage)
         return self.sampling.steps or DEFAULT_STEPS

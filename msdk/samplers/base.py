@@ -13,7 +13,7 @@ import attrs
 from attrs.validators import gt
 
 from msdk.errors import PartError
-from msdk.samplers.grids import Grid, grid_of, then_clean, time_grid
+from msdk.samplers.grids import STEPS, Grid, grid_of, then_clean, time_grid
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -76,7 +76,14 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def calls(self, steps: int) -> list[int]:
-        """Network calls in each interval of `times`; of an adaptive sampler, the fewest there can be."""
+        """Network calls in each interval of a grid of so many; of an adaptive sampler, the fewest there can be."""
+
+    def intervals(self, schedule: Schedule, steps: int) -> int:
+        """Intervals of the grid that `times` makes of `steps`, for `calls`: as many, but for some grids of a table."""
+        if getattr(self, "grid", None) not in STEPS:
+            return steps
+        ends = len(self.calls(steps)) - steps  # intervals beside those of the grid
+        return len(self.times(schedule, steps)) - 1 - ends
 
     def spending(self, nfe: int) -> "Sampler":
         """Returns the sampler with those settings changed that a wish for `nfe` network calls decides: none in most.
@@ -111,6 +118,9 @@ class OneCallSampler(Sampler):
         final_denoise: Whether one more call at `t_end` replaces the sample by its estimate of x_0.
     """
 
+    repeats: ClassVar[bool] = False
+    """Whether a step of no length, which latent diffusion's quadratic grid has, is one too."""
+
     grid: Grid | None = None
     rho: float = attrs.field(default=7.0, validator=gt(0))
     t_end: float = attrs.field(default=1e-3, validator=gt(0))
@@ -118,23 +128,35 @@ class OneCallSampler(Sampler):
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
         grid = grid_of(self.grid, schedule)
-        nodes = time_grid(grid, schedule, steps, self.t_end, self.rho)
+        nodes = time_grid(grid, schedule, steps, self.t_end, self.rho, repeats=self.repeats)
         return then_clean(nodes, grid) if self.final_denoise else nodes
 
     def calls(self, steps: int) -> list[int]:
         return [1] * (steps + self.final_denoise)
 
 
-def steps_for(sampler: Sampler, nfe: int) -> int:
+def steps_for(sampler: Sampler, nfe: int, schedule: Schedule | None = None) -> int:
     """The number of steps with which a sampler, see `Sampler.spending`, makes exactly `nfe` network calls.
+
+    Args:
+        sampler: With all its settings.
+        nfe: The wish.
+        schedule: What it runs on, which decides how many intervals some grids of a table have.
 
     Raises:
         PartError: No number of steps does; the message has the nearest that can be had.
     """
-    totals = {steps: sum(sampler.calls(steps)) for steps in range(1, nfe + 2)}
-    for steps, total in totals.items():
-        if total == nfe:
+    totals: dict[int, int] = {}
+    for steps in range(1, nfe + 2):
+        try:
+            intervals = steps if schedule is None else sampler.intervals(schedule, steps)
+            totals[steps] = sum(sampler.calls(intervals))
+        except PartError:  # no such grid of a table
+            continue
+        if totals[steps] == nfe:
             return steps
+    if schedule is not None and not totals:
+        sampler.times(schedule, nfe)  # says why
     near = sorted(set(totals.values()), key=lambda total: abs(total - nfe))[:2]
     raise PartError(
         f"no number of steps makes exactly {nfe} network calls; the nearest are {' and '.join(map(str, near))}"
