@@ -31,7 +31,7 @@ from msdk.encoders.base import Shape
 from msdk.errors import RunError, UnknownNameError
 from msdk.partition import Partition
 from msdk.recipe import Convention, Recipe, Training, recipe_of
-from msdk.recipe.quantities import prefix_of, significant
+from msdk.recipe.quantities import si_prefix, significant
 from msdk.recipe.structuring import to_data
 from msdk.samplers.base import call_times
 from msdk.samplers.tracing import Call, explain
@@ -337,7 +337,7 @@ def _explanation(recipe: Recipe, stages: Sequence[StageCosts], means: Mapping[st
     where = f", which training draws from the stages by {shares} %," if len(stages) > 1 else ""
     times = math.fsum(flops.backward) / math.fsum(flops.forward)
     back = "twice" if times == 2 else f"{times:.3g} times"
-    prefix, size = prefix_of(max(stage.macs for stage in stages), "MACs")
+    prefix, size = si_prefix(max(stage.macs for stage in stages))
 
     def told(macs: float) -> str:
         return f"{significant(macs / size)} {prefix}MACs"

@@ -318,7 +318,8 @@ class Budget:
     def doubts(self) -> list[str]:
         """Why the figures are not beyond doubt, a sentence each; the gates refuse a budget that has any."""
         found = [
-            f"{operator} has no counting rule and ran {times} time{'s' if times > 1 else ''}, so its MACs are missing"
+            f"{operator} has no counting rule and ran {times} time{'s' if times > 1 else ''}, so its MACs are missing "
+            "(a network may declare one: docs/plugins.md)"
             for operator, times in self.uncounted.items()
         ]
         found += self.disagreements

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from msdk.recipe.quantities import prefix_of, significant, written
+from msdk.recipe.quantities import prefix_of, si_prefix, significant, written
 from msdk.report.figures import (
     millions,
     percent,
@@ -12,7 +12,6 @@ from msdk.report.figures import (
     ratio,
     scaled,
     short,
-    si_prefix,
     title_of,
 )
 from msdk.report.grid import Grid

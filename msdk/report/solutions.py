@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.recipe.quantities import prefix_of, significant, written
-from msdk.report.figures import millions, percent, scaled, short, si_prefix
+from msdk.recipe.quantities import prefix_of, si_prefix, significant, written
+from msdk.report.figures import millions, percent, scaled, short
 from msdk.report.grid import Grid
 
 if TYPE_CHECKING:
