@@ -23,6 +23,7 @@ from msdk.budgeting.costs import (
     StageParameters,
     StageTraining,
     TrainingCosts,
+    mean_macs,
 )
 from msdk.budgeting.limits import allowed
 from msdk.budgeting.shares import stage_calls, stage_lengths, stage_shares
@@ -348,14 +349,6 @@ def _explanation(recipe: Recipe, stages: Sequence[StageCosts], means: Mapping[st
         f"training does that for {recipe.training.batch_size:,} images an iteration, with a backward pass of {back} "
         f"the forward{' and activations computed again' if math.fsum(flops.recompute) else ''}."
     )
-
-
-def mean_macs(stages: Sequence[StageCosts], weights: str) -> float | None:
-    """Mean MACs of a network call under one kind of weights; None where the stages have none."""
-    shares = [stage.weights[weights] for stage in stages]
-    if None in shares:
-        return None
-    return math.fsum((share or 0.0) * stage.macs for share, stage in zip(shares, stages, strict=True))
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:

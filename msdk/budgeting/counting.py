@@ -26,7 +26,8 @@ from msdk.budgeting.costs import PartCosts
 from msdk.budgeting.declared import declared, in_a_trace, of_the_second_counter
 from msdk.budgeting.free_operators import is_free
 from msdk.budgeting.rules import RULES, SECOND, Handle, NoRuleError, macs_of
-from msdk.budgeting.simulating import computed, refuse_lazy
+from msdk.budgeting.simulating import computed
+from msdk.denoiser.building import refuse_lazy
 from msdk.errors import PartError
 
 

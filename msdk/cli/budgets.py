@@ -13,6 +13,7 @@ from msdk.errors import MsdkError, RunError
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
+    from msdk.budgeting.requested import Precision
     from msdk.recipe import Recipe
 
 budgets = App(name="budget")
@@ -130,7 +131,9 @@ def budget(
         from msdk.budgeting.planning import UTILISATION, estimate
 
         share = UTILISATION if utilisation is None else utilisation
-        precisions = {path: dtype or (one.training.precision if one else "fp32") for path, one in loaded}
+        precisions: dict[Path, Precision] = {
+            path: dtype or (one.training.precision if one else "fp32") for path, one in loaded
+        }
         found = [
             attrs.evolve(one, estimate=estimate(one, card, precisions[path], utilisation=share, price=price))
             for path, one in zip(named, found, strict=True)
@@ -257,8 +260,9 @@ def solve(
     what: Annotated[
         Literal["macs", "params", "training-flops", "memory"],
         Parameter(
-            help="MACs of a mean network call; all parameters; FLOPs of the whole training; or memory of weights, "
-            "gradients, optimiser and averaged weights, without activations."
+            help="MACs of a mean network call; all parameters; FLOPs of the whole training; or memory that training "
+            "holds throughout: weights, gradients, optimiser and averages. Of [budget] memory, the peak of a step, "
+            "activations are a part too."
         ),
     ] = "macs",
     convention: Annotated[str | None, Parameter(help="exact, paper or fvcore; the recipe's own by default.")] = None,
@@ -313,6 +317,10 @@ def solve(
         )
     if weights is not None and what != "macs":
         raise MsdkError(f"--weights says which mean the MACs are, but --what is {what}: leave it out")
+    if _is_saved(recipe):
+        raise MsdkError(
+            f"{recipe} is a saved budget, which has no widths to change: solve for the recipe that it is of"
+        )
     loaded, how = load(recipe, overrides), convention_named(convention)
     from msdk.budgeting.profiling import profile_of
     from msdk.budgeting.questions import Question, ratio_of, target_of

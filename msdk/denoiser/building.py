@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
@@ -107,6 +108,7 @@ def build_autoencoder(
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         torch.manual_seed(seed)
         autoencoder = spec.build(shape)
+    refuse_lazy(autoencoder)
     if spec.weights is not None and not meta:
         path = weights_file(spec)
         put_weights(autoencoder, read_weights(path), path, "autoencoder")
@@ -156,7 +158,7 @@ def join(
     """Builds the networks of the parts and puts them together, behind an autoencoder that is already built.
 
     Raises:
-        PartError: Parts do not fit.
+        PartError: Parts do not fit, or one is lazy.
     """
     fed = noise_range(parts.parameterization, parts.schedule)
     if fed is not None:
@@ -176,6 +178,7 @@ def join(
             make(f"decoders.{k}", partial(decoder.build, adapted, shape)) for k, decoder in enumerate(parts.decoders)
         ]
     network = StagedNetwork(encoders, decoders, adapters)
+    refuse_lazy(network)
     denoiser = Denoiser(
         network,
         partition,
@@ -187,3 +190,13 @@ def join(
         autoencoder=autoencoder,
     )
     return denoiser.to(device)
+
+
+def refuse_lazy(network: nn.Module) -> None:
+    """Raises `PartError` where weights have no shape yet: they could be neither counted nor trained nor saved."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise PartError(
+                f"{name} is of a lazy module, whose shape is known only after a first call: a part's `build` must call "
+                "it once, or give the sizes (Conv2d instead of LazyConv2d)"
+            )

@@ -37,7 +37,7 @@ SORTS: Mapping[str, "Callable[[Budget], float | None]"] = {
     "paper": lambda one: one.training and one.training.paper_pflops,
     "flops": lambda one: one.training and one.training.total_flops,
     "memory": lambda one: one.memory and one.memory.peak,
-    "hours": lambda one: (one.timing or one.estimate) and (one.timing or one.estimate).hours,
+    "hours": lambda one: one.timing.hours if one.timing else one.estimate and one.estimate.hours,
 }
 """What recipes can be sorted by -> the figure; None stands last."""
 

@@ -234,6 +234,9 @@ def test_a_saved_budget_is_not_counted_again(recipe, tmp_path, capsys, monkeypat
     code, _, err = quick(capsys, monkeypatch, "budget", path, "--memory", "--convention", "paper")
     assert code == 2
     assert "add --convention, --memory to its recipe" in err
+    code, _, err = quick(capsys, monkeypatch, "budget", "solve", path, "--target", "1M")
+    assert code == 2
+    assert "a.json is a saved budget, which has no widths to change: solve for the recipe that it is of" in err
     code, _, err = quick(capsys, monkeypatch, "budget", tmp_path / "nowhere.json")
     assert code == 2
     assert "nowhere.json cannot be read: No such file" in err
