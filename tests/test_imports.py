@@ -42,6 +42,7 @@ ALLOWED = {
         "encoders.adapter",
         "samplers.guidance",
         "samplers.staged",
+        "samplers.tracing",
         *BASES,
         "objectives",  # of a kind its torch-free registry, none of its parts
         "optimizers",
@@ -76,7 +77,6 @@ ALLOWED = {
         "distributed",
         "samplers",
         "samplers.guidance",
-        "samplers.tracing",
         "wrappers.inpaint",
         *BASES,
     ],
@@ -91,7 +91,6 @@ ALLOWED = {
         "distributed",
         "threads",
         "clusterings",
-        "samplers.tracing",
         *BASES,
     ],
     # The verbs, then a report of it all.

@@ -35,7 +35,7 @@ from msdk.recipe import Convention, Recipe, Training, recipe_of
 from msdk.recipe.quantities import si_prefix, significant
 from msdk.recipe.structuring import to_data
 from msdk.samplers.base import call_times
-from msdk.samplers.tracing import Call, explain
+from msdk.samplers.tracing import Call
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def with_ledger(found: Budget, recipe: Recipe, run: Path, *, cache: bool = True)
 def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool) -> Budget:
     partition, schedule = recipe.partition(), recipe.schedule
     counts = _counted(recipe, cache=cache)
-    trace = _trace(recipe, partition, cache=cache)
+    trace = _trace(recipe, cache=cache)
     shares, calls = stage_shares(recipe, trace), stage_calls(trace, len(partition))
     parts = [_parts(counts, stage.index) for stage in partition.stages]
     weights = [{each: shares[each][index] for each in WEIGHTS} for index in range(len(parts))]
@@ -469,16 +469,16 @@ def _identity(part: object) -> dict[str, Any]:
     return {**settings, "code": store.fingerprint(type(part))}
 
 
-def _trace(recipe: Recipe, partition: Partition, *, cache: bool) -> list[Call]:
+def _trace(recipe: Recipe, *, cache: bool) -> list[Call]:
     """The network calls of the recipe's sampler; their times are remembered, because finding them needs torch."""
     sampler, schedule, steps = recipe.solver, recipe.schedule, recipe.steps
     parts = [_identity(part) for part in (recipe.samplers or (recipe.sampler,))]
     key = {"kind": "calls", "samplers": parts, "schedule": _identity(schedule), "steps": steps}
     if recipe.sampling.steps_per_stage is not None:
-        key |= {"steps_per_stage": recipe.sampling.steps_per_stage, "edges": partition.edges}
+        key |= {"steps_per_stage": recipe.sampling.steps_per_stage, "edges": recipe.partition().edges}
     times = store.recall(key, tuple[tuple[float, ...], ...]) if cache else None
     if times is None:
         times = call_times(sampler, schedule, steps)
         if cache:
             store.keep(key, times)
-    return explain(partition, schedule, sampler, steps, recipe.guidance, times)
+    return recipe.calls(times=times)
