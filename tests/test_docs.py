@@ -11,6 +11,7 @@ import pytest
 
 import msdk
 from msdk import testing
+from msdk.recipe import LIMITS
 from msdk.registry import KINDS, registries
 from msdk.registry.describing import describe, kind_page
 from msdk.report import rendered
@@ -37,7 +38,7 @@ def test_workflows_are_yaml():
 def test_limits_are_toml():
     """The example of limits can be pasted into a recipe."""
     (limits,) = snippets("toml")
-    assert set(tomllib.loads(limits)["budget"]) == {"params", "macs", "flops", "memory"}
+    assert set(tomllib.loads(limits)["budget"]) == set(LIMITS)
 
 
 def test_csv_columns_are_documented_in_order():
