@@ -203,6 +203,12 @@ def _inner(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
     return Counter(matmul=math.prod(_shape(outputs[0])) * left[-1] if left and right else 0)
 
 
+def _vecdot(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
+    """Of two vectors a product; of many torch multiplies element by element and sums, which costs no MACs."""
+    sizes = [_shape(x) for x in inputs[:2]]
+    return Counter(matmul=sizes[0][0] if len(sizes[0]) == len(sizes[1]) == 1 else 0)
+
+
 def _matrix_of_addmv(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
     return Counter(matmul=math.prod(_shape(inputs[1])))
 
@@ -224,6 +230,7 @@ RULES: dict[str, Handle] = {
     "aten::einsum": _einsum,
     "aten::inner": _inner,
     "aten::vdot": _matmul,
+    "aten::linalg_vecdot": _vecdot,
     "aten::addmv": _matrix_of_addmv,
     "aten::gru": _recurrent,
     "aten::lstm": _recurrent,
@@ -275,6 +282,10 @@ def _vector(left: Sequence[int], *_: object, **__: object) -> int:
 
 def _plus_vector(_: object, matrix: Sequence[int], *__: object, **___: object) -> int:
     return 2 * math.prod(matrix)
+
+
+def _plus_batches(_: object, left: Sequence[int], right: Sequence[int], *__: object, **___: object) -> int:
+    return 2 * math.prod(left) * right[-1]
 
 
 def _three(*arguments: Any, **_: object) -> int:
@@ -339,6 +350,7 @@ SECOND: dict[Any, Any] = {
     torch.ops.aten.dot: _of_complex(shape_wrapper(_vector)),
     torch.ops.aten.vdot: _of_complex(shape_wrapper(_vector)),
     torch.ops.aten.addmv: _of_complex(shape_wrapper(_plus_vector)),
+    torch.ops.aten.addbmm: _of_complex(shape_wrapper(_plus_batches)),
     torch.ops.aten._trilinear: raw(_three),
     torch.ops.aten._fft_c2c: raw(_whole_spectrum),
     torch.ops.aten._fft_r2c: raw(_to_half_spectrum),
