@@ -67,7 +67,9 @@ FREE_USES = {
     "outer": lambda x: torch.outer(x[0, 0, 0], x[0, 0, 0]) + torch.kron(x[0, 0], x[0, 0])[:16, :16],
     "copies": lambda x: torch.permute_copy(x, (0, 1, 3, 2)) + torch.view_copy(x, x.shape),
     "losses": lambda x: F.mse_loss(x, x) + F.l1_loss(x, x) + F.huber_loss(x, x) + F.cross_entropy(x, x[:, 0].long()),
-    "sums": lambda x: torch.trapezoid(x) + torch.dist(x, x) + F.triplet_margin_loss(x, x, x) + F.kl_div(x, x, reduction="sum"),
+    "sums": lambda x: (
+        torch.trapezoid(x) + torch.dist(x, x) + F.triplet_margin_loss(x, x, x) + F.kl_div(x, x, reduction="sum")
+    ),
     "rows": lambda x: torch.linalg.vecdot(x, x) + torch.cumulative_trapezoid(x).sum(3) + torch.isreal(x).sum(3),
     "cross": lambda x: torch.linalg.cross(x[..., :3], x[..., :3]),
 }

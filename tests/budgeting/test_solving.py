@@ -24,6 +24,7 @@ from msdk.cli import main
 from msdk.decoders.base import Decoder
 from msdk.errors import MsdkError, TargetError
 from msdk.recipe import BudgetOptions
+from msdk.recipe.quantities import significant
 from msdk.samplers.tracing import explain
 from recipes import AUTOENCODER, tiny
 
@@ -573,7 +574,7 @@ def test_the_table(file, capsys, monkeypatch):
     assert len(solution["candidates"]) == 5
     for each in (*solution["candidates"], *solution["nearest"].values()):
         row = next(line for line in out.splitlines() if " / ".join(map(str, each["widths"]["decoders"])) in line)
-        assert f"{each['value'] / 1e6:.5g}" in row
+        assert f" {significant(each['value'] / 1e6)} " in row
         assert f"{100 * each['distance']:+.3f} %" in row
     assert "nearest below" in out
     assert "nearest above" in out
