@@ -23,6 +23,7 @@ from msdk.budgeting.costs import (
     StageParameters,
     StageTraining,
     TrainingCosts,
+    mean_macs,
 )
 from msdk.budgeting.limits import allowed
 from msdk.budgeting.shares import stage_calls, stage_lengths, stage_shares
@@ -31,10 +32,10 @@ from msdk.encoders.base import Shape
 from msdk.errors import RunError, UnknownNameError
 from msdk.partition import Partition
 from msdk.recipe import Convention, Recipe, Training, recipe_of, uncalled, undertrained
-from msdk.recipe.quantities import prefix_of, significant
+from msdk.recipe.quantities import si_prefix, significant
 from msdk.recipe.structuring import to_data
 from msdk.samplers.base import call_times
-from msdk.samplers.tracing import Call, explain
+from msdk.samplers.tracing import Call
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def with_ledger(found: Budget, recipe: Recipe, run: Path, *, cache: bool = True)
 def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool) -> Budget:
     partition, schedule = recipe.partition(), recipe.schedule
     counts = _counted(recipe, cache=cache)
-    trace = _trace(recipe, partition, cache=cache)
+    trace = _trace(recipe, cache=cache)
     shares, calls = stage_shares(recipe, trace), stage_calls(trace, len(partition))
     parts = [_parts(counts, stage.index) for stage in partition.stages]
     weights = [{each: shares[each][index] for each in WEIGHTS} for index in range(len(parts))]
@@ -337,7 +338,7 @@ def _explanation(recipe: Recipe, stages: Sequence[StageCosts], means: Mapping[st
     where = f", which training draws from the stages by {shares} %," if len(stages) > 1 else ""
     times = math.fsum(flops.backward) / math.fsum(flops.forward)
     back = "twice" if times == 2 else f"{times:.3g} times"
-    prefix, size = prefix_of(max(stage.macs for stage in stages), "MACs")
+    prefix, size = si_prefix(max(stage.macs for stage in stages))
 
     def told(macs: float) -> str:
         return f"{significant(macs / size)} {prefix}MACs"
@@ -348,14 +349,6 @@ def _explanation(recipe: Recipe, stages: Sequence[StageCosts], means: Mapping[st
         f"training does that for {recipe.training.batch_size:,} images an iteration, with a backward pass of {back} "
         f"the forward{' and activations computed again' if math.fsum(flops.recompute) else ''}."
     )
-
-
-def mean_macs(stages: Sequence[StageCosts], weights: str) -> float | None:
-    """Mean MACs of a network call under one kind of weights; None where the stages have none."""
-    shares = [stage.weights[weights] for stage in stages]
-    if None in shares:
-        return None
-    return math.fsum((share or 0.0) * stage.macs for share, stage in zip(shares, stages, strict=True))
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:
@@ -476,16 +469,16 @@ def _identity(part: object) -> dict[str, Any]:
     return {**settings, "code": store.fingerprint(type(part))}
 
 
-def _trace(recipe: Recipe, partition: Partition, *, cache: bool) -> list[Call]:
+def _trace(recipe: Recipe, *, cache: bool) -> list[Call]:
     """The network calls of the recipe's sampler; their times are remembered, because finding them needs torch."""
     sampler, schedule, steps = recipe.solver, recipe.schedule, recipe.steps
     parts = [_identity(part) for part in (recipe.samplers or (recipe.sampler,))]
     key = {"kind": "calls", "samplers": parts, "schedule": _identity(schedule), "steps": steps}
     if recipe.sampling.steps_per_stage is not None:
-        key |= {"steps_per_stage": recipe.sampling.steps_per_stage, "edges": partition.edges}
+        key |= {"steps_per_stage": recipe.sampling.steps_per_stage, "edges": recipe.partition().edges}
     times = store.recall(key, tuple[tuple[float, ...], ...]) if cache else None
     if times is None:
         times = call_times(sampler, schedule, steps)
         if cache:
             store.keep(key, times)
-    return explain(partition, schedule, sampler, steps, recipe.guidance, times)
+    return recipe.calls(times=times)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from msdk.budgeting.declared import declared, of_the_second_counter
 from msdk.budgeting.rules import SECOND, raw
 from msdk.budgeting.simulating import simulated
 from msdk.budgeting.trials import trial
@@ -41,14 +42,15 @@ def stage_flops(recipe: Recipe, denoiser: Denoiser) -> list[StageFlops]:
     """
     with simulated(denoiser) as (copied, _):
         step = TrainingStep(recipe, copied)
+        rules = {**_RULES, **of_the_second_counter(declared(copied))}
 
         def counted(stage: int, *, recompute: bool) -> tuple[int, int]:
             copied.network.set_recompute(recompute)
             batch, draw = trial(recipe, copied, [{stage: 1}])
             clean = batch._replace(images=torch.zeros_like(draw.noise))
-            with FlopCounterMode(display=False, custom_mapping=_RULES) as forward:
+            with FlopCounterMode(display=False, custom_mapping=rules) as forward:
                 values = image_losses(step.objective, recipe, copied, clean, draw)
-            with FlopCounterMode(display=False, custom_mapping=_RULES) as backward:
+            with FlopCounterMode(display=False, custom_mapping=rules) as backward:
                 if values.requires_grad:  # a stage that is wholly frozen has nothing to go back to
                     values.sum().backward()
             step.trained.zero_grad(set_to_none=True)

@@ -31,7 +31,7 @@ def rewritten(solution: Solution, recipe: Path, out: Path) -> str:
         "macs": f"per call ({question.convention} convention, {question.weights} weights)",
         "params": "in all",
         "training-flops": "of training",
-        "memory": "for weights, gradients, optimiser and averaged weights",
+        "memory": "held throughout training (weights, gradients, optimiser, averages), without activations",
     }[question.what]
     lines = [
         f"Found by `msdk budget solve {recipe}` for {asked} {what}: it has {amount(best.value, question.what)}, "

@@ -22,7 +22,7 @@ def _shape(value: Any) -> list[int]:
     return list(value.type().sizes())
 
 
-def _numbers(value: Any) -> Any:
+def numbers(value: Any) -> Any:
     """What is no tensor: a number, a list of them, or None."""
     if value.node().kind() == "prim::ListConstruct":
         return [each.toIValue() for each in value.node().inputs()]
@@ -164,7 +164,7 @@ def _fourier(axes: int | None, spectrum: Literal["whole", "half", "back"]) -> Ha
     """
 
     def rule(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
-        shape, given, dims = _shape(outputs[0]), _numbers(inputs[1]), _numbers(inputs[2])
+        shape, given, dims = _shape(outputs[0]), numbers(inputs[1]), numbers(inputs[2])
         if axes == 1:
             given, dims = None if given is None else [given], [dims]
         if dims is None:
@@ -203,6 +203,12 @@ def _inner(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
     return Counter(matmul=math.prod(_shape(outputs[0])) * left[-1] if left and right else 0)
 
 
+def _vecdot(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
+    """Of two vectors a product; of many torch multiplies element by element and sums, which costs no MACs."""
+    sizes = [_shape(x) for x in inputs[:2]]
+    return Counter(matmul=sizes[0][0] if len(sizes[0]) == len(sizes[1]) == 1 else 0)
+
+
 def _matrix_of_addmv(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
     return Counter(matmul=math.prod(_shape(inputs[1])))
 
@@ -224,6 +230,7 @@ RULES: dict[str, Handle] = {
     "aten::einsum": _einsum,
     "aten::inner": _inner,
     "aten::vdot": _matmul,
+    "aten::linalg_vecdot": _vecdot,
     "aten::addmv": _matrix_of_addmv,
     "aten::gru": _recurrent,
     "aten::lstm": _recurrent,
@@ -277,6 +284,10 @@ def _plus_vector(_: object, matrix: Sequence[int], *__: object, **___: object) -
     return 2 * math.prod(matrix)
 
 
+def _plus_batches(_: object, left: Sequence[int], right: Sequence[int], *__: object, **___: object) -> int:
+    return 2 * math.prod(left) * right[-1]
+
+
 def _three(*arguments: Any, **_: object) -> int:
     operands: tuple[Tensor, ...] = arguments[:3]
     shapes: list[torch.Size] = []
@@ -314,7 +325,7 @@ def raw(rule: Callable[..., int]) -> Callable[..., int]:
     return rule
 
 
-def _of_numbers(rule: Callable[..., int]) -> Callable[..., int]:
+def _of_complex(rule: Callable[..., int]) -> Callable[..., int]:
     """A product's rule that counts complex numbers as real ones; it is handed tensors."""
 
     def counted(*arguments: Any, **named: Any) -> int:
@@ -334,11 +345,12 @@ _PRODUCTS = (
 )
 
 SECOND: dict[Any, Any] = {
-    **{operator: _of_numbers(flop_registry[operator]) for operator in _PRODUCTS},
-    torch.ops.aten.mv: _of_numbers(shape_wrapper(_vector)),
-    torch.ops.aten.dot: _of_numbers(shape_wrapper(_vector)),
-    torch.ops.aten.vdot: _of_numbers(shape_wrapper(_vector)),
-    torch.ops.aten.addmv: _of_numbers(shape_wrapper(_plus_vector)),
+    **{operator: _of_complex(flop_registry[operator]) for operator in _PRODUCTS},
+    torch.ops.aten.mv: _of_complex(shape_wrapper(_vector)),
+    torch.ops.aten.dot: _of_complex(shape_wrapper(_vector)),
+    torch.ops.aten.vdot: _of_complex(shape_wrapper(_vector)),
+    torch.ops.aten.addmv: _of_complex(shape_wrapper(_plus_vector)),
+    torch.ops.aten.addbmm: _of_complex(shape_wrapper(_plus_batches)),
     torch.ops.aten._trilinear: raw(_three),
     torch.ops.aten._fft_c2c: raw(_whole_spectrum),
     torch.ops.aten._fft_r2c: raw(_to_half_spectrum),

@@ -276,8 +276,9 @@ def solve(
     what: Annotated[
         Literal["macs", "params", "training-flops", "memory"],
         Parameter(
-            help="MACs of a mean network call; all parameters; FLOPs of the whole training; or memory of weights, "
-            "gradients, optimiser and averaged weights, without activations."
+            help="MACs of a mean network call; all parameters; FLOPs of the whole training; or memory that training "
+            "holds throughout: weights, gradients, optimiser and averages. Of [budget] memory, the peak of a step, "
+            "activations are a part too."
         ),
     ] = "macs",
     convention: Annotated[str | None, Parameter(help="exact, paper or fvcore; the recipe's own by default.")] = None,
@@ -332,6 +333,10 @@ def solve(
         )
     if weights is not None and what != "macs":
         raise MsdkError(f"--weights says which mean the MACs are, but --what is {what}: leave it out")
+    if _is_saved(recipe):
+        raise MsdkError(
+            f"{recipe} is a saved budget, which has no widths to change: solve for the recipe that it is of"
+        )
     loaded, how = load(recipe, overrides), convention_named(convention)
     from msdk.budgeting.profiling import profile_of
     from msdk.budgeting.questions import Question, ratio_of, target_of

@@ -24,7 +24,6 @@ from msdk.partition import Partition
 from msdk.recipe import Recipe, recipe_of, uncalled, undertrained
 from msdk.recipe.results import to_json
 from msdk.recipe.structuring import to_data
-from msdk.samplers.tracing import explain
 from msdk.schedules.base import Schedule
 from msdk.threads import threads_for
 
@@ -205,5 +204,4 @@ def _calls(recipe: Recipe, schedule: Schedule) -> Sequence[float]:
     """The time of every evaluation of the recipe's sampler, in the time of `schedule`."""
     if recipe.sampling.steps_per_stage is not None:
         raise PartError("sampling.steps_per_stage deals calls to stages, which are still to be found: leave it out")
-    calls = explain(Partition(()), recipe.schedule, recipe.sampler, recipe.steps, recipe.guidance)
-    return [schedule.t_of_ratio(call.ratio) for call in calls for _ in range(call.evaluations)]
+    return [schedule.t_of_ratio(call.ratio) for call in recipe.calls(Partition(())) for _ in range(call.evaluations)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
@@ -103,7 +104,9 @@ def build_autoencoder(
     meta = str(device) == "meta"
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         torch.manual_seed(seed)
-        autoencoder = settle(spec.build(shape))
+        autoencoder = spec.build(shape)
+    refuse_lazy(autoencoder)
+    settle(autoencoder)
     if spec.weights is not None and not meta:
         path = weights_file(spec)
         put_weights(autoencoder, read_weights(path), path, "autoencoder")
@@ -153,7 +156,7 @@ def join(
     """Builds the networks of the parts and puts them together, behind an autoencoder that is already built.
 
     Raises:
-        PartError: Parts do not fit, or two weights share memory without being one.
+        PartError: Parts do not fit, one is lazy, or two weights share memory without being one.
     """
     fed = noise_range(parts.parameterization, parts.schedule)
     if fed is not None:
@@ -175,6 +178,7 @@ def join(
     declared = Declared(parts.encoder, parts.decoders, info, shape)
     declared.networks(encoders, decoders)
     network = StagedNetwork(encoders, decoders, adapters, declared)
+    refuse_lazy(network)
     settle(network)
     try_on_meta(network, declared)
     denoiser = Denoiser(
@@ -188,3 +192,13 @@ def join(
         autoencoder=autoencoder,
     )
     return denoiser.to(device)
+
+
+def refuse_lazy(network: nn.Module) -> None:
+    """Raises `PartError` where weights have no shape yet: they could be neither counted nor trained nor saved."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise PartError(
+                f"{name} is of a lazy module, whose shape is known only after a first call: a part's `build` must call "
+                "it once, or give the sizes (Conv2d instead of LazyConv2d)"
+            )

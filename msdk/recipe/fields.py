@@ -1,7 +1,7 @@
 """Recipes as data: every key that a recipe may have, its type, its default and what it means. Imports no torch."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from msdk.registry import registry_for, registry_of_part
 from msdk.samplers.base import Sampler, steps_for
 from msdk.samplers.guidance import Guidance
 from msdk.samplers.staged import Staged
+from msdk.samplers.tracing import Call, explain
 from msdk.schedules.base import Schedule
 from msdk.trackers.base import Tracker
 from msdk.weightings.base import Weighting
@@ -381,6 +382,19 @@ class Recipe:
         """The share of each stage in the images that training draws; the stage edges are known."""
         options = self.training
         return stage_probabilities(options.stage_draw, options.noise.shares(self.schedule, self.partition()))
+
+    def calls(self, partition: Partition | None = None, times: Sequence[Sequence[float]] | None = None) -> list[Call]:
+        """Every network call that makes an image as this recipe says, in order, with its stage.
+
+        Args:
+            partition: The stages; the recipe's own when not given.
+            times: Of the calls, where they are known, see `msdk.samplers.tracing.explain`: without, torch is imported.
+
+        Raises:
+            PartError: The stage edges are not known yet.
+        """
+        stages = self.partition() if partition is None else partition
+        return explain(stages, self.schedule, self.solver, self.steps, self.guidance, times)
 
     @property
     def clustered(self) -> bool:

@@ -88,6 +88,11 @@ def prefix_of(value: float, unit: str) -> tuple[str, float]:
     return fits[-1] if fits else ("", 1.0)
 
 
+def si_prefix(largest: float) -> tuple[str, float]:
+    """The prefix for a column of counts, and the count that it stands for."""
+    return ("G", 1e9) if largest >= 1e9 else ("M", 1e6)
+
+
 def written(value: float, unit: str, *, digits: int = 4, padded: bool = True) -> str:
     """An amount as a person reads it, and as `quantity` reads it back: "18.65 GMACs", "237.2 M parameters", "24 GiB".
 

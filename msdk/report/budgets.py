@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from msdk.recipe.quantities import prefix_of, significant, written
+from msdk.recipe.quantities import prefix_of, si_prefix, significant, written
 from msdk.report.figures import (
     millions,
     percent,
@@ -12,7 +12,6 @@ from msdk.report.figures import (
     ratio,
     scaled,
     short,
-    si_prefix,
     title_of,
 )
 from msdk.report.grid import Grid
@@ -38,7 +37,7 @@ SORTS: Mapping[str, "Callable[[Budget], float | None]"] = {
     "paper": lambda one: one.training and one.training.paper_pflops,
     "flops": lambda one: one.training and one.training.total_flops,
     "memory": lambda one: one.memory and one.memory.peak,
-    "hours": lambda one: getattr(one.timing or one.estimate, "hours", None),
+    "hours": lambda one: one.timing.hours if one.timing else one.estimate and one.estimate.hours,
 }
 """What recipes can be sorted by -> the figure; None stands last."""
 

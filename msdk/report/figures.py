@@ -18,11 +18,6 @@ def millions(count: float) -> str:
     return significant(count / 1e6)
 
 
-def si_prefix(largest: float) -> tuple[str, float]:
-    """The prefix for a column of counts, and the count that it stands for."""
-    return ("G", 1e9) if largest >= 1e9 else ("M", 1e6)
-
-
 def scaled(count: float | None, unit: float) -> str:
     """A count in a unit, four significant digits."""
     return "-" if count is None else significant(count / unit)

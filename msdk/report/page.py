@@ -285,9 +285,7 @@ def _cell_text(cell: Json) -> str:
     calls = f"calls {cell['first'] + 1} .. {cell['last'] + 1}" if several else f"call {cell['first'] + 1}"
     times = f"{start.evaluations} evaluation" + ("s" if start.evaluations > 1 else "")
     where = f"step {span('step', 6)}, t {span('t', 5)}, ratio {span('ratio', 5)}"
-    return f"{calls}: {where}, stage {start.stage}, {times}, {written(start.macs, 'MACs')}" + (
-        " each" if several else ""
-    )
+    return f"{calls}: {where}, stage {start.stage}, {times}, {start.macs:,} MACs" + (" each" if several else "")
 
 
 def _runs(calls: "Sequence[CallCosts]") -> list[dict[str, Any]]:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from msdk.recipe.quantities import prefix_of, significant, written
-from msdk.report.figures import apart, percent, scaled, si_prefix, title_of
+from msdk.recipe.quantities import prefix_of, si_prefix, significant, written
+from msdk.report.figures import apart, percent, scaled, title_of
 from msdk.report.grid import Grid
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.recipe.quantities import prefix_of, significant, written
-from msdk.report.figures import millions, percent, scaled, short, si_prefix
+from msdk.recipe.quantities import prefix_of, si_prefix, significant, written
+from msdk.report.figures import millions, percent, scaled, short
 from msdk.report.grid import Grid
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ TITLES = {
     "macs": "MACs per call",
     "params": "parameters",
     "training-flops": "FLOPs of the whole training: forward, backward and what is recomputed",
-    "memory": "bytes of weights, gradients, optimiser and averaged weights",
+    "memory": "bytes that training holds throughout: weights, gradients, optimiser and averages",
 }
 
 
@@ -62,6 +62,10 @@ def solutions_grid(solution: "Solution") -> Grid:
         f"{solution.combinations:,} combinations compared; {solution.counted} networks counted, the figures of "
         "the others follow exactly, and all figures shown are counted.",
     ]
+    if question.what == "memory":
+        notes.append(
+            "Activations come on top: [budget] memory limits the peak of a step, which msdk budget --memory simulates."
+        )
     if question.at_most:
         notes.append("Candidates above the target are left out.")
     return Grid(title + (f" ({', '.join(how)})" if how else ""), head, cells, tuple(notes))

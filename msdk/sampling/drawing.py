@@ -29,7 +29,6 @@ from msdk.registry.faults import whose
 from msdk.runs import latest, load_run
 from msdk.runs.files import remove_whole, sweep, write_json, written_whole
 from msdk.runs.writer import one_writer
-from msdk.samplers.tracing import explain
 from msdk.sampling.batches import class_labels, draw
 from msdk.sampling.diagnosis import culprit
 from msdk.sampling.settings import Settings, settings_of
@@ -313,11 +312,10 @@ def _facts(place: Path, recipe: Recipe, seeds: Sequence[int], known: Known | Non
 
 def trace(place: Path, recipe: Recipe) -> list[dict[str, Any]]:
     """The network calls that make an image, in order, with the exact MACs of each where the run's ledger has them."""
-    settings = settings_of(recipe)
-    calls = explain(recipe.partition(), recipe.schedule, settings.sampler, settings.steps, settings.guidance)
     macs = _macs_by_stage(place, len(recipe.partition()))
     return [
-        {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]} for call in calls
+        {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]}
+        for call in recipe.calls()
     ]
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from msdk.batch import Batch
 from msdk.budgeting import budget
+from msdk.budgeting.declared import declared, of_the_second_counter
 from msdk.datasets.base import Dataset, Source
 from msdk.decoders.base import Decoder
 from msdk.denoiser.building import Parts, build, join
@@ -281,14 +283,34 @@ def parts(encoder: Encoder, decoder: Decoder, shape: Shape) -> Parts:
 
 
 def check_budget(encoder: Encoder, decoder: Decoder, shape: Shape) -> None:
-    """Every operator is counted, and the second counter agrees."""
-    found = budget(join(parts(encoder, decoder, shape), PARTITION, "meta"), shape).as_json()
-    require(not found["uncounted"], f"the budget does not count {', '.join(sorted(found['uncounted']))}")
+    """Every operator is counted, the second counter agrees, and rules of the network's own are right for any batch."""
+    denoiser = join(parts(encoder, decoder, shape), PARTITION, "meta")
+    found = budget(denoiser, shape).as_json()
+    require(
+        not found["uncounted"],
+        f"the budget does not count {', '.join(sorted(found['uncounted']))}: declare what they cost (docs/plugins.md)",
+    )
     difference = found["audit"]["relative_difference"]
     require(
         difference is not None and abs(difference) < 1e-6,
         f"two counters differ by {difference} in the multiply-accumulates: an operator is counted wrongly",
     )
+    rules = of_the_second_counter(declared(denoiser.network))
+
+    def counted(batch: int) -> dict[Any, int]:
+        x, c_noise = torch.empty(batch, *shape, device="meta"), torch.empty(batch, device="meta")
+        with FlopCounterMode(display=False, custom_mapping=rules) as mode, torch.no_grad():
+            denoiser.network(x, c_noise, stage=0)
+        flops: dict[Any, int] = dict(mode.get_flop_counts()["Global"])
+        return {operator: flops.get(operator, 0) for operator in rules}
+
+    one, two = (counted(batch) for batch in (1, 2)) if rules else ({}, {})
+    for operator, flops in one.items():
+        require(
+            two[operator] == 2 * flops,
+            f"the rule of {operator} gives {flops // 2} MACs for one image and {two[operator] // 2} for two: budgets "
+            "count one image, so it must grow with the batch",
+        )
 
 
 def check_mixed(encoder: Encoder, decoder: Decoder, shape: Shape) -> None:

@@ -65,6 +65,12 @@ FREE_USES = {
     "classes": lambda x: F.one_hot(x[:, 0, 0, 0].long(), 10).float(),
     "gumbel": lambda x: F.gumbel_softmax(x, dim=1),
     "outer": lambda x: torch.outer(x[0, 0, 0], x[0, 0, 0]) + torch.kron(x[0, 0], x[0, 0])[:16, :16],
+    "copies": lambda x: torch.permute_copy(x, (0, 1, 3, 2)) + torch.view_copy(x, x.shape),
+    "losses": lambda x: F.mse_loss(x, x) + F.l1_loss(x, x) + F.huber_loss(x, x) + F.cross_entropy(x, x[:, 0].long()),
+    "sums": lambda x: (
+        torch.trapezoid(x) + torch.dist(x, x) + F.triplet_margin_loss(x, x, x) + F.kl_div(x, x, reduction="sum")
+    ),
+    "rows": lambda x: torch.linalg.vecdot(x, x) + torch.cumulative_trapezoid(x).sum(3) + torch.isreal(x).sum(3),
     "cross": lambda x: torch.linalg.cross(x[..., :3], x[..., :3]),
 }
 
@@ -77,6 +83,8 @@ FREE_USES = {
         (lambda q, k: F.scaled_dot_product_attention(q, k, k), [(4, 2, 8, 4), (1, 2, 6, 4)], 4 * 2 * 8 * 6 * 8),
         (lambda a, b: torch.inner(a, b), [(3, 2, 4), (5, 4)], 3 * 2 * 5 * 4),
         (lambda a, b, c: torch.addmv(a, b, c), [(3,), (3, 4), (4,)], 12),
+        (lambda a, b, c: torch.addbmm(a, b, c), [(3, 5), (2, 3, 4), (2, 4, 5)], 2 * 3 * 4 * 5),
+        (lambda a, b: torch.linalg.vecdot(a, b), [(4,), (4,)], 4),
         (lambda a, b, w: F.bilinear(a, b, w), [(3, 5), (3, 6), (7, 5, 6)], 3 * 5 * 6 * 7),
         (lambda a, b: a @ b, [(1, 3, 4), (5, 4, 7)], 5 * 3 * 4 * 7),
         (lambda a, b: a @ b, [(3, 4), (4,)], 12),

@@ -57,6 +57,8 @@ class EncoderNet(nn.Module):
             self.idle = nn.Linear(3, 3)
         if spec.fault == "hidden":
             self.hidden = [torch.randn(1)]
+        if spec.fault == "rule":
+            self.operator_macs = {"aten::linalg_qr": lambda inputs, outputs: 5}
         if spec.fault == "norm":
             self.norm = nn.BatchNorm2d(spec.channels, track_running_stats=False)
 
@@ -73,6 +75,8 @@ class EncoderNet(nn.Module):
             h = h + (torch.arange(len(embedding)).to(h)[:, None, None, None] if len(embedding) > 1 else 0)
         if self.spec.fault == "operator":
             h = h + torch.linalg.inv(h @ h.transpose(2, 3) + torch.eye(h.shape[2]).to(h)) @ h
+        if self.spec.fault == "rule":
+            h = h + torch.linalg.qr(h).R
         bottom = self.second(torch.relu(h))
         scale = embedding[:, :1] if self.spec.fault == "scale" else None
         below = bottom * torch.nan if self.spec.fault == "nan" else bottom.nan_to_num()
@@ -117,6 +121,11 @@ class FaultyEncoder(Encoder):
         ("eval_is_deterministic", "noise", "two runs on one input differ"),
         ("one_noise_level_serves_a_batch", "batch", "with one noise level for the batch the features are others"),
         ("budget_counts_every_operator", "operator", "the budget does not count|two counters differ"),
+        (
+            "budget_counts_every_operator",
+            "rule",
+            r"the rule of aten\.linalg_qr gives 5 MACs for one image and 5 for two",
+        ),
         ("mixed_batches_equal_single_stages", "norm", "samples must not affect each other in eval mode"),
         ("refuses_in_words", "words", r"make `info` raise ValueError: odd; raise PartError"),
     ],
