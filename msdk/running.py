@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from msdk.arguments import as_annotated
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
 from msdk.clustering import Clusters, with_edges, write_clusters
@@ -41,6 +42,7 @@ class Watcher:
     sampled: Callable[[int, int], None] = lambda done, total: None
 
 
+@as_annotated
 def run(
     recipe: Recipe | str | Path,
     run_dir: str | Path,

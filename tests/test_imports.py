@@ -25,6 +25,7 @@ BASES = [f"{kind}.base" for kind in KINDS]
 
 ALLOWED = {
     "errors": [],
+    "arguments": ["registry"],
     "batch": [],
     "partition": [],
     "retired": [],
@@ -36,6 +37,7 @@ ALLOWED = {
     **{kind: ["registry", *registries()[kind].record.imports] for kind in KINDS},
     # what the verbs work on
     "recipe": [
+        "arguments",
         "registry",
         "batch",
         "partition",
@@ -46,14 +48,15 @@ ALLOWED = {
         "objectives",  # of a kind its torch-free registry, none of its parts
         "optimizers",
     ],
-    "denoiser": ["recipe", "batch", "partition", "encoders.adapter", *BASES],
-    "runs": ["recipe", "denoiser", "trackers.base"],
+    "denoiser": ["arguments", "recipe", "batch", "partition", "encoders.adapter", *BASES],
+    "runs": ["arguments", "recipe", "denoiser", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
-    "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
+    "pretrained": ["arguments", "recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": ["recipe"],  # for how amounts are written
-    "training": ["recipe", "denoiser", "runs", "batch", "threads", "distributed", "trackers", *BASES],
+    "training": ["arguments", "recipe", "denoiser", "runs", "batch", "threads", "distributed", "trackers", *BASES],
     "budgeting": [
+        "arguments",
         "recipe",
         "denoiser",
         "runs",
@@ -69,6 +72,7 @@ ALLOWED = {
         *BASES,
     ],
     "sampling": [
+        "arguments",
         "recipe",
         "denoiser",
         "batch",
@@ -82,6 +86,7 @@ ALLOWED = {
         *BASES,
     ],
     "clustering": [
+        "arguments",
         "recipe",
         "denoiser",
         "runs",
@@ -97,6 +102,7 @@ ALLOWED = {
     ],
     # The verbs, then a report of it all.
     "running": [
+        "arguments",
         "recipe",
         "runs",
         "distributed",

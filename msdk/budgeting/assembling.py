@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from msdk.arguments import as_annotated
 from msdk.budgeting import store
 from msdk.budgeting.costs import (
     WEIGHTS,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from msdk.denoiser import Denoiser
 
 
+@as_annotated
 def budget(
     model: "Recipe | Denoiser | str | Path",
     shape: Shape | None = None,

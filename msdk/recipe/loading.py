@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import tomli_w
 
+from msdk.arguments import as_annotated
 from msdk.errors import PartError, Problem, RecipeError, RunError, quoted
 from msdk.recipe.checks import failing, misfits
 from msdk.recipe.fields import Recipe
@@ -24,6 +25,7 @@ from msdk.registry.local_code import run_code
 T = TypeVar("T")
 
 
+@as_annotated
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads, merges and checks a recipe file.
 

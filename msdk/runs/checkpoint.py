@@ -11,8 +11,9 @@ import torch
 from attrs.validators import deep_iterable, ge
 from torch import Tensor
 
+from msdk.arguments import as_annotated
 from msdk.denoiser import Denoiser
-from msdk.denoiser.building import build
+from msdk.denoiser.building import build, known_device
 from msdk.denoiser.offloading import Shelves
 from msdk.denoiser.weights import fill, put_weights, read_weights
 from msdk.errors import RunError
@@ -199,6 +200,7 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path
     put_weights(denoiser.network, weights, source, "recipe")
 
 
+@as_annotated
 def load_run(
     run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu", offload: bool = False
 ) -> Denoiser:
@@ -215,7 +217,7 @@ def load_run(
     Raises:
         RunError: No run folder, no checkpoint, or one that is damaged or belongs to another recipe.
     """
-    run = Path(run_dir)
+    run, device = Path(run_dir), known_device(device)
     recipe = run_recipe(run)
     return use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload)).to(device)
 

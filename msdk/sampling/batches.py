@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from msdk.arguments import as_annotated
 from msdk.batch import Condition
 from msdk.denoiser import Denoiser
 from msdk.errors import PartError
@@ -17,6 +18,7 @@ from msdk.wrappers.base import Wrapper, wrapped
 from msdk.wrappers.inpaint import Inpaint, Known
 
 
+@as_annotated
 def sample(
     denoiser: Denoiser,
     sampler: Sampler | str | None = None,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from msdk import trackers
+from msdk.arguments import as_annotated
 from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
 from msdk.distributed import refuse_company
@@ -82,6 +83,7 @@ class TrainingResult:
     interrupted: int
 
 
+@as_annotated
 def train(
     recipe: Recipe | str | Path,
     run_dir: str | Path,
