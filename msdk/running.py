@@ -142,6 +142,7 @@ def _write_reports(
             "first_seed": first,
             "last_seed": first + count - 1,
         },
+        pictures=[name for name in ("samples/grid.png", "clustering.png") if (place / name).is_file()],
     )
     write_text(place / "report.md", text)
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]

@@ -28,15 +28,15 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("budget", {"model": "recipes/digits/base.toml"}),
+        ("budget", {"model": "recipes/digits/unified.toml"}),
         ("sample", {"sampler": "heun", "steps": 1, "seeds": [0]}),
-        ("load_recipe", {"path": "recipes/digits/base.toml"}),
-        ("cluster", {"recipe": "recipes/digits/base.toml", "strategy": "timestep"}),
-        ("build", {"recipe": "recipes/digits/base.toml"}),
+        ("load_recipe", {"path": "recipes/digits/unified.toml"}),
+        ("cluster", {"recipe": "recipes/digits/unified.toml", "strategy": "timestep"}),
+        ("build", {"recipe": "recipes/digits/unified.toml"}),
         ("load_run", {}),
         ("load_pretrained", {"family": "edm", "state_dict": None, "config": {}}),
-        ("train", {"recipe": "recipes/digits/base.toml", "run_dir": "/dev/null/run"}),
-        ("run", {"recipe": "recipes/digits/base.toml", "run_dir": "/dev/null/run"}),
+        ("train", {"recipe": "recipes/digits/unified.toml", "run_dir": "/dev/null/run"}),
+        ("run", {"recipe": "recipes/digits/unified.toml", "run_dir": "/dev/null/run"}),
     ],
 )
 def test_no_argument_ends_in_a_raw_error(name, given, run):
