@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from msdk.arguments import as_annotated
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
 from msdk.clustering import Clusters, clusters_in, kept_clusters, with_edges
@@ -45,6 +46,7 @@ class Watcher:
     warned: Callable[[str], None] | None = None
 
 
+@as_annotated
 def run(
     recipe: Recipe | str | Path,
     run_dir: str | Path,
@@ -176,6 +178,7 @@ def _write_reports(
             "first_seed": first,
             "last_seed": first + count - 1,
         },
+        pictures=[name for name in ("samples/grid.png", "clustering.png") if (place / name).is_file()],
     )
     write_text(place / "report.md", text)
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]

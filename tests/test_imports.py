@@ -25,6 +25,7 @@ BASES = [f"{kind}.base" for kind in KINDS]
 
 ALLOWED = {
     "errors": [],
+    "arguments": ["registry"],
     "batch": [],
     "partition": [],
     "retired": [],
@@ -36,6 +37,7 @@ ALLOWED = {
     **{kind: ["registry", *registries()[kind].record.imports] for kind in KINDS},
     # what the verbs work on
     "recipe": [
+        "arguments",
         "registry",
         "batch",
         "partition",
@@ -48,14 +50,26 @@ ALLOWED = {
         "optimizers",
     ],
     "cache": ["registry", "recipe"],
-    "denoiser": ["registry", "recipe", "batch", "partition", "encoders.adapter", *BASES],
-    "runs": ["registry", "recipe", "denoiser", "trackers.base"],
+    "denoiser": ["arguments", "registry", "recipe", "batch", "partition", "encoders.adapter", *BASES],
+    "runs": ["arguments", "registry", "recipe", "denoiser", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
-    "pretrained": ["recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
+    "pretrained": ["arguments", "recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs
     "report": ["recipe"],  # for how amounts are written
-    "training": ["registry", "recipe", "denoiser", "runs", "batch", "threads", "distributed", "trackers", *BASES],
+    "training": [
+        "arguments",
+        "registry",
+        "recipe",
+        "denoiser",
+        "runs",
+        "batch",
+        "threads",
+        "distributed",
+        "trackers",
+        *BASES,
+    ],
     "budgeting": [
+        "arguments",
         "recipe",
         "cache",
         "denoiser",
@@ -73,6 +87,7 @@ ALLOWED = {
     ],
     "sampling": [
         "registry",
+        "arguments",
         "recipe",
         "denoiser",
         "batch",
@@ -85,6 +100,7 @@ ALLOWED = {
         *BASES,
     ],
     "clustering": [
+        "arguments",
         "recipe",
         "cache",
         "denoiser",
@@ -101,6 +117,7 @@ ALLOWED = {
     "surveying": ["recipe", "datasets", "datasets.base"],
     # The verbs, then a report of it all.
     "running": [
+        "arguments",
         "recipe",
         "runs",
         "distributed",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from msdk import cache as store
+from msdk.arguments import as_annotated
 from msdk.budgeting.costs import (
     WEIGHTS,
     Audit,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from msdk.denoiser import Denoiser
 
 
+@as_annotated
 def budget(
     model: "Recipe | Denoiser | str | Path",
     shape: Shape | None = None,

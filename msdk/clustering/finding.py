@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from msdk import __version__, clusterings
+from msdk.arguments import as_annotated
 from msdk.cache import keep, recall
 from msdk.clustering.clusters import Clusters, Strategy
 from msdk.clustering.gradients import loss_gradients
@@ -41,6 +42,7 @@ Progress = Callable[[str, int, int], None]
 """Told (strategy, done, total)."""
 
 
+@as_annotated
 def cluster(
     recipe: Recipe | str | Path,
     *,

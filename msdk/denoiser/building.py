@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from msdk.arguments import as_annotated
 from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
 from msdk.denoiser import Denoiser, StagedNetwork
@@ -51,6 +52,22 @@ def pick_device(name: str | None) -> str:
     return name
 
 
+def known_device(device: str | torch.device) -> torch.device:
+    """The device that is meant.
+
+    Raises:
+        PartError: There is none of that name.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise PartError(f"there is no device '{device}': cpu, cuda, cuda:1 and meta are some") from error
+    if found.type == "cuda":
+        pick_device(str(found))
+    return found
+
+
+@as_annotated
 def build(
     recipe: Recipe | str | Path,
     device: str | torch.device = "cpu",
@@ -69,10 +86,10 @@ def build(
         make: Makes encoders, adapters and decoders, see `msdk.denoiser.offloading`.
 
     Raises:
-        PartError: The stage edges are not known yet, or parts do not fit, or not into memory.
+        PartError: The stage edges are not known yet, parts do not fit, or not into memory, or there is no such device.
         RunError: The autoencoder's weights are missing, damaged, or another autoencoder's.
     """
-    recipe = recipe_of(recipe)
+    recipe, device = recipe_of(recipe), known_device(device)
     partition = recipe.partition() if partition is None else partition
     autoencoder = None
     if recipe.autoencoder is not None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import attrs
 import tomli_w
 
+from msdk.arguments import as_annotated
 from msdk.errors import PartError, Problem, RecipeError, RunError, UnknownNameError, quoted
 from msdk.recipe.checks import failing, misfits
 from msdk.recipe.fields import LEFT_TO_THE_SCHEDULE, Recipe
@@ -31,6 +32,7 @@ Check = Callable[[Recipe], Iterable[Problem]]
 """Tells what is wrong with a recipe, see `msdk.recipe.checks`."""
 
 
+@as_annotated
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, also: Sequence[Check] = ()) -> Recipe:
     """Reads, merges and checks a recipe file.
 

@@ -1,7 +1,7 @@
 """What a run did: its network calls, its report in Markdown, and how its recipe differs from another."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from msdk.recipe.quantities import written
@@ -43,12 +43,15 @@ def run_markdown(
     training: Json,
     ledger: "Ledger",
     sampling: Json,
+    pictures: Container[str],
 ) -> str:
-    """The report.md of a run folder."""
+    """The report.md of a run folder, which has some of the `pictures` samples/grid.png and clustering.png."""
     own = budgets[-1]
-    parts = [f"# {markdown_text(title)}\n", "![samples](samples/grid.png)\n"]
+    parts = [f"# {markdown_text(title)}\n"]
+    parts += ["![samples](samples/grid.png)\n"] if "samples/grid.png" in pictures else []
     if clusters is not None:
         parts += ["## Stages\n", clusters_grid(clusters).markdown()]
+        parts += ["![how the stages were found](clustering.png)\n"] if "clustering.png" in pictures else []
     parts += ["## Budget\n", comparison_grid(budgets).markdown(), stages_grid(own).markdown()]
     stages = tuple(
         (

@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
+from msdk.arguments import as_annotated
 from msdk.denoiser import Denoiser
-from msdk.denoiser.building import build
+from msdk.denoiser.building import build, known_device
 from msdk.denoiser.offloading import Shelves
 from msdk.denoiser.weights import fill, put_weights, read_weights
 from msdk.errors import RunError
@@ -229,6 +230,7 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path
     put_weights(denoiser.network, weights, source, "recipe")
 
 
+@as_annotated
 def load_run(
     run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu", offload: bool = False
 ) -> Denoiser:
@@ -245,7 +247,7 @@ def load_run(
     Raises:
         RunError: No run folder, no checkpoint, or one that is damaged or belongs to another recipe.
     """
-    run = Path(run_dir)
+    run, device = Path(run_dir), known_device(device)
     recipe = run_recipe(run)
     denoiser = use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload))
     denoiser.class_names = class_names(run)

@@ -8,9 +8,10 @@ from typing import Any, cast
 import attrs
 from torch import Tensor
 
+from msdk.arguments import as_annotated
 from msdk.denoiser.building import build
 from msdk.denoiser.weights import aliases
-from msdk.errors import RecipeError, RunError
+from msdk.errors import RecipeError, RunError, quoted
 from msdk.recipe import Recipe
 from msdk.recipe.checks import misfits
 from msdk.runs.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
@@ -24,6 +25,7 @@ Images = Callable[[tuple[int, ...]], Sequence[int]]
 """Images that each old stage has seen -> those that each new one begins with."""
 
 
+@as_annotated
 def fork(
     run: str | Path, recipe: Recipe, rename: Rename, out: str | Path, *, images: Images = lambda seen: seen
 ) -> Path:
@@ -70,7 +72,10 @@ def fork(
             "what that has learnt: give the new recipe the objective of the run"
         )
     old = load_checkpoint(source)
-    seen = tuple(images(old.images_by_stage))
+    counts: Any = images(old.images_by_stage)
+    if not isinstance(counts, Sequence):
+        raise RunError(f"images gives a list of counts, one for each stage, but it gave {quoted(counts)}")
+    seen = tuple(cast("Sequence[int]", counts))
     if len(seen) != len(recipe.decoders):
         raise RunError(f"images are counted for {len(seen)} stages, but the new recipe has {len(recipe.decoders)}")
     new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen)
@@ -98,7 +103,7 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     also = aliases(network)
     trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-    places = {name: tuple(rename(name)) for name in old.model}
+    places = {name: _places(rename, name) for name in old.model}
     _refuse_misplaced(old.model, places, shapes, run)
     fresh = set(shapes).difference(*places.values())
     initial = build(recipe).network.state_dict() if fresh else {}
@@ -123,6 +128,14 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
 
     found = {field.name: moved(getattr(old, field.name)) for field in attrs.fields(Checkpoint)}
     return attrs.evolve(Checkpoint(**found), objective=dict(old.objective))  # its names are its own
+
+
+def _places(rename: Rename, name: str) -> tuple[str, ...]:
+    """Where a weight goes, as a function of somebody's says."""
+    found: Any = rename(name)
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        raise RunError(f"rename gives a list of names for each weight, but for {name} it gave {quoted(found)}")
+    return tuple(cast("Iterable[str]", found))
 
 
 def _refuse_misplaced(

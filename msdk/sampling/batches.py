@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from msdk.arguments import as_annotated
 from msdk.batch import Condition
 from msdk.denoiser import Denoiser
 from msdk.denoiser.memory import enough_memory
@@ -18,6 +19,7 @@ from msdk.wrappers.base import Wrapper, wrapped
 from msdk.wrappers.inpaint import Inpaint, Known
 
 
+@as_annotated
 def sample(
     denoiser: Denoiser,
     sampler: Sampler | str | None = None,

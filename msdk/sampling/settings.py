@@ -85,6 +85,12 @@ def settings_of(
     options = Sampling() if recipe is None else recipe.sampling
     if batch_size is not None and batch_size < 1:
         raise PartError(f"batch_size is the images of a network call, at least 1, got {batch_size}")
+    if seeds is not None and not len(seeds):
+        raise PartError("seeds is empty: there is one for each image, so name at least one")
+    if seeds is not None and not all(-(2**63) <= seed < 2**64 for seed in (min(seeds), max(seeds))):
+        raise PartError("a seed is a whole number of 64 bits")
+    if seeds is not None and not isinstance(seeds, range):
+        seeds = [int(seed) for seed in seeds]  # such as NumPy's
     if recipe is None:
         needed = {"sampler": sampler, "steps": steps, "seeds": seeds}
         missing = [name for name, value in needed.items() if value is None]

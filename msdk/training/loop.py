@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from msdk import trackers
+from msdk.arguments import as_annotated
 from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
 from msdk.denoiser.memory import enough_memory
@@ -93,6 +94,7 @@ class TrainingResult:
     warnings: tuple[str, ...] = ()
 
 
+@as_annotated
 def train(
     recipe: Recipe | str | Path,
     run_dir: str | Path,

@@ -246,6 +246,7 @@ def test_run_does_everything(tmp_path):
         assert (run / name).is_file(), name
     report = (run / "report.md").read_text()
     assert "![samples](samples/grid.png)" in report
+    assert "![how the stages were found](clustering.png)" in report
     assert "| multistage | 0." in report
     page = (run / "report.html").read_text()
     assert all(words in page for words in ("Ledger of multistage", "How the recipes differ", "separate"))
