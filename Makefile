@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml $(PLUGINS:=/pyproject.toml)
 	touch $(STAMP)
 
 demo: setup
-	$(BIN)/msdk run recipes/digits/multistage.toml --out runs/demo --force
+	$(BIN)/msdk run recipes/digits/multistage.toml --out runs/demo --resume
 
 test: lint types
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal

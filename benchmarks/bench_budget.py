@@ -10,6 +10,8 @@
 Prints a table on stderr and one JSON line on stdout. Aims, never asserted: CIFAR-10 12 s and 250 MB, LDM 20 s and
 400 MB, warm under 1 s. Others that are not installed are left out: `pip install torchinfo calflops ptflops`.
 
+`--runs 1` only tries it out, on the digits.
+
 `python benchmarks/bench_budget.py --runs 3 --networks ddpmpp ldm dit`
 """
 
@@ -34,7 +36,9 @@ RECIPES = {
     "CIFAR-10 multistage": "recipes/cifar10/dpm-multistage.toml",
     "LDM multistage": "recipes/celeba256/ldm-multistage.toml",
 }
+TRIAL = {"digits": "recipes/digits/unified.toml"}
 NETWORKS = {
+    **TRIAL,
     "ddpmpp": "recipes/cifar10/edm-unified.toml",
     "ldm": "recipes/celeba256/ldm-unified.toml",
     "dit": "recipes/cifar10/dit-multistage.toml",
@@ -51,7 +55,7 @@ def network(name: str, device: str) -> Any:
 def feed(name: str) -> list[Any]:
     import torch
 
-    shape = {"ldm": (1, 3, 64, 64)}.get(name, (1, 3, 32, 32))
+    shape = {"ldm": (1, 3, 64, 64), "digits": (1, 1, 8, 8)}.get(name, (1, 3, 32, 32))
     return [torch.randn(shape), torch.full((1,), 0.5)]
 
 
@@ -148,10 +152,10 @@ def process(arguments: list[str], environment: dict[str, str]) -> tuple[float, f
     return time.perf_counter() - begun, usage.ru_maxrss * 1024 / 1e6
 
 
-def recipes(runs: int) -> dict[str, Any]:
+def recipes(files: dict[str, str], runs: int) -> dict[str, Any]:
     """Counting of recipes by the command."""
     found: dict[str, Any] = {}
-    for name, file in RECIPES.items():
+    for name, file in files.items():
         rows: dict[str, list[tuple[float, float]]] = {"torch": [], "cold": [], "warm": []}
         for _ in range(runs):
             with tempfile.TemporaryDirectory() as cache:
@@ -200,13 +204,15 @@ def tools(names: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["ddpmpp"])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, help="ddpmpp by default")
     parser.add_argument("--tool", choices=TOOLS, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.tool:
         print(json.dumps(counted(asked.tool, asked.networks[0])))
         return
-    results = {"recipes": recipes(asked.runs), "tools": tools(asked.networks)}
+    trial = asked.runs == 1
+    networks = asked.networks or ["digits" if trial else "ddpmpp"]
+    results = {"recipes": recipes(TRIAL if trial else RECIPES, asked.runs), "tools": tools(networks)}
     versions: dict[str, str] = {}
     for package in ("torch", "fvcore", "torchinfo", "calflops", "ptflops"):
         try:

@@ -35,10 +35,19 @@ if TYPE_CHECKING:
     from msdk.budgeting import Budget as Budget
     from msdk.budgeting import budget as budget
     from msdk.clustering import cluster as cluster
+    from msdk.clustering.readying import build as build
+    from msdk.clustering.readying import train as train
     from msdk.denoiser import Denoiser as Denoiser
-    from msdk.denoiser.building import build as build
+    from msdk.errors import DataError as DataError
+    from msdk.errors import DuplicateNameError as DuplicateNameError
     from msdk.errors import MsdkError as MsdkError
+    from msdk.errors import PartError as PartError
+    from msdk.errors import PlotError as PlotError
+    from msdk.errors import PluginError as PluginError
     from msdk.errors import RecipeError as RecipeError
+    from msdk.errors import RunError as RunError
+    from msdk.errors import TargetError as TargetError
+    from msdk.errors import UnknownNameError as UnknownNameError
     from msdk.partition import Partition as Partition
     from msdk.partition import Stage as Stage
     from msdk.pretrained import load_pretrained as load_pretrained
@@ -48,28 +57,35 @@ if TYPE_CHECKING:
     from msdk.running import run as run
     from msdk.runs import load_run as load_run
     from msdk.sampling import sample as sample
-    from msdk.training import train as train
 
 _HOMES = {
     "Batch": "msdk.batch",
     "Budget": "msdk.budgeting",
     "Condition": "msdk.batch",
+    "DataError": "msdk.errors",
     "Denoiser": "msdk.denoiser",
+    "DuplicateNameError": "msdk.errors",
     "MsdkError": "msdk.errors",
+    "PartError": "msdk.errors",
     "Partition": "msdk.partition",
+    "PlotError": "msdk.errors",
+    "PluginError": "msdk.errors",
     "Recipe": "msdk.recipe",
     "RecipeError": "msdk.errors",
+    "RunError": "msdk.errors",
     "Stage": "msdk.partition",
+    "TargetError": "msdk.errors",
+    "UnknownNameError": "msdk.errors",
     "allow_code": "msdk.registry.local_code",
     "budget": "msdk.budgeting",
-    "build": "msdk.denoiser.building",
+    "build": "msdk.clustering.readying",
     "cluster": "msdk.clustering",
     "load_pretrained": "msdk.pretrained",
     "load_recipe": "msdk.recipe",
     "load_run": "msdk.runs",
     "run": "msdk.running",
     "sample": "msdk.sampling",
-    "train": "msdk.training",
+    "train": "msdk.clustering.readying",
 }
 
 
@@ -77,12 +93,20 @@ __all__ = [
     "Batch",
     "Budget",
     "Condition",
+    "DataError",
     "Denoiser",
+    "DuplicateNameError",
     "MsdkError",
+    "PartError",
     "Partition",
+    "PlotError",
+    "PluginError",
     "Recipe",
     "RecipeError",
+    "RunError",
     "Stage",
+    "TargetError",
+    "UnknownNameError",
     "__version__",
     "allow_code",
     "autoencoders",

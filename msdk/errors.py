@@ -60,11 +60,39 @@ class DuplicateNameError(MsdkError):
 
 
 class PluginError(MsdkError):
-    """A part of an installed package that cannot be loaded, or is not what its kind needs."""
+    """A part of an installed package that cannot be loaded, or is not what its kind needs.
+
+    Attributes:
+        what: What is wrong, without the `fix` that the message ends with.
+    """
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        self.what = what
+        super().__init__(f"{what}. {fix}." if fix else what)
+
+
+class PluginFaultError(PluginError):
+    """Code of a plugin, or of a file in a recipe's `use`, that fails: its own fault, not that of whoever uses it.
+
+    Attributes:
+        who: The plugin or the file, in words.
+    """
+
+    def __init__(self, what: str, who: str = "", fix: str = "") -> None:
+        super().__init__(what, fix)
+        self.who = who
+
+
+class MsdkWarning(UserWarning):
+    """What a user should know and need not mend; the command line tells it on stderr."""
 
 
 class PartError(MsdkError):
     """Parts that cannot be joined: features that do not fit, sizes that cannot be halved."""
+
+
+class PartFaultError(PluginFaultError, PartError):
+    """A part of a plugin that is not what it declares."""
 
 
 class DataError(MsdkError):
@@ -73,6 +101,10 @@ class DataError(MsdkError):
 
 class RunError(MsdkError):
     """A run folder or a file of weights that exists, is missing or damaged, or belongs to another recipe."""
+
+
+class RunFaultError(PluginFaultError, RunError):
+    """A part of a plugin that spoils a run."""
 
 
 class ElsewhereError(RunError):
@@ -92,12 +124,12 @@ MOST_PROBLEMS = 100
 
 
 class Problem:
-    """One mistake in a recipe: where it stands and what is wrong."""
+    """One mistake in a recipe: where it stands and what is wrong; and the error, where it may be a plugin's fault."""
 
-    __slots__ = ("message", "path", "source")
+    __slots__ = ("cause", "message", "path", "source")
 
-    def __init__(self, path: str, message: str, source: str = "") -> None:
-        self.path, self.message, self.source = path, message, source
+    def __init__(self, path: str, message: str, source: str = "", cause: BaseException | None = None) -> None:
+        self.path, self.message, self.source, self.cause = path, message, source, cause
 
     def __repr__(self) -> str:
         return f"Problem({self.path!r}, {self.message!r}, {self.source!r})"

@@ -7,12 +7,12 @@ signal-to-noise level under another. One `Partition` serves training, sampling, 
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import attrs
 
-from msdk.errors import PartError
+from msdk.errors import PartError, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +43,14 @@ class Stage:
     high: float
 
 
+def _listed(edges: Iterable[float]) -> tuple[float, ...]:
+    given: Any = edges  # whatever somebody wrote
+    found: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not isinstance(given, Iterable) or not all(hasattr(type(edge), "__float__") for edge in found):
+        raise PartError(f"stage edges are a list of ratios, got {quoted(given)}")
+    return found
+
+
 def _ascending(_: object, __: object, edges: tuple[float, ...]) -> None:
     for edge in edges:
         if not (math.isfinite(edge) and edge > 0):
@@ -63,7 +71,7 @@ class Partition:
         PartError: Edges that do not ascend, or are not finite and positive.
     """
 
-    edges: tuple[float, ...] = attrs.field(default=(), converter=tuple, validator=_ascending)
+    edges: tuple[float, ...] = attrs.field(default=(), converter=_listed, validator=_ascending)
 
     @classmethod
     def of_times(cls, edges_t: Sequence[float], schedule: _HasRatio) -> "Partition":

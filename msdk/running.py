@@ -6,9 +6,10 @@ from pathlib import Path
 
 import attrs
 
+from msdk.arguments import as_annotated
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
-from msdk.clustering import Clusters, with_edges, write_clusters
+from msdk.clustering import Clusters, clusters_in, kept_clusters, with_edges
 from msdk.distributed import refuse_company
 from msdk.errors import PartError, RecipeError
 from msdk.recipe import Recipe, load_recipe, recipe_of
@@ -16,10 +17,12 @@ from msdk.recipe.differences import compare
 from msdk.recipe.structuring import to_data
 from msdk.report import run_markdown
 from msdk.report.page import budgets_page
-from msdk.runs import checkpoints, refuse_existing, refuse_other_recipe
+from msdk.runs import checkpoints, refuse_existing
 from msdk.runs.files import write_text
+from msdk.runs.writer import one_writer
 from msdk.sampling.drawing import write_samples
-from msdk.training import Step, TrainingResult, train
+from msdk.training import Step, TrainingResult
+from msdk.training.loop import train_here
 
 
 @attrs.frozen
@@ -32,6 +35,7 @@ class Watcher:
         budgeted: Budgets of the recipes to compare, the run's own last.
         trained: After every training step.
         sampled: (intervals done, intervals in all).
+        warned: What is different where training goes on, in sentences, see `msdk.train`.
     """
 
     clustering: Callable[[str, int, int], None] = lambda name, done, total: None
@@ -39,8 +43,10 @@ class Watcher:
     budgeted: Callable[[Sequence[Budget]], None] = lambda budgets: None
     trained: Callable[[Step], None] = lambda step: None
     sampled: Callable[[int, int], None] = lambda done, total: None
+    warned: Callable[[str], None] | None = None
 
 
+@as_annotated
 def run(
     recipe: Recipe | str | Path,
     run_dir: str | Path,
@@ -49,6 +55,8 @@ def run(
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
+    cache: bool = True,
+    force_data: bool = False,
     watcher: Watcher | None = None,
 ) -> TrainingResult:
     """Everything from a recipe to images and a report, in one run folder.
@@ -58,8 +66,11 @@ def run(
         run_dir: The run folder.
         name: What to call the recipe in tables.
         device: Where to train and sample; CUDA where there is one when not given.
-        resume: Go on in an existing folder, with the edges found there; begin where there is no checkpoint.
+        resume: Go on in an existing folder, with the edges found there, where it stopped: in training, in sampling or
+            before the report; begin where there is no checkpoint.
         force: Replace an existing run folder.
+        cache: Whether to take edges that were found before for the same data and settings.
+        force_data: Go on although the data are not those that the run was trained on.
         watcher: Told what happens.
 
     Returns:
@@ -71,15 +82,35 @@ def run(
     refuse_company("run")
     place, watcher, loaded = Path(run_dir), watcher or Watcher(), recipe_of(recipe)
     refuse_existing(place, force=force, resume=resume)
+    with one_writer(place):
+        return _run(
+            loaded, place, name, device, watcher, resume=resume, force=force, force_data=force_data, cache=cache
+        )
+
+
+def _run(
+    loaded: Recipe,
+    place: Path,
+    name: str,
+    device: str | None,
+    watcher: Watcher,
+    *,
+    resume: bool,
+    force: bool,
+    force_data: bool,
+    cache: bool,
+) -> TrainingResult:
     goes_on = resume and bool(checkpoints(place))
     paths = loaded.budget.compare
     others = [_compared(path) for path in paths]  # what is wrong with them is told before anything slow
-    recipe, clusters = with_edges(loaded, device=device, run=place if goes_on else None, progress=watcher.clustering)
-    if clusters is not None:
-        watcher.clustered(clusters)
+    recipe, found = with_edges(
+        loaded, device=device, run=place if goes_on else None, cache=cache, progress=watcher.clustering
+    )
+    if found is not None:
+        watcher.clustered(found)
     like = [(loaded, recipe)]
     for other in others:
-        like.append((other, with_edges(other, device=device, like=like, progress=watcher.clustering)[0]))
+        like.append((other, with_edges(other, device=device, like=like, cache=cache, progress=watcher.clustering)[0]))
     beside = [ready for _, ready in like[1:]]
     budgets = [
         budget(other, convention=recipe.budget.convention, name=path.stem)
@@ -87,15 +118,22 @@ def run(
     ]
     budgets.append(budget(recipe, name=name))
     watcher.budgeted(budgets)
-    if goes_on:
-        refuse_other_recipe(place, recipe)
-    result = train(recipe, place, device=device, resume=resume, force=force, progress=watcher.trained)
-    if clusters is not None:
-        write_clusters(place / "clustering.json", clusters)
+    result = train_here(
+        recipe,
+        place,
+        device=device,
+        resume=resume,
+        force=force,
+        force_data=force_data,
+        progress=watcher.trained,
+        warn=watcher.warned,
+        furnish=lambda folder: kept_clusters(folder, found),
+    )
     if result.interrupted:
         return result
     started = time.perf_counter()
-    write_samples(place, recipe, device=device, replace=True, progress=watcher.sampled)
+    write_samples(place, recipe, device=device, replace=True, keep=resume, progress=watcher.sampled)
+    clusters = clusters_in(place) if goes_on else found
     _write_reports(place, [*beside, recipe], clusters, budgets, result, time.perf_counter() - started)
     return result
 
@@ -140,6 +178,7 @@ def _write_reports(
             "first_seed": first,
             "last_seed": first + count - 1,
         },
+        pictures=[name for name in ("samples/grid.png", "clustering.png") if (place / name).is_file()],
     )
     write_text(place / "report.md", text)
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]

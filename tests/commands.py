@@ -22,10 +22,13 @@ def command(*arguments, check=0):
     return done.stdout, done.stderr
 
 
-def quick(capsys, monkeypatch, *arguments):
-    """Runs a command inside this process; returns (exit code, stdout, stderr)."""
+def quick(capsys, monkeypatch, *arguments, columns=160):
+    """Runs a command inside this process, in a terminal of some width or in a pipe; returns (code, stdout, stderr)."""
     monkeypatch.setattr(sys, "argv", ["msdk", *map(str, arguments)])
-    monkeypatch.setenv("COLUMNS", "160")
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", str(columns))
     with pytest.raises(SystemExit) as stop:
         main()
     out, err = capsys.readouterr()

@@ -89,10 +89,11 @@ def test_what_needs_pictures_says_so(write, tmp_path):
     """Families and augmentations for two axes, and files of pictures, refuse other shapes in words."""
     recipe = write(SHAPES["signal"])
     pictures = ['encoder={name="ddpmpp"}', 'decoders=[{name="ddpmpp"},{name="ddpmpp"}]', "training.augment=0.1"]
+    pictures.append("training.flip=true")
     with pytest.raises(RecipeError) as told:
         msdk.load_recipe(recipe, pictures)
     problems = {problem.path: problem.message for problem in told.value.problems}
-    assert problems.keys() == {"encoder", "decoders.0", "decoders.1", "training.augment"}
+    assert problems.keys() == {"encoder", "decoders.0", "decoders.1", "training.augment", "training.flip"}
     assert all("[2, 64]" in message for message in problems.values())
     ready = msdk.load_recipe(recipe, ["stages={edges_ratio=[1.0]}", "training.iterations=1"])
     train(ready, tmp_path / "run")

@@ -1,17 +1,23 @@
 """Promises of the documentation that can be checked: snippets are valid, and tables name what there is."""
 
 import csv
+import importlib
 import io
 import json
 import re
 import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
+import torch
 
 import msdk
 from msdk import testing
-from msdk.registry import KINDS, registries
+from msdk.encoders.base import Level
+from msdk.recipe import LIMITS, Recipe
+from msdk.recipe.describing import TABLES, describe_table, tables_page
+from msdk.registry import KINDS, is_base, registries
 from msdk.registry.describing import describe, kind_page
 from msdk.registry.discovery import DISTRIBUTION
 from msdk.report import rendered
@@ -38,7 +44,7 @@ def test_workflows_are_yaml():
 def test_limits_are_toml():
     """The example of limits can be pasted into a recipe."""
     (limits,) = snippets("toml")
-    assert set(tomllib.loads(limits)["budget"]) == {"params", "macs", "flops", "memory"}
+    assert set(tomllib.loads(limits)["budget"]) == set(LIMITS)
 
 
 def test_csv_columns_are_documented_in_order():
@@ -60,6 +66,24 @@ def test_reference_pages_are_what_msdk_shows(kind):
     """docs/parts/KIND.md is the output of `msdk show KIND`."""
     page = Path(f"docs/parts/{kind}.md").read_text(encoding="utf-8")
     assert page == kind_page(kind), f"run: msdk show {kind} > docs/parts/{kind}.md"
+
+
+def test_every_key_of_a_recipe_has_its_meaning():
+    """docs/parts/tables.md is the output of `msdk show tables`, and no key of any table lacks a meaning."""
+    assert Path("docs/parts/tables.md").read_text(encoding="utf-8") == tables_page(), "run: msdk show tables"
+    assert all(attrs.has(cls) for cls in TABLES.values())
+    for name in TABLES:
+        table = describe_table(name)
+        assert json.dumps(dict(table.as_json()))
+        assert [field.name for field in table.fields if not field.help] == []
+        documented = re.findall(r"^\s{8}(\w+): ", TABLES[name].__doc__, flags=re.MULTILINE)
+        assert [key.rstrip("_") for key in documented] == [field.name for field in table.fields]
+
+
+def test_every_table_that_is_no_part_is_shown():
+    """Whatever class a recipe holds that no registry names is in the page of tables."""
+    own = {field.type for field in attrs.fields(Recipe) if attrs.has(field.type) and not is_base(field.type)}
+    assert own <= set(TABLES.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,3 +116,34 @@ def test_the_distribution_is_called_by_its_name():
     for plugin in Path("plugins").glob("*/pyproject.toml"):
         needs = tomllib.loads(plugin.read_text())["project"]["dependencies"]
         assert any(need.startswith(f"{DISTRIBUTION}>=") for need in needs), plugin
+
+
+def test_the_conditional_example_works(tmp_path, monkeypatch):
+    """The encoder of docs/plugins.md keeps the laws, has the sizes of its table, and is told classes."""
+    section = Path("docs/plugins.md").read_text(encoding="utf-8").partition("## Features and classes")[2]
+    code, recipe = re.findall(r"```(?:python|toml)\n(.*?)```", section, flags=re.DOTALL)[:2]
+    (tmp_path / "conditional_example.py").write_text(code)
+    (tmp_path / "recipe.toml").write_text(recipe)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(msdk.encoders.registry, "_added", {})
+    encoder = importlib.import_module("conditional_example").Conditional
+    testing.check("encoder", encoder(channels=16))
+
+    info = encoder().info((3, 32, 32))
+    assert (list(info.levels), info.bottom) == ([Level(1, (32,)), Level(2, (64, 64))], 64)
+    assert (info.embedding, info.classes) == (32, 10)
+    found = encoder().build((3, 32, 32))(torch.zeros(2, 3, 32, 32), torch.zeros(2))
+    table = {
+        name: eval(shape.replace("batch", "2")) for name, shape in re.findall(r"\| `(\w+)` \| (\[[^]]+\])", section)
+    }
+    assert {name: list(getattr(found, name).shape) for name in table} == table
+    assert [list(skip.shape) for skip in found.skips] == [[2, 32, 32, 32], [2, 64, 16, 16], [2, 64, 16, 16]]
+
+    small = ["training.iterations=2", "training.batch_size=8", "sampling.steps=2", "sampling.images=2"]
+    msdk.train(msdk.load_recipe(tmp_path / "recipe.toml", small), tmp_path / "run")
+    denoiser = msdk.load_run(tmp_path / "run")
+    drawn = [msdk.sample(denoiser, seeds=[0], label=label) for label in (3, 4)]
+    assert not torch.equal(*drawn)
+    x, number = torch.randn(2, *denoiser.shape), torch.tensor([-1, 7])
+    assert torch.equal(denoiser(x, 0.5, number)[0], denoiser(x, 0.5)[0])
+    assert not torch.equal(denoiser(x, 0.5, number)[1], denoiser(x, 0.5)[1])

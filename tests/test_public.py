@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import msdk
+import msdk.errors
 from msdk.registry import KINDS
 
 FUNCTIONS = [
@@ -24,7 +25,8 @@ FUNCTIONS = [
     "sample",
     "train",
 ]
-CLASSES = ["Batch", "Budget", "Condition", "Denoiser", "MsdkError", "Partition", "Recipe", "RecipeError", "Stage"]
+ERRORS = [name for name, value in vars(msdk.errors).items() if inspect.isclass(value) and issubclass(value, ValueError)]
+CLASSES = ["Batch", "Budget", "Condition", "Denoiser", "Partition", "Recipe", "Stage", *ERRORS]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,12 +12,13 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import attrs
 
-from msdk.errors import MsdkError
+from msdk.errors import MsdkError, MsdkWarning, PluginError, printable
 from msdk.registry import registries
 from msdk.registry.discovery import (
     DISTRIBUTION,
@@ -33,14 +34,12 @@ from msdk.registry.discovery import (
     scanned,
     unsuited,
 )
+from msdk.registry.faults import LONG, PATIENCE
 from msdk.registry.kinds import GROUP, KINDS
-from msdk.registry.lookup import brought_by
+from msdk.registry.lookup import brought_by, lacking
 
 SLOW = 0.5
 """Seconds of import that are a problem: a recipe that names the part waits for them before its first error."""
-
-PATIENCE = 120
-"""Seconds after which an import counts as hanging."""
 
 MARK = "msdk-plugin-doctor: "
 """Begins the line of the examining process that is its answer; a plugin may print whatever it likes."""
@@ -180,7 +179,8 @@ def _imported(name: str, parts: Sequence[Part]) -> tuple[float | None, bool, lis
     asked = json.dumps([[part.kind, part.name] for part in parts])
     command = [sys.executable, "-c", f"from msdk.authoring.doctor import probe; probe({name!r}, {asked!r})"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
+        # The import has its own end; this is that of one which cannot be interrupted.
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE + LONG)
     except subprocess.TimeoutExpired:
         return None, False, [Finding(f"importing it took more than {PATIENCE} s", f"uninstall '{name}', or mend it")]
     answers = [line.removeprefix(MARK) for line in done.stdout.splitlines() if line.startswith(MARK)]
@@ -212,10 +212,13 @@ def probe(name: str, asked: str) -> None:
             brought_by(origin)
     errors: list[str] = []
     seconds = 0.0
-    for kind, part in sorted(json.loads(asked), key=lambda each: each[0] != GROUP):
-        begun = time.perf_counter()
-        errors += _faults_of_kind(kinds[part]) if kind == GROUP else _faults(name, kind, part)
-        seconds += time.perf_counter() - begun
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", MsdkWarning)
+        for kind, part in sorted(json.loads(asked), key=lambda each: each[0] != GROUP):
+            begun = time.perf_counter()
+            errors += _faults_of_kind(kinds[part]) if kind == GROUP else _faults(name, kind, part)
+            seconds += time.perf_counter() - begun
+    errors += dict.fromkeys(str(each.message) for each in told if issubclass(each.category, MsdkWarning))
     print("\n" + MARK + json.dumps({"seconds": seconds, "torch": "torch" in sys.modules, "errors": errors}), flush=True)
 
 
@@ -226,6 +229,8 @@ def _faults(owner: str, kind: str, name: str) -> list[str]:
         return [f"'{name}' is of the kind '{kind}', which cannot be imported"]
     try:
         cls: Any = known[kind].get(f"{owner}:{name}")
+    except PluginError as error:
+        return [printable(error.what)]  # the doctor says the fix
     except MsdkError as error:
         return [str(error)]
     return _lacking(cls, kind, name)
@@ -255,14 +260,7 @@ def _told(error: Exception) -> str:
 
 def _lacking(cls: Any, kind: str, name: str) -> list[str]:
     """What a class has not that a recipe needs of every part of its kind."""
-    found: list[str] = []
-    missing = sorted(getattr(cls, "__abstractmethods__", ()))
-    what = f"'{name}' of {kind} ({cls.__module__}.{cls.__qualname__})"
-    if missing:
-        found.append(f"{what} lacks {', '.join(missing)}")
-    if not attrs.has(cls):
-        found.append(f"{what} is no attrs class: decorate it with @attrs.frozen")
-    return found
+    return [f"'{name}' of {kind} ({cls.__module__}.{cls.__qualname__}) {what}" for what in lacking(cls)]
 
 
 def switched() -> str | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from msdk.budgeting import store
+from msdk import cache as store
+from msdk.arguments import as_annotated
 from msdk.budgeting.costs import (
     WEIGHTS,
     Audit,
@@ -23,6 +24,7 @@ from msdk.budgeting.costs import (
     StageParameters,
     StageTraining,
     TrainingCosts,
+    mean_macs,
 )
 from msdk.budgeting.limits import allowed
 from msdk.budgeting.shares import stage_calls, stage_lengths, stage_shares
@@ -30,16 +32,18 @@ from msdk.budgeting.training_price import Flops, ImageFlops, counted, held, imag
 from msdk.encoders.base import Shape
 from msdk.errors import RunError, UnknownNameError
 from msdk.partition import Partition
-from msdk.recipe import Convention, Recipe, Training, recipe_of
+from msdk.recipe import Convention, Recipe, Training, recipe_of, uncalled, undertrained
+from msdk.recipe.quantities import si_prefix, significant
 from msdk.recipe.structuring import to_data
 from msdk.samplers.base import call_times
-from msdk.samplers.tracing import Call, explain
+from msdk.samplers.tracing import Call
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from msdk.denoiser import Denoiser
 
 
+@as_annotated
 def budget(
     model: "Recipe | Denoiser | str | Path",
     shape: Shape | None = None,
@@ -132,14 +136,14 @@ def with_ledger(found: Budget, recipe: Recipe, run: Path, *, cache: bool = True)
 def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool) -> Budget:
     partition, schedule = recipe.partition(), recipe.schedule
     counts = _counted(recipe, cache=cache)
-    trace = _trace(recipe, partition, cache=cache)
+    trace = _trace(recipe, cache=cache)
     shares, calls = stage_shares(recipe, trace), stage_calls(trace, len(partition))
     parts = [_parts(counts, stage.index) for stage in partition.stages]
     weights = [{each: shares[each][index] for each in WEIGHTS} for index in range(len(parts))]
     stages = _stages(parts, partition, schedule, convention, weights, calls)
     coder = _coder(counts)
     means = {each: mean_macs(stages, each) for each in WEIGHTS}
-    prices = _image_flops(recipe, parts, stages, cache=cache)
+    prices = _image_flops(recipe, parts, cache=cache)
     return Budget(
         recipe=name,
         title=recipe.title,
@@ -160,12 +164,12 @@ def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool
         guidance=GuidanceCosts(
             recipe.guidance.weight, recipe.guidance.interval, sum(call.evaluations - 1 for call in trace)
         ),
-        training=_training(recipe, stages, means, prices, _autoencoder(coder, convention)),
+        training=_training(recipe, stages, means, prices, _autoencoder(coder, "exact")),
         memory=None,
         timing=None,
         ledger=None,
         allowed=allowed(recipe.budget),
-        notes=_notes(recipe),
+        notes=(*_notes(recipe), *uncalled(recipe, trace), *undertrained(recipe)),
         uncounted=_uncounted(parts, coder),
         audit=_audit(parts),
         disagreements=_disagreements(parts, coder),
@@ -282,17 +286,15 @@ def _autoencoder(coder: Coder | None, convention: Convention) -> AutoencoderCost
     return AutoencoderCosts(encode.params, encode.macs(convention), decode.macs(convention))
 
 
-def _image_flops(
-    recipe: Recipe, parts: Sequence[Parts], stages: Sequence[StageCosts], *, cache: bool
-) -> tuple[ImageFlops, ...]:
-    """What training spends on one image of each stage."""
+def _image_flops(recipe: Recipe, parts: Sequence[Parts], *, cache: bool) -> tuple[ImageFlops, ...]:
+    """What training really spends on one image of each stage: by exact MACs, whatever the budget's convention."""
     frozen = [each.frozen() for each in parts]
     simulated: Sequence[tuple[int, int] | None] = [None] * len(parts)
     if is_counted(recipe.training, frozen=any(frozen)):
         simulated = _simulated(recipe, cache=cache)
     return tuple(
-        image_flops(stage.macs, recipe.training, frozen=some, counted=each)
-        for stage, some, each in zip(stages, frozen, simulated, strict=True)
+        image_flops(_sums(own.all())[0], recipe.training, frozen=some, counted=each)
+        for own, some, each in zip(parts, frozen, simulated, strict=True)
     )
 
 
@@ -330,28 +332,25 @@ def _training(
 
 def _explanation(recipe: Recipe, stages: Sequence[StageCosts], means: Mapping[str, float | None], flops: Flops) -> str:
     """One sentence: where the paper's accounting and the real cost of training differ."""
-    call, image = means["sampling"], means["training"]
+    call = means["sampling"]
+    image = math.fsum(flops.forward) / 2 / (recipe.training.iterations * recipe.training.batch_size)
     if not call or not image:
         return ""
     shares = " / ".join(f"{100 * (stage.weights['training'] or 0):.3g}" for stage in stages)
     where = f", which training draws from the stages by {shares} %," if len(stages) > 1 else ""
-    times, passes = math.fsum(flops.backward) / math.fsum(flops.forward), recipe.training.loss.calls
+    times = math.fsum(flops.backward) / math.fsum(flops.forward)
     back = "twice" if times == 2 else f"{times:.3g} times"
+    prefix, size = si_prefix(max(stage.macs for stage in stages))
+
+    def told(macs: float) -> str:
+        return f"{significant(macs / size)} {prefix}MACs"
+
     return (
-        f"The paper's PFLOPs are iterations x {call / 1e9:.4g} GMACs, the mean sampling call, forward, one image; "
-        f"a training image{where} costs {passes * image / 1e9:.4g} GMACs forward "
-        f"({100 * passes * image / call:.0f} % of that), and "
+        f"The paper's PFLOPs are iterations x {told(call)}, the mean sampling call, forward, one image; "
+        f"a training image{where} costs {told(image)} forward ({100 * image / call:.0f} % of that), and "
         f"training does that for {recipe.training.batch_size:,} images an iteration, with a backward pass of {back} "
         f"the forward{' and activations computed again' if math.fsum(flops.recompute) else ''}."
     )
-
-
-def mean_macs(stages: Sequence[StageCosts], weights: str) -> float | None:
-    """Mean MACs of a network call under one kind of weights; None where the stages have none."""
-    shares = [stage.weights[weights] for stage in stages]
-    if None in shares:
-        return None
-    return math.fsum((share or 0.0) * stage.macs for share, stage in zip(shares, stages, strict=True))
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:
@@ -472,16 +471,16 @@ def _identity(part: object) -> dict[str, Any]:
     return {**settings, "code": store.fingerprint(type(part))}
 
 
-def _trace(recipe: Recipe, partition: Partition, *, cache: bool) -> list[Call]:
+def _trace(recipe: Recipe, *, cache: bool) -> list[Call]:
     """The network calls of the recipe's sampler; their times are remembered, because finding them needs torch."""
     sampler, schedule, steps = recipe.solver, recipe.schedule, recipe.steps
     parts = [_identity(part) for part in (recipe.samplers or (recipe.sampler,))]
     key = {"kind": "calls", "samplers": parts, "schedule": _identity(schedule), "steps": steps}
     if recipe.sampling.steps_per_stage is not None:
-        key |= {"steps_per_stage": recipe.sampling.steps_per_stage, "edges": partition.edges}
+        key |= {"steps_per_stage": recipe.sampling.steps_per_stage, "edges": recipe.partition().edges}
     times = store.recall(key, tuple[tuple[float, ...], ...]) if cache else None
     if times is None:
         times = call_times(sampler, schedule, steps)
         if cache:
             store.keep(key, times)
-    return explain(partition, schedule, sampler, steps, recipe.guidance, times)
+    return recipe.calls(times=times)

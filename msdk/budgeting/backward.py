@@ -1,7 +1,7 @@
 """FLOPs of the backward pass and of recomputed activations, counted while a training step is simulated."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from msdk.budgeting.declared import declared, of_the_second_counter
+from msdk.budgeting.rules import SECOND, raw
 from msdk.budgeting.simulating import simulated
 from msdk.budgeting.trials import trial
 from msdk.denoiser import Denoiser
@@ -40,14 +42,15 @@ def stage_flops(recipe: Recipe, denoiser: Denoiser) -> list[StageFlops]:
     """
     with simulated(denoiser) as (copied, _):
         step = TrainingStep(recipe, copied)
+        rules = {**_RULES, **of_the_second_counter(declared(copied))}
 
         def counted(stage: int, *, recompute: bool) -> tuple[int, int]:
             copied.network.set_recompute(recompute)
             batch, draw = trial(recipe, copied, [{stage: 1}])
             clean = batch._replace(images=torch.zeros_like(draw.noise))
-            with FlopCounterMode(display=False, custom_mapping=_RULES) as forward:
+            with FlopCounterMode(display=False, custom_mapping=rules) as forward:
                 values = image_losses(step.objective, recipe, copied, clean, draw)
-            with FlopCounterMode(display=False, custom_mapping=_RULES) as backward:
+            with FlopCounterMode(display=False, custom_mapping=rules) as backward:
                 if values.requires_grad:  # a stage that is wholly frozen has nothing to go back to
                     values.sum().backward()
             step.trained.zero_grad(set_to_none=True)
@@ -93,13 +96,9 @@ def _convolution_backward(
     return one * sum(output_mask[:2])
 
 
-def _raw(rule: Callable[..., int]) -> Callable[..., int]:
-    rule._get_raw = True  # pyright: ignore[reportFunctionMemberAccess]  how the counter knows rules that want tensors
-    return rule
-
-
 _RULES: dict[Any, Any] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _raw(_attention),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _raw(_attention_backward),
-    torch.ops.aten.convolution_backward: _raw(_convolution_backward),
+    **SECOND,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: raw(_attention),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: raw(_attention_backward),
+    torch.ops.aten.convolution_backward: raw(_convolution_backward),
 }

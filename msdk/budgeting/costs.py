@@ -4,24 +4,53 @@ Plain numbers, with the keys of `msdk budget --json` (docs/contracts.md), so tha
 Nothing here imports torch, so a budget whose parts were counted before is made in an instant.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import min_len
+from attrs.validators import ge, min_len, optional
 
 from msdk.budgeting.ledger import Ledger
 from msdk.budgeting.limits import Limit
-from msdk.budgeting.requested import Memory, Timing
+from msdk.budgeting.requested import Estimate, Memory, Timing
 from msdk.budgeting.training_price import ImageFlops
 from msdk.encoders.base import Shape
 from msdk.recipe import Convention
 from msdk.recipe.results import ABSENT, from_json, key, to_json
+from msdk.report import stages_grid
 
 WEIGHTS = ("sampling", "training", "length")
 """Ways to weigh stages: by the sampler's network calls, by the images that training draws, by length of time."""
 
 Weights = Literal["sampling", "training", "length"]
+
+
+# --- what budgets that are read must satisfy, so that a file of somebody else's is no budget with negative costs ------
+
+CLOSE = 1e-9
+"""Relative sums of floats that agree so far are equal."""
+
+
+def _sum_of(*names: str) -> Callable[[object, Any, float], None]:
+    """A validator: the field is the sum of others."""
+
+    def check(instance: object, field: Any, value: float) -> None:
+        total = math.fsum(getattr(instance, name) for name in names)
+        if abs(total - value) > CLOSE * max(abs(total), 1):
+            raise ValueError(f"{field.name} is {value:,}, but {', '.join(names)} add up to {total:,.0f}")
+
+    return check
+
+
+def _rows_of(name: str) -> Callable[[object, Any, Mapping[str, int]], None]:
+    """A validator: the rows of the field add up to another field."""
+
+    def check(instance: object, field: Any, value: Mapping[str, int]) -> None:
+        if min(value.values(), default=0) < 0 or sum(value.values()) != getattr(instance, name):
+            raise ValueError(f"the rows of {field.name} do not add up to {name}, {getattr(instance, name):,}")
+
+    return check
 
 
 @attrs.frozen
@@ -61,34 +90,34 @@ class Parameters:
         optimizer: Numbers that the optimiser keeps: of Adam, two for each trained parameter.
     """
 
-    total: int
-    encoder: int
-    other: int
-    shared: int
-    trained: int
-    ema: int
-    optimizer: int
+    total: int = attrs.field(validator=ge(0))
+    encoder: int = attrs.field(validator=ge(0))
+    other: int = attrs.field(validator=ge(0))
+    shared: int = attrs.field(validator=ge(0))
+    trained: int = attrs.field(validator=ge(0))
+    ema: int = attrs.field(validator=ge(0))
+    optimizer: int = attrs.field(validator=ge(0))
 
 
 @attrs.frozen
 class StageParameters:
     """Parameters that a stage uses; those of an adapter are in none of them."""
 
-    encoder: int
-    decoder: int
-    active: int
+    encoder: int = attrs.field(validator=ge(0))
+    decoder: int = attrs.field(validator=ge(0))
+    active: int = attrs.field(validator=_sum_of("encoder", "decoder"))
 
 
 @attrs.frozen
 class StageMacs:
     """MACs of one network call for one image; those of an adapter are the encoder's."""
 
-    encoder: int
-    decoder: int
-    total: int
-    by_operator: Mapping[str, int]
-    encoder_by_operator: Mapping[str, int]
-    decoder_by_operator: Mapping[str, int]
+    encoder: int = attrs.field(validator=ge(0))
+    decoder: int = attrs.field(validator=ge(0))
+    total: int = attrs.field(validator=_sum_of("encoder", "decoder"))
+    by_operator: Mapping[str, int] = attrs.field(validator=_rows_of("total"))
+    encoder_by_operator: Mapping[str, int] = attrs.field(validator=_rows_of("encoder"))
+    decoder_by_operator: Mapping[str, int] = attrs.field(validator=_rows_of("decoder"))
 
 
 @attrs.frozen
@@ -111,7 +140,7 @@ class StageCosts:
     ratio: tuple[float, float | None]
     parameters: StageParameters = attrs.field(metadata=key("params"))
     costs: StageMacs = attrs.field(metadata=key("macs"))
-    calls: int | None
+    calls: int | None = attrs.field(validator=optional(ge(0)))
     weights: Mapping[str, float | None]
 
     @property
@@ -145,9 +174,9 @@ class StageCosts:
 class AutoencoderCosts:
     """The first stage: its parameters, and its MACs to encode one training image and to decode one sample."""
 
-    params: int
-    encode_macs: int
-    decode_macs: int
+    params: int = attrs.field(validator=ge(0))
+    encode_macs: int = attrs.field(validator=ge(0))
+    decode_macs: int = attrs.field(validator=ge(0))
 
 
 @attrs.frozen
@@ -158,8 +187,8 @@ class CallCosts:
     t: float
     ratio: float
     stage: int
-    evaluations: int
-    macs: int
+    evaluations: int = attrs.field(validator=ge(1))
+    macs: int = attrs.field(validator=ge(0))
 
 
 @attrs.frozen
@@ -176,15 +205,17 @@ class StageTraining:
     """What training is expected to spend in one stage."""
 
     index: int
-    images: float
-    forward_flops: float
-    backward_flops: float
-    recompute_flops: float
+    images: float = attrs.field(validator=ge(0))
+    forward_flops: float = attrs.field(validator=ge(0))
+    backward_flops: float = attrs.field(validator=ge(0))
+    recompute_flops: float = attrs.field(validator=ge(0))
 
 
 @attrs.frozen
 class TrainingCosts:
     """What training costs: the paper's figure (forward, one image per iteration), and the real one.
+
+    All but the paper's figure rests on exact MACs, whatever the convention of the budget.
 
     Attributes:
         iterations: Optimiser steps.
@@ -202,19 +233,24 @@ class TrainingCosts:
         explanation: A sentence: where the paper's accounting and the real cost differ.
     """
 
-    iterations: int
-    images: int
-    batch_size: int
-    accumulation: int
-    paper_pflops: float
-    forward_macs: float
-    forward_flops: float
-    backward_flops: float
-    recompute_flops: float
-    total_flops: float
-    autoencoder_flops: float
+    iterations: int = attrs.field(validator=ge(0))
+    images: int = attrs.field(validator=ge(0))
+    batch_size: int = attrs.field(validator=ge(1))
+    accumulation: int = attrs.field(validator=ge(1))
+    paper_pflops: float = attrs.field(validator=ge(0))
+    forward_macs: float = attrs.field(validator=ge(0))
+    forward_flops: float = attrs.field(validator=ge(0))
+    backward_flops: float = attrs.field(validator=ge(0))
+    recompute_flops: float = attrs.field(validator=ge(0))
+    total_flops: float = attrs.field(validator=_sum_of("forward_flops", "backward_flops", "recompute_flops"))
+    autoencoder_flops: float = attrs.field(validator=ge(0))
     stages: tuple[StageTraining, ...]
     explanation: str
+
+    @property
+    def paper_macs(self) -> float:
+        """The paper's account as what it is: MACs."""
+        return 1e15 * self.paper_pflops
 
 
 @attrs.frozen
@@ -228,6 +264,35 @@ class Audit:
 def _allowed(limits: object) -> dict[str, float]:
     """What limits allow, of their list in JSON; the rest of it follows from the budget."""
     return {limit.key: limit.limit for limit in from_json(limits, tuple[Limit, ...])}
+
+
+def mean_macs(stages: Sequence[StageCosts], weights: str) -> float | None:
+    """Mean MACs of a network call under one kind of weights; None where the stages have none."""
+    shares = [stage.weights[weights] for stage in stages]
+    if None in shares:
+        return None
+    return math.fsum((share or 0.0) * stage.macs for share, stage in zip(shares, stages, strict=True))
+
+
+def _of_stages(budget: "Budget", field: Any, value: Parameters) -> None:
+    """A validator: all parameters are those of the encoders, the stages' decoders, adapters and the autoencoder."""
+    decoders = sum(stage.parameters.decoder for stage in budget.stages)
+    if value.total != value.encoder + value.other + decoders:
+        raise ValueError(
+            f"params.total is {value.total:,}, but params.encoder, params.other and the decoders of the stages add up "
+            f"to {value.encoder + value.other + decoders:,}"
+        )
+
+
+def _means_of_stages(budget: "Budget", field: Any, value: Mapping[str, float | None]) -> None:
+    """A validator: means weigh the MACs of the stages by the shares of the stages."""
+    for name in WEIGHTS:
+        try:
+            mean, expected = value[name], mean_macs(budget.stages, name)
+        except KeyError:
+            raise ValueError(f"equivalent_macs and the weights of each stage must have '{name}'") from None
+        if (mean is None) != (expected is None) or abs((mean or 0) - (expected or 0)) > CLOSE * (expected or 1):
+            raise ValueError(f"equivalent_macs.{name} is {mean}, but MACs and shares of the stages make {expected}")
 
 
 @attrs.frozen
@@ -255,6 +320,7 @@ class Budget:
         uncounted: Operators without a counting rule, and how often one run of each part has them.
         audit: By the second counter.
         disagreements: Where the two counters differ, a sentence each.
+        estimate: What training would take on a card, where it was asked for; JSON lacks the key elsewhere.
         image_flops: What training spends on one image, by stage; empty where JSON was read, or without a recipe.
     """
 
@@ -262,11 +328,11 @@ class Budget:
     title: str
     convention: Convention
     shape: Shape = attrs.field(metadata=key("input_shape"))
-    parameters: Parameters = attrs.field(metadata=key("params"))
+    parameters: Parameters = attrs.field(metadata=key("params"), validator=_of_stages)
     autoencoder: AutoencoderCosts | None
     stages: tuple[StageCosts, ...] = attrs.field(validator=min_len(1))
-    means: Mapping[str, float | None] = attrs.field(metadata=key("equivalent_macs"))
-    nfe: int | None
+    means: Mapping[str, float | None] = attrs.field(metadata=key("equivalent_macs"), validator=_means_of_stages)
+    nfe: int | None = attrs.field(validator=optional(ge(0)))
     trace: tuple[CallCosts, ...]
     guidance: GuidanceCosts | None
     training: TrainingCosts | None
@@ -278,6 +344,7 @@ class Budget:
     uncounted: Mapping[str, int]
     audit: Audit
     disagreements: tuple[str, ...] = attrs.field(default=(), metadata=ABSENT)
+    estimate: Estimate | None = None
     image_flops: tuple[ImageFlops, ...] = attrs.field(default=(), metadata=ABSENT)
 
     @property
@@ -309,7 +376,8 @@ class Budget:
     def doubts(self) -> list[str]:
         """Why the figures are not beyond doubt, a sentence each; the gates refuse a budget that has any."""
         found = [
-            f"{operator} has no counting rule and ran {times} time{'s' if times > 1 else ''}, so its MACs are missing"
+            f"{operator} has no counting rule and ran {times} time{'s' if times > 1 else ''}, so its MACs are missing "
+            "(a network may declare one: docs/plugins.md)"
             for operator, times in self.uncounted.items()
         ]
         found += self.disagreements
@@ -321,11 +389,14 @@ class Budget:
     def limits(self) -> tuple[Limit, ...]:
         """What the recipe allows itself, beside what it has."""
         training, memory = self.training, self.memory
+        spent = self.timing or self.estimate
         found: dict[str, float | None] = {
             "params": self.params,
             "macs": self.equivalent_macs("sampling"),
             "flops": None if training is None else training.total_flops,
             "memory": None if memory is None else memory.peak,
+            "hours": None if spent is None else spent.hours,
+            "cost": None if self.estimate is None else self.estimate.cost,
         }
         return tuple(Limit.of(name, most, found[name]) for name, most in self.allowed.items())
 
@@ -333,6 +404,13 @@ class Budget:
         """The object of `msdk budget --json` (docs/contracts.md)."""
         return to_json(self)
 
+    def __repr__(self) -> str:
+        return f"Budget of {stages_grid(self).brief()}"
+
+    def _repr_html_(self) -> str:
+        return stages_grid(self).html()
+
     def _told(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """In JSON, limits stand beside what was found."""
-        return {**plain, "limits": to_json(self.limits)}
+        """In JSON, limits stand beside what was found, and an estimate where there is one."""
+        told = {**plain, "limits": to_json(self.limits)}
+        return told if self.estimate is not None else {name: told[name] for name in told if name != "estimate"}

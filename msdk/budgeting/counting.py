@@ -23,9 +23,11 @@ from torch import Tensor, nn
 
 from msdk.budgeting.blind_spots import late_biases, unseen
 from msdk.budgeting.costs import PartCosts
+from msdk.budgeting.declared import declared, in_a_trace, of_the_second_counter
 from msdk.budgeting.free_operators import is_free
-from msdk.budgeting.rules import RULES, SECOND, Handle, NoRuleError
-from msdk.budgeting.simulating import computed, refuse_lazy
+from msdk.budgeting.rules import RULES, SECOND, Handle, NoRuleError, macs_of
+from msdk.budgeting.simulating import computed
+from msdk.denoiser.building import refuse_lazy
 from msdk.errors import PartError
 
 
@@ -56,10 +58,11 @@ def _traced(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[Counter[str],
         analysis = _fvcore()(copied, tuple(torch.zeros(x.shape, dtype=x.dtype) for x in inputs))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         theirs: dict[str, Any] = dict(analysis._op_handles)
+        own = {operator: in_a_trace(operator, rule) for operator, rule in declared(module).items()}
         # Scopes of a trace are divided by "/", which names may have.
         scopes: dict[Any, str] = {key: _scope(name) for key, name in analysis._aliases.items()}
         analysis._aliases = scopes | {scope: scope for scope in scopes.values()}
-        analysis.set_op_handle(**{op: _both(op, theirs.get(op)) for op in {*theirs, *RULES}})
+        analysis.set_op_handle(**{op: _both(op, theirs.get(op), own.get(op)) for op in {*theirs, *RULES, *own}})
         analysis.by_operator()
     found: dict[str, Counter[str]] = {"exact": Counter(), "fvcore": Counter(), "uncounted": Counter()}
     modules: dict[str, Any] = dict(analysis.by_module_and_operator())
@@ -107,14 +110,16 @@ def _seen_through() -> Generator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def _both(op: str, theirs: Any) -> Handle:
-    """A handle that counts one operator by our rule and by fvcore's, so that one trace serves both."""
+def _both(op: str, theirs: Any, own: Handle | None) -> Handle:
+    """A handle that counts one operator by our rule, or the network's, and by fvcore's: one trace serves both."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> "Counter[str]":
         rows: Counter[str] = Counter()
-        if op in RULES:
+        if own is not None:
+            rows.update({f"exact|{name}": macs for name, macs in own(inputs, outputs).items()})
+        elif op in RULES:
             try:
-                ours = RULES[op](inputs, outputs)
+                ours = macs_of(op, inputs, outputs)
             except NoRuleError as error:
                 rows[f"uncounted|{error}"] += 1
             else:
@@ -164,7 +169,8 @@ def count_on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> "tuple[int, Co
                 kernels[part] = part.weight[0].numel()
             if part in late or (isinstance(part, (nn.Conv2d, nn.Linear)) and part not in left_out):
                 part.register_forward_hook(see)
-        with FlopCounterMode(display=False, custom_mapping=SECOND) as mode:
+        rules = {**SECOND, **of_the_second_counter(declared(module))}
+        with FlopCounterMode(display=False, custom_mapping=rules) as mode:
             copied(*(torch.empty(x.shape, dtype=x.dtype, device="meta") for x in inputs))
     return mode.get_total_flops() // 2, paper
 
@@ -181,12 +187,15 @@ def _running(module: nn.Module, device: str) -> Generator[nn.Module]:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # of checkpoints: so we run
                 yield copied
+        except PartError:
+            raise
         except Exception as error:
             place = inside[-1].lstrip() if inside else type(module).__name__
             raise PartError(
                 f"{place} cannot be traced for counting: {_line_of(error)}{type(error).__name__}: "
                 f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}. Its forward must not branch on "
-                "tensor values, hold tensors that are neither parameters nor buffers, or be compiled"
+                "tensor values, need weights that are not zero (as the inverse of one does), hold tensors that are "
+                "neither parameters nor buffers, or be compiled"
             ) from error
 
 

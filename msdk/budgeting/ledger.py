@@ -12,6 +12,7 @@ from msdk.budgeting.training_price import Flops
 from msdk.errors import RunError
 from msdk.recipe import Recipe
 from msdk.recipe.results import parsed, to_json
+from msdk.report import spent_grid
 from msdk.runs.files import write_json
 from msdk.trackers.base import Log, Numbers, Tracker
 
@@ -77,6 +78,12 @@ class Ledger:
     spent: Spent
     predicted: Predicted
     relative_difference_by_stage: tuple[float | None, ...]
+
+    def __repr__(self) -> str:
+        return spent_grid(self, "Ledger").brief()
+
+    def _repr_html_(self) -> str:
+        return spent_grid(self, "Ledger").html()
 
     def as_json(self) -> dict[str, Any]:
         """The object of ledger.json."""

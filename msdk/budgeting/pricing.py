@@ -17,10 +17,11 @@ from msdk.recipe import Convention, Recipe, Stages
 Widths = tuple[int, int]
 """Width of an encoder and of a decoder; 0 where the recipe's own stays."""
 
-Figures = tuple[int, int, int]
-"""MACs, and backward and recomputed FLOPs of one training image."""
+Figures = tuple[int, int, int, int]
+"""MACs in the convention, exact ones, and backward and recomputed FLOPs of one training image."""
 
-MacCounter = Callable[[nn.Module, Sequence[Tensor]], int]
+MacCounter = Callable[[nn.Module, Sequence[Tensor]], tuple[int, int]]
+"""MACs in the convention, and exact ones, which FLOPs of training rest on."""
 
 
 @attrs.frozen
@@ -44,7 +45,7 @@ class Price:
         macs: MACs of encoder, adapter and decoder for one image.
         encoder: Size of the encoder and the adapter.
         decoder: Size of the decoder.
-        flops: Of one training image; what is simulated for it is 0 where it was not asked for.
+        flops: Of one training image, by exact MACs; they mean nothing where they were not asked for.
     """
 
     macs: int
@@ -100,13 +101,13 @@ class Pricing:
             front, back = Size.of(network.front), Size.of(network.decoder)
             macs = self._macs(network, self._inputs())
             backward = self._backward(encoder, decoder, frozen=_frozen(front, back))
-            self._counted[encoder, decoder] = self._price((macs, *backward), front, back)
+            self._counted[encoder, decoder] = self._price((*macs, *backward), front, back)
         return self._counted[encoder, decoder]
 
     def _price(self, figures: Figures, front: Size, back: Size) -> Price:
-        macs, *simulated = figures
+        macs, exact, *simulated = figures
         frozen = self.training and _frozen(front, back)
-        flops = image_flops(macs, self.recipe.training, frozen=frozen, counted=(simulated[0], simulated[1]))
+        flops = image_flops(exact, self.recipe.training, frozen=frozen, counted=(simulated[0], simulated[1]))
         return Price(macs, front, back, flops)
 
     def _backward(self, encoder: Encoder, decoder: Decoder, *, frozen: bool) -> tuple[int, int]:
@@ -132,7 +133,8 @@ class Pricing:
 
     def _figures(self, decoder: Decoder, widths: Widths) -> Figures:
         price = self.count(decoder, widths)
-        return price.macs, price.flops.backward, price.flops.recompute
+        exact = price.flops.forward // (2 * self.recipe.training.loss.calls)
+        return price.macs, exact, price.flops.backward, price.flops.recompute
 
     def _fitted(self, decoder: Decoder, pairs: Sequence[Widths]) -> Mapping[Widths, Figures] | None:
         """Figures by the polynomials through a few of the pairs; None where one misses another pair."""
@@ -149,8 +151,8 @@ class Pricing:
         exact = all(value.denominator == 1 for values in columns for value in values.values())
         if not exact or tuple(values[check] for values in columns) != self._figures(decoder, check):
             return None
-        macs, backward, recompute = columns
-        return {pair: (int(macs[pair]), int(backward[pair]), int(recompute[pair])) for pair in pairs}
+        macs, exact, backward, recompute = columns
+        return {pair: (int(macs[pair]), int(exact[pair]), int(backward[pair]), int(recompute[pair])) for pair in pairs}
 
     def _specs(self, decoder: Decoder, widths: Widths) -> tuple[Encoder, Decoder]:
         encoder = self.recipe.encoder
@@ -176,15 +178,22 @@ class Pricing:
         return [*image, torch.empty(1, dtype=torch.int64, device="meta")] if classes else image
 
     def _counter(self, convention: Convention) -> MacCounter:
-        """A counter of MACs, on the meta device where there is one that says the same as the convention's own."""
-        if convention == "paper":
-            return lambda module, inputs: count_on_meta(module, inputs)[1].total()
-        if convention == "exact":
-            network = _stage(self.recipe, self.recipe.encoder, self.recipe.decoders[-1])
-            costs = count(network, self._inputs())
-            if costs.macs("exact") == costs.second:
-                return lambda module, inputs: count_on_meta(module, inputs)[0]
-        return lambda module, inputs: count(module, inputs).macs(convention)
+        """A counter of MACs, on the meta device where what it says there is the same as the convention's own."""
+        if convention == "paper" and not self.training:
+            agree = True  # exact MACs are not asked for
+        else:
+            costs = count(_stage(self.recipe, self.recipe.encoder, self.recipe.decoders[-1]), self._inputs())
+            agree = costs.macs("exact") == costs.second
+
+        def by_trace(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[int, int]:
+            costs = count(module, inputs)
+            return costs.macs(convention), costs.macs("exact")
+
+        def on_meta(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[int, int]:
+            exact, paper = count_on_meta(module, inputs)
+            return paper.total() if convention == "paper" else exact, exact
+
+        return on_meta if agree and convention != "fvcore" else by_trace
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ import attrs
 
 from msdk.errors import TargetError
 from msdk.recipe import Convention
-from msdk.recipe.quantities import QuantityError, quantity, written
+from msdk.recipe.quantities import BARE, QuantityError, quantity, written
 
 What = Literal["macs", "params", "training-flops", "memory"]
 Weights = Literal["sampling", "training", "length"]
@@ -25,19 +25,18 @@ def target_of(text: str, what: What) -> float:
     """The number that a text asks for.
 
     Args:
-        text: "18.65G" or "18.65 GMACs", and a bare number of MACs is in G, as tables have it; "200M"; "3.4E"; "24GiB".
+        text: "18.65G" or "18.65 GMACs", "200M", "3.4E", "24GiB"; bare numbers are what they are in `[budget]`, see
+            `msdk.recipe.quantities.BARE`.
         what: What is solved for.
 
     Raises:
-        QuantityError: It is no amount of that, or has no unit where several could be meant.
+        QuantityError: It is no amount of that, or a small one without a unit where several could be meant.
     """
-    if re.fullmatch(r"\s*[0-9][0-9_.]*(?:[eE][+-]?[0-9]+)?\s*", text):
-        if what != "macs":
-            raise QuantityError(
-                f"'{text}' has no unit, and several could be meant: write {UNITS[what]}, as in {EXAMPLES[what]}"
-            )
-        text = f"{text.strip()}G"
     value = quantity(text, UNITS[what])
+    if what != "macs" and value < BARE and re.fullmatch(r"\s*[0-9][0-9_.,]*(?:[eE][+-]?[0-9]+)?\s*", text):
+        raise QuantityError(
+            f"'{text}' has no unit, and several could be meant: write {UNITS[what]}, as in {EXAMPLES[what]}"
+        )
     if not 0 < value < math.inf:
         raise QuantityError(f"'{text}' cannot be solved for: it must be above 0, for example {EXAMPLES[what]}")
     return value
@@ -142,4 +141,4 @@ class Question:
 
 def amount(value: float, what: What) -> str:
     """An amount of what is solved for, as people read it: "18.65 GMACs", "237.2 M parameters", "24 GiB"."""
-    return written(value, UNITS[what], digits=5, padded=False)
+    return written(value, UNITS[what], padded=False)

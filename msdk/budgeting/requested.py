@@ -1,9 +1,10 @@
-"""What a budget has where it is asked for, memory and speed: the numbers alone, without torch."""
+"""What a budget has where it is asked for, memory, speed and plans: the numbers alone, without torch."""
 
 from typing import Any, Literal
 
 import attrs
 
+from msdk.budgeting.cards import Rate
 from msdk.budgeting.training_price import Held
 from msdk.recipe.results import key, to_json
 
@@ -110,3 +111,36 @@ class Timing:
     def as_json(self) -> dict[str, Any]:
         """The object `timing` of docs/contracts.md."""
         return to_json(self)
+
+
+@attrs.frozen
+class Estimate:
+    """What training would take on one card, see `msdk.budgeting.planning`.
+
+    Attributes:
+        gpu: The card, as `--gpu` spells it.
+        title: As its maker does.
+        dtype: Of the training.
+        rate: How the card multiplies then: of "fp32" TF32, where the card has that.
+        peak_flops_per_second: At that rate, by its maker.
+        memory: Bytes of the card.
+        source: Where the maker says so.
+        utilisation: Share of the peak that is assumed.
+        hours: Of the whole training, the encoding of latents included.
+        hours_by_stage: Of the networks' own FLOPs in each stage.
+        price: Of the card for an hour; None where it was not told.
+        cost: Of the whole training, in the currency of the price.
+    """
+
+    gpu: str
+    title: str
+    dtype: Precision
+    rate: Rate
+    peak_flops_per_second: float
+    memory: int
+    source: str
+    utilisation: float
+    hours: float
+    hours_by_stage: tuple[float, ...]
+    price: float | None
+    cost: float | None

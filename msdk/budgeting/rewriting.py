@@ -30,8 +30,8 @@ def rewritten(solution: Solution, recipe: Path, out: Path) -> str:
     what = {
         "macs": f"per call ({question.convention} convention, {question.weights} weights)",
         "params": "in all",
-        "training-flops": f"of training ({question.convention} convention)",
-        "memory": "for weights, gradients, optimiser and averaged weights",
+        "training-flops": "of training",
+        "memory": "held throughout training (weights, gradients, optimiser, averages), without activations",
     }[question.what]
     lines = [
         f"Found by `msdk budget solve {recipe}` for {asked} {what}: it has {amount(best.value, question.what)}, "

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from msdk.noise_levels.base import stage_probabilities
 from msdk.partition import Partition
 from msdk.recipe import Recipe
 from msdk.samplers.tracing import Call
@@ -26,10 +25,10 @@ def stage_lengths(partition: Partition, schedule: Schedule) -> list[float]:
 
 def stage_shares(recipe: Recipe, trace: Sequence[Call]) -> dict[str, list[float]]:
     """The share of each stage: "sampling" of the network calls, "training" of the images drawn, "length" of time."""
-    schedule, partition, options = recipe.schedule, recipe.partition(), recipe.training
+    schedule, partition = recipe.schedule, recipe.partition()
     calls = stage_calls(trace, len(partition))
     return {
         "sampling": [count / sum(calls) for count in calls],
-        "training": list(stage_probabilities(options.stage_draw, options.noise.shares(schedule, partition))),
+        "training": recipe.training_shares(),
         "length": stage_lengths(partition, schedule),
     }

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -153,13 +152,3 @@ def computed(module: nn.Module) -> Iterable[Tensor]:
     """Tensors that modules hold beside those, as `weight_norm`, `spectral_norm` and pruning keep what they compute."""
     for part in module.modules():
         yield from (value for value in vars(part).values() if isinstance(value, Tensor))
-
-
-def refuse_lazy(module: nn.Module) -> None:
-    """Raises `PartError` where weights have no shape yet."""
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
-            raise PartError(
-                f"{name} is of a lazy module, whose shape is known only after a first call: a part's `build` must call "
-                "it once, or give the sizes (Conv2d instead of LazyConv2d)"
-            )

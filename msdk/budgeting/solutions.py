@@ -8,6 +8,7 @@ import attrs
 from msdk.budgeting.questions import Question
 from msdk.recipe import Recipe
 from msdk.recipe.results import ABSENT, key, to_json
+from msdk.report import solutions_grid
 
 
 @attrs.frozen
@@ -112,6 +113,12 @@ class Solution:
     nearest: Nearest
     combinations: int
     counted: int
+
+    def __repr__(self) -> str:
+        return solutions_grid(self).brief()
+
+    def _repr_html_(self) -> str:
+        return solutions_grid(self).html()
 
     @property
     def below(self) -> Candidate | None:

@@ -21,7 +21,6 @@ from msdk.denoiser.building import build, build_autoencoder
 from msdk.encoders.base import Encoder
 from msdk.errors import MsdkError, TargetError
 from msdk.recipe import Recipe
-from msdk.samplers.tracing import Call, explain
 
 LARGEST = 100_000_000
 """Combinations that are compared at most: tens of seconds."""
@@ -151,7 +150,7 @@ class Space:
                 f"{self.combinations:,} combinations of widths are more than the {LARGEST:,} that are compared: use a "
                 "larger --round, a narrower --min and --max, or fix the proportion by --ratio"
             )
-        self.shares = stage_shares(recipe, _trace(recipe))
+        self.shares = stage_shares(recipe, recipe.calls())
         images = recipe.training.iterations * recipe.training.batch_size
         self.images = [images * share for share in self.shares["training"]]
         self.frozen = _frozen_params(recipe)
@@ -385,10 +384,6 @@ class Space:
                 ),
             ),
         )
-
-
-def _trace(recipe: Recipe) -> list[Call]:
-    return explain(recipe.partition(), recipe.schedule, recipe.solver, recipe.steps, recipe.guidance)
 
 
 def _of_objective(recipe: Recipe) -> int:

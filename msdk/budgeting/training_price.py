@@ -16,7 +16,7 @@ class ImageFlops:
     """FLOPs that training spends on one image of a stage.
 
     Attributes:
-        forward: Two for each MAC of the forward pass, as often as the objective makes it.
+        forward: Two for each exact MAC of the forward pass, as often as the objective makes it.
         backward: Gradients of features and weights: twice the forward pass (measured: 1.998 to 2.000 in every network)
             where all weights are trained. Where some are frozen, or the objective makes several passes, of which some
             may need no gradient, whatever torch's counter finds in a real one.
@@ -37,7 +37,7 @@ def image_flops(macs: int, options: Training, *, frozen: bool, counted: tuple[in
     """The price of one training image.
 
     Args:
-        macs: Of a forward pass, in the convention asked for.
+        macs: Of a forward pass, exact ones: what other conventions leave out is computed all the same.
         options: Say how many passes the objective makes.
         frozen: Whether any weight of the stage is frozen.
         counted: Backward and recomputed FLOPs by `counted`; None where `is_counted` says that they are not needed.

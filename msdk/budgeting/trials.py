@@ -11,7 +11,7 @@ from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.objectives.base import Draw
 from msdk.recipe import Recipe
-from msdk.samplers.base import call_times
+from msdk.samplers.tracing import Call
 from msdk.training.drawing import layout
 from msdk.training.step import TrainingStep
 
@@ -61,13 +61,11 @@ def fed(denoiser: Denoiser, stage: int) -> float:
 
 def sampling_calls(recipe: Recipe, denoiser: Denoiser) -> dict[int, float]:
     """Stages that the recipe's sampler visits -> the time of its dearest call there: a guided one, if there is any."""
-    found: dict[int, float] = {}
-    for t in (t for interval in call_times(recipe.solver, recipe.schedule, recipe.steps) for t in interval):
-        stage = denoiser.partition.at(t, recipe.schedule)
-        cost = recipe.guidance.evaluations(recipe.schedule.ratio(t))
-        if stage not in found or cost > recipe.guidance.evaluations(recipe.schedule.ratio(found[stage])):
-            found[stage] = t
-    return found
+    dearest = dict[int, Call]()
+    for call in recipe.calls(denoiser.partition):
+        if call.stage not in dearest or call.evaluations > dearest[call.stage].evaluations:
+            dearest[call.stage] = call
+    return {stage: call.t for stage, call in dearest.items()}
 
 
 def sampling_call(recipe: Recipe, denoiser: Denoiser, batch: int, device: torch.device) -> Callable[[float], Any]:

@@ -1,6 +1,6 @@
 """`msdk budget`: what recipes cost, and `msdk budget solve`: the widths that cost what is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,11 +8,12 @@ import attrs
 from cyclopts import App, Parameter
 
 from msdk.cli import display
-from msdk.cli.options import AsJson, Force, Set, convention_named, load, with_edges
-from msdk.errors import MsdkError, RunError
+from msdk.cli.options import AsJson, Cache, Force, Set, convention_named, is_base, load, with_edges
+from msdk.errors import MsdkError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
+    from msdk.budgeting.requested import Precision
     from msdk.recipe import Recipe
 
 budgets = App(name="budget")
@@ -35,7 +36,8 @@ def budget(
         bool,
         Parameter(
             negative="",
-            help="Exit 1 where a recipe exceeds its [budget] params, macs, flops or memory, and where --strict does.",
+            help="Exit 1 where a recipe exceeds its [budget] params, macs, flops, memory, hours or cost, and where "
+            "--strict does.",
         ),
     ] = False,
     strict: Annotated[
@@ -47,15 +49,21 @@ def budget(
     device: Annotated[
         str | None, Parameter(help="Where --measure runs: cpu, cuda, cuda:1, ...; CUDA where there is one.")
     ] = None,
+    gpu: Annotated[
+        str | None, Parameter(help="Plan training on a card that is not at hand: h100, a100-80, l4, ...")
+    ] = None,
+    utilisation: Annotated[
+        float | None, Parameter(help="Share of the card's peak that --gpu takes training to reach; 0.35 by default.")
+    ] = None,
+    price: Annotated[float | None, Parameter(help="Of that card for an hour, in any currency.")] = None,
     batch: Annotated[
         int | None, Parameter(help="Images per step, for --memory and --measure; the recipe's by default.")
     ] = None,
     dtype: Annotated[
-        Literal["fp32", "bf16"] | None, Parameter(help="For --memory and --measure; the recipe's precision by default.")
+        Literal["fp32", "bf16"] | None,
+        Parameter(help="For --memory, --measure and --gpu; the recipe's precision by default."),
     ] = None,
-    cache: Annotated[
-        bool, Parameter(negative="--no-cache", help="Use counts of earlier calls, and keep these for later ones.")
-    ] = True,
+    cache: Cache = True,
     out: Annotated[
         list[Path] | None,
         Parameter(negative="", help="Also write a .html, .md, .csv, .json, .png or .svg. May be repeated."),
@@ -75,17 +83,25 @@ def budget(
         TOML files, or run folders, whose ledgers are compared with what was predicted, or .json files that --json or
         --out wrote, whose budgets are shown again. Ratios are to the first.
     """
+    from msdk.budgeting.cards import card_named
+
     how, files = convention_named(convention), out or []
     if device is not None and not measure:
         raise MsdkError("--device says where to measure, but nothing is measured: add --measure")
-    if (batch is not None or dtype is not None) and not (memory or measure or check):
-        raise MsdkError("--batch and --dtype are of --memory and --measure: add one of them")
+    if batch is not None and not (memory or measure or check):
+        raise MsdkError("--batch is of --memory and --measure: add one of them")
+    if dtype is not None and not (memory or measure or check or gpu):
+        raise MsdkError("--dtype is of --memory, --measure and --gpu: add one of them")
+    if (utilisation is not None or price is not None) and not gpu:
+        raise MsdkError("--utilisation and --price are of a card: name it by --gpu (msdk budget cards has all)")
+    card = None if gpu is None else card_named(gpu)
     if batch is not None and batch < 1:
         raise MsdkError(f"--batch {batch}: must be at least 1")
     _refuse_files(files, force=force)
     anew = {"--convention": convention, "--set": overrides, "--memory": memory, "--measure": measure}
     saved = {path: _saved(path, [name for name, given in anew.items() if given]) for path in recipe if _is_saved(path)}
-    loaded = [(path, None if path in saved else load(path, overrides)) for path in recipe]
+    loaded = list(_loaded(recipe, saved, overrides))
+    named = [path for path, _ in loaded for _ in saved.get(path, (None,))]
     found: list[Budget] = []
     ready: list[Recipe] = []
     known: list[tuple[Recipe, Recipe]] = []
@@ -95,7 +111,7 @@ def budget(
                 found += saved[path]
                 continue
             say(f"counting {path}")
-            complete = with_edges(one, device=device, like=known)[0]
+            complete = with_edges(one, device=device, like=known, cache=cache)[0]
             known.append((one, complete))
             ready.append(complete)
             found.append(_counted(path, complete, how, cache=cache))
@@ -109,23 +125,52 @@ def budget(
                 from msdk.budgeting.measuring import measure as measured
 
                 found[-1] = attrs.evolve(found[-1], timing=measured(complete, device=device, batch=batch, dtype=dtype))
+    if card is not None:
+        from msdk.budgeting.planning import UTILISATION, estimate
+
+        share = UTILISATION if utilisation is None else utilisation
+        precisions: dict[Path, Precision] = {
+            path: dtype or (one.training.precision if one else "fp32") for path, one in loaded
+        }
+        found = [
+            attrs.evolve(one, estimate=estimate(one, card, precisions[path], utilisation=share, price=price))
+            for path, one in zip(named, found, strict=True)
+        ]
     for file in files:
         # How recipes differ can be told where all of them are here.
         _write(file, found, () if saved else ready)
     if as_json:
+        from msdk.recipe import uncalled, undertrained
+
+        for each in ready:  # tables have them in their notes
+            for sentence in (*uncalled(each), *undertrained(each)):
+                display.warn(sentence)
         display.print_json([one.as_json() for one in found])
     else:
         from msdk.report import budget_grids
 
-        for grid in budget_grids(found, by=by, sort=sort):
-            display.show(grid)
+        display.show(*budget_grids(found, by=by, sort=sort))
         for file in files:
             display.say(f"wrote {file}")
+        if len(loaded) == 1 and loaded[0][1] is not None and not (recipe[0] / "recipe.toml").is_file():
+            display.hint("train", recipe[0], overrides=overrides)
     # A gate that cannot trust its number says no.
     wrong = [*(_exceeded(found) if check else ()), *(_doubts(found) if strict or check else ())]
     for sentence in wrong:
         display.warn(sentence)
     return 1 if wrong else 0
+
+
+def _loaded(
+    paths: Sequence[Path], saved: Container[Path], overrides: list[str] | None
+) -> "Iterator[tuple[Path, Recipe | None]]":
+    """The recipes, None for a saved budget; without those that others of them extend and that are not whole."""
+    for path in paths:
+        try:
+            yield path, None if path in saved else load(path, overrides)
+        except RecipeError as error:
+            if not is_base(path, error, paths):
+                raise
 
 
 def _is_saved(path: Path) -> bool:
@@ -178,12 +223,14 @@ def _write(file: Path, found: "Sequence[Budget]", recipes: "Sequence[Recipe]") -
 
 def _exceeded(found: "Sequence[Budget]") -> list[str]:
     """What exceeds a limit, and by how much, or was not looked at, a sentence each."""
+    from msdk.recipe import LIMITS
     from msdk.recipe.quantities import written
+    from msdk.report.resources import LOOKED_AT_BY
 
     if not any(one.allowed for one in found):
-        display.warn("nothing to check: no recipe sets [budget] params, macs, flops or memory")
+        display.warn(f"nothing to check: no recipe sets any of [budget] {', '.join(LIMITS)}")
     unseen = [
-        f"{one.recipe}: its {limit.key} was not looked at when the budget was saved: --memory says it"
+        f"{one.recipe}: its {limit.key} was not looked at: {LOOKED_AT_BY[limit.key]} says it"
         for one in found
         for limit in one.limits
         if limit.found is None
@@ -203,6 +250,22 @@ def _doubts(found: "Sequence[Budget]") -> list[str]:
 
 
 @budgets.command
+def cards(*, as_json: AsJson = False) -> None:
+    """List the cards that --gpu can plan training for: dense peak rates, memory, and where the maker says so.
+
+    Example: msdk budget cards
+    """
+    from msdk.budgeting.cards import CARDS
+
+    if as_json:
+        display.print_json([attrs.asdict(card) for card in CARDS.values()])
+        return
+    from msdk.report import cards_grid
+
+    display.show(cards_grid(CARDS.values()))
+
+
+@budgets.command
 def solve(
     recipe: Path,
     /,
@@ -213,8 +276,9 @@ def solve(
     what: Annotated[
         Literal["macs", "params", "training-flops", "memory"],
         Parameter(
-            help="MACs of a mean network call; all parameters; FLOPs of the whole training; or memory of weights, "
-            "gradients, optimiser and averaged weights, without activations."
+            help="MACs of a mean network call; all parameters; FLOPs of the whole training; or memory that training "
+            "holds throughout: weights, gradients, optimiser and averages. Of [budget] memory, the peak of a step, "
+            "activations are a part too."
         ),
     ] = "macs",
     convention: Annotated[str | None, Parameter(help="exact, paper or fvcore; the recipe's own by default.")] = None,
@@ -269,6 +333,10 @@ def solve(
         )
     if weights is not None and what != "macs":
         raise MsdkError(f"--weights says which mean the MACs are, but --what is {what}: leave it out")
+    if _is_saved(recipe):
+        raise MsdkError(
+            f"{recipe} is a saved budget, which has no widths to change: solve for the recipe that it is of"
+        )
     loaded, how = load(recipe, overrides), convention_named(convention)
     from msdk.budgeting.profiling import profile_of
     from msdk.budgeting.questions import Question, ratio_of, target_of
@@ -305,3 +373,4 @@ def solve(
     display.show(solutions_grid(solution))
     if out is not None:
         display.say(f"wrote {out}: {solution.candidates[0].words()}")
+        display.hint("budget", recipe, out)

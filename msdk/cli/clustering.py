@@ -1,5 +1,6 @@
 """`msdk cluster`."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from cyclopts import Parameter
 from msdk.cli import display
 from msdk.cli.options import (
     AsJson,
+    Cache,
     Device,
     Force,
     Set,
@@ -35,6 +37,7 @@ def cluster(
     write: Annotated[bool, Parameter(negative="", help="Write the edges into the recipe file as well.")] = False,
     force: Force = False,
     device: Device = None,
+    cache: Cache = True,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
@@ -60,17 +63,28 @@ def cluster(
     from msdk.clustering import cluster as find
     from msdk.clustering import refuse_artefact, write_clusters, write_edges
     from msdk.distributed import this_rank
+    from msdk.runs.writer import one_writer
 
     first = this_rank().first
     if artefact is not None and first:
         refuse_artefact(artefact, force=force)
-    with display.bar(quiet=not first) as report:
-        clusters = find(loaded, strategy=strategy, compare=compare, seed=seed, run=run, device=device, progress=report)
-    if not first:
-        return
-    for name, warning in clusters.warnings():
-        display.warn(f"{name}: {warning}")
-    plot = write_clusters(artefact, clusters, force=force) if artefact is not None else None
+    with one_writer(artefact) if artefact is not None and first else contextlib.nullcontext():
+        with display.bar(quiet=not first) as report:
+            clusters = find(
+                loaded,
+                strategy=strategy,
+                compare=compare,
+                seed=seed,
+                run=run,
+                device=device,
+                cache=cache,
+                progress=report,
+            )
+        if not first:
+            return
+        for name, warning in clusters.warnings():
+            display.warn(f"{name}: {warning}")
+        plot = write_clusters(artefact, clusters, force=force) if artefact is not None else None
     if write:
         write_edges(recipe, clusters)
     if as_json:
@@ -84,3 +98,6 @@ def cluster(
         display.say(f"wrote {plot}" if plot else missing)
     if write:
         display.say(f"wrote the edges into {recipe}")
+        display.hint("train", recipe, overrides=overrides)
+    elif artefact is not None and not compare:
+        display.hint("train", recipe, overrides=[*(overrides or ()), f'stages={{ from = "{artefact}" }}'])

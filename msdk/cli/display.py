@@ -7,12 +7,13 @@ and control characters are shown escaped. tests/cli/test_display.py holds the co
 import io
 import json
 import os
+import shlex
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from msdk.errors import printable
+from msdk.errors import cut, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     from msdk.pretrained.converting import Converted
     from msdk.registry.describing import Description
     from msdk.report import Grid
+    from msdk.surveying import Survey
     from msdk.training import Step
 
 PIPE_WIDTH = 150
+STYLES = {"title": "table.title", "head": "table.header", "note": "table.caption"}
+"""Of the lines of a table, by their roles."""
 
 
 def _console(*, stderr: bool = False) -> "Console":
@@ -54,13 +58,25 @@ def say(text: str) -> None:
     sys.stdout.write(printable(text) + "\n")
 
 
+def hint(*words: object, overrides: Sequence[str] | None = None) -> None:
+    """The command that is likely to come next, as it can be typed, with the same --set."""
+    settings = [word for each in overrides or () for word in ("--set", each)]
+    say(f"next: msdk {shlex.join([*map(str, words), *settings])}")
+
+
 def show_lines(text: str) -> None:
     """A text of several lines on stdout, such as a file."""
     sys.stdout.write(printable(text.rstrip("\n"), keep="\n\t") + "\n")
 
 
-def show(grid: "Grid") -> None:
-    _console().print(grid.rich())
+def show(*grids: "Grid") -> None:
+    """Tables on stdout, in the width of the terminal."""
+    console = _console()
+    for index, grid in enumerate(grids):
+        if index:
+            console.print()
+        for text, role in grid.lines(console.width):
+            console.print(_text("", text, STYLES.get(role, "")), soft_wrap=True)
 
 
 def show_clusters(clusters: "Clusters") -> None:
@@ -69,12 +85,27 @@ def show_clusters(clusters: "Clusters") -> None:
     show(clusters_grid(clusters))
 
 
-def show_part(part: "Description") -> None:
-    from msdk.report import Grid
+def show_survey(survey: "Survey") -> None:
+    from msdk.report import survey_grids
 
-    rest = f"  ({part.singular} of {part.owner} {part.version})\n{part.file}\n\n{part.description}"
-    _console().print(_text(rest, printable(part.name), "bold"), soft_wrap=True)
+    for grid in survey_grids(survey):
+        show(grid)
+    if survey.usable:
+        # Quoted as in JSON, which TOML reads as well.
+        told = {key: json.dumps(value, ensure_ascii=False) for key, value in survey.data.items() if value is not None}
+        fields = ", ".join(f"{key} = {value}" for key, value in told.items())
+        say(f"a recipe reads them by: data = {{ {fields} }}")
+
+
+def show_part(part: "Description") -> None:
+    from msdk.report import Grid, paragraphs
+
+    console = _console()
+    told = "\n".join(paragraphs(part.description, console.width))
+    rest = f"  ({part.singular} of {part.owner} {part.version})\n{part.file}\n\n{told}"
+    console.print(_text(rest, printable(part.name), "bold"), soft_wrap=True)
     if part.fields:
+        console.print()
         rows = tuple(
             (field.name, field.type, "required" if field.required else json.dumps(field.default), field.help)
             for field in part.fields
@@ -104,6 +135,8 @@ def show_converted(made: "Converted") -> None:
         warn("the file has averaged weights too, which published scores are of: --weights ema takes them")
     if made.latents:
         warn("the file has no autoencoder that is known, so samples are latents: set [autoencoder] in its recipe.toml")
+    if made.stages:
+        hint("sample", str(made.folder))
 
 
 def warn(text: str) -> None:
@@ -145,7 +178,8 @@ def bar(*, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
 
     def report(name: str, done: int, total: int) -> None:
         if name not in tasks:
-            tasks[name] = progress.add_task(printable(name), total=total)
+            room = max(console.width - 40, 16)  # the bar, the share and the time left are seen beside it
+            tasks[name] = progress.add_task(cut(printable(name), room), total=total)
         progress.start()
         progress.update(tasks[name], completed=done, total=total)
         if done >= total:
@@ -159,7 +193,7 @@ def bar(*, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def training_display() -> "Generator[Callable[[Step], None]]":
-    """A live line of stage losses, images/s and time left; plain lines where there is no terminal."""
+    """A live line of stage losses, images/s and time left; where there is no terminal, some ten plain lines in all."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = _console(stderr=True)
@@ -167,28 +201,33 @@ def training_display() -> "Generator[Callable[[Step], None]]":
         TextColumn("training"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[losses]}"),
+        TextColumn("{task.fields[losses]}", markup=False),
         TextColumn("{task.fields[rate]:.0f} images/s"),
         TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    state: dict[str, Any] = {}
+    state: dict[str, Any] = {"tenth": 0}
+
+    def line(step: "Step") -> None:
+        tenth = step.logged * 10 // step.iterations
+        if tenth > state["tenth"]:  # and never twice the same losses, nor any before there are some
+            state["tenth"] = tenth
+            losses = _losses(step, 10**6)
+            text = f"iteration {step.logged}/{step.iterations}  {losses}  {step.images_per_second:.0f} images/s"
+            console.print(text, soft_wrap=True)
 
     def watch(step: "Step") -> None:
-        losses = "loss by stage " + " / ".join("-" if loss != loss else f"{loss:.4f}" for loss in step.loss_by_stage)
         if not console.is_terminal:
-            tenth = step.iteration * 10 // step.iterations
-            if tenth != state.get("tenth", 0):
-                state["tenth"] = tenth
-                console.print(
-                    f"iteration {step.iteration}/{step.iterations}  {losses}  {step.images_per_second:.0f} images/s",
-                    soft_wrap=True,
-                )
+            line(step)
             return
         if "task" not in state:
             progress.start()
             state["task"] = progress.add_task("", total=step.iterations, completed=step.iteration, losses="", rate=0.0)
-        progress.update(state["task"], completed=step.iteration, losses=losses, rate=step.images_per_second)
+        # Beside what always stands there: the counter, the rate, the time left, and some of the bar.
+        room = console.width - len(f"training  {step.iteration}/{step.iterations}  images/s 0:00:00") - 18
+        progress.update(
+            state["task"], completed=step.iteration, losses=_losses(step, room), rate=step.images_per_second
+        )
         if step.iteration >= step.iterations:
             progress.stop()
 
@@ -196,3 +235,11 @@ def training_display() -> "Generator[Callable[[Step], None]]":
         yield watch
     finally:
         progress.stop()
+
+
+def _losses(step: "Step", room: int) -> str:
+    """The losses of the stages, or the mean loss, as there is room; nothing before the first of them."""
+    if not step.logged:
+        return ""
+    stages = "loss by stage " + " / ".join("-" if loss != loss else f"{loss:.4f}" for loss in step.loss_by_stage)
+    return next((text for text in (stages, f"loss {step.loss:.4f}") if len(text) <= room), "")

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from typing import Annotated, NoReturn
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -10,13 +12,14 @@ from msdk import __version__
 from msdk.cli import display
 from msdk.cli.budgets import budgets
 from msdk.cli.clustering import cluster
+from msdk.cli.data import data
 from msdk.cli.parts import list_parts, show
 from msdk.cli.plugins import plugins
 from msdk.cli.pretrained import pretrained
 from msdk.cli.recipes import recipes
 from msdk.cli.sampling import sample
 from msdk.cli.training import run_all, train
-from msdk.errors import ElsewhereError, MsdkError
+from msdk.errors import MsdkError, MsdkWarning, cut
 from msdk.threads import VARIABLE, asked
 
 app = App(
@@ -27,7 +30,7 @@ app = App(
     default_parameter=Parameter(json_list=False, json_dict=False),  # and so are they in names of files
     result_action="return_value",
 )
-for _group in (recipes, budgets, plugins, pretrained):
+for _group in (recipes, data, budgets, plugins, pretrained):
     app.command(_group)
 for _command in (show, cluster, train, sample):
     app.command(_command)
@@ -58,10 +61,13 @@ def launch(
 
 
 def main() -> NoReturn:
-    """Runs the command line: exit code 0 done, 2 wrong input, 130 interrupted."""
+    """Runs the command line: exit code 0 done, 2 wrong input, 3 a plugin failed, 130 interrupted."""
     display.any_encoding()
     try:
-        result = app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", MsdkWarning)
+            warnings.showwarning = _told(warnings.showwarning)
+            result = app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
         code = result if isinstance(result, int) else 0
     except BrokenPipeError:
         code = 0  # the reader of a pipe has seen enough
@@ -69,15 +75,43 @@ def main() -> NoReturn:
     except CycloptsError as error:
         display.fail(" ".join(str(error).split()))
         code = 2
-    except ElsewhereError:
-        code = 2  # one process tells
-    except MsdkError as error:
-        display.fail(str(error))
-        code = 2
     except OSError as error:
         display.warn(f"{error.filename or 'a file'}: {error.strerror or error}")
         code = 2
-    except KeyboardInterrupt:
-        display.warn("interrupted")
+    except KeyboardInterrupt as error:
+        display.warn(f"interrupted: {error or 'nothing was written, and the same command begins anew'}")
         code = 130
+    except ElsewhereError:
+        code = 2  # the process where it went wrong tells it
+    except BaseException as error:  # a plugin may raise anything, SystemExit too
+        code = _failed(error)
     sys.exit(code)
+
+
+def _failed(error: BaseException) -> int:
+    """Tells an error; 2 for a mistake of the user, 3 for a fault of a plugin. One of msdk's own is raised on."""
+    from msdk.registry.faults import fault_in, written_trace
+
+    fault = fault_in(error)
+    if fault is None and not isinstance(error, MsdkError):
+        raise error
+    display.fail(str(error) if isinstance(error, MsdkError) else cut(f"{type(error).__name__}: {error}", 2000))
+    if fault is None:
+        return 2
+    trace = written_trace(fault.error)
+    where = f" in {fault.place}" if fault.place else ""
+    there = f"its trace is in {trace}" if trace else "its trace could not be written"
+    display.fail(f"that is a fault of {fault.who}{where}, for its author to mend; {there}")
+    return 3
+
+
+def _told(others: Callable[..., None]) -> Callable[..., None]:
+    """Shows msdk's own warnings as the command line tells things, and other warnings as before."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, MsdkWarning):
+            display.warn(str(message))
+        else:
+            others(message, category, *rest)
+
+    return show

@@ -1,18 +1,20 @@
 """What commands share: their options, and how the words of a command line are read."""
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from msdk.cli import display
-from msdk.errors import MsdkError, UnknownNameError, unknown
+from msdk.errors import MsdkError, RecipeError, UnknownNameError, unknown
 
 if TYPE_CHECKING:
     from msdk.clustering import Clusters
     from msdk.recipe import Convention, Recipe
+    from msdk.recipe.loading import Check
 
 Set = Annotated[
     list[str] | None,
@@ -21,18 +23,35 @@ Set = Annotated[
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document on stdout, nothing else.")]
 Force = Annotated[bool, Parameter(negative="", help="Replace what exists.")]
 Resume = Annotated[bool, Parameter(negative="", help="Go on from the newest checkpoint.")]
-RunFolder = Annotated[Path | None, Parameter(help="The run folder; runs/DATA-NAME by default.")]
+Cache = Annotated[
+    bool,
+    Parameter(negative="--no-cache", help="Use counts and edges of earlier calls, and keep these for later ones."),
+]
+RunFolder = Annotated[Path | None, Parameter(help="The run folder; runs/FOLDER-NAME of the recipe by default.")]
+ForceData = Annotated[
+    bool, Parameter(negative="", help="With --resume, go on although the data are not those of before.")
+]
 Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; CUDA where there is one by default.")]
 
 
-def free_path(path: Path) -> Path:
-    """The path itself, or with the first number that makes it new: samples, samples-2, samples-3, ..."""
+def free_path(path: Path, half_done: Callable[[Path], bool]) -> Path:
+    """The path itself, or with the first number that makes it new or half done: samples, samples-2, samples-3, ..."""
     numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
-    return next(each for each in itertools.chain([path], numbered) if not each.exists())
+    return next(each for each in itertools.chain([path], numbered) if not each.exists() or half_done(each))
 
 
 def default_run_dir(recipe: Path) -> Path:
-    return Path("runs") / f"{recipe.resolve().parent.name}-{recipe.stem}"
+    """Where a recipe is trained unless told: by the folder that it is in and its own name, runs/digits-multistage.
+
+    A recipe of the folder one works in is called by its name alone, and one that is just called recipe by its folder.
+    A run folder in the place of a recipe is that itself.
+    """
+    if recipe.is_dir():
+        return recipe
+    folder, name = recipe.resolve().parent, recipe.stem
+    if name == "recipe":
+        return Path("runs") / (folder.name or name)
+    return Path("runs") / (name if folder == Path.cwd() or not folder.name else f"{folder.name}-{name}")
 
 
 def convention_named(name: str | None) -> "Convention | None":
@@ -51,13 +70,46 @@ def seeds_of(text: str) -> list[int]:
     return numbers
 
 
+@contextlib.contextmanager
+def interruptible(kept: Callable[[], str]) -> Generator[None]:
+    """Where Ctrl-C ends what is done within, the command says what is kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(*(error.args or (kept(),))) from None
+
+
+def kept_of_run(place: Path) -> Callable[[], str]:
+    """What is kept of training in a run folder, and how to go on."""
+
+    def kept() -> str:
+        from msdk.runs.folder import checkpoints
+
+        found = checkpoints(place)
+        if found:
+            return f"{found[-1]} is kept; the same command with --resume goes on from there"
+        return "nothing was trained yet; the same command begins anew"
+
+    return kept
+
+
 # --- recipes ----------------------------------------------------------------------------------------------------------
 
 
-def load(path: Path, overrides: list[str] | None) -> "Recipe":
+def load(path: Path, overrides: list[str] | None, also: "Sequence[Check]" = ()) -> "Recipe":
     from msdk.recipe import load_recipe, recipe_file
 
-    return load_recipe(recipe_file(path), overrides or ())
+    return load_recipe(recipe_file(path), overrides or (), also=also)
+
+
+def is_base(path: Path, error: RecipeError, others: Sequence[Path]) -> bool:
+    """Whether a file of several is only what others of them extend, as `*.toml` names it too; says so."""
+    from msdk.recipe import lacking
+
+    lacks = lacking(path, error, [other for other in others if other.is_file()])
+    if lacks:
+        display.warn(f"{path} is passed over: others here extend it, and alone it has no {', no '.join(lacks)}")
+    return bool(lacks)
 
 
 def with_edges(
@@ -66,6 +118,7 @@ def with_edges(
     device: str | None = None,
     run: Path | None = None,
     like: "Sequence[tuple[Recipe, Recipe]]" = (),
+    cache: bool = True,
 ) -> "tuple[Recipe, Clusters | None]":
     """The recipe with its stage edges, see `msdk.clustering.with_edges`; tells what a clustering found."""
     if not recipe.clustered:
@@ -73,11 +126,13 @@ def with_edges(
     from msdk.clustering import with_edges as find
 
     with display.bar() as report:
-        ready, clusters = find(recipe, device=device, run=run, like=like, progress=report)
+        ready, clusters = find(recipe, device=device, run=run, like=like, cache=cache, progress=report)
     if clusters is None:
         return ready, None
     for name, warning in clusters.warnings():
         display.warn(f"{name}: {warning}")
-    edges = ", ".join(f"{edge:.4f}" for edge in clusters.strategies[0].edges_t)
-    display.warn(f"stage edges by {clusters.strategies[0].name}: t = {edges} (msdk cluster keeps them)")
+    (found,) = clusters.strategies
+    edges = ", ".join(f"{edge:.4f}" for edge in found.edges_t)
+    origin = "found before; --no-cache finds them anew" if found.cached else "msdk cluster keeps them"
+    display.warn(f"stage edges by {found.name}: t = {edges} ({origin})")
     return ready, clusters

@@ -1,15 +1,8 @@
 """`msdk list` and `msdk show`."""
 
-from typing import TYPE_CHECKING
-
 from msdk.cli import display
-from msdk.cli.options import (
-    AsJson,
-)
+from msdk.cli.options import AsJson
 from msdk.errors import MsdkError
-
-if TYPE_CHECKING:
-    pass
 
 
 def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
@@ -23,11 +16,19 @@ def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
         One kind of part, in singular or plural; all kinds when not given.
     """
     from msdk.registry import registries, registry_of
+    from msdk.registry.describing import summary
     from msdk.registry.lookup import broken_plugins
 
     asked = [registry_of(kind)] if kind else list(registries().values())
     found = [
-        {"kind": one.kind, "name": part, "owner": origin.owner, "version": origin.version, "target": origin.target}
+        {
+            "kind": one.kind,
+            "name": part,
+            "owner": origin.owner,
+            "version": origin.version,
+            "target": origin.target,
+            "description": summary(origin),
+        }
         for one in asked
         for part in one.names()
         for origin in (one.origin(part),)
@@ -37,33 +38,36 @@ def list_parts(kind: str | None = None, /, *, as_json: AsJson = False) -> None:
     if as_json:
         display.print_json(found)
         return
-    from msdk.report import Grid
+    from msdk.report import parts_grids
 
-    rows = tuple((part["kind"], part["name"], f"{part['owner']} {part['version']}") for part in found)
-    display.show(Grid("Parts", ("kind", "name", "owner"), rows, numbers=3))
+    display.show(*parts_grids(found))
 
 
 def show(kind: str, name: str | None = None, /, *, as_json: AsJson = False) -> None:
-    """Show one part: what it does, where it comes from, and its fields with their defaults; or a kind, as Markdown.
+    """Show one part, or a table of recipes: what it does, where it comes from, and its fields with their defaults.
 
-    Examples: msdk show encoder ddpmpp / msdk show sampler heun --json / msdk show clusterings > clusterings.md
+    A kind alone is shown as Markdown, and so are `tables`.
+
+    Examples: msdk show encoder ddpmpp / msdk show training / msdk show sampler heun --json
+    / msdk show clusterings > clusterings.md
 
     Parameters
     ----------
     kind
-        encoder, decoder, schedule, sampler, ...
+        encoder, decoder, schedule, sampler, ...; or recipe, stages, adapter, training, sampling, budget: a table.
     name
         A name that `msdk list` prints; without it, what every part of the kind must have, and msdk's own.
     """
+    from msdk.recipe.describing import TABLES, describe_table, tables_page
     from msdk.registry.describing import describe, kind_page
 
-    if name is None:
+    if name is None and kind not in TABLES:
         if as_json:
             raise MsdkError(f"--json shows one part: name it, msdk show {kind} NAME --json")
-        display.show_lines(kind_page(kind))
+        display.show_lines(tables_page() if kind == "tables" else kind_page(kind))
         return
-    part = describe(kind, name)
+    shown = describe_table(kind) if name is None else describe(kind, name)
     if as_json:
-        display.print_json(part.as_json())
+        display.print_json(shown.as_json())
     else:
-        display.show_part(part)
+        display.show_part(shown)

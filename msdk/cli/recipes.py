@@ -1,39 +1,72 @@
 """`msdk recipe check|show|schema|diff`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from msdk.cli import display
-from msdk.cli.options import (
-    AsJson,
-    Set,
-    load,
-)
-from msdk.errors import RunError, printable
-
-if TYPE_CHECKING:
-    pass
-
+from msdk.cli.options import AsJson, Set, is_base, load
+from msdk.errors import RecipeError, RunError, printable
 
 recipes = App(name="recipe", help="Check, show and compare recipe files.")
 
 
 @recipes.command(name="check")
-def check_recipe(recipe: Path, /, *, overrides: Set = None) -> None:
-    """Check recipe files; all mistakes are told at once. Imports no torch.
+def check_recipe(
+    recipe: list[Path],
+    /,
+    *,
+    build: Annotated[
+        bool, Parameter(negative="", help="Also build the networks, without memory, and see what they make of images.")
+    ] = False,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check recipe files; all mistakes are told at once. Imports no torch, unless --build asks for it.
 
-    Examples: msdk recipe check recipes/digits/multistage.toml
+    Examples: msdk recipe check recipes/digits/*.toml / msdk recipe check mine.toml --build
 
     Parameters
     ----------
     recipe
-        A TOML file.
+        TOML files, or run folders. What others of them extend may lack keys.
     """
-    loaded = load(recipe, overrides)
-    stages = "edges by " + (loaded.stages.ways() or ["one stage"])[0]
-    display.say(f"{recipe} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}")
+    from msdk.recipe import cautions
+    from msdk.recipe.loading import Check
+
+    also: list[Check] = []
+    if build:
+        from msdk.denoiser.trial import misbuilt
+
+        also.append(misbuilt)
+    found: list[dict[str, object]] = []
+    wrong = False
+    for path in recipe:
+        one: dict[str, object] = {"recipe": str(path), "good": True, "problems": []}
+        try:
+            loaded = load(path, overrides, also)
+        except RecipeError as error:
+            if is_base(path, error, recipe):
+                continue
+            wrong = True
+            display.fail(str(error))
+            told = [{"path": each.path, "message": each.message, "source": each.source} for each in error.problems]
+            one |= {"good": False, "problems": told}
+        else:
+            stages = "edges by " + (loaded.stages.ways() or ["one stage"])[0]
+            told = list(cautions(loaded))
+            one |= {"decoders": len(loaded.decoders), "stages": stages, "cautions": told}
+            if not as_json:
+                display.say(f"{path} is a good recipe: {len(loaded.decoders)} decoder(s), {stages}")
+            for sentence in told:
+                display.warn(f"{path}: {sentence}" if len(recipe) > 1 else sentence)
+        found.append(one)
+    if as_json:
+        display.print_json(found)
+    elif len(recipe) == 1 and not wrong:
+        display.hint("budget", recipe[0], overrides=overrides)
+    return 2 if wrong else 0
 
 
 @recipes.command(name="show")
@@ -92,7 +125,7 @@ def diff_recipes(a: Path, b: Path, /, *, overrides: Set = None, as_json: AsJson 
     Parameters
     ----------
     a
-        A TOML file.
+        A TOML file, or a run folder.
     b
         Another; overrides apply to both.
     """

@@ -1,6 +1,7 @@
 """`msdk sample`."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from msdk.cli.options import (
     Force,
     Set,
     free_path,
+    interruptible,
     seeds_of,
 )
 from msdk.errors import RunError
@@ -35,7 +37,11 @@ def sample(
     ] = None,
     steps: Annotated[int | None, Parameter(help="Intervals of the time grid. The recipe's by default.")] = None,
     label: Annotated[
-        int | None, Parameter(help="The class of every image, -1 for none. By default seed modulo the classes.")
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="The class of every image, by its number or name; -1 for none. By default seed modulo the classes.",
+        ),
     ] = None,
     guidance: Annotated[
         float | None, Parameter(help="Weight of classifier-free guidance. The recipe's by default.")
@@ -70,17 +76,24 @@ def sample(
     numbers = None if seeds is None else seeds_of(seeds)
     if not (run / "recipe.toml").is_file():
         raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
-    from msdk.recipe import checked
+    from msdk.recipe import checked, uncalled, undertrained
     from msdk.runs import refuse_other_recipe, run_recipe
 
     loaded = run_recipe(run, overrides or ())
     from msdk.sampling import overridden
 
-    recipe = overridden(loaded, sampler=sampler, steps=steps, label=label, guidance=guidance)
+    number = None if label is None else _class_of(run, label)
+    recipe = overridden(loaded, sampler=sampler, steps=steps, label=number, guidance=guidance)
     recipe = checked(recipe, f"{run / 'recipe.toml'}, sampled in another way,")
     refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
-    place = out or (run / "samples" if force else free_path(run / "samples"))
-    if not explain and place.exists() and not force:
+    from msdk.runs.writer import tidy
+    from msdk.sampling.drawing import half_done
+
+    for sentence in (*uncalled(recipe), *undertrained(recipe)):
+        display.warn(sentence)
+    place = out or (run / "samples" if force else free_path(run / "samples", half_done))
+    if not explain and place.exists() and not force and not half_done(place):
+        tidy(place)
         raise RunError(f"{place} exists: replace it with --force, or choose another --out")
     if explain:
         from msdk.sampling.drawing import trace
@@ -93,7 +106,11 @@ def sample(
 
     known = None if inpaint is None else read_known(*inpaint, recipe.data.shape)
     rank = this_rank()
-    with display.bar() if rank.first else contextlib.nullcontext(lambda *_: None) as report:
+    kept = f"what was drawn is kept in {place}.partial; the same command goes on"
+    with (
+        interruptible(lambda: kept if half_done(place) else "nothing was drawn; the same command begins anew"),
+        display.bar() if rank.first else contextlib.nullcontext(lambda *_: None) as report,
+    ):
         folder = write_samples(
             run,
             recipe,
@@ -114,3 +131,17 @@ def sample(
     else:
         look = f"look at {sheet}" if sheet.is_file() else f"they are in {folder}"
         display.say(f"drew {count} images; {look}")
+
+
+def _class_of(run: Path, label: str) -> int:
+    """The number of a class that is given by its number or name; a number where it may be both."""
+    from msdk.runs import class_names
+    from msdk.sampling import class_number
+
+    names = class_names(run)
+    if not re.fullmatch(r"-?[0-9]{1,18}", label):
+        return class_number(label, names)
+    number = int(label)
+    if label in names and names.index(label) != number:
+        display.warn(f"--label {label} is class {number}; the class that is named '{label}' is {names.index(label)}")
+    return number

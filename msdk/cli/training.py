@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 from msdk.cli import display
 from msdk.cli.options import (
+    AsJson,
+    Cache,
     Device,
     Force,
+    ForceData,
     Resume,
     RunFolder,
     Set,
     default_run_dir,
+    interruptible,
+    kept_of_run,
     load,
     with_edges,
 )
@@ -28,8 +33,11 @@ def train(
     out: RunFolder = None,
     resume: Resume = False,
     force: Force = False,
+    force_data: ForceData = False,
     device: Device = None,
+    cache: Cache = True,
     overrides: Set = None,
+    as_json: AsJson = False,
 ) -> int:
     """Train a recipe in a run folder. Ctrl-C saves a checkpoint and exits; --resume goes on.
 
@@ -39,29 +47,49 @@ def train(
     Parameters
     ----------
     recipe
-        A TOML file.
+        A TOML file; or a run folder, to go on with it by --resume.
     """
     loaded = load(recipe, overrides)
     place, rank = out or default_run_dir(recipe), this_rank()
+    from msdk.recipe import cautions
     from msdk.runs import checkpoints, refuse_existing
-    from msdk.training import train as run_training
+    from msdk.runs.writer import one_writer
 
     if rank.first:
         refuse_existing(place, force=force, resume=resume)
-    goes_on = resume and checkpoints(place)
-    with together(rank):
-        ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None)
-        with display.training_display() if rank.first else contextlib.nullcontext(lambda _: None) as watch:
-            result = run_training(ready, place, device=device, resume=resume, force=force, progress=watch)
+    writing = one_writer(place) if rank.first else contextlib.nullcontext()
+    with interruptible(kept_of_run(place)), writing, together(rank) as group:
+        from msdk.clustering import kept_clusters
+        from msdk.training.loop import train_here
+
+        goes_on = resume and checkpoints(place)
+        ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None, cache=cache)
+        for sentence in cautions(ready) if rank.first else ():
+            display.warn(sentence)
+        with display.training_display() if rank.first else contextlib.nullcontext() as watch:
+            result = train_here(
+                ready,
+                place,
+                device=device,
+                resume=resume,
+                force=force,
+                force_data=force_data,
+                progress=watch,
+                warn=display.warn,
+                furnish=lambda folder: kept_clusters(folder, clusters),
+                group=group,
+            )
     if not rank.first:
         return 128 + result.interrupted if result.interrupted else 0
-    if clusters is not None:
-        from msdk.clustering import write_clusters
-
-        write_clusters(place / "clustering.json", clusters, force=True)
+    for sentence in result.warnings:
+        display.warn(sentence)
+    if as_json:
+        display.print_json(_as_json(result))
     if result.interrupted:
         return _interrupted(result)
-    display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
+    if not as_json:
+        display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
+        display.hint("sample", place)
     return 0
 
 
@@ -72,7 +100,9 @@ def run_all(
     out: RunFolder = None,
     resume: Resume = False,
     force: Force = False,
+    force_data: ForceData = False,
     device: Device = None,
+    cache: Cache = True,
     overrides: Set = None,
 ) -> int:
     """Do everything: cluster if needed, budget, train, sample, report.
@@ -82,34 +112,60 @@ def run_all(
     Parameters
     ----------
     recipe
-        A TOML file.
+        A TOML file; or a run folder, to go on with it by --resume.
     """
     loaded = load(recipe, overrides)
     place = out or default_run_dir(recipe)
     from msdk.budgeting import Budget
+    from msdk.recipe import cautions
     from msdk.report import comparison_grid, stages_grid
     from msdk.running import Watcher
     from msdk.running import run as run_recipe
 
     def budgeted(budgets: "list[Budget]") -> None:
-        for grid in (comparison_grid(budgets), stages_grid(budgets[-1])):
-            display.show(grid)
+        display.show(comparison_grid(budgets), stages_grid(budgets[-1]))
 
-    with display.bar() as report, display.training_display() as watch:
+    for sentence in cautions(loaded):
+        display.warn(sentence)
+    with interruptible(kept_of_run(place)), display.bar() as report, display.training_display() as watch:
         watcher = Watcher(
             clustering=report,
             clustered=display.show_clusters,
             budgeted=lambda budgets: budgeted(list(budgets)),
             trained=watch,
             sampled=lambda done, total: report("sampling", done, total),
+            warned=display.warn,
         )
-        result = run_recipe(loaded, place, name=recipe.stem, device=device, resume=resume, force=force, watcher=watcher)
+        result = run_recipe(
+            loaded,
+            place,
+            name=recipe.name if recipe.is_dir() else recipe.stem,
+            device=device,
+            resume=resume,
+            force=force,
+            force_data=force_data,
+            cache=cache,
+            watcher=watcher,
+        )
+    for sentence in result.warnings:
+        display.warn(sentence)
     if result.interrupted:
         return _interrupted(result)
     sheet = place / "samples" / "grid.png"  # what is no picture has none
     seen = sheet if sheet.is_file() else sheet.parent
     display.say(f"done: look at {seen} and {place / 'report.html'}")
     return 0
+
+
+def _as_json(result: "TrainingResult") -> dict[str, object]:
+    return {
+        "folder": str(result.run_dir),
+        "iterations": result.last.iteration,
+        "interrupted": bool(result.interrupted),
+        "seconds": result.seconds,
+        "images_by_stage": list(result.images_by_stage),
+        "loss_by_stage": [None if loss != loss else loss for loss in result.last.loss_by_stage],
+    }
 
 
 def _interrupted(result: "TrainingResult") -> int:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from msdk.clustering.clusters import Clusters as Clusters
     from msdk.clustering.clusters import Strategy as Strategy
+    from msdk.clustering.clusters import clusters_in as clusters_in
     from msdk.clustering.clusters import clusters_of as clusters_of
+    from msdk.clustering.clusters import kept_clusters as kept_clusters
     from msdk.clustering.clusters import refuse_artefact as refuse_artefact
     from msdk.clustering.clusters import write_clusters as write_clusters
     from msdk.clustering.clusters import write_edges as write_edges
@@ -20,7 +22,9 @@ _HOMES = {
     "Clusters": "clusters",
     "Strategy": "clusters",
     "cluster": "finding",
+    "clusters_in": "clusters",
     "clusters_of": "clusters",
+    "kept_clusters": "clusters",
     "refuse_artefact": "clusters",
     "with_edges": "edges",
     "write_clusters": "clusters",

@@ -9,9 +9,10 @@ import attrs
 from msdk.clusterings.base import Interval
 from msdk.errors import PlotError, RunError
 from msdk.partition import Partition
-from msdk.recipe.results import parsed, to_json
-from msdk.report import clusters_plot
-from msdk.runs.files import write_bytes, write_json, write_text
+from msdk.recipe.results import ABSENT, parsed, to_json
+from msdk.report import clusters_grid, clusters_plot
+from msdk.runs.files import sweep, write_bytes, write_json, write_text
+from msdk.runs.writer import one_writer, tidy, was_killed
 
 
 @attrs.frozen
@@ -24,10 +25,12 @@ class Strategy:
     intervals_t: tuple[Interval, ...] | None
     settings: Mapping[str, Any]
     seconds: float
-    curves: Mapping[str, list[float]]
-    matrices: Mapping[str, list[list[float]]]
+    curves: Mapping[str, list[float]] = attrs.field(repr=lambda curves: f"<{', '.join(curves)}>")
+    matrices: Mapping[str, list[list[float]]] = attrs.field(repr=lambda matrices: f"<{', '.join(matrices)}>")
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    cached: bool = attrs.field(default=False, eq=False, metadata=ABSENT)
+    """Whether it was found before."""
 
 
 @attrs.frozen
@@ -51,6 +54,12 @@ class Clusters:
     strategies: tuple[Strategy, ...]
     skipped: Mapping[str, str]
     versions: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return clusters_grid(self).brief()
+
+    def _repr_html_(self) -> str:
+        return clusters_grid(self).html()
 
     def partition(self) -> Partition:
         """The stages of the only strategy."""
@@ -88,14 +97,31 @@ def write_clusters(path: Path, clusters: Clusters, *, force: bool = False) -> Pa
     """
     plot = path.with_suffix(".png")
     refuse_artefact(path, force=force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, clusters.as_json())
-    try:
-        picture = clusters_plot(clusters)
-    except PlotError:
-        return None
-    write_bytes(plot, picture)
+    with one_writer(path):
+        sweep(plot)
+        try:
+            write_bytes(plot, clusters_plot(clusters))
+        except PlotError:
+            plot = None
+        write_json(path, clusters.as_json())  # last: where it is, all is there
     return plot
+
+
+def kept_clusters(run: Path, clusters: Clusters | None) -> None:
+    """Keeps what a clustering found, if one ran, in a run folder."""
+    if clusters is not None:
+        write_clusters(run / KEPT, clusters)
+
+
+def clusters_in(run: Path) -> Clusters | None:
+    """What a clustering found when a run began; None where none ran, or what was kept of it cannot be read."""
+    try:
+        return clusters_of((run / KEPT).read_bytes(), run / KEPT)
+    except (OSError, RunError):
+        return None
+
+
+KEPT = "clustering.json"
 
 
 def refuse_artefact(path: Path, *, force: bool) -> None:
@@ -107,8 +133,10 @@ def refuse_artefact(path: Path, *, force: bool) -> None:
     plot = path.with_suffix(".png")
     if plot == path:
         raise RunError(f"{path} is to be a JSON file, with a plot of that name beside it: choose another --out")
+    half_done = was_killed(path) and not path.exists()
     for each in (path, plot):
-        if each.exists() and not force:
+        if each.exists() and not force and not half_done:
+            tidy(path)
             raise RunError(f"{each} exists: replace it with --force, or choose another --out")
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import attrs
-
 from msdk.clustering.clusters import Clusters
 from msdk.clustering.finding import Progress, cluster
-from msdk.recipe import BudgetOptions, Recipe
+from msdk.clustering.remembering import looked_at
+from msdk.recipe import Recipe
 from msdk.runs import run_recipe
 
 
@@ -17,6 +16,7 @@ def with_edges(
     device: str | None = None,
     run: str | Path | None = None,
     like: Iterable[tuple[Recipe, Recipe]] = (),
+    cache: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Recipe, Clusters | None]:
     """The recipe with its stage edges: as it says itself, or as was found for it before, or by a clustering now.
@@ -27,10 +27,11 @@ def with_edges(
         run: A run folder to go on with, whose edges were found when it began.
         like: Recipes as they were loaded, each with what this function made of it. A clustering that would look at the
             same is not run again.
+        cache: As `cluster` takes it.
         progress: Told how far a clustering is.
 
     Returns:
-        The recipe, and what a clustering found if one ran now.
+        The recipe, and what its clustering found; None where its edges come from elsewhere.
 
     Raises:
         RunError: `run` is no run folder.
@@ -41,21 +42,7 @@ def with_edges(
     if run is not None:
         return recipe.with_partition(run_recipe(Path(run)).partition()), None
     for loaded, ready in like:
-        if loaded.clustered and _looked_at(loaded) == _looked_at(recipe):
+        if loaded.clustered and looked_at(loaded) == looked_at(recipe):
             return recipe.with_partition(ready.partition()), None
-    clusters = cluster(recipe, device=device, progress=progress)
+    clusters = cluster(recipe, device=device, cache=cache, progress=progress)
     return recipe.with_partition(clusters.partition()), clusters
-
-
-def _looked_at(recipe: Recipe) -> object:
-    """All that the edges of a recipe depend on."""
-    spec = recipe.stages.clustering
-    needs = () if spec is None else spec.needs
-    if "models" in needs:  # it trains the networks
-        return attrs.evolve(recipe, title="", budget=BudgetOptions())
-    found: list[object] = [recipe.stages, recipe.stages.schedule or recipe.schedule]
-    if "data" in needs:
-        found += [recipe.data, recipe.autoencoder, recipe.encoder.unit_range]
-    if "calls" in needs:
-        found += [recipe.schedule, recipe.sampler, recipe.samplers, recipe.sampling]
-    return found

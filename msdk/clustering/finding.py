@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from msdk import __version__, clusterings
+from msdk.arguments import as_annotated
+from msdk.cache import keep, recall
 from msdk.clustering.clusters import Clusters, Strategy
 from msdk.clustering.gradients import loss_gradients
 from msdk.clustering.points import DataPoints
+from msdk.clustering.remembering import key_of
 from msdk.clusterings.base import Clustering, Points, Subject
 from msdk.datasets.base import Source
 from msdk.denoiser.building import build_autoencoder, pick_device, weights_file
 from msdk.distributed import Group, this_rank, together
 from msdk.errors import PartError
 from msdk.partition import Partition
-from msdk.recipe import Recipe, recipe_of
+from msdk.recipe import Recipe, recipe_of, uncalled, undertrained
+from msdk.recipe.results import to_json
 from msdk.recipe.structuring import to_data
-from msdk.samplers.tracing import explain
 from msdk.schedules.base import Schedule
 from msdk.threads import threads_for
 
@@ -39,6 +42,7 @@ Progress = Callable[[str, int, int], None]
 """Told (strategy, done, total)."""
 
 
+@as_annotated
 def cluster(
     recipe: Recipe | str | Path,
     *,
@@ -47,6 +51,7 @@ def cluster(
     seed: int = 0,
     run: str | Path | None = None,
     device: str | None = None,
+    cache: bool = False,
     progress: Progress | None = None,
 ) -> Clusters:
     """Finds stage edges for a recipe's data, under `stages.schedule` or else the recipe's own schedule.
@@ -61,6 +66,8 @@ def cluster(
         seed: Seed of everything drawn.
         run: Run folder of a network for all times, for strategies that look at one.
         device: Where the large products run; CUDA where there is one when not given.
+        cache: Whether to take what was found before for the same data and settings, and to keep what is found now; not
+            with several processes, which could disagree.
         progress: Told how far each strategy is.
 
     Raises:
@@ -85,7 +92,13 @@ def cluster(
             try:
                 if compare and "models" in spec.needs and getattr(spec, "run", None) is None:
                     raise PartError("it would train a network: give the run folder of one with --run")
-                found.append(_timed(name, spec, subject))
+                digest = source().digest if cache and "data" in spec.needs else ""
+                key = key_of(recipe, spec, digest, seed, device) if cache and rank.count == 1 else None
+                known = recall(key, Strategy) if key else None
+                one = attrs.evolve(known, cached=True) if known else _timed(name, spec, subject)
+                if key and not known:
+                    keep(key, to_json(one))  # without the warnings, which go by the rest of the recipe
+                found.append(_told(recipe, one))
             except PartError as error:
                 if not compare:
                     raise
@@ -160,6 +173,18 @@ def _timed(name: str, spec: Clustering, subject: Subject) -> Strategy:
     )
 
 
+def _told(recipe: Recipe, found: Strategy) -> Strategy:
+    """What was found, with warnings of stages that training or sampling would not reach."""
+    ready = recipe.with_partition(Partition(found.edges_ratio))
+    if len(ready.decoders) != len(found.edges_ratio) + 1:
+        return found  # it is compared with others alone
+    try:
+        told = [*undertrained(ready), *uncalled(ready)]
+    except PartError as error:
+        told = [str(error)]
+    return attrs.evolve(found, warnings=(*found.warnings, *told))
+
+
 def _points(recipe: Recipe, source: Source, device: str) -> Points:
     """The images, or their latents where the networks see these."""
     if recipe.autoencoder is None:
@@ -181,5 +206,4 @@ def _calls(recipe: Recipe, schedule: Schedule) -> Sequence[float]:
     """The time of every evaluation of the recipe's sampler, in the time of `schedule`."""
     if recipe.sampling.steps_per_stage is not None:
         raise PartError("sampling.steps_per_stage deals calls to stages, which are still to be found: leave it out")
-    calls = explain(Partition(()), recipe.schedule, recipe.sampler, recipe.steps, recipe.guidance)
-    return [schedule.t_of_ratio(call.ratio) for call in calls for _ in range(call.evaluations)]
+    return [schedule.t_of_ratio(call.ratio) for call in recipe.calls(Partition(())) for _ in range(call.evaluations)]

@@ -1,5 +1,6 @@
 """Loss gradients of networks in training, time by time: what the `gradient` clustering looks at."""
 
+import functools
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -41,7 +42,8 @@ class LossGradient:
         schedule: Whose times are asked for; the run's own may differ.
         objective: Of the run, with what it owns at the checkpoint.
         batch: x_0, [batch, channels, *axes], and conditions, on the device.
-        noise: Of the shape of x_0, likewise.
+        noise: Of the shape of x_0, likewise: the same for all times.
+        fresh: Draws a noise for every time instead, and what dropout leaves out; None where nothing is dropped.
     """
 
     recipe: Recipe
@@ -50,19 +52,28 @@ class LossGradient:
     objective: Loss
     batch: Batch
     noise: Tensor
+    fresh: torch.Generator | None = None
 
     def gradient(self, t: float) -> Tensor:
         """The gradient of the mean loss with respect to the network's trained weights at a time; float32 [p]."""
+        if self.fresh is None:
+            return self._gradient(t, self.noise)
+        noise = torch.randn(self.noise.shape, generator=self.fresh).to(self.noise.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(int(torch.randint(2**62, (), generator=self.fresh)))
+            return self._gradient(t, noise)
+
+    def _gradient(self, t: float, noises: Tensor) -> Tensor:
         own = self.denoiser.schedule
         time = min(max(own.t_of_ratio(self.schedule.ratio(t)), own.t_min), own.t_max)
         parameters = [each for each in self.denoiser.network.parameters() if each.requires_grad]
-        summed = torch.zeros(sum(each.numel() for each in parameters), device=self.noise.device)
+        summed = torch.zeros(sum(each.numel() for each in parameters), device=noises.device)
         with threads_for(network_macs(self.denoiser.network, self.denoiser.shape, MICRO_BATCH)):
-            for batch, noise in zip(self.batch.split(MICRO_BATCH), self.noise.split(MICRO_BATCH), strict=True):
+            for batch, noise in zip(self.batch.split(MICRO_BATCH), noises.split(MICRO_BATCH), strict=True):
                 times = torch.full((len(noise),), time, dtype=torch.float64)
                 stages = self.denoiser.partition.at(times, own)
                 draw = Draw(stages, times, self.recipe.weighting.weight(own, times), noise)
-                loss = image_losses(self.objective, self.recipe, self.denoiser, batch, draw).sum() / len(self.noise)
+                loss = image_losses(self.objective, self.recipe, self.denoiser, batch, draw).sum() / len(noises)
                 found = torch.autograd.grad(loss, parameters, materialize_grads=True)
                 summed += torch.cat([each.flatten() for each in found])
         return summed
@@ -80,6 +91,7 @@ def loss_gradients(
     batch: int,
     seed: int,
     progress: Callable[[int, int], None],
+    as_published: bool = False,
 ) -> Iterator[LossGradient]:
     """The newest checkpoints of a run, oldest first; without a run, of one that is trained for this.
 
@@ -94,13 +106,24 @@ def loss_gradients(
         batch: Images and noises that a gradient is the mean of.
         seed: Of the choice of images and of the noise.
         progress: Told (iterations done, in all) of the training.
+        as_published: Whether every time has a noise of its own, and networks drop what they drop in training.
 
     Raises:
         RunError: The folder is no run, has no checkpoint, or one that is damaged.
         PartError: The run is of a network with stages.
     """
+    of_run = functools.partial(
+        _of_run,
+        schedule=schedule,
+        source=source,
+        device=device,
+        most=checkpoints,
+        batch=batch,
+        seed=seed,
+        as_published=as_published,
+    )
     if run is not None:
-        yield from _of_run(run, schedule, source, device=device, most=checkpoints, batch=batch, seed=seed)
+        yield from of_run(run)
         return
     with tempfile.TemporaryDirectory(prefix="msdk-") as folder:
         place = Path(folder) / "run"
@@ -111,7 +134,7 @@ def loss_gradients(
 
         if train_here(brief, place, device=device, progress=told).interrupted:
             raise KeyboardInterrupt
-        yield from _of_run(place, schedule, source, device=device, most=checkpoints, batch=batch, seed=seed)
+        yield from of_run(place)
 
 
 def _unified(recipe: Recipe, iterations: int, checkpoints: int) -> Recipe:
@@ -136,7 +159,15 @@ def _unified(recipe: Recipe, iterations: int, checkpoints: int) -> Recipe:
 
 
 def _of_run(
-    run: Path, schedule: Schedule, source: Callable[[], Source], *, device: str, most: int, batch: int, seed: int
+    run: Path,
+    *,
+    schedule: Schedule,
+    source: Callable[[], Source],
+    device: str,
+    most: int,
+    batch: int,
+    seed: int,
+    as_published: bool,
 ) -> Iterator[LossGradient]:
     recipe = run_recipe(run)
     if len(recipe.decoders) > 1:
@@ -149,7 +180,7 @@ def _of_run(
     generator = torch.Generator().manual_seed(seed % 2**63)
     picks = torch.randint(len(images), (batch,), generator=generator)
     training_labels(recipe, images)
-    denoiser = build(recipe, device).eval()
+    denoiser = build(recipe, device).train(as_published)
     picked = images.batch(picks.tolist()).to(device)
     pixels = to_range(picked.images, unit_range=denoiser.unit_range)
     clean = torch.cat([encoded(recipe, denoiser, part) for part in pixels.split(MICRO_BATCH)])
@@ -162,4 +193,5 @@ def _of_run(
         load_weights(denoiser, checkpoint.model, path)
         objective = objective_of(recipe, denoiser)
         put_objective(cast("nn.Module", objective), checkpoint, path)
-        yield LossGradient(recipe, denoiser, schedule, objective, Batch(clean, condition), noise)
+        fresh = generator if as_published else None
+        yield LossGradient(recipe, denoiser, schedule, objective, Batch(clean, condition), noise, fresh)

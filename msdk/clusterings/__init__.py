@@ -17,6 +17,7 @@ registry: "Registry[Clustering]" = Registry(
             "distributed",
             "threads",
             "schedules.base",
+            "schedules.clocks",
         ),
     ),
     {

@@ -73,7 +73,7 @@ class TrainedModel(Protocol):
     """A network at some point of its training."""
 
     def gradient(self, t: float) -> "Tensor":
-        """The gradient of the training loss at a time, on a batch and noise that are the same for every time; [p]."""
+        """The gradient of the training loss at a time, on a batch that is the same for every time; [p]."""
         ...
 
 
@@ -81,7 +81,14 @@ class Models(Protocol):
     """Gives networks of one training, first to last; see `gradient` for what is asked of it."""
 
     def __call__(
-        self, run: Path | None, *, checkpoints: int, iterations: int, batch: int, seed: int
+        self,
+        run: Path | None,
+        *,
+        checkpoints: int,
+        iterations: int,
+        batch: int,
+        seed: int,
+        as_published: bool = False,
     ) -> Iterator[TrainedModel]: ...
 
 
@@ -93,7 +100,9 @@ def _no_calls() -> Sequence[float]:
     raise PartError("this strategy looks at a sampler's calls, but there is no sampler")
 
 
-def _no_models(run: Path | None, *, checkpoints: int, iterations: int, batch: int, seed: int) -> Iterator[TrainedModel]:
+def _no_models(
+    run: Path | None, *, checkpoints: int, iterations: int, batch: int, seed: int, as_published: bool = False
+) -> Iterator[TrainedModel]:
     raise PartError("this strategy looks at networks in training, but there are none")
 
 

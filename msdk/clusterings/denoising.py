@@ -4,17 +4,21 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, le
 
 from msdk.clusterings.base import Clustering, Need, Points, Subject
 from msdk.clusterings.posterior import Posterior, Range, Scaled, posterior
 from msdk.errors import PartError
+from msdk.schedules.clocks import Clock
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 COMPARED = 256
 """Pairs that are compared at a time."""
+
+MOST_DRAWS = 10_000_000
+"""Noisy images that any strategy could wait for."""
 
 NUMBERS = 2**24
 """Numbers of noisy points at a time: with sums in float64 and copies, less than 1 GB."""
@@ -31,7 +35,7 @@ class DenoiserClustering(Clustering):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
-    draws: int = attrs.field(default=4000, validator=ge(10))
+    draws: int = attrs.field(default=4000, validator=[ge(10), le(MOST_DRAWS)])
     pixels: Range = "0..1"
     t_first: float = attrs.field(default=1e-3, validator=gt(0))
 
@@ -128,9 +132,9 @@ def _noise(seed: int, row: int, size: int) -> "Tensor":
     return torch.randn(size, generator=_generator(seed, row + 2))
 
 
-def drawn_times(seed: int, count: int, low: float, high: float) -> "Tensor":
-    """Times drawn uniformly, ascending, float64 [count]."""
+def drawn_times(subject: Subject, count: int, low: float, high: float) -> "Tensor":
+    """Times drawn uniformly by the schedule's own clock, ascending, float64 [count]."""
     import torch
 
-    uniform = torch.rand(count, generator=_generator(seed, 1), dtype=torch.float64)
-    return (low + (high - low) * uniform).sort().values
+    uniform = torch.rand(count, generator=_generator(subject.seed, 1), dtype=torch.float64)
+    return Clock.of(subject.schedule).between(low, high, uniform).sort().values

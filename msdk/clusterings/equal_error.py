@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Literal
 
 import attrs
-from attrs.validators import ge
+from attrs.validators import ge, le
 
 from msdk.clusterings.base import Found, Subject
 from msdk.clusterings.bootstrap import intervals, resampled
-from msdk.clusterings.denoising import DenoiserClustering, drawn_times
+from msdk.clusterings.denoising import MOST_DRAWS, DenoiserClustering, drawn_times
 from msdk.errors import PartError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class EqualError(DenoiserClustering):
     """
 
     stages: int = attrs.field(default=3, validator=ge(2))
-    draws: int = attrs.field(default=2000, validator=ge(10))
+    draws: int = attrs.field(default=2000, validator=[ge(10), le(MOST_DRAWS)])
     of: Literal["eps", "x0"] = "eps"
 
     def find(self, subject: Subject) -> Found:
@@ -46,7 +46,7 @@ class EqualError(DenoiserClustering):
             raise PartError(
                 f"{self.draws} draws are too few for {self.stages} stages: set draws to at least {10 * self.stages}"
             )
-        times = drawn_times(subject.seed, self.draws, *self.span(subject))
+        times = drawn_times(subject, self.draws, *self.span(subject))
         measured: list[Tensor] = []
         warnings: tuple[str, ...] = ()
         for piece in self.pieces(subject, points, schedule.ratio(times)[:, None]):

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
-from attrs.validators import ge, gt, optional
+from attrs.validators import ge, gt, le, optional
 
 from msdk.clusterings.base import Clustering, Found, Need, Subject
-from msdk.clusterings.segmentation import Lengths, by_middle, grid
+from msdk.clusterings.segmentation import MOST_POINTS, Lengths, by_middle, grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,26 +40,34 @@ class Gradient(Clustering):
         checkpoints: How many of the newest checkpoints are averaged; of its own training, that many are made.
         batch: Images and noises that a gradient is the mean of.
         projection: Numbers that a gradient is projected to where all of them would not fit.
+        as_published: Whether every time has a noise of its own and dropout is on, as in the published program, instead
+            of one noise for all times and a network that drops nothing, whose affinities vary less.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data", "models"})
     stages: int = attrs.field(default=3, validator=ge(2))
-    points: int = attrs.field(default=100, validator=ge(4))
+    points: int = attrs.field(default=100, validator=[ge(4), le(MOST_POINTS)])
     shortest: float | None = attrs.field(default=None, validator=optional(ge(0)))
     longest: float | None = attrs.field(default=None, validator=optional(gt(0)))
     run: Path | None = None
     iterations: int = attrs.field(default=500, validator=ge(1))
-    checkpoints: int = attrs.field(default=3, validator=ge(1))
-    batch: int = attrs.field(default=128, validator=ge(1))
-    projection: int = attrs.field(default=16384, validator=ge(16))
+    checkpoints: int = attrs.field(default=3, validator=[ge(1), le(1000)])
+    batch: int = attrs.field(default=128, validator=[ge(1), le(2**20)])
+    projection: int = attrs.field(default=16384, validator=[ge(16), le(2**24)])
+    as_published: bool = False
 
     def find(self, subject: Subject) -> Found:
         import torch
 
         lengths = Lengths.of_shares(self.points, self.stages, self.shortest, self.longest)
-        times = grid(subject.schedule.t_min, subject.schedule.t_max, self.points)
+        times = grid(subject.schedule, self.points)
         models = subject.models(
-            self.run, checkpoints=self.checkpoints, iterations=self.iterations, batch=self.batch, seed=subject.seed
+            self.run,
+            checkpoints=self.checkpoints,
+            iterations=self.iterations,
+            batch=self.batch,
+            seed=subject.seed,
+            **({"as_published": True} if self.as_published else {}),  # models of old plugins know no such mode
         )
         affinities: list[Tensor] = []
         projected = False
@@ -74,6 +82,8 @@ class Gradient(Clustering):
             affinities.append((unit @ unit.T).double().cpu())
         affinity = torch.stack(affinities).mean(0)
         how = f"projected at random to {self.projection} numbers" if projected else "whole"
+        if self.as_published:
+            how += ", each of a noise of its own and with dropout"
         return Found(
             edges_t=tuple(times[by_middle(-affinity, self.stages, lengths)].tolist()),
             curves={"t": times.tolist()},

@@ -113,7 +113,7 @@ class OptimalDenoiser(DenoiserClustering):
         import torch
 
         schedule, points = subject.schedule, subject.points()
-        times = drawn_times(subject.seed, self.draws, *self.span(subject))
+        times = drawn_times(subject, self.draws, *self.span(subject))
         ratios = [schedule.ratio(times)]
         if self.reference == "literal":
             ratios.append(torch.full_like(times, schedule.ratio(schedule.t_max)))

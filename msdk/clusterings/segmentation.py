@@ -5,13 +5,19 @@ import math
 from typing import TYPE_CHECKING
 
 import attrs
-from attrs.validators import ge, gt, optional
+from attrs.validators import ge, gt, le, optional
 
 from msdk.clusterings.base import Clustering, Found, Subject
 from msdk.errors import PartError
+from msdk.schedules.base import Schedule
+from msdk.schedules.clocks import Clock
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+MOST_POINTS = 10_000
+"""Of a time grid: two of them are compared with each other, so that it takes 800 MB."""
 
 
 @attrs.frozen
@@ -57,13 +63,13 @@ class GridClustering(Clustering):
 
     Args:
         stages: Number of stages.
-        points: Points of the time grid.
+        points: Points of the time grid, which is even by the schedule's own clock.
         shortest: Least length of a stage as a share of the grid; 1 / (2 stages) when not given.
         longest: Largest length; 3 / (2 stages) when not given.
     """
 
     stages: int = attrs.field(default=3, validator=ge(2))
-    points: int = attrs.field(default=1000, validator=ge(4))
+    points: int = attrs.field(default=1000, validator=[ge(4), le(MOST_POINTS)])
     shortest: float | None = attrs.field(default=None, validator=optional(ge(0)))
     longest: float | None = attrs.field(default=None, validator=optional(gt(0)))
 
@@ -73,7 +79,7 @@ class GridClustering(Clustering):
 
     def find(self, subject: Subject) -> Found:
         lengths = Lengths.of_shares(self.points, self.stages, self.shortest, self.longest)
-        times = grid(subject.schedule.t_min, subject.schedule.t_max, self.points)
+        times = grid(subject.schedule, self.points)
         values = self.values(subject, times)
         cuts = by_middle((values[:, None] - values).abs(), self.stages, lengths)
         return Found(edges_t=tuple(times[cuts].tolist()), curves={"t": times.tolist(), "compared": values.tolist()})
@@ -148,8 +154,17 @@ def _best_cut(cost: "Tensor", segments: int, lengths: Lengths) -> list[int]:
     return cuts[::-1]
 
 
-def grid(t_min: float, t_max: float, points: int) -> "Tensor":
-    """`points` times t_min + (t_max - t_min) i / points for i = 1 .. points, float64."""
+def grid(schedule: Schedule, points: int, first: float | None = None) -> "Tensor":
+    """`points` times, float64, at i / points of the way from `first` to t_max by the schedule's clock, i = 1 .. points.
+
+    Args:
+        schedule: Whose time; its clock is t itself but where t is a noise level, see `Schedule.default_grid`.
+        points: How many.
+        first: Where the way begins; the schedule's t_min when not given.
+    """
     import torch
 
-    return t_min + (t_max - t_min) * torch.arange(1, points + 1, dtype=torch.float64) / points
+    clock, low, high = Clock.of(schedule), schedule.t_min if first is None else first, schedule.t_max
+    if clock.grid == "uniform-t":
+        return low + (high - low) * torch.arange(1, points + 1, dtype=torch.float64) / points
+    return clock.between(low, high, torch.arange(1, points + 1, dtype=torch.float64) / points)

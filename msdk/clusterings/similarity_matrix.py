@@ -4,12 +4,12 @@ import math
 from typing import TYPE_CHECKING
 
 import attrs
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, le
 
 from msdk.clusterings.base import Found, Interval, Subject
 from msdk.clusterings.bootstrap import intervals, resampled
 from msdk.clusterings.denoising import DenoiserClustering
-from msdk.clusterings.segmentation import Lengths, grid, within
+from msdk.clusterings.segmentation import MOST_POINTS, Lengths, grid, within
 from msdk.errors import PartError
 
 if TYPE_CHECKING:
@@ -40,15 +40,14 @@ class SimilarityMatrix(DenoiserClustering):
     """
 
     stages: int = attrs.field(default=3, validator=ge(2))
-    points: int = attrs.field(default=100, validator=ge(4))
+    points: int = attrs.field(default=100, validator=[ge(4), le(MOST_POINTS)])
     eta: float = attrs.field(default=2 / 256, validator=gt(0))
     shortest: float = attrs.field(default=0.0, validator=ge(0))
     longest: float = attrs.field(default=1.0, validator=gt(0))
 
     def find(self, subject: Subject) -> Found:
         lengths = Lengths.of_shares(self.points, self.stages, self.shortest, self.longest)
-        low, high = self.span(subject)
-        times = grid(low, high, self.points)
+        times = grid(subject.schedule, self.points, self.span(subject)[0])
         by_pair, warnings = self.similarities(subject, times)
         similarity = by_pair.mean(0)
         cuts = within(similarity, self.stages, lengths)

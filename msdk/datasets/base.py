@@ -5,9 +5,9 @@ import io
 import math
 import typing
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import attrs
 from attrs.validators import ge, in_
@@ -17,6 +17,7 @@ from msdk.encoders.base import Shape
 from msdk.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
     from torch import Tensor
 
@@ -27,10 +28,19 @@ class Source(abc.ABC):
     Attributes:
         digest: SHA-256 that changes when the data does; lock.json and clusterings carry it.
         labels: One class per image, or None.
+        unlabelled: Why `labels` is None, where there is more to say than that the data have no classes; a sentence
+            without its full stop.
+        class_names: The name of class 0, of class 1, ...; None where classes have no names.
+        passed_over: What lies there and is no image of this source: reason -> names.
+        problems: Why the data are refused, a sentence for each reason; see `Dataset.look`.
     """
 
     digest: str
     labels: Sequence[int] | None
+    unlabelled: str = ""
+    class_names: Sequence[str] | None = None
+    passed_over: Mapping[str, Sequence[str]] = {}
+    problems: Sequence[str] = ()
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -71,8 +81,22 @@ class Dataset(abc.ABC):
         """Finds the images.
 
         Raises:
-            DataError: They are missing, or there are none.
+            DataError: They are missing, or there are none, or images would be left out or taken for what they are not.
         """
+
+    def look(self) -> Source:
+        """What `open` gives, also where that refuses the data: `problems` then says why. `msdk data info` tells it.
+
+        Raises:
+            DataError: There is nothing to look at.
+        """
+        return self.open()
+
+    @classmethod
+    def found_at(cls, path: Path) -> Self | None:
+        """The data set of this kind that lies at a path, where one does and nothing else needs to be known of it."""
+        del path
+        return None
 
 
 @attrs.frozen(kw_only=True)
@@ -93,9 +117,61 @@ class ImageFiles(Dataset):
     def shape(self) -> Shape:
         return self.channels, self.size, self.size
 
+    def open(self) -> Source:
+        source = self.look()
+        if source.problems:
+            raise DataError(source.problems[0])
+        return source
+
+
+class ImageError(DataError):
+    """One image that cannot be used.
+
+    Attributes:
+        reason: The kind of fault in a few words: "damaged", "another size".
+    """
+
+    def __init__(self, name: str, what: str, reason: str) -> None:
+        super().__init__(f"the image {name} {what}")
+        self.reason = reason
+
+
+class FileSource(Source):
+    """Images in files of their own, wherever these lie; square, and decoded by `decode`.
+
+    Args:
+        shape: Channels, height and width of an image.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    @abc.abstractmethod
+    def name(self, index: int) -> str:
+        """What messages call an image: its path, or its name in what."""
+
+    @abc.abstractmethod
+    def content(self, index: int, most: int) -> bytes:
+        """The file of an image, of at most so many bytes.
+
+        Raises:
+            ImageError: It is larger, or cannot be read.
+        """
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        import torch
+
+        most = most_bytes(self.shape)
+        images = [decode(self.content(index, most), self.name(index), self.shape) for index in indices]
+        return self.labelled(torch.stack(images), indices)
+
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 """What image files may hold, whatever their names end in. Pillow knows many more, some of which run programs."""
+
+
+LARGEST = 2**28
+"""Bytes that a file of an image may have where nothing says how large images are."""
 
 
 def most_bytes(shape: Shape) -> int:
@@ -103,55 +179,91 @@ def most_bytes(shape: Shape) -> int:
     return 2**24 + 16 * math.prod(shape)
 
 
+class Picture(NamedTuple):
+    """A decoded image file.
+
+    Attributes:
+        pixels: uint8 [height, width], or [height, width, 3] of one in colour; as a viewer shows them.
+        format: "PNG", "JPEG", ...
+        mode: How the file keeps them, in Pillow's words: "RGB", "L" (grey), "P" (a palette), "I;16", ...
+    """
+
+    pixels: "np.ndarray[Any, np.dtype[np.uint8]]"
+    format: str
+    mode: str
+
+
 def decode(content: bytes, name: str, shape: Shape) -> "Tensor":
     """Decodes one image file to uint8 [c, h, w].
+
+    Raises:
+        ImageError: As `picture` does.
+    """
+    import torch
+
+    channels, height, width = shape  # of pictures: that is what files hold
+    pixels = picture(content, name, (height, width), "L" if channels == 1 else "RGB").pixels
+    return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()
+
+
+def picture(content: bytes, name: str, size: tuple[int, int] | None = None, mode: str | None = None) -> Picture:
+    """Decodes one image file.
 
     Pixels are as a viewer shows them: turned as the file's Exif says, 16 bits rounded to 8, colours of a palette looked
     up. Nothing is decoded before the header has said that the size is right.
 
+    Args:
+        content: Of the file.
+        name: Of the file, for messages.
+        size: The height and width that it is to have; any where not given.
+        mode: "L" or "RGB"; grey stays grey where not given.
+
     Raises:
-        DataError: It is no image, has another size than `shape`, or holds what has no one right form: transparency
-            (over which colour?), several frames, or levels of 32 bits.
+        ImageError: It is no image, has another size, or holds what has no one right form: transparency (over which
+            colour?), several frames, or levels of 32 bits.
     """
     import numpy as np
-    import torch
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    channels, height, width = shape  # of pictures: that is what files hold
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=FORMATS)
         with image:
-            if image.size != (width, height):
-                raise DataError(
-                    f"the image {name} has {image.height}x{image.width} pixels, but the recipe's data.size is "
-                    f"{height}: resize the images or change the recipe"
-                )
-            told = _no_picture(image)
-            if told:
-                raise DataError(f"the image {name} {told}")
+            if size is not None and image.size != size[::-1]:
+                what = f"has {image.height}x{image.width} pixels, but the recipe's data.size is {size[0]}"
+                raise ImageError(name, f"{what}: resize the images or change the recipe", "another size")
+            _refuse_others(image, name)
+            kept = image.mode
             ImageOps.exif_transpose(image, in_place=True)
-            grey = _bytes_of_words(image) if image.mode.startswith("I;16") else image
-            pixels = np.array(grey.convert("L" if channels == 1 else "RGB"))
-    except DataError:
+            grey = _bytes_of_words(image) if kept.startswith("I;16") else image
+            pixels = np.array(grey.convert(mode or ("L" if kept in GREY else "RGB")))
+            return Picture(pixels, str(image.format), kept)
+    except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"the image {name} cannot be read: it is no {', '.join(FORMATS[:-1])} or BMP") from error
+        what = f"cannot be read: it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise ImageError(name, what, "no image inside") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError(name, f"cannot be read: {error}", "too many pixels") from error
     except Exception as error:  # Pillow raises anything where files are damaged
-        raise DataError(f"the image {name} cannot be read: {error}") from error
-    return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()
+        raise ImageError(name, f"cannot be read: {error}", "damaged") from error
 
 
-def _no_picture(image: "Image.Image") -> str:
-    """What an opened image has that a picture of colours alone has not, and the fix; or nothing."""
+GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's names for pictures without colours."""
+
+
+def _refuse_others(image: "Image.Image", name: str) -> None:
+    """Raises `ImageError` where an opened image has what a picture of colours alone has not."""
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # cameras keep previews as further frames
-        return "has several frames: save one of them"
+        raise ImageError(name, "has several frames: save one of them", "several frames")
     if image.mode in ("I", "F"):
-        return "has levels of 32 bits, whose range nobody knows: save it with 8 or 16"
+        what = "has levels of 32 bits, whose range nobody knows: save it with 8 or 16"
+        raise ImageError(name, what, "levels of 32 bits")
     if image.has_transparency_data and typing.cast("int", image.convert("RGBA").getchannel("A").getextrema()[0]) < 255:
-        return "has transparent pixels, whose hidden colours would be learned: put it on a background first"
-    return ""
+        what = "has transparent pixels, whose hidden colours would be learned: put it on a background first"
+        raise ImageError(name, what, "transparent pixels")
 
 
 def _bytes_of_words(image: "Image.Image") -> "Image.Image":

@@ -6,21 +6,16 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import attrs
 
-from msdk.batch import Batch
-from msdk.datasets.base import ImageFiles, Source, decode, most_bytes
-from msdk.datasets.folder import LABELS, SUFFIXES, hidden, refuse_others
+from msdk.datasets.base import FileSource, ImageError, ImageFiles
+from msdk.datasets.listing import LABELS, hidden, listed, some
 from msdk.encoders.base import Shape
 from msdk.errors import DataError, quoted
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 MOST_LABELS = 2**27
 """Bytes of dataset.json: some of two million images have a third of it."""
@@ -29,35 +24,46 @@ UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSEr
 """What zipfile raises for broken, encrypted and exotic entries."""
 
 
-class _Zip(Source):
+class _Zip(FileSource):
     def __init__(self, path: Path, shape: Shape) -> None:
+        super().__init__(shape)
         if not path.is_file():
             raise DataError(f"there is no file {path}: set data.path")
         try:
             self._zip = zipfile.ZipFile(path)
         except UNREADABLE as error:
             raise DataError(f"{path} is not a readable zip file: {error}") from error
-        self._path, self._shape = path, shape
-        checksums = {info.filename: info.CRC for info in self._zip.infolist() if not info.is_dir()}
-        checksums = {name: crc for name, crc in checksums.items() if not hidden(PurePosixPath(name).parts)}
-        self._names = sorted(name for name in checksums if PurePosixPath(name).suffix.lower() in SUFFIXES)
-        if not self._names:
-            raise DataError(f"the zip file {path} holds no images ({', '.join(sorted(SUFFIXES))})")
-        refuse_others(map(PurePosixPath, checksums), path)
-        nested = [name for name in checksums if PurePosixPath(name).name == LABELS and name != LABELS]
+        self._path = path
+        files = [info for info in self._zip.infolist() if not info.is_dir()]
+        checksums = {info.filename: info.CRC for info in files}
+        found = listed(checksums, path, "zip file")
+        self._names = sorted(found.images)
+        self.passed_over = found.passed_over
+        self.problems = list(found.problems)
+        if len(checksums) < len(files):
+            seen: set[str] = set()
+            twice = [each.filename for each in files if each.filename in seen or seen.add(each.filename)]
+            if not all(map(hidden, twice)):
+                self.problems.append(f"{path} has two entries of one name, {some(twice)}: zip its content anew")
+        nested = [name for name in found.classes if name != LABELS]
         if nested:
-            raise DataError(f"{nested[0]} in {path} is not read in a folder: zip its content, not the folder")
-        listed = [*self._names, *(name for name in checksums if name == LABELS)]
-        listing = "".join(f"{name}\0{checksums[name]:08x}\n" for name in listed)
-        self.digest = hashlib.sha256(listing.encode()).hexdigest()
-        self.labels = self._read_labels()
+            self.problems.append(f"{nested[0]} in {path} is not read in a folder: zip its content, not the folder")
+        listing = "".join(f"{name}\0{checksums[name]:08x}\n" for name in (*self._names, *found.classes))
+        self.digest = hashlib.sha256(listing.encode(errors="surrogatepass")).hexdigest()
+        self.labels = None
+        if LABELS not in checksums:
+            self.unlabelled = f"{path} has no {LABELS}, which gives classes"
+        elif self._names:
+            try:
+                self._read_labels()
+            except DataError as error:
+                self.problems.append(str(error))
 
-    def _read_labels(self) -> list[int] | None:
-        if LABELS not in self._zip.namelist():
-            return None
+    def _read_labels(self) -> None:
+        """Takes classes and their names from dataset.json."""
         try:
-            listed = json.loads(self._content(LABELS, MOST_LABELS)).get("labels")
-            pairs: list[tuple[str, int]] = [(name, label) for name, label in listed or ()]
+            listing = json.loads(self._content(LABELS, MOST_LABELS))
+            pairs: list[tuple[str, int]] = [(name, label) for name, label in listing.get("labels") or ()]
             known = dict(pairs)
         except DataError:
             raise
@@ -72,47 +78,66 @@ class _Zip(Source):
             if known[name] != label:
                 raise DataError(f"{LABELS} of {self._path} gives {name} two classes, {label} and {known[name]}")
         if not known:
-            return None
+            self.unlabelled = f"{LABELS} of {self._path} gives no classes"
+            return
         missing = [name for name in self._names if name not in known]
         if missing:
             others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise DataError(f"{LABELS} in {self._path} has no label for {missing[0]}{others}")
-        return [known[name] for name in self._names]
+        self.labels = [known[name] for name in self._names]
+        self.class_names = self._read_names(listing, max(self.labels) + 1)
+
+    def _read_names(self, listing: Mapping[str, Any], count: int) -> Sequence[str] | None:
+        names = listing.get("class_names")
+        if names is None:
+            return None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) < count:
+            raise DataError(
+                f"class_names in {LABELS} of {self._path} are the names of class 0 to class {count - 1}, a list of "
+                f"text, got {quoted(names)}"
+            )
+        twice = [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
+        if twice:
+            raise DataError(f"class_names in {LABELS} of {self._path} has {twice[0]!r} twice")
+        return names
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def read(self, indices: Sequence[int]) -> Batch:
-        import torch
+    def name(self, index: int) -> str:
+        return f"{self._names[index]} in {self._path}"
 
-        return self.labelled(torch.stack([self._decoded(self._names[index]) for index in indices]), indices)
+    def content(self, index: int, most: int) -> bytes:
+        try:
+            return self._content(self._names[index], most)
+        except DataError:
+            raise
+        except UNREADABLE as error:
+            raise ImageError(self.name(index), f"cannot be read: {error}", "damaged") from error
 
     def _content(self, name: str, most: int) -> bytes:
         """An entry of at most so many bytes, whatever its headers say."""
         info = self._zip.getinfo(name)
         if info.file_size > most:
-            raise DataError(f"{name} in {self._path} has {info.file_size:,} bytes; at most {most:,} are read")
+            what = f"has {info.file_size:,} bytes; at most {most:,} are read"
+            raise self._refused(name, what, "too many bytes")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # zipfile does not bound what a piece of the others becomes, where an entry lies about its length.
-            raise DataError(
-                f"{name} in {self._path} is compressed in another way than deflate: zip it anew, or store it"
-            )
+            what = "is compressed in another way than deflate: zip it anew, or store it"
+            raise self._refused(name, what, "another compression")
         with self._zip.open(info) as file:
             return file.read(info.file_size + 1)
 
-    def _decoded(self, name: str) -> "Tensor":
-        try:
-            content = self._content(name, most_bytes(self._shape))
-        except DataError:
-            raise
-        except UNREADABLE as error:
-            raise DataError(f"the image {name} in {self._path} cannot be read: {error}") from error
-        return decode(content, f"{name} in {self._path}", self._shape)
+    def _refused(self, name: str, what: str, reason: str) -> DataError:
+        place = f"{name} in {self._path}"
+        return DataError(f"{place} {what}") if name == LABELS else ImageError(place, what, reason)
 
 
 @attrs.frozen(kw_only=True)
 class Zip(ImageFiles):
     """All images in a zip file, square and of one size; `dataset.json`, where there is one, gives their classes.
+
+    It is `{"labels": [["a.png", 0], ...], "class_names": ["cat", ...]}`; names may be left out.
 
     Args:
         path: The zip file.
@@ -120,5 +145,9 @@ class Zip(ImageFiles):
         channels: 3 for colour, 1 for grey; images are converted.
     """
 
-    def open(self) -> Source:
+    def look(self) -> FileSource:
         return _Zip(self.path, self.shape)
+
+    @classmethod
+    def found_at(cls, path: Path) -> Self | None:
+        return cls(path=path) if path.suffix.lower() == ".zip" else None

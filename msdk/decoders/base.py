@@ -1,7 +1,8 @@
 """What a decoder is: features of an encoder in, one prediction of the image's shape out.
 
 Like an encoder it is a frozen, torch-free spec and the `nn.Module` that `build` returns, whose forward is
-`(Features) -> [batch, channels, *axes]`.
+`(Features) -> [batch, channels, *axes]`. One with an attribute `variance` that is true predicts a variance behind it,
+in as many channels more.
 """
 
 import abc

@@ -7,11 +7,15 @@ from pathlib import Path
 import attrs
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from msdk.arguments import as_annotated
 from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
 from msdk.denoiser import Denoiser, StagedNetwork
-from msdk.denoiser.weights import put_weights, read_weights
+from msdk.denoiser.declared import Declared, try_on_meta
+from msdk.denoiser.memory import enough_memory
+from msdk.denoiser.weights import put_weights, read_weights, settle
 from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError, RunError
@@ -48,6 +52,22 @@ def pick_device(name: str | None) -> str:
     return name
 
 
+def known_device(device: str | torch.device) -> torch.device:
+    """The device that is meant.
+
+    Raises:
+        PartError: There is none of that name.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise PartError(f"there is no device '{device}': cpu, cuda, cuda:1 and meta are some") from error
+    if found.type == "cuda":
+        pick_device(str(found))
+    return found
+
+
+@as_annotated
 def build(
     recipe: Recipe | str | Path,
     device: str | torch.device = "cpu",
@@ -66,30 +86,25 @@ def build(
         make: Makes encoders, adapters and decoders, see `msdk.denoiser.offloading`.
 
     Raises:
-        PartError: The stage edges are not known yet, or parts do not fit.
+        PartError: The stage edges are not known yet, parts do not fit, or not into memory, or there is no such device.
         RunError: The autoencoder's weights are missing, damaged, or another autoencoder's.
     """
-    recipe = recipe_of(recipe)
+    recipe, device = recipe_of(recipe), known_device(device)
     partition = recipe.partition() if partition is None else partition
     autoencoder = None
     if recipe.autoencoder is not None:
         autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.shape, device, seed=recipe.training.seed)
-    denoiser = join(
-        Parts(
-            encoder=recipe.encoder,
-            decoders=recipe.decoders,
-            schedule=recipe.schedule,
-            parameterization=recipe.parameterization,
-            shape=recipe.shape,
-            separate=recipe.sharing == "separate",
-            adapter=recipe.adapter,
-        ),
-        partition,
-        device,
-        seed=recipe.training.seed,
-        autoencoder=autoencoder,
-        make=make,
+    parts = Parts(
+        encoder=recipe.encoder,
+        decoders=recipe.decoders,
+        schedule=recipe.schedule,
+        parameterization=recipe.parameterization,
+        shape=recipe.shape,
+        separate=recipe.sharing == "separate",
+        adapter=recipe.adapter,
     )
+    with enough_memory("the networks do", "lower their widths (channels, width), depths or classes"):
+        denoiser = join(parts, partition, device, seed=recipe.training.seed, autoencoder=autoencoder, make=make)
     denoiser.recipe = recipe.with_partition(partition)
     return denoiser
 
@@ -107,6 +122,8 @@ def build_autoencoder(
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         torch.manual_seed(seed)
         autoencoder = spec.build(shape)
+    refuse_lazy(autoencoder)
+    settle(autoencoder)
     if spec.weights is not None and not meta:
         path = weights_file(spec)
         put_weights(autoencoder, read_weights(path), path, "autoencoder")
@@ -156,7 +173,7 @@ def join(
     """Builds the networks of the parts and puts them together, behind an autoencoder that is already built.
 
     Raises:
-        PartError: Parts do not fit.
+        PartError: Parts do not fit, one is lazy, or two weights share memory without being one.
     """
     fed = noise_range(parts.parameterization, parts.schedule)
     if fed is not None:
@@ -175,7 +192,12 @@ def join(
         decoders = [
             make(f"decoders.{k}", partial(decoder.build, adapted, shape)) for k, decoder in enumerate(parts.decoders)
         ]
-    network = StagedNetwork(encoders, decoders, adapters)
+    declared = Declared(parts.encoder, parts.decoders, info, shape)
+    declared.networks(encoders, decoders)
+    network = StagedNetwork(encoders, decoders, adapters, declared)
+    refuse_lazy(network)
+    settle(network)
+    try_on_meta(network, declared)
     denoiser = Denoiser(
         network,
         partition,
@@ -187,3 +209,13 @@ def join(
         autoencoder=autoencoder,
     )
     return denoiser.to(device)
+
+
+def refuse_lazy(network: nn.Module) -> None:
+    """Raises `PartError` where weights have no shape yet: they could be neither counted nor trained nor saved."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise PartError(
+                f"{name} is of a lazy module, whose shape is known only after a first call: a part's `build` must call "
+                "it once, or give the sizes (Conv2d instead of LazyConv2d)"
+            )

@@ -1,6 +1,6 @@
 """The denoiser: a parameterisation around a staged network, routed by a partition of the noise ratio."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -38,9 +38,11 @@ class Denoiser(nn.Module):
 
     Attributes:
         recipe: What it was built from, which says how to sample; None where it was joined from parts.
+        class_names: The name of class 0, of class 1, ...; empty where the data of its run have none.
     """
 
     recipe: "Recipe | None" = None
+    class_names: Sequence[str] = ()
 
     def __init__(
         self,
@@ -65,12 +67,42 @@ class Denoiser(nn.Module):
         self.register_buffer("place", torch.empty(0), persistent=False)
         self.place: Tensor
 
+    def __repr__(self) -> str:
+        """A few lines; `print(denoiser.network)` has every module."""
+
+        def size(part: nn.Module) -> str:
+            return f"{sum(each.numel() for each in part.parameters()) / 1e6:.4g} M parameters"
+
+        sides, dtype = " x ".join(map(str, self.shape)), str(self.place.dtype).removeprefix("torch.")
+        classes = f", {self.classes} classes" if self.classes else ""
+        lines = [
+            f"Denoiser of {sides}{classes}: {size(self.network)}, {dtype} on {self.place.device}",
+            f"  {self.schedule}",
+            f"  {self.parameterization}" + (", in the latents of an autoencoder" if self.autoencoder else ""),
+        ]
+        for stage, decoder in zip(self.partition.stages, self.network.decoders, strict=True):
+            lines.append(
+                f"  stage {stage.index}: ratio {stage.low:.4g} .. {stage.high:.4g}, decoder of {size(decoder)}"
+            )
+        return "\n".join(lines)
+
     def train(self, mode: bool = True) -> "Denoiser":
         """Sets training mode, in which only the network changes: the autoencoder is frozen and stays in eval mode."""
         super().train(mode)
         if self.autoencoder is not None:
             self.autoencoder.eval()
         return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Denoiser":
+        """Moves every tensor once. torch moves a buffer that two modules share twice, and makes two of it."""
+        moved: dict[int, tuple[Tensor, Tensor]] = {}  # the old one too, so that no new one gets its number
+
+        def once(tensor: Tensor) -> Tensor:
+            if id(tensor) not in moved:
+                moved[id(tensor)] = tensor, fn(tensor)
+            return moved[id(tensor)][1]
+
+        return super()._apply(once, recurse)
 
     def encode(self, images: Float[Tensor, "batch c *axes"]) -> Float[Tensor, "batch d *inner"]:
         """What the network sees of images in its range: their scaled latents, or the images themselves."""

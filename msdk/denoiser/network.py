@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from msdk.batch import Condition, per_image
+from msdk.denoiser.declared import Declared
 from msdk.encoders.base import Features
 from msdk.errors import PartError
 
@@ -48,16 +49,22 @@ class StagedNetwork(nn.Module):
         encoders: One (shared), or one per decoder (separate).
         decoders: One per stage, least noise first.
         adapters: Between encoder and decoders: none, or one per encoder.
+        declared: What the parts declare of their outputs, which the first ones are held to.
     """
 
     def __init__(
-        self, encoders: Sequence[nn.Module], decoders: Sequence[nn.Module], adapters: Sequence[nn.Module] = ()
+        self,
+        encoders: Sequence[nn.Module],
+        decoders: Sequence[nn.Module],
+        adapters: Sequence[nn.Module] = (),
+        declared: Declared | None = None,
     ) -> None:
         super().__init__()
         if len(encoders) not in (1, len(decoders)):
             raise PartError(f"{len(encoders)} encoders for {len(decoders)} decoders: give one, or one for each")
         self.encoders, self.decoders = nn.ModuleList(encoders), nn.ModuleList(decoders)
         self.adapters = nn.ModuleList(adapters)
+        self.declared = declared
 
     @property
     def shared(self) -> bool:
@@ -84,6 +91,8 @@ class StagedNetwork(nn.Module):
     def features(self, x: Tensor, c_noise: Tensor, stage: int, condition: Condition | None = None) -> Features:
         """What the decoder of a stage is given; for a shared encoder the stage does not matter."""
         features: Features = self.encoder(stage)(x, c_noise, **(condition or Condition()).inputs())
+        if self.declared is not None:
+            self.declared.features(features, x, 0 if self.shared else stage)
         adapter = self.adapter(stage)
         return features if adapter is None else adapter(features)
 
@@ -105,7 +114,14 @@ class StagedNetwork(nn.Module):
             augment: Augmentation labels [batch, n], beside class numbers.
         """
         features = self.features(x, c_noise, stage, Condition.of(label, augment))
-        return scaled(self.decoders[stage](features), features)
+        return self._predicted(features, x, stage)
+
+    def _predicted(self, features: Features, x: Tensor, stage: int) -> Tensor:
+        """What the decoder of a stage makes of the features of images."""
+        found = self.decoders[stage](features)
+        if self.declared is not None:
+            self.declared.prediction(found, x, stage)
+        return scaled(found, features)
 
     def route(
         self,
@@ -149,8 +165,8 @@ class StagedNetwork(nn.Module):
         condition = (condition or Condition()).select(index)
         sizes = list(counts.values())
         if self.shared:
-            pieces = self.features(x, c_noise, 0, condition).split(sizes)
-            outputs = [scaled(self.decoders[stage](own), own) for stage, own in zip(counts, pieces, strict=True)]
+            pieces = zip(self.features(x, c_noise, 0, condition).split(sizes), x.split(sizes), strict=True)
+            outputs = [self._predicted(*piece, stage) for stage, piece in zip(counts, pieces, strict=True)]
         else:
             pieces = zip(counts, x.split(sizes), c_noise.split(sizes), condition.split(sizes), strict=True)
             outputs = [self(own_x, own_noise, stage, own) for stage, own_x, own_noise, own in pieces]

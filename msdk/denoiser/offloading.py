@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from msdk.denoiser.weights import fill
+from msdk.denoiser.weights import fill, settle
 from msdk.encoders.base import Features
 
 
@@ -31,7 +31,7 @@ class Shelf:
         """
         if name != self.name:
             self.name, self.part = "", nn.Module()
-            part = build().requires_grad_(False)
+            part = settle(build()).requires_grad_(False)
             fill(part, self.path, f"{name}.")
             self.name, self.part = name, part.to(like.device, like.dtype).eval()
         return self.part

@@ -1,4 +1,4 @@
-"""Files of weights: safetensors read onto the CPU, and put into a module that they fit."""
+"""Files of weights: safetensors read onto the CPU, and put into a module that they fit; and how it holds them."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -7,7 +7,72 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from msdk.errors import MsdkError, RunError
+from msdk.errors import MsdkError, PartError, RunError
+
+# --- in a module ------------------------------------------------------------------------------------------------------
+
+
+def aliases(module: nn.Module) -> dict[str, str]:
+    """Further names of the weights and buffers that a module has under several -> the first name of each."""
+    first: dict[int, str] = {}
+    found: dict[str, str] = {}
+    for name, tensor in _named(module):
+        known = first.setdefault(id(tensor), name)
+        if known != name:
+            found[name] = known
+    return found
+
+
+def _named(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+@torch.no_grad()
+def settle(module: nn.Module) -> nn.Module:
+    """Gives each weight and buffer of a fresh module memory of its own without gaps, whichever way it was made.
+
+    Optimisers walk weights by memory, and what is expanded cannot be written to. A tensor under several names stays
+    one.
+
+    Returns:
+        The module.
+
+    Raises:
+        PartError: A weight shares memory with another tensor without being the same: on one device a change of one
+            would change the other, and on another it would not.
+    """
+    names = {id(tensor): (name, tensor) for name, tensor in _named(module)}
+    real = [each for each in names.values() if each[1].layout == torch.strided and each[1].device.type != "meta"]
+    places = sorted((str(tensor.device), *_extent(tensor), name, tensor) for name, tensor in real if tensor.numel())
+    widest = ("", 0, "", torch.empty(0))
+    for device, start, end, name, tensor in places:
+        last_device, last_end, other, before = widest
+        if device == last_device and start < last_end:
+            if isinstance(tensor, nn.Parameter) or isinstance(before, nn.Parameter):
+                raise PartError(
+                    f"{other} and {name} share memory and are two tensors, which would be one on this device and two "
+                    "on another: make them one, `second.weight = first.weight`, or copy with `.clone()`"
+                )
+            tensor.data = tensor.data.clone()
+        if device != last_device or end > last_end:
+            widest = (device, end, name, tensor)
+    for _, tensor in real:
+        settled = tensor.is_contiguous() or (
+            tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+        )
+        if not settled or tensor.is_conj() or tensor.is_neg():
+            tensor.data = tensor.data.resolve_conj().resolve_neg().contiguous()
+    return module
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    """Where a tensor begins and ends in memory."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -38,8 +103,8 @@ def fill(module: nn.Module, source: Path, prefix: str = "") -> None:
     Raises:
         RunError: The file is missing or damaged, or has not all of them, or numbers that are not finite.
     """
-    own = module.state_dict()
-    buffers = [name for name, _ in module.named_buffers()]
+    own, also = module.state_dict(), aliases(module)
+    buffers = [name for name, _ in module.named_buffers(remove_duplicate=False)]
     try:
         with safe_open(source, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  no mapping
@@ -51,6 +116,8 @@ def fill(module: nn.Module, source: Path, prefix: str = "") -> None:
                 for name in names:
                     value = file.get_tensor(prefix + name)
                     refuse_unusable({name: own[name]}, {name: value}, source, buffers)
+                    if name in also:
+                        refuse_unequal({name: value, also[name]: own[also[name]]}, {name: also[name]}, source)
                     own[name].copy_(value)
     except MsdkError:
         raise
@@ -89,7 +156,9 @@ def put_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path, 
     Raises:
         RunError: They are another module's, and the message lists the first keys that do not fit; or not finite.
     """
-    refuse_misfits(module.state_dict(), weights, source, owner, [name for name, _ in module.named_buffers()])
+    buffers = [name for name, _ in module.named_buffers(remove_duplicate=False)]
+    refuse_misfits(module.state_dict(), weights, source, owner, buffers)
+    refuse_unequal(weights, aliases(module), source)
     module.load_state_dict(weights)
 
 
@@ -122,6 +191,22 @@ def refuse_unusable(
     wrong += [f"{name} is not finite" for name in not_finite(found, buffers)]
     if wrong:
         raise RunError(f"{source} cannot be used: {_first(wrong)}")
+
+
+def refuse_unequal(found: Mapping[str, Tensor], also: Mapping[str, str], source: Path) -> None:
+    """Raises `RunError` where a file has several numbers for what is one tensor under several names, see `aliases`."""
+    wrong = [
+        f"{name} and {first} are one tensor of the network, and two in the file"
+        for name, first in also.items()
+        if name in found and first in found and not _equal(found[name], found[first])
+    ]
+    if wrong:
+        raise RunError(f"{source} cannot be used: {_first(wrong)}")
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same, up to the kind of numbers of the second."""
+    return torch.equal(one.to(other), other)
 
 
 def not_finite(tensors: Mapping[str, Tensor], buffers: Collection[str] = ()) -> list[str]:

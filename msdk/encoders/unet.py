@@ -1,6 +1,7 @@
 """The down-sampling half of a U-Net: what the families share, and the plan in which each says what is its own."""
 
 import abc
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
@@ -97,8 +98,9 @@ class UNet(Encoder):
                     f"{len(plan.widths)}: use at most {index} entries in channel_mult, or another image size"
                 )
             attends = (side >> index) in self.attention
+            pixels = math.prod(length >> index for length in shape[1:])
             plan.style.check(before, f"level {index}")
-            plan.style.check(width, f"level {index}", attention=attends)
+            plan.style.check(width, f"level {index}", attention=attends, pixels=pixels)
             levels.append(Level(2**index, (before, *[width] * self.blocks), attends))
             before = width
         if plan.middle:

@@ -16,8 +16,8 @@ def ddpmpp_blocks(*, groups: int, dropout: float, fir: bool, rescale: bool = Tru
 
 
 def ddpm_blocks(*, groups: int, dropout: float) -> BlockStyle:
-    """Blocks of DDPM: a fixed number of groups and plain sums."""
-    return BlockStyle(groups=groups, group_width=1, dropout=dropout, skip_scale=1.0, family="ddpm")
+    """Blocks of DDPM: a fixed number of groups, plain sums, and shortcuts that score_sde starts at a scale of 0.1."""
+    return BlockStyle(groups=groups, group_width=1, dropout=dropout, skip_scale=1.0, shortcut_scale=0.1, family="ddpm")
 
 
 def song_blocks(*, groups: int, dropout: float, taps: tuple[float, ...]) -> BlockStyle:

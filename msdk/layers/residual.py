@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = Conv2d(channels_out, channels_out, init=style.init, scale=0.0)
         self.shortcut = None
         if channels_in != channels_out or (resample != "none" and style.project_resampled):
-            self.shortcut = Conv2d(channels_in, channels_out, 1, init=style.init)
+            self.shortcut = Conv2d(channels_in, channels_out, 1, init=style.init, scale=style.shortcut_scale)
         self.resample = None if resample == "none" else resampling(resample, style)
 
     def forward(

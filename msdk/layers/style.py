@@ -19,6 +19,8 @@ def even_taps(_: object, __: object, taps: "tuple[float, ...]") -> None:
     """
     if len(taps) % 2:
         raise ValueError(f"must have an even number of entries, got {len(taps)}")
+    if max(taps) > 1e6 or sum(taps) < 1e-6:
+        raise ValueError(f"must be numbers around 1, got {list(taps)}")
 
 
 Family = Literal["ddpmpp", "ddpm", "song", "adm", "ldm", "autoencoder"]
@@ -40,6 +42,7 @@ class BlockStyle:
         skip_scale: Factor of the sum of block and shortcut.
         modulation: "shift" adds the embedding in front of the second norm, "scale-shift" scales and shifts behind it.
         project_resampled: Whether a block that resamples has a 1x1 shortcut even where the width stays.
+        shortcut_scale: Scale of the initial weights of 1x1 shortcuts under "xavier".
         taps: FIR filter that resampling uses; None means 2x2 means and repeated pixels.
         dropout: Probability in front of the second convolution.
         heads: Attention heads, where `head_width` is None.
@@ -54,6 +57,7 @@ class BlockStyle:
     skip_scale: float = math.sqrt(0.5)
     modulation: Literal["shift", "scale-shift"] = "shift"
     project_resampled: bool = True
+    shortcut_scale: float = 1.0
     taps: tuple[float, ...] | None = None
     dropout: float = 0.0
     heads: int = 1
@@ -69,12 +73,24 @@ class BlockStyle:
         """Attention heads over that many channels; 0 means no attention."""
         return self.heads if self.head_width is None else channels // self.head_width
 
-    def check(self, channels: int, where: str, *, attention: bool = False) -> None:
-        """Raises `PartError` where the channels do not split into groups, or into heads if there is attention."""
+    def check(self, channels: int, where: str, *, attention: bool = False, pixels: int = 0) -> None:
+        """Raises `PartError` where the channels do not split into groups, or into heads if there is attention.
+
+        Args:
+            channels: Of the map.
+            where: What is looked at, for the message.
+            attention: Whether there is attention.
+            pixels: Of the map; 0 where that is not known.
+        """
         groups = self.group_count(channels)
         if channels % groups:
             raise PartError(
                 f"{where}: {channels} channels cannot be split into {groups} groups; set another `groups` or width"
+            )
+        if pixels == 1 and groups == channels:
+            raise PartError(
+                f"{where}: a norm of {groups} groups over {channels} channels of a single pixel has one number in "
+                "each, which it makes 0: lower `groups`, or take fewer levels"
             )
         heads = self.head_count(channels) if attention else 1
         if heads and channels % heads:
@@ -135,4 +151,9 @@ class TransformerStyle:
             raise PartError(
                 f"a width of {self.width} cannot be split into {self.heads} attention heads: set another `width` or "
                 "`heads`"
+            )
+        if not 1 <= self.width * self.mlp_ratio <= 2**24:
+            raise PartError(
+                f"mlp_ratio = {self.mlp_ratio:g} times a width of {self.width} is no width of a hidden layer: set it "
+                "to a number around 4"
             )

@@ -21,6 +21,7 @@ registry: "Registry[NoiseLevel]" = Registry(
     {
         "uniform": "msdk.noise_levels.uniform:Uniform",
         "edm": "msdk.noise_levels.edm:EDM",
+        "steps": "msdk.noise_levels.steps:Steps",
     },
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

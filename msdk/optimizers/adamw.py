@@ -33,6 +33,7 @@ class AdamW(Optimizer):
     def build(self, parameters: "Sequence[nn.Parameter]", lr: float) -> Any:
         import torch
 
+        fused = all(parameter.is_floating_point() for parameter in parameters)  # there is none of complex numbers
         return torch.optim.AdamW(
-            parameters, lr=lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, fused=True
+            parameters, lr=lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, fused=fused
         )

@@ -7,10 +7,11 @@ from typing import Any, Literal, overload
 import torch
 from torch import nn
 
+from msdk.arguments import as_annotated
 from msdk.autoencoders.kl import KL
 from msdk.autoencoders.vq import VQ
 from msdk.denoiser import Denoiser
-from msdk.denoiser.building import build_autoencoder, join
+from msdk.denoiser.building import build_autoencoder, join, known_device
 from msdk.encoders.base import Shape
 from msdk.errors import MsdkError, PartError, UnknownNameError, unknown
 from msdk.pretrained import edm, ldm, score_sde
@@ -87,6 +88,7 @@ def load_pretrained(
 ) -> Denoiser: ...
 
 
+@as_annotated
 def load_pretrained(
     family: str,
     state_dict: Mapping[str, Any] | None,
@@ -115,6 +117,7 @@ def load_pretrained(
         PartError: A setting is not supported; or keys are missing, unknown or misshapen, which are all listed.
     """
     check_family(family)
+    device = known_device(device)
     if family in AUTOENCODERS:
         return _autoencoder(family, state_dict, config, weights, device)
     original = original_of(family, config)

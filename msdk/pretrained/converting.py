@@ -3,12 +3,11 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-from safetensors.torch import save_file
 from torch import nn
 
 from msdk import __version__
@@ -18,23 +17,26 @@ from msdk.denoiser import Denoiser
 from msdk.denoiser.building import AUTOENCODER, Parts
 from msdk.encoders.base import Shape
 from msdk.errors import PartError, RunError, UnknownNameError, nearest
+from msdk.noise_levels.steps import Steps
 from msdk.parameterizations.base import Parameterization
 from msdk.parameterizations.eps import Eps
+from msdk.parameterizations.score import Score
 from msdk.pretrained import AUTOENCODERS, autoencoder_of, check_family, load_pretrained, original_of
 from msdk.pretrained.autoencoders import pieces_of, spec_of
 from msdk.pretrained.checkpoints import Weights, first_stage, has_averages, weights_of
 from msdk.pretrained.files import read_checkpoint
 from msdk.pretrained.pieces import Piece
 from msdk.pretrained.published import PUBLISHED
-from msdk.recipe import Recipe, Sampling, Stages
+from msdk.recipe import Recipe, Sampling, Stages, Training
 from msdk.recipe.structuring import to_data
-from msdk.runs import Checkpoint, refuse_existing, save_checkpoint, start_run
+from msdk.runs import Checkpoint, refuse_existing, start_run
+from msdk.runs.checkpoint import write_checkpoint
 from msdk.runs.files import save_tensors, write_json, written_whole
+from msdk.runs.writer import one_writer
 from msdk.samplers.base import Sampler
 from msdk.samplers.dpm_multistep import DPMpp2M
 from msdk.samplers.heun import Heun
 from msdk.schedules.base import Schedule
-from msdk.schedules.edm import EDM
 from msdk.schedules.vp_discrete import VPDiscrete
 
 
@@ -105,16 +107,16 @@ def convert(
     digest = _digest(file)
     name, settings = _settings(family, saved, config, carried, weights)
     network = load_pretrained(family, saved, settings, weights=weights)
+    origin = {"file": file.name, "sha256": digest, "family": family, "weights": weights, "config": settings}
+
+    def tell(folder: Path) -> None:
+        write_json(folder / "pretrained.json", origin)
+
     if family in AUTOENCODERS:
         spec, _ = autoencoder_of(family, settings)
-        made = _write_autoencoder(out, network, attrs.evolve(spec, weights=out.resolve()), name)
-    else:
-        made = _write_run(
-            out, family, network, settings, saved, f"{name}, from {file.name}", name, weights=weights, force=force
-        )
-    origin = {"file": file.name, "sha256": digest, "family": family, "weights": weights, "config": settings}
-    write_json(out / "pretrained.json", origin)
-    return made
+        return _write_autoencoder(out, network, attrs.evolve(spec, weights=out.resolve()), name, tell)
+    title = f"{name}, from {file.name}"
+    return _write_run(out, family, network, settings, saved, title, name, tell, weights=weights, force=force)
 
 
 def _write_run(
@@ -125,20 +127,25 @@ def _write_run(
     saved: Mapping[str, Any],
     title: str,
     name: str,
+    tell: Callable[[Path], None],
     *,
     weights: Weights,
     force: bool,
 ) -> Converted:
     parts = original_of(family, settings).parts
+    state = denoiser.network.state_dict()
+    seen = tuple([0] * len(denoiser.partition))
+
+    def furnish(run: Path) -> None:
+        write_checkpoint(run, Checkpoint(0, seen, state, state, {}, 0.0))
+        tell(run)
+
     with tempfile.TemporaryDirectory() as folder:
         spec, shape = (None, parts.shape)
         if family.endswith("ldm"):
             spec, shape = _first_stage(saved, parts.shape, Path(folder))
         recipe = _recipe(parts, denoiser, title=title, autoencoder=spec, shape=shape)
-        start_run(out, recipe, force=force)
-    state = denoiser.network.state_dict()
-    seen = tuple([0] * len(denoiser.partition))
-    save_checkpoint(out, Checkpoint(0, seen, state, state, {}, 0.0), keep=1)
+        start_run(out, recipe, force=force, furnish=furnish)
     return Converted(
         out,
         name,
@@ -151,11 +158,15 @@ def _write_run(
     )
 
 
-def _write_autoencoder(out: Path, network: nn.Module, spec: Autoencoder, name: str) -> Converted:
-    out.mkdir(parents=True, exist_ok=True)
-    with written_whole(out / AUTOENCODER) as temporary:
-        save_tensors(network.state_dict(), temporary)
-    write_json(out / "lock.json", {"msdk": __version__, "autoencoder": name})  # what makes it a folder of ours
+def _write_autoencoder(
+    out: Path, network: nn.Module, spec: Autoencoder, name: str, tell: Callable[[Path], None]
+) -> Converted:
+    out = out.resolve()
+    with one_writer(out), written_whole(out) as folder:
+        folder.mkdir()
+        save_tensors(network.state_dict(), folder / AUTOENCODER)
+        write_json(folder / "lock.json", {"msdk": __version__, "autoencoder": name})  # what makes it a folder of ours
+        tell(folder)
     usual = to_data(type(spec)())
     own = {key: value for key, value in to_data(spec).items() if key == "name" or usual.get(key) != value}
     return Converted(out, name, _params(network), 0, autoencoder=own)
@@ -171,7 +182,7 @@ def _first_stage(saved: Mapping[str, Any], latents: Shape, folder: Path) -> tupl
     inner: Any = saved.get("state_dict", saved)
     spec = attrs.evolve(spec, scale=float(inner.get("scale_factor", 1.0)))  # LDM measures it on its first batch
     file = folder / AUTOENCODER
-    save_file(load_pretrained("vq", saved, settings).state_dict(), file)
+    save_tensors(load_pretrained("vq", saved, settings).state_dict(), file)
     factor = image[1] // spec.latent_shape(image)[1]
     return attrs.evolve(spec, weights=file), (image[0], latents[1] * factor, latents[2] * factor)
 
@@ -244,24 +255,26 @@ def _recipe(parts: Parts, denoiser: Denoiser, *, title: str, autoencoder: Autoen
         stages=Stages(edges_ratio=edges) if edges else Stages(),
         encoder=parts.encoder,
         decoders=parts.decoders,
+        training=_training(schedule, parameterization),
         sampler=sampler,
         sampling=Sampling(steps=18 if isinstance(sampler, Heun) else 20),
     )
 
 
 def _to_sample(parts: Parts) -> tuple[Schedule, Parameterization]:
-    """The same diffusion in times that samplers can space: for score_sde's held steps, those between them too.
-
-    EDM samples the models of its other preconditioners between sigma 0.002 and 80, where they reach further.
-    """
+    """The same diffusion in times that samplers can space: for score_sde's held steps, those between them too."""
     schedule, parameterization = parts.schedule, parts.parameterization
     if isinstance(schedule, VPDiscrete) and schedule.clock == "held":
         fed = Eps(time_scale=float(schedule.steps), time_offset=-1.0)
         return attrs.evolve(schedule, clock="steps"), fed
-    if isinstance(schedule, EDM):
-        low, high = max(0.002, schedule.sigma_min), min(80.0, schedule.sigma_max)
-        return attrs.evolve(schedule, sigma_min=low, sigma_max=high), parameterization
     return schedule, parameterization
+
+
+def _training(schedule: Schedule, parameterization: Parameterization) -> Training:
+    """How training goes on: at whole steps, where the model knows no others."""
+    if isinstance(parameterization, Score) and parameterization.feed == "index":
+        return Training(noise=Steps(count=parameterization.steps))
+    return Training(noise=Steps()) if isinstance(schedule, VPDiscrete) else Training()
 
 
 def _params(network: nn.Module) -> int:

@@ -63,17 +63,17 @@ def original(family: str, config: Config) -> Original:
 
 
 def _process(family: str, config: Config) -> tuple[edm_schedules.EDM, Parameterization]:
-    """The preconditioner, and the noise levels that its model was trained for."""
+    """The preconditioner, and the noise levels between which EDM samples its model."""
     if family == "vp":
         low, slope = float(config.take("beta_min", 0.1)), float(config.take("beta_d", 19.9))
         steps = int(config.take("M", 1000))
         clock = VPLinear(beta_min=low, beta_max=low + slope)
         first = float(config.take("epsilon_t", 1e-5))
-        schedule = edm_schedules.EDM(sigma_min=clock.ratio(first), sigma_max=clock.ratio(1.0))
+        schedule = _sampled(clock.ratio(first), clock.ratio(1.0))
         return schedule, VP(beta_min=low, beta_max=low + slope, steps=steps)
     if family == "ve":
         low, high = float(config.take("sigma_min", 0.02)), float(config.take("sigma_max", 100.0))
-        return edm_schedules.EDM(sigma_min=low, sigma_max=high), VE()
+        return _sampled(low, high), VE()
     if family == "iddpm":
         known = IDDPM(
             steps=int(config.take("M", 1000)),
@@ -81,9 +81,15 @@ def _process(family: str, config: Config) -> tuple[edm_schedules.EDM, Parameteri
             c_2=float(config.take("C_2", 0.008)),
         )
         levels = noise_levels(known.steps, known.c_1, known.c_2)
-        return edm_schedules.EDM(sigma_min=levels[-2], sigma_max=levels[0]), known
+        return _sampled(levels[-2], levels[0]), known
     config.ignore("sigma_min", "sigma_max")  # 0 and infinity there: bounds of what sampling may ask for
     return edm_schedules.EDM(), edm_parameterizations.EDM(sigma_data=float(config.take("sigma_data", 0.5)))
+
+
+def _sampled(lowest: float, highest: float) -> edm_schedules.EDM:
+    """EDM's own range of noise levels, as far as a model that knows those between two others can follow."""
+    usual = edm_schedules.EDM()
+    return edm_schedules.EDM(sigma_min=max(usual.sigma_min, lowest), sigma_max=min(usual.sigma_max, highest))
 
 
 def _stages(config: Config) -> Partition:

@@ -5,7 +5,12 @@ is reported at once with the file and the path it stands at. Nothing here import
 whether features fit decoders, in a fraction of a second.
 """
 
+from msdk.recipe.cautions import cautions as cautions
+from msdk.recipe.cautions import uncalled as uncalled
+from msdk.recipe.cautions import undertrained as undertrained
+from msdk.recipe.cautions import unseen as unseen
 from msdk.recipe.checks import check_axes as check_axes
+from msdk.recipe.checks import check_trainable as check_trainable
 from msdk.recipe.checks import noise_range as noise_range
 from msdk.recipe.fields import AUGMENT_LABELS as AUGMENT_LABELS
 from msdk.recipe.fields import DEFAULT_STEPS as DEFAULT_STEPS
@@ -17,6 +22,7 @@ from msdk.recipe.fields import Sampling as Sampling
 from msdk.recipe.fields import Stages as Stages
 from msdk.recipe.fields import Training as Training
 from msdk.recipe.loading import checked as checked
+from msdk.recipe.loading import lacking as lacking
 from msdk.recipe.loading import load_recipe as load_recipe
 from msdk.recipe.loading import recipe_file as recipe_file
 from msdk.recipe.loading import recipe_of as recipe_of

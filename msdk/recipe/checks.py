@@ -1,64 +1,145 @@
 """What single fields of a recipe cannot show: parts that do not fit each other."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
+
+import attrs
 
 from msdk.autoencoders.base import Autoencoder
 from msdk.batch import Shape
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo
-from msdk.errors import MsdkError, PartError, Problem
+from msdk.errors import MsdkError, PartError, PluginFaultError, Problem, quoted
+from msdk.noise_levels.base import NoiseLevel
 from msdk.parameterizations.base import Parameterization
-from msdk.recipe.fields import AUGMENT_LABELS, Recipe
+from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
+from msdk.recipe.salvaging import UNKNOWN, NotKnown, known
 from msdk.registry import registry_for
+from msdk.registry.describing import in_words
+from msdk.registry.faults import fault_in, whose
 from msdk.schedules.base import Schedule
 from msdk.trackers.base import ALWAYS, Tracker
+from msdk.wrappers.base import Wrapper
 
 
 def misfits(recipe: Recipe) -> Iterable[Problem]:
-    """What single fields cannot show: parts that do not fit each other."""
-    ways = recipe.stages.ways()
+    """What single fields cannot show: parts that do not fit each other.
+
+    A check that asks for what is not known of the recipe (see `msdk.recipe.salvaging`) tells nothing; the others do.
+    """
+    unanswered = NotKnown if known(recipe) else Exception  # whatever a part makes of what is not known
+    for checks in ((_size_misfits, _float_misfits), CHECKS):
+        found: list[Problem] = []
+        for check in checks:
+            with contextlib.suppress(unanswered):
+                found += check(recipe)
+        yield from found
+        if found:
+            return  # the checks that follow would compute with what is too large
+
+
+def _given(table: object, key: str) -> bool:
+    """Whether a key that may be left out is there.
+
+    Raises:
+        NotKnown: It may be.
+    """
+    value = getattr(table, key)
+    if value is UNKNOWN:
+        raise NotKnown
+    return value is not None
+
+
+def _ways(stages: Stages) -> list[str]:
+    for key in ("edges_ratio", "edges_t", "clustering", "from_"):
+        _given(stages, key)
+    return stages.ways()
+
+
+def _stages_given_twice(recipe: Recipe) -> Iterable[Problem]:
+    ways = _ways(recipe.stages)
     if len(ways) > 1:
         yield Problem("stages", f"give one of {', '.join(ways)}, not {len(ways)}")
+    elif len(ways) == 1 and not recipe.clustered:
+        yield from failing(f"stages.{ways[0]}", recipe.partition)
+
+
+def _schedule_of_nothing(recipe: Recipe) -> Iterable[Problem]:
     if recipe.stages.schedule is not None and recipe.stages.edges_t is None and not recipe.clustered:
         yield Problem("stages.schedule", "says what edges_t or a clustering refer to, but there is neither")
+
+
+def _decoders_for_stages(recipe: Recipe) -> Iterable[Problem]:
     count = _stage_count(recipe)
-    if len(ways) == 1 and not recipe.clustered:
-        yield from failing(f"stages.{ways[0]}", recipe.partition)
-    if count is not None and len(ways) < 2 and count != len(recipe.decoders):
+    if len(_ways(recipe.stages)) < 2 and count != len(recipe.decoders):
         stages = f"{count} stage" + ("s" if count > 1 else "")
         yield Problem(
             "decoders", f"{stages} need as many decoders, least noise first; there are {len(recipe.decoders)}"
         )
+
+
+def _one_decoder(recipe: Recipe) -> Iterable[Problem]:
     if recipe.sharing == "unified" and len(recipe.decoders) > 1:
         yield Problem(
             "sharing", f"unified means one decoder for all noise levels, but there are {len(recipe.decoders)}"
         )
-    yield from _sampling_misfits(recipe)
-    yield from _training_misfits(recipe)
+
+
+def _noise_for_encoder(recipe: Recipe) -> Iterable[Problem]:
     fed = noise_range(recipe.parameterization, recipe.schedule)
     if fed is not None:
         yield from failing("encoder", lambda: recipe.encoder.check_noise(*fed))
-    if recipe.autoencoder is not None and recipe.encoder.unit_range:
+
+
+def _range_of_latents(recipe: Recipe) -> Iterable[Problem]:
+    if _given(recipe, "autoencoder") and recipe.encoder.unit_range:
         yield Problem("encoder.unit_range", "is for images in [0, 1], but with an autoencoder the network sees latents")
-    axes = list(_axes_misfits(recipe))
-    if axes:
-        yield from axes  # the rest counts on them
-        return
-    misfit = list(failing("autoencoder", lambda: recipe.shape))
+
+
+def _augmented_axes(recipe: Recipe) -> Iterable[Problem]:
+    shape = recipe.data.shape
+    if len(shape) >= 2 and min(shape) >= 1 and recipe.training.augment and len(shape) != 3:
+        yield Problem("training.augment", f"bends pictures [channels, height, width], but the data are {list(shape)}")
+    if recipe.training.flip and len(shape) == 2:
+        yield Problem("training.flip", f"mirrors pictures left to right, but the data are signals, {list(shape)}")
+
+
+def _features(recipe: Recipe) -> Iterable[Problem]:
+    """From the data's shape to the features of the last decoder; each counts on those before it."""
+    misfit = list(_axes_misfits(recipe))
+    misfit = misfit or list(failing("autoencoder", lambda: recipe.shape))
     misfit = misfit or list(failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
     yield from misfit
-    if not misfit:
-        info = recipe.encoder.info(recipe.shape)
-        yield from _label_misfits(recipe, info)
-        if recipe.adapter is not None:
-            misfit = list(failing("adapter", functools.partial(recipe.adapter.info, info)))
-            yield from misfit
-            if misfit:
-                return
-            info = recipe.adapter.info(info)
-        for index, decoder in enumerate(recipe.decoders):
-            yield from failing(f"decoders.{index}", functools.partial(decoder.check, info))
+    if misfit:
+        return
+    info = cast("object", recipe.encoder.info(recipe.shape))
+    if not isinstance(info, FeatureInfo):
+        told = f"`info` of {in_words(recipe.encoder)} returns {type(info).__name__}, and must return FeatureInfo"
+        raise PluginFaultError(told, whose(type(recipe.encoder)) or "msdk")
+    yield from _conditions(recipe, info)
+    if recipe.adapter is not None:
+        misfit = list(failing("adapter", functools.partial(recipe.adapter.info, info)))
+        yield from misfit
+        if misfit:
+            return
+        info = recipe.adapter.info(info)
+    for index, decoder in enumerate(recipe.decoders):
+        yield from failing(f"decoders.{index}", functools.partial(decoder.check, info))
+
+
+def check_trainable(recipe: Recipe) -> None:
+    """Raises `PartError` where a recipe that is good for sampling cannot be trained."""
+    if not recipe.schedule.trainable:
+        name = registry_for(Schedule).name_of(type(recipe.schedule))
+        raise PartError(
+            f"the schedule {name} is for sampling only: its networks are trained with noise that msdk does not draw. "
+            "Train under another schedule"
+        )
+    recipe.training.loss.check(recipe)
 
 
 def check_axes(part: Encoder | Decoder | Autoencoder, shape: Shape) -> None:
@@ -81,30 +162,138 @@ def _axes_misfits(recipe: Recipe) -> Iterable[Problem]:
         yield from failing(path, functools.partial(check_axes, part, shape))
     for index, decoder in enumerate(recipe.decoders if recipe.autoencoder is None else ()):
         yield from failing(f"decoders.{index}", functools.partial(check_axes, decoder, shape))
-    if recipe.training.augment and len(shape) != 3:
-        yield Problem("training.augment", f"bends pictures [channels, height, width], but the data are {list(shape)}")
 
 
-def _label_misfits(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
-    """Class and augmentation labels that the encoder does not take."""
-    options, classes = recipe.sampling, info.classes
+def _conditions(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
+    for check in (_unconditional, _class_beyond, _augment_labels):
+        try:
+            yield from check(recipe, info)
+        except NotKnown:
+            continue
+
+
+def _unconditional(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
+    options = recipe.sampling
     conditional = {
-        "label": options.label is not None,
-        "guidance": options.guidance != 1,
-        "guidance_interval": options.guidance_interval is not None,
+        "label": lambda: _given(options, "label"),
+        "guidance": lambda: options.guidance != 1,
+        "guidance_interval": lambda: _given(options, "guidance_interval"),
     }
-    for key in [key for key, given in conditional.items() if given and not classes]:
-        yield Problem(f"sampling.{key}", "needs a class-conditional model: set encoder.classes, or leave this key out")
-    if classes and options.label is not None and options.label >= classes:
+
+    def judge(given: Callable[[], bool]) -> None:
+        if given() and not info.classes:
+            raise PartError("needs a class-conditional model: set encoder.classes, or leave this key out")
+
+    for key, given in conditional.items():
+        yield from failing(f"sampling.{key}", functools.partial(judge, given))
+
+
+def _class_beyond(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
+    label, classes = recipe.sampling.label, info.classes
+    if classes and label is not None and label >= classes:
         yield Problem(
-            "sampling.label",
-            f"there is no class {options.label}: encoder.classes is {classes}, so use 0 .. {classes - 1}",
+            "sampling.label", f"there is no class {label}: encoder.classes is {classes}, so use 0 .. {classes - 1}"
         )
+
+
+def _augment_labels(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
     if recipe.training.augment and info.augment not in (0, AUGMENT_LABELS):
         yield Problem(
             "encoder.augment",
             f"training.augment gives {AUGMENT_LABELS} labels per image, not {info.augment}: use {AUGMENT_LABELS}, or 0 "
             "to feed none",
+        )
+
+
+LARGEST = 2**24
+"""Of whole numbers in the settings of networks, and a hidden layer: beyond, no memory would do."""
+
+MOST = 1e30
+"""Of the size of numbers that meet tensors."""
+
+DEEPEST = 1000
+"""Blocks in a row."""
+
+
+def _size_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Whole numbers in the settings of networks that are beyond any network."""
+    networks: dict[str, object] = {"encoder": recipe.encoder, "adapter": recipe.adapter}
+    networks |= {"autoencoder": recipe.autoencoder, "training.objective": recipe.training.objective}
+    if recipe.decoders is not UNKNOWN:
+        networks |= {f"decoders.{index}": decoder for index, decoder in enumerate(recipe.decoders)}
+    for path, part in networks.items():
+        for field in attrs.fields(type(part)) if attrs.has(type(part)) else ():
+            value, most = getattr(part, field.name), DEEPEST if field.name in ("blocks", "depth") else LARGEST
+            numbers: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
+            if any(type(each) is int and each > most for each in numbers):
+                yield Problem(
+                    f"{path}.{field.name}", f"must be at most {most:,}: {quoted(value)} is beyond any network"
+                )
+
+
+def _float_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Numbers in what computes with tensors of float32, whose own numbers end at 3e38."""
+    parts: dict[str, object] = {"sampler": recipe.sampler}
+    parts |= {f"samplers.{index}": each for index, each in enumerate(recipe.samplers)}
+    parts |= {f"sampling.wrap.{index}": each for index, each in enumerate(recipe.sampling.wrap)}
+    for path, part in parts.items():
+        for field in attrs.fields(type(part)) if attrs.has(type(part)) else ():
+            value = getattr(part, field.name)
+            if isinstance(value, float) and abs(value) > MOST:
+                yield Problem(f"{path}.{field.name}", f"must be between -{MOST:g} and {MOST:g}, got {value:g}")
+
+
+def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Settings with which what is computed of a time alone is no number, somewhere between the schedule's ends."""
+    schedule = recipe.schedule
+    first = schedule.t_min + 1e-6 * (schedule.t_max - schedule.t_min)  # at the end itself some logarithms are infinite
+    times = [first + (schedule.t_max - first) * share for share in (0.0, 1e-3, 0.1, 0.5, 0.9, 1.0)]
+    told = list(failing("schedule", lambda: _refuse_infinite(schedule.ratio, times)))
+    told = told or list(failing("schedule", lambda: _refuse_still(schedule, times)))
+    yield from told
+    if told:
+        return  # the rest is computed of its ratios
+    parameterization, weighting, noise = recipe.parameterization, recipe.weighting, recipe.training.noise
+
+    def coefficients(t: float) -> float:
+        found = parameterization.coefficients(schedule, t)
+        return sum(float(each) for each in (found.c_skip, found.c_out, found.c_in, found.c_noise))
+
+    yield from failing("parameterization", lambda: _refuse_infinite(coefficients, times))
+    yield from failing("weighting", lambda: _refuse_infinite(lambda t: weighting.weight(schedule, t), times))
+    yield from failing("training.noise", lambda: _refuse_nowhere(noise, schedule))
+    rates, last = recipe.training.lr_schedule, recipe.training.iterations
+    if rates is not None:
+        steps = sorted({*range(min(last, 3)), last // 2, last - 1})
+
+        def factor(step: float) -> float:
+            return rates.factor(int(step), last)
+
+        yield from failing("training.lr_schedule", lambda: _refuse_infinite(factor, steps))
+
+
+def _refuse_infinite(function: Callable[[float], float], places: Iterable[float]) -> None:
+    for place in places:
+        if not math.isfinite(function(place)):
+            raise PartError(f"leads to {function(place)} at {place:g}: use less extreme settings")
+
+
+def _refuse_still(schedule: Schedule, times: Sequence[float]) -> None:
+    ratios = [schedule.ratio(t) for t in times]
+    falls = any(low > high for low, high in itertools.pairwise(ratios))  # tables may hold a step
+    if falls or ratios[0] >= ratios[-1]:
+        raise PartError(
+            f"its ratio of noise to image does not rise from t = {times[0]:g} to {times[-1]:g}: it runs from "
+            f"{ratios[0]:.4g} to {ratios[-1]:.4g}, so use less extreme settings"
+        )
+
+
+def _refuse_nowhere(noise: NoiseLevel, schedule: Schedule) -> None:
+    below, all_of_it = noise.cdf(schedule, schedule.t_min), noise.cdf(schedule, schedule.t_max)
+    if not 0 <= below < all_of_it <= 1 + 1e-9:
+        raise PartError(
+            f"draws no time between the schedule's t_min = {schedule.t_min:g} and t_max = {schedule.t_max:g}: move "
+            "the law"
         )
 
 
@@ -122,17 +311,21 @@ def noise_range(parameterization: Parameterization, schedule: Schedule) -> tuple
 
 
 def failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:
+    """What a check says is wrong with the part at a path, if anything; nothing where it asks for what is not known."""
     try:
         check()
+    except NotKnown:
+        return
     except MsdkError as error:
-        yield Problem(path, str(error))
-    except (ArithmeticError, ValueError) as error:  # of floats: overflow, division by zero, roots of negative numbers
+        yield Problem(path, str(error), cause=error)
+    except (ArithmeticError, ValueError) as error:
+        if not isinstance(error, ArithmeticError) and "math" not in str(error) and fault_in(error):
+            raise  # a plugin's own  # of floats: overflow, division by zero, roots of negative numbers
         yield Problem(path, f"leads to numbers that cannot be computed ({error.args[-1]}): use less extreme settings")
 
 
-def _training_misfits(recipe: Recipe) -> Iterable[Problem]:
-    options = recipe.training
-    batch, parts = options.batch_size, options.accumulation
+def _micro_batches(recipe: Recipe) -> Iterable[Problem]:
+    batch, parts = recipe.training.batch_size, recipe.training.accumulation
     if batch % parts:
         fitting = max(divisor for divisor in range(1, min(parts, batch) + 1) if batch % divisor == 0)
         yield Problem(
@@ -140,27 +333,51 @@ def _training_misfits(recipe: Recipe) -> Iterable[Problem]:
             f"a batch_size of {batch} cannot be cut into {parts} micro-batches of one size: use {fitting}, or another "
             "divisor of it, or another batch_size",
         )
-    if options.optimizer is not None and (options.betas != (0.9, 0.999) or options.weight_decay):
+
+
+def _optimizer_twice(recipe: Recipe) -> Iterable[Problem]:
+    options = recipe.training
+    if _given(options, "optimizer") and (options.betas != (0.9, 0.999) or options.weight_decay):
         yield Problem("training.optimizer", "has settings of its own: leave out training.betas and weight_decay")
+
+
+def _objective(recipe: Recipe) -> Iterable[Problem]:
     # Unnamed, it is no mistake of a recipe that only samples; `msdk train` asks for it.
-    if options.objective is not None:
-        yield from failing("training.objective", functools.partial(options.objective.check, recipe))
+    if recipe.training.objective is not None:
+        yield from failing("training.objective", functools.partial(recipe.training.objective.check, recipe))
+
+
+def _trackers(recipe: Recipe) -> Iterable[Problem]:
     for index, tracker in enumerate(recipe.trackers):
+        if tracker is UNKNOWN:
+            continue
         name = registry_for(Tracker).name_of(type(tracker))
         if name.removeprefix("msdk:") in ALWAYS:
             yield Problem(f"trackers.{index}", f"every run has the tracker '{name}': leave it out")
 
 
+def _wrappers(recipe: Recipe) -> Iterable[Problem]:
+    def judge(wrapper: Wrapper) -> None:
+        latents = _given(recipe, "autoencoder")
+        if wrapper.pixels and (latents or recipe.encoder.unit_range):
+            seen = "latents" if latents else "pixels in [0, 1]"
+            raise PartError(f"is for pixels in [-1, 1], but the network sees {seen}")
+
+    for index, wrapper in enumerate(recipe.sampling.wrap):
+        yield from failing(f"sampling.wrap.{index}", functools.partial(judge, wrapper))
+
+
 def _sampler_runs(recipe: Recipe) -> None:
     # Where edges are still to be found, only the number of stages is known.
-    solver = recipe.sampler if recipe.clustered else recipe.solver
+    solver = recipe.sampler if _given(recipe.stages, "clustering") else recipe.solver
     solver.check(recipe.schedule, recipe.steps)
     solver.times(recipe.schedule, recipe.steps)
 
 
-def _sampling_misfits(recipe: Recipe) -> Iterable[Problem]:
-    options, stages = recipe.sampling, _stage_count(recipe)
-    ways = [key for key in ("steps", "nfe", "steps_per_stage") if getattr(options, key) is not None]
+def _sampling(recipe: Recipe) -> Iterable[Problem]:
+    options = recipe.sampling
+    values = {key: getattr(options, key) for key in ("steps", "nfe", "steps_per_stage")}
+    ways = [key for key, value in values.items() if value is not None and value is not UNKNOWN]
     if len(ways) > 1:
         yield Problem(
             "sampling",
@@ -168,27 +385,45 @@ def _sampling_misfits(recipe: Recipe) -> Iterable[Problem]:
             + " and ".join(ways),
         )
         return
-    for index, wrapper in enumerate(options.wrap):
-        if wrapper.pixels and (recipe.autoencoder is not None or recipe.encoder.unit_range):
-            seen = "latents" if recipe.autoencoder is not None else "pixels in [0, 1]"
-            yield Problem(f"sampling.wrap.{index}", f"is for pixels in [-1, 1], but the network sees {seen}")
     if recipe.samplers and options.steps_per_stage is None:
         yield Problem("samplers", "one sampler for each stage needs sampling.steps_per_stage")
         return
-    for path, given in (("sampling.steps_per_stage", options.steps_per_stage), ("samplers", recipe.samplers)):
-        if given and stages is not None and len(given) != stages:
-            yield Problem(path, f"has {len(given)} entries for {stages} stages: give one for each, least noise first")
-            return
+    if options.steps_per_stage is not None:
+        stages = _stage_count(recipe)
+        for path, given in (("sampling.steps_per_stage", options.steps_per_stage), ("samplers", recipe.samplers)):
+            if given and len(given) != stages:
+                words = f"has {len(given)} entries for {stages} stages: give one for each, least noise first"
+                yield Problem(path, words)
+                return
     unreachable = list(failing("sampling.nfe", lambda: recipe.steps))
     yield from unreachable
     if not unreachable:
         yield from failing("sampler", lambda: _sampler_runs(recipe))
 
 
-def _stage_count(recipe: Recipe) -> int | None:
-    """Number of stages, where it is known before the edges are."""
+def _stage_count(recipe: Recipe) -> int:
     stages = recipe.stages
     if stages.clustering is not None:
         return stages.clustering.stages
     edges = stages.edges_ratio if stages.edges_ratio is not None else stages.edges_t
     return len(edges or ()) + 1
+
+
+CHECKS: tuple[Callable[[Recipe], Iterable[Problem]], ...] = (
+    _stages_given_twice,
+    _schedule_of_nothing,
+    _decoders_for_stages,
+    _one_decoder,
+    _number_misfits,
+    _sampling,
+    _wrappers,
+    _micro_batches,
+    _optimizer_twice,
+    _objective,
+    _trackers,
+    _noise_for_encoder,
+    _range_of_latents,
+    _augmented_axes,
+    _features,
+)
+"""Each can be answered without the others, so that what one does not know hides nothing of the rest."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from msdk.recipe import Recipe
+from msdk.recipe import Recipe, Training
 from msdk.recipe.files import File
 from msdk.recipe.structuring import to_data
 
@@ -46,7 +46,7 @@ def compare(a: Recipe, b: Recipe) -> list[Difference]:
         a: A recipe.
         b: Another.
     """
-    ours, theirs = _leaves(a), _leaves(b)
+    ours, theirs = _leaves(a) | _left(a), _leaves(b) | _left(b)
     absent = (None, False)
     differences: list[Difference] = []
     for path in _in_order(list(ours), list(theirs)):
@@ -72,6 +72,20 @@ def _leaves(value: Any, path: Path = (), *, default: bool = False) -> dict[Path,
             continue
         item = getattr(value, field.name)
         found |= _leaves(item, (*path, field.name.rstrip("_")), default=_is_default(field, item))
+    return found
+
+
+def _left(recipe: Recipe) -> dict[Path, tuple[Any, bool]]:
+    """What the schedule decides where nobody else does: the leaves of these keys, and whether it did."""
+    plain = attrs.evolve(recipe, training=Training())
+    found = _leaves(recipe.training.noise, ("training", "noise"), default=recipe.training.noise == plain.training.noise)
+    samplers = {("sampler",): recipe.sampler}
+    samplers |= {("samplers", str(index)): each for index, each in enumerate(recipe.samplers)}
+    for path, sampler in samplers.items():
+        grid = attrs.fields_dict(type(sampler)).get("grid")
+        if grid is not None and grid.default is None:
+            own: Any = attrs.evolve(sampler, grid=None).on(recipe.schedule)  # pyright: ignore[reportCallIssue]
+            found[*path, "grid"] = (getattr(sampler, "grid"), own == sampler)  # noqa: B009  not every sampler has one
     return found
 
 

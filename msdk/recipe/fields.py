@@ -1,5 +1,7 @@
 """Recipes as data: every key that a recipe may have, its type, its default and what it means. Imports no torch."""
 
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,19 +15,21 @@ from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
 from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
-from msdk.errors import PartError
+from msdk.errors import MsdkError, PartError, cut, printable
 from msdk.lr_schedules.base import LRSchedule
-from msdk.noise_levels.base import NoiseLevel, StageDraw
+from msdk.noise_levels.base import NoiseLevel, StageDraw, stage_probabilities
 from msdk.objectives.base import Objective
 from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.recipe.files import Artefact, File
 from msdk.recipe.quantities import quantity
-from msdk.registry import registry_for
+from msdk.recipe.structuring import strict_converter
+from msdk.registry import registry_for, registry_of_part
 from msdk.samplers.base import Sampler, steps_for
 from msdk.samplers.guidance import Guidance
 from msdk.samplers.staged import Staged
+from msdk.samplers.tracing import Call, explain
 from msdk.schedules.base import Schedule
 from msdk.trackers.base import Tracker
 from msdk.weightings.base import Weighting
@@ -42,10 +46,15 @@ AUGMENT_LABELS = 9
 def _part(base: type, name: str) -> Any:
     def default() -> Any:
         registry = registry_for(base)
-        # Nobody wrote this name, so a plugin that also owns it cannot make it doubtful.
-        return registry.get(name if name in registry.names() else f"msdk:{name}")()
+        # Nobody wrote this name, so nobody need be told that a plugin also owns it.
+        return registry.get(f"msdk:{name}" if "msdk" in registry.owners(name) else name)()
 
     return attrs.field(factory=default)
+
+
+def _left_to_the_schedule() -> Any:
+    """A default that a recipe replaces by what its schedule says; None only while there is no recipe."""
+    return attrs.field(default=None)
 
 
 @attrs.frozen(kw_only=True)
@@ -97,17 +106,18 @@ class Training:
             a third more to compute, for a fraction of the memory.
         objective: What is minimised; `denoising` when not given. A recipe whose decoders predict a variance trains with
             an objective that is named and learns it.
-        noise: The law of training times.
+        noise: The law of training times; the one that suits the schedule when not given, which the recipe then holds.
         stage_draw: "natural" draws stages with the law's own shares, "uniform" draws each stage alike.
         mixed: Whether a batch mixes stages; false draws one stage per batch, as the paper's code does.
         lr: Learning rate.
-        warmup: Steps over which the learning rate rises linearly from 0.
+        warmup: Steps over which the learning rate rises linearly from 0, which the first step has, as in the originals:
+            lr min(steps done / warmup, 1).
         lr_schedule: A factor on the learning rate; none when not given.
         optimizer: AdamW with `betas` and `weight_decay` when not given.
         betas: Decay of Adam's first and second moment.
         weight_decay: Decoupled weight decay (AdamW, Loshchilov and Hutter 2019, arXiv 1711.05101); 0 is Adam.
-        sanitize: Whether gradients that are not finite are replaced before clipping: NaN by 0, infinities by +-1e5
-            (EDM). The loss is left as it is.
+        sanitize: Whether gradients that are not finite are replaced before clipping, as in EDM: NaN by 0, infinities by
+            +-1e5 over the numbers of an image, because EDM sums the loss that is a mean here. The loss stays as it is.
         clip_norm: Largest norm of the whole gradient; 0 does not clip.
         ema_decay: Decay of the averaged weights, ramped up as min(decay, (1 + n) / (10 + n)); 0 keeps none.
         ema_half_life: Images after which a weight counts half in the average (EDM); 0 means `ema_decay` rules instead.
@@ -128,7 +138,7 @@ class Training:
     accumulation: int = attrs.field(default=1, validator=ge(1))
     recompute: bool = False
     objective: Objective | None = None
-    noise: NoiseLevel = _part(NoiseLevel, "uniform")
+    noise: NoiseLevel = _left_to_the_schedule()
     stage_draw: StageDraw = "natural"
     mixed: bool = True
     lr: float = attrs.field(default=2e-4, validator=gt(0))
@@ -182,7 +192,7 @@ class Sampling:
     """How images are drawn: `steps` intervals of the time grid, `nfe` network calls, or `steps_per_stage`: one of them.
 
     Args:
-        steps: Intervals of the sampler's time grid.
+        steps: Intervals of the sampler's time grid; 20 when none of the three is given.
         nfe: Network calls per image, a guided one counted once.
         steps_per_stage: Intervals in each stage, least noise first; each stage's time is then spaced for itself.
         images: Images that `msdk sample` draws, with seeds `seed`, `seed + 1`, ...
@@ -215,7 +225,7 @@ class Sampling:
 DEFAULT_STEPS = 20
 
 
-LIMITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "memory": "B"}
+LIMITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "memory": "B", "hours": "h", "cost": "money"}
 """Key of `[budget]` that limits something -> its unit, see `msdk.recipe.quantities`."""
 
 
@@ -231,9 +241,11 @@ class BudgetOptions:
         convention: "exact" counts every multiply-accumulate, "paper" as the paper's tool, "fvcore" as fvcore alone.
         compare: Other recipes that `msdk run` sets beside this one.
         params: Most parameters in all, "250M" for example.
-        macs: Most MACs of a mean network call of the sampler, in the convention: "20G".
+        macs: Most MACs of a mean network call of the sampler, in the convention: "20G", or 20, which is in G too.
         flops: Most FLOPs of the whole training, forward and backward: "3.5E".
         memory: Most bytes at the peak of a training step, by estimate: "24GiB".
+        hours: Most hours of the whole training, as `--measure` or, without it, `--gpu` finds them: 100.
+        cost: Most money for the whole training, in the currency of `--price`: 500.
     """
 
     convention: Convention = "exact"
@@ -242,11 +254,48 @@ class BudgetOptions:
     macs: float | str | None = attrs.field(default=None, validator=optional(_amount))
     flops: float | str | None = attrs.field(default=None, validator=optional(_amount))
     memory: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    hours: float | str | None = attrs.field(default=None, validator=optional(_amount))
+    cost: float | str | None = attrs.field(default=None, validator=optional(_amount))
+
+
+def suited_noise(schedule: Schedule) -> NoiseLevel:
+    """The law of training times that suits a schedule, `Schedule.default_noise`."""
+    return strict_converter().structure(schedule.default_noise, NoiseLevel)
+
+
+def _called(part: object) -> str:
+    """What a recipe calls a part, or its class where it is not registered."""
+    registry = registry_of_part(type(part))
+    try:
+        return type(part).__name__ if registry is None else registry.name_of(type(part))
+    except MsdkError:
+        return type(part).__name__
 
 
 @attrs.frozen(kw_only=True)
 class Recipe:
-    """A whole model and what is done with it. See docs/recipes.md for every key."""
+    """A whole model and what is done with it; docs/recipes.md has the rules.
+
+    Args:
+        title: One line for tables.
+        use: Python files that register parts; they run only with `--allow-code`.
+        data: The data set.
+        autoencoder: First stage of latent diffusion; the networks then see latents.
+        schedule: The noise schedule.
+        parameterization: What the network is fed and predicts.
+        stages: How time is cut; one stage when not given.
+        encoder: The encoder.
+        adapter: 1x1 convolutions behind the encoder, to one width for each level; none when not given.
+        decoders: One for each stage, least noise first.
+        sharing: "shared" has one encoder for all stages, "separate" one for each; "unified" is one stage.
+        weighting: Weight of the loss by noise level.
+        training: How the networks are trained.
+        sampler: What draws images.
+        samplers: A sampler for each stage, least noise first, with `sampling.steps_per_stage`.
+        sampling: How images are drawn.
+        budget: How costs are counted, and what they may not exceed.
+        trackers: Where a run tells how it goes, beside metrics.jsonl and ledger.json; a resumed run may have others.
+    """
 
     title: str = ""
     use: tuple[File, ...] = ()
@@ -267,6 +316,30 @@ class Recipe:
     budget: BudgetOptions = attrs.field(factory=BudgetOptions)
     trackers: tuple[Tracker, ...] = ()
 
+    def __attrs_post_init__(self) -> None:
+        # What is left to the schedule is written out, so that a recipe means the same in a later version.
+        for key, filled in LEFT_TO_THE_SCHEDULE.items():
+            object.__setattr__(self, key, filled(self))
+
+    def __repr__(self) -> str:
+        decoders, stages, training = self.decoders, self.stages, self.training
+        count = f"{len(decoders)} decoders" if len(decoders) > 1 else "1 decoder"
+        edges = stages.edges_ratio or stages.edges_t or ()
+        found = "" if stages.clustering is None else f"; stages by {_called(stages.clustering)}"
+        unit = "ratio" if stages.edges_ratio else "t"
+        found = f"; edges in {unit} {', '.join(f'{edge:.4g}' for edge in edges[:8])}" if edges else found
+        return "\n".join(
+            [
+                f"Recipe: {printable(cut(self.title, 200)) or 'without a title'}",
+                f"  data {_called(self.data)}, shape {' x '.join(map(str, self.data.shape))}; "
+                f"schedule {_called(self.schedule)}; parameterization {_called(self.parameterization)}",
+                f"  encoder {_called(self.encoder)}, {self.sharing}; {count}: "
+                f"{', '.join(map(_called, decoders[:8]))}{', ...' if len(decoders) > 8 else ''}{found}",
+                f"  training {training.iterations:,} iterations of {training.batch_size:,} images; sampler "
+                f"{_called(self.sampler)}. Every key: print(msdk.recipe.to_toml(recipe))",
+            ]
+        )
+
     @property
     def shape(self) -> Shape:
         """Channels and axes of what the networks see: images, or their latents behind an autoencoder."""
@@ -276,7 +349,7 @@ class Recipe:
     def steps(self) -> int:
         """Intervals of the sampler's time grid, whichever way they are given."""
         if self.sampling.nfe is not None:
-            return steps_for(self.sampler, self.sampling.nfe)
+            return steps_for(self.sampler, self.sampling.nfe, self.schedule)
         if self.sampling.steps_per_stage is not None:
             return sum(self.sampling.steps_per_stage)
         return self.sampling.steps or DEFAULT_STEPS
@@ -305,6 +378,24 @@ class Recipe:
         """How sampling is guided."""
         return Guidance(weight=self.sampling.guidance, interval=self.sampling.guidance_interval)
 
+    def training_shares(self) -> list[float]:
+        """The share of each stage in the images that training draws; the stage edges are known."""
+        options = self.training
+        return stage_probabilities(options.stage_draw, options.noise.shares(self.schedule, self.partition()))
+
+    def calls(self, partition: Partition | None = None, times: Sequence[Sequence[float]] | None = None) -> list[Call]:
+        """Every network call that makes an image as this recipe says, in order, with its stage.
+
+        Args:
+            partition: The stages; the recipe's own when not given.
+            times: Of the calls, where they are known, see `msdk.samplers.tracing.explain`: without, torch is imported.
+
+        Raises:
+            PartError: The stage edges are not known yet.
+        """
+        stages = self.partition() if partition is None else partition
+        return explain(stages, self.schedule, self.solver, self.steps, self.guidance, times)
+
     @property
     def clustered(self) -> bool:
         """Whether the stage edges are still to be found by a clustering."""
@@ -331,3 +422,19 @@ class Recipe:
         origin = self.stages.from_
         kept = origin if origin is not None and origin.edges_ratio == partition.edges else None
         return attrs.evolve(self, stages=Stages(edges_ratio=partition.edges or None, from_=kept))
+
+
+def _with_noise(recipe: Recipe) -> Training:
+    if recipe.training.noise is not None:  # pyright: ignore[reportUnnecessaryComparison]  until here
+        return recipe.training
+    training = copy.copy(recipe.training)
+    object.__setattr__(training, "noise", suited_noise(recipe.schedule))
+    return training
+
+
+LEFT_TO_THE_SCHEDULE: Mapping[str, Callable[[Recipe], Any]] = {
+    "training": _with_noise,
+    "sampler": lambda recipe: recipe.sampler.on(recipe.schedule),
+    "samplers": lambda recipe: tuple(sampler.on(recipe.schedule) for sampler in recipe.samplers),
+}
+"""Key of a recipe -> its value, once what it leaves to the schedule is filled in."""

@@ -4,33 +4,43 @@ A recipe file is TOML. It may extend others, a command line may override single 
 is reported at once with the file and the path it stands at.
 """
 
+import contextlib
+import copy
 import os
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import tomli_w
 
-from msdk.errors import PartError, Problem, RecipeError, RunError, quoted
+from msdk.arguments import as_annotated
+from msdk.errors import PartError, Problem, RecipeError, RunError, UnknownNameError, quoted
 from msdk.recipe.checks import failing, misfits
-from msdk.recipe.fields import Recipe
+from msdk.recipe.fields import LEFT_TO_THE_SCHEDULE, Recipe
 from msdk.recipe.files import File
-from msdk.recipe.merging import MOST_FILES, Merged, Sources, source_of
-from msdk.recipe.structuring import flattened_errors, strict_converter, to_data
+from msdk.recipe.merging import MOST_FILES, OVERRIDE, Merged, Sources, source_of
+from msdk.recipe.salvaging import UNKNOWN, salvaged
+from msdk.recipe.structuring import MISSING, NamelessError, flattened_errors, strict_converter, to_data
 from msdk.registry.local_code import run_code
 
 T = TypeVar("T")
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+Check = Callable[[Recipe], Iterable[Problem]]
+"""Tells what is wrong with a recipe, see `msdk.recipe.checks`."""
+
+
+@as_annotated
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, also: Sequence[Check] = ()) -> Recipe:
     """Reads, merges and checks a recipe file.
 
     Args:
         path: A TOML file.
         overrides: `"dotted.key=value"`, applied last; the value is TOML, or a bare word. `decoders.0.channels=64`
             reaches into a list.
+        also: Checks beyond those of every recipe.
 
     Raises:
         RecipeError: Every mistake at once, with file and path.
@@ -38,8 +48,55 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     merged = Merged()
     merged.read(path)
+    alone = copy.deepcopy(merged.data), dict(merged.sources)
     wrong = [problem for text in overrides if (problem := merged.override(text))]
-    return structure(merged.data, str(path), merged.sources, wrong)
+
+    def made(data: Mapping[str, Any], sources: Sources, wrong: Sequence[Problem]) -> Recipe:
+        whole = not merged.unread
+        return structure(data, str(path), sources, [*merged.unread, *wrong], whole=whole, also=also)
+
+    try:
+        return made(merged.data, merged.sources, wrong)
+    except RecipeError as error:
+        if not overrides:
+            raise
+        try:
+            made(*alone, [])
+            own = ()
+        except RecipeError as before:
+            own = before.problems
+        raise _blamed(error, own, overrides) from None
+
+
+def _blamed(error: RecipeError, own: Sequence[Problem], overrides: Sequence[str]) -> RecipeError:
+    """The error, with overrides named as the source of what is wrong with them alone."""
+    before = {(problem.path, problem.message) for problem in own}
+    for problem in error.problems:
+        if (problem.path, problem.message) not in before and not problem.source.startswith(OVERRIDE):
+            problem.source = " ".join(f"{OVERRIDE} {text}" for text in overrides)
+    all_theirs = all(problem.source.startswith(OVERRIDE) for problem in error.problems)
+    return RecipeError(f"{error.source}, as {OVERRIDE} changes it," if all_theirs else error.source, error.problems)
+
+
+def lacking(path: Path, error: RecipeError, others: Iterable[Path]) -> list[str]:
+    """The keys that a file lacks as a recipe of its own, where it is one that others extend; else none.
+
+    Args:
+        path: The file.
+        error: What is wrong with it.
+        others: Recipe files, perhaps with this one.
+    """
+    if not all(problem.message == MISSING and "." not in problem.path for problem in error.problems):
+        return []
+    here = Path(os.path.realpath(path))
+    for other in others:
+        merged = Merged()
+        if Path(os.path.realpath(other)) != here:
+            with contextlib.suppress(RecipeError):
+                merged.read(other)
+        if here in merged.files:
+            return [problem.path for problem in error.problems]
+    return []
 
 
 def recipe_of(model: Recipe | str | Path) -> Recipe:
@@ -66,33 +123,73 @@ def recipe_file(path: Path) -> Path:
 
 
 def structure(
-    data: Mapping[str, Any], source: str, sources: "Sources | None" = None, wrong: Sequence[Problem] = ()
+    data: Mapping[str, Any],
+    source: str,
+    sources: "Sources | None" = None,
+    wrong: Sequence[Problem] = (),
+    *,
+    whole: bool = True,
+    also: Sequence[Check] = (),
 ) -> Recipe:
     """Plain data -> Recipe, with all checks; problems that are already known are told with the rest.
 
+    Args:
+        data: What the file says, with all that it extends.
+        source: The file.
+        sources: Which file says what.
+        wrong: Problems that are known.
+        whole: Whether `data` is all; false where a file could not be read, in which the rest may stand.
+        also: Checks beyond those of every recipe, for parts that nothing else is wrong with.
+
     Raises:
-        RecipeError: Every mistake at once.
+        RecipeError: Every mistake at once, of all phases, as far as each can be told despite the others.
     """
     sources = sources or {}
     data = _placed(data, sources)
-    recipe, unused = None, list(_used(data))
+    unused = list(_used(data))
     problems = [*wrong, *unused]
-    if not unused:  # names of parts would seem unknown
-        try:
-            recipe = strict_converter().structure(data, Recipe)
-        except Exception as error:
-            problems += flattened_errors(error)
-        else:
-            recipe = _spending(_rebased(recipe, sources))
-            problems += misfits(recipe)
-            stages = data.get("stages")
-            if isinstance(stages, Mapping) and {"edges_ratio", "from"} <= stages.keys():
-                problems.append(Problem("stages", "give one of edges_ratio, from, not 2"))
+    unsure = (() if whole else (KeyError, NamelessError)) + ((UnknownNameError,) if unused else ())
+    recipe = None
+    try:
+        recipe = strict_converter().structure(data, Recipe)
+    except Exception as error:
+        problems += flattened_errors(error, unsure=unsure)
+    else:
+        recipe = _spending(_rebased(recipe, sources))
+    judged = recipe if recipe is not None and whole else _salvaged(data, whole=whole)
+    told = {problem.path for problem in problems}
+    problems += [problem for problem in (*_edges_twice(data), *misfits(judged)) if problem.path not in told]
+    told = {problem.path for problem in problems}
+    problems += (
+        problem
+        for check in also
+        for problem in check(judged)
+        if not any(path == problem.path or path.startswith(f"{problem.path}.") for path in told)
+    )
     if recipe is None or problems:
         for problem in problems:
             problem.source = problem.source or source_of(problem.path, sources)
         raise RecipeError(source, problems)
     return recipe
+
+
+def _salvaged(data: Mapping[str, Any], *, whole: bool) -> Recipe:
+    """A recipe of what is not wrong in the data."""
+    recipe: Recipe = salvaged(data, Recipe, defaults=whole, finished=False)
+    for key, filled in (*LEFT_TO_THE_SCHEDULE.items(), ("sampler", lambda recipe: _spending(recipe).sampler)):
+        try:
+            value = filled(recipe)
+        except Exception:
+            value = UNKNOWN
+        object.__setattr__(recipe, key, value)
+    return recipe
+
+
+def _edges_twice(data: Mapping[str, Any]) -> Iterable[Problem]:
+    """The one pair of keys that a recipe does not tell apart any more."""
+    stages = data.get("stages")
+    if isinstance(stages, Mapping) and {"edges_ratio", "from"} <= stages.keys():
+        yield Problem("stages", "give one of edges_ratio, from, not 2")
 
 
 def checked(recipe: Recipe, source: str) -> Recipe:
@@ -130,10 +227,12 @@ def _used(data: dict[str, Any]) -> Iterable[Problem]:
     """Reads and runs the files of `use`, so that their parts are registered before names are looked up."""
     files = data.get("use")
     if isinstance(files, list) and len(typing.cast("list[object]", files)) > MOST_FILES:
+        data["use"] = []
         yield Problem("use", f"names more than {MOST_FILES} files")
         return
     for index, text in enumerate(typing.cast("list[object]", files) if isinstance(files, list) else ()):
         if isinstance(text, str):  # anything else is told as a wrong type
+            data["use"][index] = File(Path(text), b"")  # for one that cannot be read, which is told here
 
             def run(text: str = text, index: int = index) -> None:
                 try:
@@ -179,5 +278,5 @@ def _from_its_folder(file: Path, path: tuple[str, ...], sources: Sources) -> Pat
     if file.is_absolute():
         return file
     source = source_of(".".join(path), sources)
-    folder = Path.cwd() if source.startswith("--set") or not source else Path(source).parent
+    folder = Path.cwd() if source.startswith(OVERRIDE) or not source else Path(source).parent
     return Path(os.path.realpath(folder / file))  # Path.resolve raises where symbolic links lead in a circle

@@ -28,13 +28,26 @@ Sources = dict[tuple[str, ...], str]
 """Path of a key -> the file (or `--set`) that set it last."""
 
 
+OVERRIDE = "--set"
+"""How the source of a key begins that no file has set."""
+
+
 class Merged:
-    """The data of a recipe file over those that it extends, and where each key came from."""
+    """The data of a recipe file over those that it extends, and where each key came from.
+
+    Attributes:
+        data: All that files and overrides say.
+        sources: Where each key came from.
+        unread: Problems of files that could not be read, so that what they say is missing in the data.
+        files: Those that were read, without symbolic links.
+    """
 
     def __init__(self) -> None:
         self.data: dict[str, Any] = {}
         self.sources: Sources = {}
-        self._files = self._bytes = 0
+        self.unread: list[Problem] = []
+        self.files: list[Path] = []
+        self._count = self._bytes = 0
 
     def read(self, path: Path, above: tuple[Path, ...] = ()) -> None:
         """Reads a file over what it extends.
@@ -44,45 +57,49 @@ class Merged:
             above: Those that extend it, the outermost first, without symbolic links.
 
         Raises:
-            RecipeError: It is no recipe file, or there are more and longer files than recipes have.
+            RecipeError: There are more and longer files than recipes have.
         """
+
+        def unread(words: str) -> None:
+            key, source = ("extends", above[-1]) if above else ("", path)
+            self.unread.append(Problem(key, words, str(source)))
 
         def refuse(words: str) -> RecipeError:
             return RecipeError(str(above[0]), [Problem("extends", words, str(above[-1]))])
 
-        self._files += 1
-        if self._files > MOST_FILES:
+        self._count += 1
+        if self._count > MOST_FILES:
             raise refuse(f"more than {MOST_FILES} files are read, each counted as often as it is named")
         try:
             content = read_bounded(path, MOST_BYTES)
         except PartError as error:
-            if above:
-                raise refuse(str(error)) from error
-            raise RecipeError(str(path), [Problem("", str(error))]) from error
+            return unread(str(error))
         here = Path(os.path.realpath(path))
         if here in above:
             chain = " -> ".join(file.name for file in (*above, path))
-            raise refuse(f"a recipe cannot extend itself: {chain}")
+            return unread(f"a recipe cannot extend itself: {chain}")
         self._bytes += len(content)
         if self._bytes > MOST_BYTES:
             raise refuse(f"all files together have more than {MOST_BYTES:,} bytes")
         try:
             data = _parsed(content.decode("utf-8-sig"))  # editors of Windows begin a file with a mark
         except ValueError as error:
-            raise RecipeError(str(path), [Problem("", f"is not valid TOML: {error}")]) from error
+            return unread(f"{f'{path} ' if above else ''}is not valid TOML: {error}")
         bases = data.pop("extends", [])
         files = typing.cast("list[object]", bases if isinstance(bases, list) else [bases])
+        if not all(isinstance(base, str) for base in files):
+            words = f"expected a file name or a list of them, got {quoted(bases)}"
+            self.unread.append(Problem("extends", words, str(path)))
         for base in files:
-            if not isinstance(base, str):
-                raise RecipeError(
-                    str(path), [Problem("extends", f"expected a file name or a list of them, got {quoted(bases)}")]
-                )
-            self.read(path.parent / base, (*above, here))
+            if isinstance(base, str):
+                self.read(path.parent / base, (*above, here))
+        self.files.append(here)
         _merge(self.data, data, (), str(path), self.sources)
+        return None
 
     def override(self, text: str) -> Problem | None:
         key, equals, raw = text.partition("=")
-        source = f"--set {text}"
+        source = f"{OVERRIDE} {text}"
         steps = key.strip().split(".")
         if not equals or not all(steps) or len(steps) > MOST_LEVELS:
             return Problem(key, "write an override as key=value, for example training.lr=0.001", source)
@@ -133,13 +150,17 @@ def _set(target: Any, steps: list[str], value: object, path: tuple[str, ...], so
     """Sets one dotted key below a table or list; says what is wrong with the key, or nothing."""
     head, *rest = steps
     inner: Any = None
+    place: Any = head
     if isinstance(target, list):
         count = len(typing.cast("list[object]", target))
         if not (head.isdecimal() and len(head) < 10 and int(head) < count):
             return f"there is no entry {head}: the list has {count}, numbered from 0"
-        inner = typing.cast("list[object]", target)[int(head)]
+        place = int(head)
+        inner = typing.cast("list[object]", target)[place]
     else:
         inner = target.get(head)
+    if rest and isinstance(inner, str) and head != "name":
+        inner = target[place] = {"name": inner}
     if rest and inner is not None:
         if not isinstance(inner, (dict, list)):
             return f"{'.'.join((*path, head))} is {quoted(inner)}, which has no keys to set"
@@ -147,7 +168,7 @@ def _set(target: Any, steps: list[str], value: object, path: tuple[str, ...], so
     for step in reversed(rest):
         value = {step: value}
     if isinstance(target, list):
-        target[int(head)] = value
+        target[place] = value
         _note_sources(value, (*path, head), source, sources)
     else:
         _merge(target, {head: value}, path, source, sources)
@@ -159,7 +180,10 @@ ALTERNATIVES = tuple(("sampling", *pair) for pair in itertools.permutations(("st
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...], source: str, sources: Sources) -> None:
-    """Tables merge, everything else replaces. A part with another name drops the old part's keys; so do `stages`."""
+    """Tables merge, everything else replaces. A part with another name drops the old part's keys; so do `stages`.
+
+    The bare name of a part over its table, or under it, is `{ name = ... }`.
+    """
     replaces_part = "name" in over and base.get("name") not in (None, over["name"])
     replaces_stages = path == ("stages",) and set(over) - {"schedule"}
     if replaces_part or replaces_stages:
@@ -170,7 +194,12 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...],
     for key, value in over.items():
         here = (*path, key)
         sources[here] = source
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
+        old = base.get(key)
+        if isinstance(value, dict) and isinstance(old, str):
+            old = base[key] = {"name": old}
+        if isinstance(value, str) and isinstance(old, dict):
+            value = {"name": value}
+        if isinstance(value, dict) and isinstance(old, dict):
             _merge(base[key], typing.cast("dict[str, Any]", value), here, source, sources)
         else:
             base[key] = value
@@ -188,6 +217,9 @@ def _note_sources(value: object, path: tuple[str, ...], source: str, sources: So
 
 
 def source_of(path: str, sources: Sources) -> str:
+    for key, source in sources.items():
+        if ".".join(key) == path:  # a key may have dots itself
+            return source
     steps = tuple(path.split("."))
     while steps and steps not in sources:
         steps = steps[:-1]

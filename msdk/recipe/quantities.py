@@ -6,10 +6,27 @@ from msdk.errors import MsdkError
 
 PREFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-UNITS = {"params": ("params", "parameters"), "MACs": ("MACs", "MAC"), "FLOPs": ("FLOPs", "FLOP"), "B": ("B", "bytes")}
-"""Unit -> how it may be spelled."""
+UNITS = {
+    "params": ("params", "parameters"),
+    "MACs": ("MACs", "MAC"),
+    "FLOPs": ("FLOPs", "FLOP"),
+    "B": ("B", "bytes"),
+    "h": ("hours", "h"),
+    "money": ("money",),
+}
+"""Unit -> how it may be spelled. Money is in whatever currency prices are."""
 
-EXAMPLES = {"params": "250M", "MACs": "18.65G", "FLOPs": "3.4E", "B": "24GiB"}
+PLAIN = ("h", "money")
+"""Units that are told without prefixes."""
+
+EXAMPLES = {"params": "250M", "MACs": "18.65G", "FLOPs": "3.4E", "B": "24GiB", "h": "100 h", "money": "500"}
+
+
+BARE = 1e5
+"""A bare number of MACs below it is in G, as tables have them: "15" is 15 GMACs, in a recipe and on the command line.
+
+From here on it is a count: no network call costs so many GMACs, and none that is worth a limit so few MACs.
+"""
 
 
 class QuantityError(MsdkError):
@@ -20,18 +37,20 @@ def quantity(text: str, unit: str) -> float:
     """The number that a text stands for: digits, an SI prefix (for bytes a binary one, too), and perhaps the unit.
 
     Args:
-        text: "18.65G", "18.65 GMACs", "16 GiB", ...
-        unit: What it must be: "params", "MACs", "FLOPs" or "B".
+        text: "18.65G", "18.65 GMACs", "16 GiB", ...; a bare number is a count, but see `BARE`.
+        unit: What it must be: a key of `UNITS`.
 
     Raises:
         QuantityError: It is no amount, or one of something else; the message says how it is written.
     """
-    allowed = {**PREFIXES, **BINARY} if unit == "B" else PREFIXES
+    allowed = {**PREFIXES, **BINARY} if unit == "B" else {"": 1} if unit in PLAIN else PREFIXES
     found = re.fullmatch(
         r"\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z ]*?)\s*", text
     )
     if found:
         number, rest = float(found[1].replace(",", "")), found[2]
+        if unit == "MACs" and not rest and number < BARE:
+            return number * PREFIXES["G"]
         for spelled in (*UNITS[unit], ""):
             if rest.endswith(spelled) and (prefix := rest.removesuffix(spelled).rstrip()) in allowed:
                 return number * allowed[prefix]
@@ -39,9 +58,8 @@ def quantity(text: str, unit: str) -> float:
             if other != unit and rest.endswith(spellings):
                 raise QuantityError(_mixed(text, unit, other))
     known = ", ".join(prefix for prefix in allowed if prefix)
-    raise QuantityError(
-        f"'{text}' is no amount: write a number, perhaps with {known}, and perhaps {unit}: {EXAMPLES[unit]}"
-    )
+    prefixes = f", perhaps with {known}" if known else ""
+    raise QuantityError(f"'{text}' is no amount: write a number{prefixes}, and perhaps {unit}: {EXAMPLES[unit]}")
 
 
 def _mixed(text: str, unit: str, other: str) -> str:
@@ -62,10 +80,17 @@ def prefix_of(value: float, unit: str) -> tuple[str, float]:
     """
     if unit == "params":
         return ("M", 1e6) if abs(value) >= LARGE else ("", 1.0)
+    if unit in PLAIN:
+        return "", 1.0
     known = BINARY if unit == "B" else {name: size for name, size in PREFIXES.items() if name != "K"}
     # What rounds to 1.000 belongs to the next prefix.
     fits = [(name, float(size)) for name, size in known.items() if name and abs(value) >= 0.99995 * size]
     return fits[-1] if fits else ("", 1.0)
+
+
+def si_prefix(largest: float) -> tuple[str, float]:
+    """The prefix for a column of counts, and the count that it stands for."""
+    return ("G", 1e9) if largest >= 1e9 else ("M", 1e6)
 
 
 def written(value: float, unit: str, *, digits: int = 4, padded: bool = True) -> str:
@@ -73,7 +98,7 @@ def written(value: float, unit: str, *, digits: int = 4, padded: bool = True) ->
 
     Args:
         value: In `unit`.
-        unit: "params", "MACs", "FLOPs", "B", or another that takes SI prefixes.
+        unit: A key of `UNITS`, or another that takes SI prefixes.
         digits: Significant digits.
         padded: Whether trailing zeros stay, so that figures line up.
     """
@@ -85,9 +110,11 @@ def written(value: float, unit: str, *, digits: int = 4, padded: bool = True) ->
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """Significant digits with trailing zeros, so that a column of like figures lines up; never an exponent."""
-    if not value:
+    """Significant digits with trailing zeros, so that a column of like figures lines up; never an exponent.
+
+    What is smaller than 1e-9 is 0.
+    """
+    if abs(value) < 1e-9:
         return "0"
-    decimals = max(digits - len(f"{abs(value):.0f}") if abs(value) >= 1 else digits - 1, 0)
-    rounded = f"{value:,.{decimals}f}"
-    return rounded if float(rounded.replace(",", "")) or abs(value) >= 1e-9 else "0"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded number: 9.9996 has one digit more
+    return f"{value:,.{max(digits - 1 - exponent, 0)}f}"

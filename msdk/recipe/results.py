@@ -15,7 +15,7 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from msdk.errors import RunError
+from msdk.errors import RunError, cut, nearest
 from msdk.recipe.structuring import FieldError, flattened_errors
 
 T = TypeVar("T")
@@ -126,15 +126,22 @@ def _unstructure_hook(kind: type, converter: cattrs.Converter) -> Callable[[Any]
 
 def _structure_hook(kind: type, converter: cattrs.Converter) -> Callable[[object, object], object]:
     keys = _keys(kind)
-    generated = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **_overrides(kind))
+    generated = make_dict_structure_fn(kind, converter, **_overrides(kind))
+    allowed = [name for name in keys.values() if name is not None]
     heard: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = getattr(kind, "_heard", None)
 
     def hook(value: object, _: object) -> object:
         if not isinstance(value, Mapping):
             raise FieldError(f"expected an object, got {_short(value)}")
         found = typing.cast("Mapping[str, Any]", value)
+        found = found if heard is None else heard(found)
+        for name in found:
+            if name not in allowed:
+                raise FieldError(
+                    f"has an unknown key '{cut(name, 100)}'.{nearest(name, allowed)} Known: {', '.join(allowed)}"
+                )
         try:
-            return generated(found if heard is None else heard(found), kind)
+            return generated(found, kind)
         except cattrs.ClassValidationError as error:
             for inner in error.exceptions:  # messages name keys of JSON, not fields
                 inner.__notes__ = [

@@ -52,25 +52,31 @@ def recipe_schema() -> tuple[Json, list[str]]:
 
 
 def _kind(registry: Registry[Any], definitions: dict[str, Json], broken: list[str]) -> Json:
-    """A part of a kind: any of its names, with the keys that belong to it."""
+    """A part of a kind: any of its names, alone or with the keys that belong to it."""
     names = registry.names()
     rules: list[Json] = []
     for name in names:
         try:
             part = registry.get(name)
+            table = _table(part, (part.__doc__ or "").strip().partition("\n")[0])
         except PluginError as error:
             broken.append(str(error))
             continue
-        table = _table(part, (part.__doc__ or "").strip().partition("\n")[0])
+        except Exception as error:  # types that cannot be resolved, a default that cannot be made, no attrs class
+            origin = registry.origin(name)
+            if origin.owner == registry.owner()[0]:
+                raise
+            broken.append(f"'{name}' of '{origin.owner}' ({origin.target}): {type(error).__name__}: {error}")
+            continue
         table["properties"] = {"name": {"const": name}, **table["properties"]}
         definitions[f"{registry.kind}/{name}"] = table
-        named = {"properties": {"name": {"const": name}}, "required": ["name"]}
+        named = {"type": "object", "properties": {"name": {"const": name}}, "required": ["name"]}
         rules.append({"if": named, "then": {"$ref": _reference(f"{registry.kind}/{name}")}})
     described = f"{registry.record.words}: `msdk show {registry.singular} NAME` has the fields."
     return {
-        "type": "object",
+        "type": ["object", "string"],
         "properties": {"name": {"enum": names, "description": described}},
-        "allOf": rules,
+        "allOf": [{"if": {"type": "string"}, "then": {"enum": names}}, *rules],
     }
 
 

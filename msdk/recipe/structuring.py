@@ -1,6 +1,7 @@
 """Plain data -> attrs classes by cattrs, made strict: exact types, no unknown keys, parts by name, every error told."""
 
 import functools
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,9 +12,11 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
-from msdk.errors import MsdkError, Problem, nearest, quoted
+from msdk.errors import MsdkError, PluginFaultError, Problem, nearest, quoted
 from msdk.recipe.files import Artefact, File
 from msdk.registry import Registry, is_base, registry_for, registry_of_part
+from msdk.registry.faults import whose
+from msdk.registry.lookup import lacking
 
 T = TypeVar("T")
 
@@ -98,6 +101,8 @@ def _path(value: object, _: object) -> Path:
         name = Path(_exact(str, "a file name in quotes")(value, str)).expanduser()
     except RuntimeError as error:  # ~user
         raise FieldError(f"there is no home folder for {quoted(value)}") from error
+    if any(len(os.fsencode(part)) > 255 for part in name.parts):
+        raise FieldError(f"expected a file name of at most 255 bytes, got {quoted(value)}")
     if "\0" in str(name):
         raise FieldError(f"expected a file name, got {quoted(value)}")
     return name
@@ -174,21 +179,52 @@ def _attrs_hook(kind: type, converter: cattrs.Converter) -> Callable[[object, ob
     return hook
 
 
+def named(value: object) -> dict[str, Any] | None:
+    """The table of a part, for which its bare name stands as well; None for what is neither."""
+    if type(value) is str:
+        return {"name": value}
+    table = dict(typing.cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else {}
+    return table if type(table.get("name")) is str else None
+
+
+class NamelessError(FieldError):
+    """Settings of a part without its name, which another file may give."""
+
+
 def _structure_part(value: object, registry: Registry[Any], converter: cattrs.Converter) -> object:
-    if not isinstance(value, Mapping) or type(typing.cast("Mapping[str, Any]", value).get("name")) is not str:
-        known = ", ".join(registry.names())
-        raise FieldError(f'expected a table with a name, {{ name = "..." }}, got {quoted(value)}. Names: {known}')
-    rest = dict(typing.cast("Mapping[str, Any]", value))
+    rest = named(value)
+    if rest is None:
+        lacks = isinstance(value, Mapping) and "name" not in value
+        raise (NamelessError if lacks else FieldError)(
+            f'expected a table with a name, {{ name = "..." }}, or the name alone, got {quoted(value)}. '
+            f"Names: {', '.join(registry.names())}"
+        )
     try:
         part = registry.get(rest.pop("name"))
+        for what in lacking(part):
+            who = whose(part) or "msdk"
+            told = f"the {registry.record.words} {part.__module__}.{part.__qualname__} of {who} {what}"
+            raise PluginFaultError(told, who)
     except MsdkError as error:
         error.__notes__ = [cattrs.AttributeValidationNote("name", "name", str)]
         raise cattrs.ClassValidationError("part", [error], dict) from error  # pyright: ignore[reportCallIssue]  as above
     return converter.structure(rest, part)
 
 
-def flattened_errors(error: BaseException, path: tuple[str, ...] = ()) -> Iterable[Problem]:
-    """Cattrs' tree of errors, flattened to one `Problem` per leaf."""
+MISSING = "is missing"
+"""What is wrong with a key that nobody gives."""
+
+
+def flattened_errors(
+    error: BaseException, path: tuple[str, ...] = (), unsure: tuple[type[Exception], ...] = ()
+) -> Iterable[Problem]:
+    """Cattrs' tree of errors, flattened to one `Problem` per leaf.
+
+    Args:
+        error: What structuring raised.
+        path: Where it stands.
+        unsure: Errors that are not told, as they may come of what could not be read.
+    """
     if isinstance(error, cattrs.BaseValidationError):
         for inner in error.exceptions:
             step = ()
@@ -197,15 +233,23 @@ def flattened_errors(error: BaseException, path: tuple[str, ...] = ()) -> Iterab
                     step = (note.name.rstrip("_"),)
                 elif isinstance(note, cattrs.IterableValidationNote):
                     step = (str(note.index),)
-            yield from flattened_errors(inner, (*path, *step))
+            yield from flattened_errors(inner, (*path, *step), unsure)
     elif isinstance(error, cattrs.ForbiddenExtraKeysError):
         allowed = [f.name.rstrip("_") for f in attrs.fields(error.cl)]
         part = registry_of_part(error.cl) is not None
         for key in sorted(error.extra_fields):
             known = ", ".join(["name", *allowed] if part else allowed)
-            yield Problem(".".join((*path, key)), f"unknown key.{nearest(key, allowed)} Known: {known}.")
+            words = f"unknown key.{nearest(key, allowed)} Known: {known}."
+            if "." in key:
+                words = f'is one key, "{key}", as its dots stand in quotes: write {key} = ... without them'
+            yield Problem(".".join((*path, key)), words)
+    elif isinstance(error, unsure):
+        return
     elif isinstance(error, KeyError) and error.args == path[-1:]:
-        yield Problem(".".join(path), "is missing")
+        yield Problem(".".join(path), MISSING)
     else:
         # attrs' validators put the field and its options behind their message.
-        yield Problem(".".join(path), str(error.args[0] if isinstance(error, ValueError) and error.args else error))
+        told = str(error.args[0] if isinstance(error, ValueError) and error.args else error)
+        # A validator raises ValueErrors for what the user gave; anything else is the part's own fault.
+        fault = isinstance(error, PluginFaultError) or not isinstance(error, ValueError)
+        yield Problem(".".join(path), told, cause=error if fault else None)

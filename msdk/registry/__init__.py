@@ -2,8 +2,8 @@
 
 A name has one of three owners: msdk itself (a lazy `"module:Class"` line in the package of its kind), an installed
 distribution (an entry point in the group `msdk.<kind>`), or the running program (the `add` decorator). Listing names
-imports none of them; a lookup imports only the part that it names. Two owners of one name are refused at the lookup,
-and `"distribution:name"` picks one of them.
+imports none of them; a lookup imports only the part that it names. Two packages that own one name are refused at the
+lookup, and `"distribution:name"` picks one of them; a name of who brings the kind, of msdk, stays theirs.
 """
 
 from msdk.registry.discovery import Origin as Origin

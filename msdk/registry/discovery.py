@@ -162,8 +162,9 @@ def _scan_slowly(folder: str, broken: list[BrokenPlugin]) -> Iterator[tuple[str,
     import entrypoints
 
     for distribution in importlib.metadata.distributions(path=[folder]):
-        owner, text = Path(folder).name, ""
-        with contextlib.suppress(Exception):  # its METADATA may be missing or broken
+        # Its METADATA may be missing or broken; the folder that holds it is called NAME-VERSION.dist-info all the same.
+        owner, text = normalised(Path(getattr(distribution, "_path", folder)).name.partition("-")[0]), ""
+        with contextlib.suppress(Exception):
             owner = normalised(distribution.name)
         try:
             text = distribution.read_text("entry_points.txt") or ""

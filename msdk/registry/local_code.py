@@ -13,8 +13,7 @@ from pathlib import Path
 
 from msdk.errors import PluginError
 from msdk.registry import registries
-
-PREFIX = "msdk_local_"
+from msdk.registry.faults import PREFIX, contained
 
 _allowed = False
 _run: dict[str, str] = {}
@@ -54,19 +53,18 @@ def run_code(path: Path, content: bytes) -> None:
     before = sys.modules.get(name)
     sys.modules[name] = module  # attrs and pickles of workers look it up there
     try:
-        exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
+        with contained(f"the file {path}", lambda reason, error: f"{_place(error, path)}: {reason}"):
+            exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
         if not any(registry.added_by(name) for registry in registries().values()):
             raise PluginError(
                 f'{path} registers no part: decorate a class with @msdk.encoders.add("my-name"), or with another kind'
             )
-    except (Exception, SystemExit) as error:
+    except BaseException:
         if before is None:
             del sys.modules[name]
         else:
             sys.modules[name] = before
-        if isinstance(error, PluginError):
-            raise
-        raise PluginError(f"{_place(error, path)}: {type(error).__name__}: {error}") from error
+        raise
     _run[name] = digest
     _made.update({each: digest for each in vars(module).values() if isinstance(each, type) and each.__module__ == name})
 

@@ -2,19 +2,23 @@
 
 A name has one of three owners: msdk itself (a lazy `"module:Class"` line in the package of its kind), an installed
 distribution (an entry point in the group `msdk.<kind>`), or the running program (the `add` decorator). Listing names
-imports none of them; a lookup imports only the part that it names. Two owners of one name are refused at the lookup,
-and `"distribution:name"` picks one of them.
+imports none of them; a lookup imports only the part that it names. Two packages that own one name are refused at the
+lookup, and `"distribution:name"` picks one of them; a name of who brings the kind, of msdk, stays theirs.
 """
 
 import functools
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from msdk.errors import DuplicateNameError, PluginError, UnknownNameError, nearest
+import attrs
+
+from msdk.errors import DuplicateNameError, MsdkWarning, PluginError, PluginFaultError, UnknownNameError, nearest
 from msdk.registry.discovery import BrokenPlugin, Origin, installed_parts, mode, normalised, unsuited
+from msdk.registry.faults import contained, plugin_named
 from msdk.registry.kinds import GROUP, KINDS, Kind, load
 
 T = TypeVar("T")
@@ -66,10 +70,19 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: Nobody registered the name; the message has the nearest one and all there are.
-            DuplicateNameError: Several did; the message names them.
+            DuplicateNameError: Several packages did; the message names them.
             PluginError: Its package cannot be imported, or the part is not a subclass of the kind's base.
         """
         origin = self.origin(name)
+        others = [o.owner for o in self._origins()[origin.name] if o != origin] if name == origin.name else []
+        if others:
+            theirs = " or ".join(f"'{owner}:{name}'" for owner in others)
+            warnings.warn(
+                f"the {self.singular} '{name}' is taken to be that of {origin.owner}, but {' and '.join(others)} took "
+                f"its name: a recipe that means theirs must say {theirs}",
+                MsdkWarning,
+                stacklevel=2,
+            )
         if origin not in self._loaded:
             added = self._added.get(origin.name)
             self._loaded[origin] = added[1] if added and added[0] == origin else self._checked(origin, _load(origin))
@@ -100,10 +113,11 @@ class Registry(Generic[T]):
         return [name for name, (origin, _) in self._added.items() if origin.owner == module]
 
     def names(self) -> list[str]:
-        """All names, sorted; a name with several owners appears once per owner, as `"owner:name"`."""
+        """All names, sorted; one with several owners appears once per owner, as `"owner:name"` but for its first."""
         found: list[str] = []
         for name, origins in self._origins().items():
-            found += [name] if len(origins) == 1 else [f"{o.owner}:{name}" for o in origins]
+            alone = len(origins) == 1 or self._keeps(origins[0])
+            found += [name if alone and o == origins[0] else f"{o.owner}:{name}" for o in origins]
         return sorted(found)
 
     def origin(self, name: str) -> Origin:
@@ -114,20 +128,24 @@ class Registry(Generic[T]):
             origins = [o for o in origins if normalised(o.owner) == normalised(owner)]
         if not origins:
             raise UnknownNameError(self._unknown(name))
-        if len(origins) > 1:
+        if len(origins) > 1 and not self._keeps(origins[0]):
             owners = " and ".join(f"'{o.owner}' ({o.target})" for o in origins)
             choices = " or ".join(f"'{o.owner}:{bare}'" for o in origins)
             raise DuplicateNameError(f"several own the {self.singular} name '{bare}': {owners}. Write {choices}.")
         return origins[0]
 
     def name_of(self, part: type[T]) -> str:
-        """The name that `get` returns this class for: what a recipe calls it."""
+        """The name that `get` returns this class for, without a warning: what a recipe calls it."""
         target = f"{part.__module__}:{part.__qualname__}"
-        for name, origins in self._origins().items():
+        for origins in self._origins().values():
             for origin in origins:
                 if target == origin.target or self._loaded.get(origin) is part:  # a target may name a re-export
-                    return name if len(origins) == 1 else f"{origin.owner}:{name}"
+                    return origin.name if len(origins) == 1 else f"{origin.owner}:{origin.name}"
         raise UnknownNameError(f"{target} is not a registered {self.singular}.")
+
+    def _keeps(self, origin: Origin) -> bool:
+        """Whether a name stays its owner's whoever else takes it: one that came with the kind."""
+        return self._builtins.get(origin.name) == origin.target
 
     def _origins(self) -> dict[str, list[Origin]]:
         owner, version = self.owner()
@@ -150,11 +168,19 @@ class Registry(Generic[T]):
     def _checked(self, origin: Origin, part: object) -> type[T]:
         base = self.base()
         if not (isinstance(part, type) and issubclass(part, base)):
-            raise PluginError(
+            raise PluginFaultError(
                 f"the {self.singular} '{origin.name}' of '{origin.owner}' ({origin.target}) is not a subclass of "
-                f"{base.__module__}.{base.__name__}, which every {self.singular} must be."
+                f"{base.__module__}.{base.__name__}, which every {self.singular} must be.",
+                plugin_named(origin),
             )
         return part
+
+
+def lacking(part: type) -> list[str]:
+    """What a class has not that a recipe needs of every part."""
+    missing = sorted(getattr(part, "__abstractmethods__", ()))
+    found = [f"lacks {', '.join(missing)}"] if missing else []
+    return found if attrs.has(part) else [*found, "is no attrs class: decorate it with @attrs.frozen"]
 
 
 def registries() -> dict[str, Registry[Any]]:
@@ -257,15 +283,12 @@ def _load(origin: Origin) -> object:
             f"'{origin.name}' of the installed package '{origin.owner}' {origin.version} cannot be used: {reason}. "
             f"Update '{origin.owner}', or install the msdk that it is for."
         )
-    try:
+    if origin.owner == "msdk":
         return load(origin.target)
-    except (Exception, SystemExit) as error:
-        if origin.owner == "msdk":
-            raise
-        raise PluginError(
-            f"'{origin.name}' of the installed package '{origin.owner}' cannot be loaded from {origin.target}: "
-            f"{type(error).__name__}: {error}. Update or uninstall '{origin.owner}'; everything else works without it."
-        ) from error
+    where = f"'{origin.name}' of the installed package '{origin.owner}' cannot be loaded from {origin.target}"
+    fix = f"Update or uninstall '{origin.owner}'; everything else works without it"
+    with contained(plugin_named(origin), lambda reason, _: f"{where}: {reason}", fix):
+        return load(origin.target)
 
 
 @functools.cache

@@ -4,19 +4,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from msdk.recipe.quantities import written
+from msdk.recipe.quantities import prefix_of, si_prefix, significant, written
 from msdk.report.figures import (
-    brief,
     millions,
     percent,
+    planned_on,
     ratio,
     scaled,
     short,
-    si_prefix,
     title_of,
 )
 from msdk.report.grid import Grid
-from msdk.report.resources import ledger_grid, limits_grid, memory_grid, timing_grid
+from msdk.report.resources import estimate_grid, ledger_grid, limits_grid, memory_grid, timing_grid
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
@@ -38,7 +37,7 @@ SORTS: Mapping[str, "Callable[[Budget], float | None]"] = {
     "paper": lambda one: one.training and one.training.paper_pflops,
     "flops": lambda one: one.training and one.training.total_flops,
     "memory": lambda one: one.memory and one.memory.peak,
-    "hours": lambda one: one.timing and one.timing.hours,
+    "hours": lambda one: one.timing.hours if one.timing else one.estimate and one.estimate.hours,
 }
 """What recipes can be sorted by -> the figure; None stands last."""
 
@@ -55,6 +54,7 @@ def budget_grids(budgets: Sequence["Budget"], *, by: By = "stage", sort: str | N
                 ("limits", limits_grid),
                 ("memory", memory_grid),
                 ("timing", timing_grid),
+                ("estimate", estimate_grid),
                 ("ledger", ledger_grid),
             )
             if getattr(one, key)
@@ -65,17 +65,26 @@ def budget_grids(budgets: Sequence["Budget"], *, by: By = "stage", sort: str | N
 def comparison_grid(budgets: Sequence["Budget"], *, sort: str | None = None) -> Grid:
     """Recipes side by side; ratios are to the first, also where they are sorted."""
     first = budgets[0].means
-    prefix, unit = si_prefix(max(one.means["length"] or 0 for one in budgets))
+    prefix, unit = si_prefix(max(one.means[weights] or 0 for one in budgets for weights in ("sampling", "training")))
+    # Both accounts of training have the prefix that suits the paper's, which is the smaller one by far.
+    whole, of_training = prefix_of(max(one.training.paper_macs if one.training else 0 for one in budgets), "MACs")
     order = list(budgets)
     if sort is not None:
         figure = SORTS[sort]
         order.sort(key=lambda one: math.inf if figure(one) is None else figure(one) or 0)
-    extra = {key: any(SORTS[key](one) is not None for one in budgets) for key in ("memory", "hours")}
+    figures: Mapping[str, "Callable[[Budget], str | None]"] = {
+        "memory": lambda one: one.memory and written(one.memory.peak, "B"),
+        "hours": lambda one: one.timing and significant(one.timing.hours),
+        "hours, planned": lambda one: one.estimate and significant(one.estimate.hours),
+        "cost, planned": lambda one: (
+            None if one.estimate is None or one.estimate.cost is None else significant(one.estimate.cost)
+        ),
+    }
+    extra = {name: figure for name, figure in figures.items() if any(figure(one) for one in budgets)}
     rows: list[tuple[str, ...]] = []
     for one in order:
         active = [stage.parameters.active for stage in one.stages]
         macs, training = one.means, one.training
-        peak, hours = SORTS["memory"](one), SORTS["hours"](one)
         rows.append(
             (
                 short(one.recipe) or one.title,
@@ -84,10 +93,11 @@ def comparison_grid(budgets: Sequence["Budget"], *, sort: str | None = None) -> 
                 scaled(macs["sampling"], unit) + ratio(macs["sampling"], first["sampling"]),
                 scaled(macs["training"], unit) + ratio(macs["training"], first["training"]),
                 "-" if training is None else f"{training.iterations:,}",
-                "-" if training is None else brief(training.paper_pflops),
-                "-" if training is None else brief(training.total_flops / 1e15),
-                *(["-" if peak is None else written(peak, "B")] if extra["memory"] else []),
-                *(["-" if hours is None else brief(hours)] if extra["hours"] else []),
+                "-" if training is None else f"{training.batch_size:,}",
+                "-" if training is None else millions(training.images),
+                scaled(training and training.paper_macs, of_training),
+                scaled(training and training.total_flops, of_training),
+                *(figure(one) or "-" for figure in extra.values()),
             )
         )
     head = (
@@ -97,16 +107,20 @@ def comparison_grid(budgets: Sequence["Budget"], *, sort: str | None = None) -> 
         f"{prefix}MACs/call",
         f"{prefix}MACs/train image",
         "iterations",
-        "PFLOPs, paper",
-        "PFLOPs, train",
-        *(["memory"] if extra["memory"] else []),
-        *(["hours"] if extra["hours"] else []),
+        "batch",
+        "images M",
+        f"{whole}MACs, paper",
+        f"{whole}FLOPs, train",
+        *extra,
     )
     conventions = sorted({one.convention for one in budgets})
     notes = [f"{name}: {MACS[name]}." for name in conventions]
     notes.append("call: mean over the sampler's network calls. train image: mean over the training draws, forward.")
-    notes.append("PFLOPs, paper: iterations x MACs/call, as the paper counts.")
-    notes.append("PFLOPs, train: all images, 2 x (forward + backward), and what is recomputed.")
+    notes.append(f"{whole}MACs, paper: iterations x MACs/call, as the paper counts, which calls them FLOPs.")
+    real = "" if conventions == ["exact"] else ", in exact MACs"
+    notes.append(f"{whole}FLOPs, train: all images, 2 x (forward + backward){real}, and what is recomputed.")
+    plans = planned_on(budgets)
+    notes += [f"planned: on {plans}."] if plans else []
     if len(conventions) > 1:
         notes.append("The recipes ask for different conventions: compare them with --convention exact.")
     notes += [sentence for one in budgets[1:] if (sentence := accounts_apart(one, budgets[0]))]
@@ -114,24 +128,27 @@ def comparison_grid(budgets: Sequence["Budget"], *, sort: str | None = None) -> 
 
 
 def accounts_apart(one: "Budget", first: "Budget") -> str:
-    """One sentence: how a recipe compares with the first by the paper's accounting, and how by what training costs."""
-    shares = [
-        (one.means["sampling"], first.means["sampling"]),
-        (one.means["training"], first.means["training"]),
-        (one.training and one.training.total_flops, first.training and first.training.total_flops),
-        (one.training and one.training.paper_pflops, first.training and first.training.paper_pflops),
-    ]
-    if any(ours is None or theirs is None for ours, theirs in shares):
+    """How a recipe compares with the first by the paper's accounting, and how by what training costs, in sentences."""
+    ours, theirs = one.training, first.training
+    calls = one.means["sampling"], first.means["sampling"]
+    if ours is None or theirs is None or not calls[0] or not calls[1] or not theirs.paper_pflops:
         return ""
-    call, image, real, paper = ((ours or 0) / (theirs or 1) for ours, theirs in shares)
+    real, paper = ours.total_flops / theirs.total_flops, ours.paper_pflops / theirs.paper_pflops
+    image = real * theirs.images / ours.images
     draws = " / ".join(f"{100 * (stage.weights['training'] or 0):.3g}" for stage in one.stages)
     where = f", since training draws its stages by {draws} %" if len(one.stages) > 1 else ""
-    return (
+    told = (
         f"{short(one.recipe) or one.title} against {short(first.recipe) or first.title}: by the paper's "
-        f"account, which prices training by the mean sampling call ({100 * call:.0f} %), training takes "
-        f"{100 * paper:.0f} % of the FLOPs; really an image costs {100 * image:.0f} %{where}, and all of training "
-        f"{100 * real:.0f} %."
+        f"account, which prices training by the mean sampling call ({100 * calls[0] / calls[1]:.0f} %), training takes "
+        f"{100 * paper:.0f} % of the MACs; really an image costs {100 * image:.0f} %{where}, and all of training "
+        f"{100 * real:.0f} %"
     )
+    if (ours.images, ours.batch_size) == (theirs.images, theirs.batch_size):
+        return f"{told}."
+    lengths = [
+        f"{millions(each.images)} M ({each.iterations:,} iterations of {each.batch_size:,})" for each in (ours, theirs)
+    ]
+    return f"{told}, with {100 * ours.images / theirs.images:.0f} % of the images: {lengths[0]} against {lengths[1]}."
 
 
 def stages_grid(one: "Budget") -> Grid:
@@ -185,7 +202,7 @@ def stages_grid(one: "Budget") -> Grid:
             f"{guidance.extra_calls} of the calls are its own."
         )
     if one.autoencoder:
-        notes.append(_autoencoder_note(one.autoencoder))
+        notes.append(_autoencoder_note(one.autoencoder, prefix, unit))
     notes += _training_notes(one)
     notes += [f"{note}." for note in one.notes]
     notes += _not_counted(one)
@@ -199,15 +216,19 @@ def _training_notes(one: "Budget") -> list[str]:
     kept += f" and {millions(params.optimizer)} M numbers of the optimiser."
     if training is None:
         return [kept]
-    again = f", {written(training.recompute_flops, 'FLOPs')} recomputed" if training.recompute_flops else ""
+    prefix, size = prefix_of(training.total_flops, "FLOPs")
+
+    def told(flops: float) -> str:
+        return f"{significant(flops / size)} {prefix}FLOPs"
+
+    again = f", {told(training.recompute_flops)} recomputed" if training.recompute_flops else ""
     encoded = training.autoencoder_flops
-    latents = f"; encoding its images with the autoencoder, {written(encoded, 'FLOPs')} more" if encoded else ""
+    latents = f"; encoding its images with the autoencoder, {told(encoded)} more" if encoded else ""
     cut = f" in {training.accumulation} micro-batches" if training.accumulation > 1 else ""
     return [
         kept,
         f"training: {training.iterations:,} iterations of {training.batch_size:,} images{cut}: "
-        f"{written(training.forward_flops, 'FLOPs')} forward, {written(training.backward_flops, 'FLOPs')} "
-        f"backward{again}{latents}.",
+        f"{told(training.forward_flops)} forward, {told(training.backward_flops)} backward{again}{latents}.",
         *([training.explanation] if training.explanation else []),
     ]
 
@@ -298,8 +319,7 @@ def operators_grid(one: "Budget") -> Grid:
     return Grid(title_of(one), head, tuple(rows), notes)
 
 
-def _autoencoder_note(costs: "AutoencoderCosts") -> str:
-    prefix, unit = si_prefix(costs.decode_macs)
+def _autoencoder_note(costs: "AutoencoderCosts", prefix: str, unit: float) -> str:
     return (
         f"autoencoder, in no stage: {millions(costs.params)} M parameters; {scaled(costs.encode_macs, unit)} "
         f"{prefix}MACs to encode a training image, {scaled(costs.decode_macs, unit)} to decode a sample."

@@ -1,6 +1,7 @@
 """Clusterings as tables, sentences and a plot."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,17 +17,20 @@ if TYPE_CHECKING:
     from msdk.clustering.clusters import Clusters, Strategy
 
 CURVES = {
-    "to_clean": "S to the denoiser of clean data",
-    "to_noise": "S to the denoiser of pure noise",
-    "from_clean": "mean S to clean data, smaller t (dots: draws)",
-    "from_noise": "to pure noise, larger t",
+    "to_clean": "S to clean data at t (dots: draws)",
+    "from_clean": "mean S to clean data over all draws at smaller t",
+    "to_noise": "S to pure noise at t",
+    "from_noise": "mean S to pure noise over all draws at larger t",
     "share": "share of the error up to t",
     "compared": "value compared",
 }
 """What curves mean; those that are not here are not drawn."""
 
 DRAWS = {"to_clean": "from_clean", "to_noise": "from_noise"}
-"""Curves that scatter, as each value comes from one draw, and the one in whose colour they are drawn."""
+"""Curves that scatter, as each value comes from one draw -> their running mean, which a strategy compares.
+
+A running mean lies far from the draws around it, so it is dashed, and a line follows the draws themselves.
+"""
 
 
 def clusters_grid(clusters: "Clusters") -> Grid:
@@ -46,6 +50,9 @@ def clusters_grid(clusters: "Clusters") -> Grid:
         + "".join(f" {note}" for note in one.notes)
         for one in clusters.strategies
     ]
+    known = ", ".join(one.name for one in clusters.strategies if one.cached)
+    if known:
+        notes.append(f"Found before, for the same data and settings: {known}; --no-cache finds edges anew.")
     notes += [f"{name} did not run: {why}." for name, why in clusters.skipped.items()]
     title = f"Stage edges under {clusters.schedule}; data {_data(clusters)}; seed {clusters.seed}"
     return Grid(title, ("strategy", "edges t", "95 % of draws", "edges ratio", "seconds"), rows, tuple(notes))
@@ -106,21 +113,25 @@ def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
     """Curves over time between the edges, and the stages as a band above."""
     times, edges = one.curves.get("t", []), one.edges_t
     shown = [name for name in CURVES if name in one.curves]
-    lines = [name for name in shown if name not in DRAWS]
-    colours = {name: STAGE_COLOURS[::-1][number % len(STAGE_COLOURS)] for number, name in enumerate(lines)}
-    for name in shown:
-        if name in DRAWS:
-            colour = colours.get(DRAWS[name], "black")
-            axes.plot(times, one.curves[name], ".", color=colour, markersize=2, alpha=0.2, rasterized=True)
-    for name, colour in colours.items():
-        axes.plot(times, one.curves[name], color=colour, linewidth=1.8, label=CURVES[name])
+    for number, name in enumerate(name for name in shown if name not in DRAWS.values()):
+        colour, mean = STAGE_COLOURS[::-1][number % len(STAGE_COLOURS)], DRAWS.get(name)
+        values = one.curves[name]
+        if mean is None:
+            axes.plot(times, values, color=colour, linewidth=1.8, label=CURVES[name])
+            continue
+        axes.plot(times, values, ".", color=colour, markersize=2, alpha=0.2, rasterized=True)
+        axes.plot(*_local(times, values), color=colour, linewidth=1.2, label=CURVES[name])
+        if mean in one.curves:
+            label = CURVES[mean]
+            axes.plot(times, one.curves[mean], color=colour, linewidth=1.8, linestyle="--", label=label)
     if not shown:
         axes.plot(times, [0.5] * len(times), "|", color="black", markersize=12, label="times looked at")
         axes.set_ylim(0, 1)
         axes.set_yticks([])
     if "alpha" in one.settings and "from_clean" in shown:
         alpha = one.settings["alpha"]
-        axes.axhline(alpha, color="black", linewidth=0.7, linestyle=":", label=f"alpha = {general(alpha)}")
+        label = f"alpha = {general(alpha)}: where a mean meets it a stage ends"
+        axes.axhline(alpha, color="black", linewidth=0.7, linestyle=":", label=label)
     for edge in edges:
         axes.axvline(edge, color="black", linewidth=1)
     for low, high in one.intervals_t or ():
@@ -138,8 +149,19 @@ def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
     axes.set_title(title, loc="left", fontweight="bold", pad=18, parse_math=False)
     axes.set_xlabel(f"t of {schedule}")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.17), ncols=3, frameon=False)
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.17), ncols=2, frameon=False)
     plain(axes)
+
+
+def _local(times: Sequence[float], values: Sequence[float], points: int = 50) -> tuple[list[float], list[float]]:
+    """Mean time and mean value of every so many draws in turn, which follows them where they scatter."""
+    pairs = sorted(zip(times, values, strict=True))
+    size = max(1, math.ceil(len(pairs) / points))
+    groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    return (
+        [sum(time for time, _ in group) / len(group) for group in groups],
+        [sum(value for _, value in group) / len(group) for group in groups],
+    )
 
 
 def _matrix(axes: "Axes", one: "Strategy") -> None:

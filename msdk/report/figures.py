@@ -3,8 +3,10 @@
 An amount with its unit is `msdk.recipe.quantities.written`, everywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from msdk.recipe.quantities import significant, written
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
@@ -13,22 +15,12 @@ Json = Mapping[str, Any]
 
 
 def millions(count: float) -> str:
-    return f"{count / 1e6:.4g}"
-
-
-def si_prefix(largest: float) -> tuple[str, float]:
-    """The prefix for a column of counts, and the count that it stands for."""
-    return ("G", 1e9) if largest >= 1e9 else ("M", 1e6)
+    return significant(count / 1e6)
 
 
 def scaled(count: float | None, unit: float) -> str:
     """A count in a unit, four significant digits."""
-    return "-" if count is None else f"{count / unit:.4g}"
-
-
-def brief(value: float) -> str:
-    """Two decimals (three significant digits below 1), or separators for large numbers."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+    return "-" if count is None else significant(count / unit)
 
 
 def apart(found: float, expected: float | None) -> str:
@@ -61,3 +53,13 @@ def general(value: object) -> str:
 def title_of(one: "Budget", what: str = "") -> str:
     """The head of a table about one recipe."""
     return ": ".join(part for part in (short(one.recipe), one.title, what) if part)
+
+
+def planned_on(budgets: "Sequence[Budget]") -> str:
+    """Which cards training is planned for, and at which rate; empty where it is not."""
+    plans = dict.fromkeys(
+        f"{each.title} at {percent(each.utilisation)} of {written(each.peak_flops_per_second, 'FLOP/s')} ({each.rate})"
+        for each in (one.estimate for one in budgets)
+        if each is not None
+    )
+    return " and ".join(plans)

@@ -1,18 +1,22 @@
 """A table before it is drawn: for a terminal, a Markdown file, or a program that reads CSV."""
 
 import csv
+import html
 import io
 import re
+import shutil
 
 import attrs
-from rich import box
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len
 
 from msdk.errors import cut, printable
+from msdk.report.layout import folded, table
 
 LONGEST_CELL = 2000
 """Characters; what is longer is cut in its middle."""
+
+PROSE = 100
+"""Cells that a line of a title or a note may take where the table is narrower."""
 
 
 @attrs.frozen
@@ -25,23 +29,45 @@ class Grid:
     notes: tuple[str, ...] = ()
     numbers: int = 1
 
-    def rich(self) -> Table:
-        """For a terminal. Cells are text, never markup: a list in brackets stays as it is."""
-        title = Text(_shown(self.title), style="table.title")
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        if self.notes:
-            notes = "\n".join(printable(note, keep="\n") for note in self.notes)
-            table.caption, table.caption_justify = Text(notes, style="table.caption"), "left"
-        for index, name in enumerate(self.head):
-            table.add_column(
-                Text(_shown(name)),
-                justify="left" if index < self.numbers else "right",
-                overflow="fold",
-                no_wrap=index == 0,
+    def lines(self, width: int) -> list[tuple[str, str]]:
+        """For a terminal: lines of at most `width` cells, each with its role, "title", "head", "rule", "row" or "note".
+
+        Nothing is left out and no number is split, see `msdk.report.layout`. Cells are text, never markup.
+        """
+        body = table(tuple(map(_shown, self.head)), [tuple(map(_shown, row)) for row in self.rows], self.numbers, width)
+        prose = min(width, max([PROSE, *(cell_len(line) for line, _ in body)]))
+        notes = [line for note in self.notes for line in printable(note, keep="\n").split("\n")]
+        return [
+            *((line, "title") for line in folded(_shown(self.title), prose)),
+            ("", "row"),
+            *body,
+            *([("", "row")] if notes else []),
+            *((line, "note") for note in notes for line in folded(note, prose)),
+        ]
+
+    def text(self, width: int = PROSE) -> str:
+        """The lines as one text."""
+        return "\n".join(line for line, _ in self.lines(width))
+
+    def brief(self) -> str:
+        """The title and the table as one text, for a REPL of the terminal's width."""
+        width = shutil.get_terminal_size((PROSE, 24)).columns
+        return attrs.evolve(self, title=cut(self.title, 200), notes=()).text(max(width, 20))
+
+    def html(self) -> str:
+        """For a notebook: a table of text, with nothing of msdk's pages around it."""
+
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            sides = ["left" if i < self.numbers else "right" for i in range(len(cells))]
+            return "".join(
+                f'<{tag} style="text-align: {side}">{_html(cell)}</{tag}>'
+                for cell, side in zip(cells, sides, strict=True)
             )
-        for row in self.rows:
-            table.add_row(*(Text(_shown(cell)) for cell in row))
-        return table
+
+        rows = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in self.rows)
+        notes = "".join(f"<p>{_html(note)}</p>" for note in self.notes)
+        head = f"<thead><tr>{row(self.head, 'th')}</tr></thead>"
+        return f"<table><caption>{_html(self.title)}</caption>{head}<tbody>{rows}</tbody></table>{notes}"
 
     def markdown(self) -> str:
         """For a file. Cells, title and notes are text, never markup or HTML."""
@@ -84,3 +110,7 @@ def markdown_text(text: str, keep: str = "") -> str:
 
 def _shown(text: str) -> str:
     return printable(cut(text, LONGEST_CELL))
+
+
+def _html(text: str) -> str:
+    return html.escape(_shown(text))

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from msdk.errors import printable
 from msdk.recipe.quantities import prefix_of, significant, written
 from msdk.report.budgets import MACS, accounts_apart
-from msdk.report.figures import Json, apart, percent, short
+from msdk.report.figures import Json, apart, percent, planned_on, short
 from msdk.report.rows import of_stage
 from msdk.report.runs import setting
 
@@ -61,12 +61,13 @@ def budgets_page(
     filters: dict[str, Callable[..., object]] = {
         "amount": lambda value: figure(value, ""),
         "cost": lambda value: _cost(value, flops=flops),
+        "macs": lambda value: figure(value, "MACs"),
         "flops": lambda value: figure(value, "FLOPs"),
         "hours": lambda value: _exactly(value, f"{significant(value)} h"),
         "bytes": lambda value: _exactly(value, written(value, "B")),
         "rate": lambda value: _exactly(value, significant(value)),
-        "share": percent,
-        "number": _number,
+        "share": lambda value: _share(value),
+        "number": lambda value: _number(value) if value is None else _exactly(value, _number(value)),
         "setting": setting,
     }
     environment.filters.update(typing.cast("dict[str, Any]", filters))
@@ -115,12 +116,21 @@ def _number(value: float | None, digits: int = 4) -> str:
     return "∞" if value is None or math.isinf(value) else f"{value:.{digits}g}"
 
 
-def _exactly(value: float, text: str, kind: str = "") -> Markup:
+def _share(value: float | None) -> str:
+    """A share in per cent."""
+    return "-" if value is None else _exactly(value, percent(value), exact=f"{100 * value:.12g} %")
+
+
+def _in_full(value: float) -> str:
+    """All digits of a number: whole ones without an exponent."""
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:,}"
+
+
+def _exactly(value: float, text: str, kind: str = "", exact: str = "") -> Markup:
     number, _, unit = text.partition(" ")
-    exact = f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
     return Markup('<data value="{}" title="{}"{}>{}{}</data>').format(
         value,
-        exact,
+        exact or _in_full(value),
         Markup(' class="{}"').format(kind) if kind else "",
         number,
         Markup(' <span class="unit">{}</span>').format(unit) if unit else "",
@@ -162,7 +172,7 @@ class Metric:
     def ratio(self, index: int) -> str:
         """How a recipe's figure compares with the first recipe's."""
         first, value = self.values[0], self.values[index]
-        return f"{100 * value / first:.1f} %" if first and value is not None else ""
+        return _share(value / first) if first and value is not None else ""
 
 
 def _metrics(budgets: "Sequence[Budget]") -> list[Metric]:
@@ -182,22 +192,26 @@ def _metrics(budgets: "Sequence[Budget]") -> list[Metric]:
         metric("sample", "Cost per sampled image", "all network calls, without an autoencoder", "cost", _per_sample),
         metric("train", "Cost per training image", "forward, mean over the training draws", "cost", _mean("training")),
         metric("length", "Cost by time", "mean over the length of the stages", "cost", _mean("length")),
+        metric("batch", "Images per iteration", "the batch of a training step", "amount", of("training", "batch_size")),
+        metric("images", "Training images", "iterations x batch", "amount", of("training", "images")),
         metric(
             "paper",
             "Training, the paper's account",
-            "iterations x cost per call; its FLOPs are MACs",
-            "flops",
-            _paper_macs,
+            "iterations x cost per call; the paper calls these MACs FLOPs",
+            "macs",
+            of("training", "paper_macs"),
         ),
         metric(
             "flops",
             "Training, really",
-            "all images, forward and backward; an autoencoder apart",
+            "all images, forward and backward, exact in every convention; an autoencoder apart",
             "flops",
             of("training", "total_flops"),
         ),
         metric("memory", "Memory in training", "estimated peak", "bytes", of("memory", "peak")),
         metric("hours", "Training time", "at the measured rate", "hours", of("timing", "hours")),
+        metric("planned", "Training time, planned", f"on {planned_on(budgets)}", "hours", of("estimate", "hours")),
+        metric("cost", "Price of training, planned", f"on {planned_on(budgets)}", "rate", of("estimate", "cost")),
     ]
     return [one for one in found if any(value is not None for value in one.values)]
 
@@ -208,10 +222,6 @@ def _mean(weights: str) -> "Callable[[Budget], float | None]":
 
 def _per_sample(one: "Budget") -> float | None:
     return None if one.nfe is None else sum((stage.calls or 0) * stage.costs.total for stage in one.stages)
-
-
-def _paper_macs(one: "Budget") -> float | None:
-    return one.training and 1e15 * one.training.paper_pflops
 
 
 # --- one recipe -------------------------------------------------------------------------------------------------------
@@ -275,9 +285,7 @@ def _cell_text(cell: Json) -> str:
     calls = f"calls {cell['first'] + 1} .. {cell['last'] + 1}" if several else f"call {cell['first'] + 1}"
     times = f"{start.evaluations} evaluation" + ("s" if start.evaluations > 1 else "")
     where = f"step {span('step', 6)}, t {span('t', 5)}, ratio {span('ratio', 5)}"
-    return f"{calls}: {where}, stage {start.stage}, {times}, {written(start.macs, 'MACs')}" + (
-        " each" if several else ""
-    )
+    return f"{calls}: {where}, stage {start.stage}, {times}, {start.macs:,} MACs" + (" each" if several else "")
 
 
 def _runs(calls: "Sequence[CallCosts]") -> list[dict[str, Any]]:
@@ -381,6 +389,8 @@ _LIMITED = {
     "macs": ("MACs per network call", "cost"),
     "flops": ("FLOPs of training", "flops"),
     "memory": ("bytes at the peak of training", "bytes"),
+    "hours": ("hours of the whole training", "hours"),
+    "cost": ("money for the whole training", "rate"),
 }
 """Key of a limit -> what it limits, and the filter that writes it."""
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msdk.errors import printable
-from msdk.recipe.quantities import significant
+from msdk.recipe.quantities import si_prefix, significant
 from msdk.report.canvas import STAGE_COLOURS, drawn, plain
-from msdk.report.figures import short, si_prefix
+from msdk.report.figures import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,9 +1,26 @@
-"""Installed plugins as a table."""
+"""Parts of every kind, and installed plugins, as tables."""
 
+import itertools
 from collections.abc import Sequence
+
+import attrs
 
 from msdk.report.figures import Json
 from msdk.report.grid import Grid
+
+
+def parts_grids(parts: Sequence[Json]) -> list[Grid]:
+    """A table of each kind, of the objects of `msdk list --json`."""
+    grids = [
+        Grid(
+            kind,
+            ("name", "what it is", "owner"),
+            tuple((part["name"], part["description"], part["owner"]) for part in of_kind),
+            numbers=3,
+        )
+        for kind, of_kind in itertools.groupby(parts, lambda part: str(part["kind"]))
+    ]
+    return [*grids[:-1], attrs.evolve(grids[-1], notes=("msdk show KIND NAME tells all of one.",))] if grids else []
 
 
 def plugins_grid(plugins: Sequence[Json]) -> Grid:

@@ -1,15 +1,22 @@
-"""What a budget has beside counts: limits, memory, speed, and the ledger of a run."""
+"""What a budget has beside counts: limits, memory, speed, plans for a card, and the ledger of a run."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import attrs
 
-from msdk.recipe.quantities import significant, written
-from msdk.report.figures import apart, percent, scaled, si_prefix, title_of
+from msdk.recipe.quantities import prefix_of, si_prefix, significant, written
+from msdk.report.figures import apart, percent, scaled, title_of
 from msdk.report.grid import Grid
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
+    from msdk.budgeting.cards import Card
+    from msdk.budgeting.ledger import Ledger
+
+
+LOOKED_AT_BY = {"memory": "--memory or --check", "hours": "--gpu or --measure", "cost": "--gpu and --price"}
+"""Limit -> the options that say what a recipe has."""
 
 
 def limits_grid(one: "Budget") -> Grid:
@@ -24,7 +31,8 @@ def limits_grid(one: "Budget") -> Grid:
         )
         for limit in one.limits
     )
-    notes = ("memory needs --memory or --check.",) if any(limit.found is None for limit in one.limits) else ()
+    asked = {limit.key: LOOKED_AT_BY[limit.key] for limit in one.limits if limit.found is None}
+    notes = tuple(f"{key} needs {flags}." for key, flags in asked.items())
     return Grid(title_of(one, "limits"), ("of [budget]", "at most", "found", "of the limit", ""), rows, notes)
 
 
@@ -78,10 +86,70 @@ def timing_grid(one: "Budget") -> Grid:
     return Grid(title_of(one, "speed"), head, rows, notes)
 
 
+def estimate_grid(one: "Budget") -> Grid:
+    """What training would take on a card that is not at hand."""
+    estimate, training = one.estimate, one.training
+    assert estimate is not None
+    assert training is not None
+    flops = [each.forward_flops + each.backward_flops + each.recompute_flops for each in training.stages]
+    prefix, unit = prefix_of(training.total_flops, "FLOPs")
+    price = estimate.price
+
+    def row(name: str, flops: float, hours: float) -> tuple[str, ...]:
+        money = () if price is None else (significant(price * hours),)
+        return (name, scaled(flops, unit), significant(hours), *money)
+
+    rows = [
+        row(str(stage.index), of_stage, hours)
+        for stage, of_stage, hours in zip(training.stages, flops, estimate.hours_by_stage, strict=True)
+    ]
+    encoded = training.autoencoder_flops
+    if encoded:
+        rows.append(row("encoding of latents", encoded, estimate.hours - sum(estimate.hours_by_stage)))
+    rows.append(row("all", training.total_flops + encoded, estimate.hours))
+    memory = one.memory
+    fits = ""
+    if memory is not None:
+        peak, whole = written(memory.peak, "B"), written(estimate.memory, "B", padded=False)
+        words = "within" if memory.peak <= estimate.memory else "MORE THAN"
+        fits = f"The peak of a training step, {peak}, is {words} the card's {whole}."
+    notes = (
+        f"{estimate.title}: {written(estimate.peak_flops_per_second, 'FLOP/s')} dense in {estimate.rate}, of which "
+        f"{percent(estimate.utilisation)} are assumed to be reached. Source: {estimate.source}.",
+        "Forward, backward and what is recomputed; reading of data, sampling and evaluation are not in it.",
+        *([fits] if fits else []),
+    )
+    head = ("stage", f"{prefix}FLOPs", "hours", *([] if price is None else [f"cost at {price:g} an hour"]))
+    return Grid(title_of(one, f"training on {estimate.gpu}"), head, tuple(rows), notes)
+
+
+def cards_grid(cards: "Iterable[Card]") -> Grid:
+    """The cards that training can be planned for."""
+    rates = ("fp32", "tf32", "fp16", "bf16")
+    rows = tuple(
+        (
+            card.name,
+            f"{card.memory / 2**30:g}",
+            *(significant(card.peak[rate] / 1e12) if rate in card.peak else "-" for rate in rates),
+            card.source,
+        )
+        for card in cards
+    )
+    notes = (
+        "TFLOP/s, dense, by the makers' own documents. float32 is multiplied as TF32 where a card has that.",
+        "msdk budget RECIPE --gpu NAME --utilisation 0.35 --price 2 plans training on one.",
+    )
+    return Grid("Cards", ("card", "GiB", *rates, "source"), rows, notes)
+
+
 def ledger_grid(one: "Budget") -> Grid:
     """What a run has spent so far, beside what its recipe predicts for the same iteration."""
-    ledger = one.ledger
-    assert ledger is not None
+    assert one.ledger is not None
+    return spent_grid(one.ledger, title_of(one, "ledger"))
+
+
+def spent_grid(ledger: "Ledger", title: str) -> Grid:
+    """What a ledger says, stage by stage."""
     spent, predicted = ledger.spent, ledger.predicted
     prefix, unit = si_prefix(max(*spent.total_flops_by_stage, *predicted.total_flops_by_stage, 1))
     rows = tuple(
@@ -109,4 +177,4 @@ def ledger_grid(one: "Budget") -> Grid:
         f"predicted, {apart(total, expected)}. Forward, backward and what is recomputed, convention exact.",
     )
     head = ("stage", "images seen", "predicted", f"{prefix}FLOPs spent", "predicted", "difference")
-    return Grid(title_of(one, "ledger"), head, rows, notes)
+    return Grid(title, head, rows, notes)

@@ -1,13 +1,13 @@
 """What a run did: its network calls, its report in Markdown, and how its recipe differs from another."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from msdk.recipe.quantities import written
 from msdk.report.budgets import comparison_grid, stages_grid
 from msdk.report.clusters import clusters_grid
-from msdk.report.figures import Json, percent, scaled
+from msdk.report.figures import Json, percent, scaled, short
 from msdk.report.grid import Grid, markdown_text
 
 if TYPE_CHECKING:
@@ -43,12 +43,15 @@ def run_markdown(
     training: Json,
     ledger: "Ledger",
     sampling: Json,
+    pictures: Container[str],
 ) -> str:
-    """The report.md of a run folder."""
+    """The report.md of a run folder, which has some of the `pictures` samples/grid.png and clustering.png."""
     own = budgets[-1]
-    parts = [f"# {markdown_text(title)}\n", "![samples](samples/grid.png)\n"]
+    parts = [f"# {markdown_text(title)}\n"]
+    parts += ["![samples](samples/grid.png)\n"] if "samples/grid.png" in pictures else []
     if clusters is not None:
         parts += ["## Stages\n", clusters_grid(clusters).markdown()]
+        parts += ["![how the stages were found](clustering.png)\n"] if "clustering.png" in pictures else []
     parts += ["## Budget\n", comparison_grid(budgets).markdown(), stages_grid(own).markdown()]
     stages = tuple(
         (
@@ -87,9 +90,8 @@ def diff_grid(a: str, b: str, differences: Sequence[Json]) -> Grid:
         for one in differences
     )
     notes = (f"{len(rows)} key(s) differ. (default): what the key has when nobody sets it. -: no such key.",)
-    return Grid(
-        "Recipes, key by key", ("key", a, b), rows, notes if rows else ("The recipes say the same.",), numbers=3
-    )
+    names = (short(a), short(b)) if short(a) != short(b) else (a, b)
+    return Grid("Recipes, key by key", ("key", *names), rows, notes if rows else ("The recipes say the same.",), 3)
 
 
 def setting(value: object, *, default: bool) -> str:

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from msdk.recipe.quantities import prefix_of, written
-from msdk.report.figures import millions, percent, scaled, short, si_prefix
+from msdk.recipe.quantities import prefix_of, si_prefix, significant, written
+from msdk.report.figures import millions, percent, scaled, short
 from msdk.report.grid import Grid
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ TITLES = {
     "macs": "MACs per call",
     "params": "parameters",
     "training-flops": "FLOPs of the whole training: forward, backward and what is recomputed",
-    "memory": "bytes of weights, gradients, optimiser and averaged weights",
+    "memory": "bytes that training holds throughout: weights, gradients, optimiser and averages",
 }
 
 
@@ -23,8 +23,9 @@ def solutions_grid(solution: "Solution") -> Grid:
     rows = [(str(rank), candidate) for rank, candidate in enumerate(found, 1)]
     nearest = {"below": solution.below, "above": solution.above}
     rows += [(f"nearest {side}", each) for side, each in nearest.items() if each is not None]
-    prefix, size = prefix_of(question.target, question.unit)
     gigas, unit = si_prefix(max(macs for _, each in rows for macs in each.macs))
+    # All MACs of the table have one unit.
+    prefix, size = (gigas, unit) if question.what == "macs" else prefix_of(question.target, question.unit)
     encoder, decoders = question.vary != "decoders", question.vary != "encoder"
     other = question.what != "macs"
     head = (
@@ -43,7 +44,7 @@ def solutions_grid(solution: "Solution") -> Grid:
             name,
             *([str(each.encoder)] if encoder else []),
             *([" / ".join(map(str, each.decoders or ()))] if decoders else []),
-            f"{each.value / size:.5g}",
+            significant(each.value / size),
             f"{100 * each.distance:+.3f} %",
             *([percent(each.deviation)] if decoders else []),
             " / ".join(scaled(macs, unit) for macs in each.macs),
@@ -52,8 +53,8 @@ def solutions_grid(solution: "Solution") -> Grid:
         )
         for name, each in rows
     )
-    goal = written(question.target, question.unit, digits=5, padded=False)
-    how: list[str] = [question.convention] if question.what in ("macs", "training-flops") else []
+    goal = written(question.target, question.unit, padded=False)
+    how: list[str] = [question.convention] if question.what == "macs" else []
     how += [f"{question.weights} weights"] if question.what == "macs" else []
     title = f"Widths of {short(solution.recipe) or solution.title} for {goal}: {TITLES[question.what]}"
     notes = [
@@ -61,6 +62,10 @@ def solutions_grid(solution: "Solution") -> Grid:
         f"{solution.combinations:,} combinations compared; {solution.counted} networks counted, the figures of "
         "the others follow exactly, and all figures shown are counted.",
     ]
+    if question.what == "memory":
+        notes.append(
+            "Activations come on top: [budget] memory limits the peak of a step, which msdk budget --memory simulates."
+        )
     if question.at_most:
         notes.append("Candidates above the target are left out.")
     return Grid(title + (f" ({', '.join(how)})" if how else ""), head, cells, tuple(notes))

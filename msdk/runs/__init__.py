@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from msdk.runs.folder import checkpoints as checkpoints
     from msdk.runs.folder import latest as latest
     from msdk.runs.folder import refuse_existing as refuse_existing
-    from msdk.runs.folder import refuse_other_recipe as refuse_other_recipe
     from msdk.runs.folder import run_recipe as run_recipe
     from msdk.runs.folder import start_run as start_run
     from msdk.runs.folder import sweep_run as sweep_run
     from msdk.runs.folder import with_autoencoder_of as with_autoencoder_of
     from msdk.runs.folder import write_recipe as write_recipe
     from msdk.runs.forking import fork as fork
+    from msdk.runs.lock import class_names as class_names
+    from msdk.runs.resuming import refuse_other_recipe as refuse_other_recipe
 
 _HOMES = {
     **dict.fromkeys(
@@ -47,7 +48,6 @@ _HOMES = {
             "checkpoints",
             "latest",
             "refuse_existing",
-            "refuse_other_recipe",
             "run_recipe",
             "start_run",
             "sweep_run",
@@ -57,6 +57,8 @@ _HOMES = {
         "msdk.runs.folder",
     ),
     "fork": "msdk.runs.forking",
+    "class_names": "msdk.runs.lock",
+    "refuse_other_recipe": "msdk.runs.resuming",
 }
 
 

@@ -9,10 +9,13 @@ from typing import Any, Literal, TypeVar, cast
 import attrs
 import torch
 from attrs.validators import deep_iterable, ge
+from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor
 
+from msdk.arguments import as_annotated
 from msdk.denoiser import Denoiser
-from msdk.denoiser.building import build
+from msdk.denoiser.building import build, known_device
 from msdk.denoiser.offloading import Shelves
 from msdk.denoiser.weights import fill, put_weights, read_weights
 from msdk.errors import RunError
@@ -21,6 +24,8 @@ from msdk.recipe.results import key, parsed
 from msdk.recipe.structuring import FieldError
 from msdk.runs.files import remove_whole, save_tensors, written_whole
 from msdk.runs.folder import checkpoints, latest, run_recipe
+from msdk.runs.lock import class_names
+from msdk.runs.writer import one_writer
 
 Weights = Literal["ema", "raw"]
 
@@ -56,7 +61,25 @@ ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "objective")
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`."""
+    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`.
+
+    Raises:
+        RunError: It cannot be written, or another process writes the run.
+    """
+    with one_writer(run):
+        path = write_checkpoint(run, checkpoint)
+        keep_newest(run, keep)
+    return path
+
+
+def keep_newest(run: Path, keep: int) -> None:
+    """Removes all checkpoints but the newest ones."""
+    for old in checkpoints(run)[:-keep]:
+        remove_whole(old)
+
+
+def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
+    """Writes `checkpoints/ITERATION` in a folder that nobody else writes, as `start_run` makes it."""
     folder = run / "checkpoints"
     folder.mkdir(exist_ok=True)
     path = folder / f"{checkpoint.iteration:08d}"
@@ -65,10 +88,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
         for name in (*ALWAYS, *OPTIONAL):
             tensors: Mapping[str, Tensor] = getattr(checkpoint, name)
             if tensors or name in ALWAYS:
-                save_tensors(
-                    {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-                    temporary / f"{name}.safetensors",
-                )
+                save_tensors(tensors, temporary / f"{name}.safetensors")
         state = {
             "iteration": checkpoint.iteration,
             "images_by_stage": list(checkpoint.images_by_stage),
@@ -76,9 +96,20 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
             "optimizer": dict(checkpoint.optimizer_numbers),
         }
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    for old in checkpoints(run)[:-keep]:
-        remove_whole(old)
     return path
+
+
+def unsavable(value: object) -> str:
+    """Why a checkpoint cannot hold something of a state_dict, in words; nothing where it can."""
+    if not isinstance(value, Tensor):
+        return f"is a {type(value).__name__} and no tensor"
+    if value.layout != torch.strided:
+        return f"is laid out as {value.layout}, and only dense tensors can be kept"
+    try:
+        save({"": torch.empty(0, dtype=value.dtype)})
+    except (SafetensorError, KeyError, ValueError):
+        return f"holds {str(value.dtype).removeprefix('torch.')}, which safetensors does not know"
+    return ""
 
 
 Number = int | float | bool
@@ -199,6 +230,7 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path
     put_weights(denoiser.network, weights, source, "recipe")
 
 
+@as_annotated
 def load_run(
     run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu", offload: bool = False
 ) -> Denoiser:
@@ -215,9 +247,11 @@ def load_run(
     Raises:
         RunError: No run folder, no checkpoint, or one that is damaged or belongs to another recipe.
     """
-    run = Path(run_dir)
+    run, device = Path(run_dir), known_device(device)
     recipe = run_recipe(run)
-    return use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload)).to(device)
+    denoiser = use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload))
+    denoiser.class_names = class_names(run)
+    return denoiser.to(device)
 
 
 def _loaded(path: Path, recipe: Recipe, *, offload: bool) -> Denoiser:

@@ -65,12 +65,22 @@ def sweep(path: Path) -> None:
 
 
 def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
-    """Writes a safetensors file with the permissions that other new files get; safetensors itself lets nobody read."""
+    """Writes tensors of any device and layout, which may be one under several names, as a safetensors file.
+
+    It has the permissions that other new files get; safetensors itself lets nobody read.
+    """
     from safetensors.torch import save_file
 
+    whole: dict[str, Tensor] = {}
+    held: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        whole[name] = value.clone() if place in held else value  # safetensors refuses what shares memory
+        held.add(place)
     path.touch()
     mode = path.stat().st_mode
-    save_file(dict(tensors), path)
+    save_file(whole, path)
     path.chmod(mode)
 
 

@@ -6,19 +6,18 @@ moment, or a full disk, leaves the last good checkpoint as it was. Weights are s
 
 import fnmatch
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from msdk.denoiser.building import AUTOENCODER, weights_file
-from msdk.errors import MsdkError, RecipeError, RunError
+from msdk.errors import MsdkError, RecipeError, RunError, printable, quoted
 from msdk.recipe import Recipe, load_recipe, to_toml
-from msdk.recipe.structuring import to_data
-from msdk.runs.files import not_written, sweep, write_bytes, write_json, write_text, written_whole
+from msdk.runs.files import sweep, write_bytes, write_json, write_text, written_whole
 from msdk.runs.lock import FILE as LOCK
 from msdk.runs.lock import Lock, lock, missing_plugins, read_lock
+from msdk.runs.writer import one_writer, tidy
 
 CODE = "code"
 """Folder of a run with the Python files that its recipe uses."""
@@ -31,6 +30,8 @@ def start_run(
     force: bool = False,
     data_digest: str = "",
     forked_from: Sequence[Mapping[str, str]] = (),
+    class_names: Sequence[str] | None = None,
+    furnish: Callable[[Path], object] = lambda folder: None,
 ) -> None:
     """Makes a new run folder with the resolved recipe, the lock, and the weights of the autoencoder if there is one.
 
@@ -40,24 +41,24 @@ def start_run(
         force: Whether to replace a run folder that exists.
         data_digest: Of the data, for the lock.
         forked_from: For the lock: what the run was made from, its parent first, see `fork`.
+        class_names: Of the data, for the lock, so that sampling can take a class by its name.
+        furnish: Puts more into the folder before it is there: it appears with all of that, or not at all.
 
     Raises:
-        RunError: The folder exists, and `force` is false or it is no run folder; or the weights cannot be read.
+        RunError: The folder exists, and `force` is false or it is no run folder; or another process writes there; or
+            the weights cannot be read.
     """
     refuse_existing(path, force=force)
     # Read before an old folder goes, which may be the one that holds them.
     frozen = None if recipe.autoencoder is None else _bytes(weights_file(recipe.autoencoder))
     path = path.resolve()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise not_written(path, error) from error
-    with written_whole(path) as temporary:
+    with one_writer(path), written_whole(path) as temporary:
         temporary.mkdir()
         if frozen is not None:
             (temporary / AUTOENCODER).write_bytes(frozen)
         write_recipe(temporary, recipe)
-        write_json(temporary / LOCK, lock(recipe, data_digest, frozen, forked_from))
+        write_json(temporary / LOCK, lock(recipe, data_digest, frozen, forked_from, class_names))
+        furnish(temporary)
 
 
 def sweep_run(path: Path) -> None:
@@ -75,7 +76,20 @@ def write_recipe(path: Path, recipe: Recipe) -> None:
         (path / CODE).mkdir(exist_ok=True)
     for file in recipe.use:
         write_bytes(path / CODE / file.name, file.content)  # what ran, whatever the file holds by now
-    write_text(path / "recipe.toml", _resolved(recipe))
+    write_text(path / "recipe.toml", _history(path) + _resolved(recipe))
+
+
+CHANGED = "# Changed at iteration "
+"""Begins the lines of a run's recipe.toml that tell what it was before."""
+
+
+def _history(path: Path) -> str:
+    lines = [
+        f"{CHANGED}{each.iteration}: {printable(key)} was {quoted(was)}\n"
+        for each in read_lock(path).resumed
+        for key, (was, _) in each.recipe.items()
+    ]
+    return "".join(lines)
 
 
 def _resolved(recipe: Recipe) -> str:
@@ -112,6 +126,7 @@ def refuse_existing(path: Path, *, force: bool, resume: bool = False) -> None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())) or (resume and checkpoints(path)):
         return
     if not force and not resume and not _half_made(path):
+        tidy(path)
         raise RunError(f"{path} exists: continue it with --resume, replace it with --force, or choose another --out")
     if not _is_ours(path):
         raise RunError(
@@ -154,7 +169,8 @@ def _is_resolved(path: Path) -> bool:
     """Whether recipe.toml is as we write it. One that somebody wrote by hand is theirs."""
     file = path / "recipe.toml"
     try:
-        return _resolved(load_recipe(file)) == file.read_text(encoding="utf-8")
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        return _resolved(load_recipe(file)) == "".join(line for line in lines if not line.startswith(CHANGED))
     except (MsdkError, OSError):
         return False
 
@@ -192,32 +208,3 @@ def run_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         if missing:
             raise RunError(f"{path} was made with {missing}") from error
         raise
-
-
-FREE_TO_CHANGE = ("title", "sampler", "samplers", "sampling", "budget", "trackers")
-
-
-FREE_IN_TRAINING = ("iterations", "log_every", "checkpoint_every", "keep", "accumulation", "recompute")
-
-
-def refuse_other_recipe(path: Path, recipe: Recipe) -> None:
-    """Raises `RunError` where a run folder was made by a recipe that trains something else."""
-
-    def essence(of: Recipe) -> dict[str, Any]:
-        of = of.with_partition(of.partition())
-        data = {key: value for key, value in to_data(of).items() if key not in FREE_TO_CHANGE}
-        data["training"] = {key: value for key, value in data["training"].items() if key not in FREE_IN_TRAINING}
-        data["training"]["objective"] = to_data(of.training.loss)  # the default, named or not
-        data["use"] = [file.sha256 for file in of.use]
-        data["data"] = {key: value for key, value in data["data"].items() if key != "path"}
-        if "autoencoder" in data:
-            data["autoencoder"] = {key: value for key, value in data["autoencoder"].items() if key != "weights"}
-        return data
-
-    ours, theirs = essence(recipe), essence(run_recipe(path))
-    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-    if differing:
-        raise RunError(
-            f"{path} was trained by another recipe, with other {', '.join(differing)}. Resume it with its own "
-            f"{path / 'recipe.toml'}, or choose another --out"
-        )

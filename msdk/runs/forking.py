@@ -8,13 +8,15 @@ from typing import Any, cast
 import attrs
 from torch import Tensor
 
+from msdk.arguments import as_annotated
 from msdk.denoiser.building import build
-from msdk.errors import RecipeError, RunError
+from msdk.denoiser.weights import aliases
+from msdk.errors import RecipeError, RunError, quoted
 from msdk.recipe import Recipe
 from msdk.recipe.checks import misfits
-from msdk.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from msdk.runs.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
 from msdk.runs.folder import latest, refuse_existing, run_recipe, start_run
-from msdk.runs.lock import read_lock
+from msdk.runs.lock import class_names, read_lock
 
 Rename = Callable[[str], Iterable[str]]
 """Name of a weight or buffer of the old network -> its names in the new one: none to leave it, several to copy it."""
@@ -23,6 +25,7 @@ Images = Callable[[tuple[int, ...]], Sequence[int]]
 """Images that each old stage has seen -> those that each new one begins with."""
 
 
+@as_annotated
 def fork(
     run: str | Path, recipe: Recipe, rename: Rename, out: str | Path, *, images: Images = lambda seen: seen
 ) -> Path:
@@ -69,7 +72,10 @@ def fork(
             "what that has learnt: give the new recipe the objective of the run"
         )
     old = load_checkpoint(source)
-    seen = tuple(images(old.images_by_stage))
+    counts: Any = images(old.images_by_stage)
+    if not isinstance(counts, Sequence):
+        raise RunError(f"images gives a list of counts, one for each stage, but it gave {quoted(counts)}")
+    seen = tuple(cast("Sequence[int]", counts))
     if len(seen) != len(recipe.decoders):
         raise RunError(f"images are counted for {len(seen)} stages, but the new recipe has {len(recipe.decoders)}")
     new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen)
@@ -84,9 +90,10 @@ def fork(
         out,
         recipe,
         data_digest=lock.data.get("sha256", "") if recipe.data == parent.data else "",
+        class_names=class_names(run) if recipe.data == parent.data else None,
         forked_from=[origin, *lock.forked_from],
+        furnish=lambda folder: write_checkpoint(folder, new),
     )
-    save_checkpoint(out, new, keep=recipe.training.keep)
     return out
 
 
@@ -94,8 +101,9 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
     """A checkpoint with everything under its new names, whatever fields it has."""
     network = build(recipe, "meta").network
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    also = aliases(network)
     trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-    places = {name: tuple(rename(name)) for name in old.model}
+    places = {name: _places(rename, name) for name in old.model}
     _refuse_misplaced(old.model, places, shapes, run)
     fresh = set(shapes).difference(*places.values())
     initial = build(recipe).network.state_dict() if fresh else {}
@@ -111,14 +119,23 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
             # What the optimiser keeps is under "<moment>/<weight>"; no name of a weight has a slash.
             moment, slash, weight = key.rpartition("/")
             for place in places.get(weight, (weight,)):
-                if not slash or weight not in places or place in trained:
-                    found[f"{moment}{slash}{place}"] = moved(inner)
+                own = also.get(place, place) if slash else place  # moments are kept under the first name of a weight
+                if not slash or weight not in places or own in trained:
+                    found[f"{moment}{slash}{own}"] = moved(inner)
         if places.keys() <= table.keys():  # a whole network: its weights, or their averages
             found |= {name: initial[name].clone() for name in shapes if name in fresh}
         return found
 
     found = {field.name: moved(getattr(old, field.name)) for field in attrs.fields(Checkpoint)}
     return attrs.evolve(Checkpoint(**found), objective=dict(old.objective))  # its names are its own
+
+
+def _places(rename: Rename, name: str) -> tuple[str, ...]:
+    """Where a weight goes, as a function of somebody's says."""
+    found: Any = rename(name)
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        raise RunError(f"rename gives a list of names for each weight, but for {name} it gave {quoted(found)}")
+    return tuple(cast("Iterable[str]", found))
 
 
 def _refuse_misplaced(

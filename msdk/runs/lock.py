@@ -2,11 +2,12 @@
 
 import hashlib
 import importlib.metadata
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -24,6 +25,28 @@ FILE = "lock.json"
 
 
 @attrs.frozen(kw_only=True)
+class Resumed:
+    """Where a run went on with something else than before.
+
+    Attributes:
+        iteration: Steps done then.
+        recipe: Key of the recipe -> what it was and what it is from there on.
+        versions: Of msdk, python, torch and plugins, likewise.
+        data: SHA-256 of the data, before and from there on; empty where they are the same.
+    """
+
+    iteration: int
+    recipe: Mapping[str, tuple[Any, Any]] = attrs.field(factory=dict[str, tuple[Any, Any]])
+    versions: Mapping[str, tuple[str, str]] = attrs.field(factory=dict[str, tuple[str, str]])
+    data: tuple[str, ...] = ()
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything is another."""
+        return bool(self.recipe or self.versions or self.data)
+
+
+@attrs.frozen(kw_only=True)
 class Lock:
     """The content of lock.json (docs/contracts.md). A folder of an autoencoder alone has the first and its name."""
 
@@ -33,11 +56,12 @@ class Lock:
     plugins: Mapping[str, str] = attrs.field(factory=dict[str, str])
     use: Mapping[str, str] = attrs.field(factory=dict[str, str])
     stages_from: Any = None
-    data: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    data: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     autoencoder: Any = None
     forked_from: tuple[Mapping[str, str], ...] = ()
     git_commit: Any = None
     command: tuple[str, ...] = ()
+    resumed: tuple[Resumed, ...] = ()
 
     @classmethod
     def _heard(cls, found: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -59,6 +83,16 @@ def read_lock(run: Path) -> Lock:
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
     return parsed(content, path, Lock, "the lock of a run, as `msdk train` writes it")
+
+
+def class_names(run: Path) -> tuple[str, ...]:
+    """The names of class 0, of class 1, ... of the data that a run was trained on; none where it knows none."""
+    try:
+        found = read_lock(run).data.get("classes")
+    except RunError:  # told by whoever needs more of it
+        return ()
+    names = cast("list[object]", found) if isinstance(found, list) else []
+    return tuple(cast("list[str]", names)) if all(isinstance(name, str) for name in names) else ()
 
 
 def missing_plugins(run: Path) -> str:
@@ -87,24 +121,34 @@ def missing_plugins(run: Path) -> str:
 
 
 def lock(
-    recipe: Recipe, data_digest: str, autoencoder: bytes | None = None, forked_from: Sequence[Mapping[str, str]] = ()
+    recipe: Recipe,
+    data_digest: str,
+    autoencoder: bytes | None = None,
+    forked_from: Sequence[Mapping[str, str]] = (),
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code, command, and runs before it."""
-    origins = [registry.origin(registry.name_of(type(part))) for part, registry in parts_of(recipe)]
     edges = recipe.stages.from_
+    data = {"name": to_data(recipe.data)["name"], "sha256": data_digest}
     return {
         "msdk": __version__,
-        "python": sys.version.split()[0],
+        "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "plugins": {origin.owner: origin.version for origin in origins if origin.version and origin.owner != "msdk"},
+        "plugins": plugins_of(recipe),
         "use": {file.name: file.sha256 for file in recipe.use},
         "stages_from": None if edges is None else {"file": str(edges.path), "sha256": edges.sha256},
-        "data": {"name": to_data(recipe.data)["name"], "sha256": data_digest},
+        "data": data | {"classes": list(classes)} if classes else data,
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "forked_from": list(forked_from),
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
+
+
+def plugins_of(recipe: Recipe) -> dict[str, str]:
+    """The distributions of a recipe's parts, beside msdk itself -> their versions."""
+    origins = [registry.origin(registry.name_of(type(part))) for part, registry in parts_of(recipe)]
+    return {origin.owner: origin.version for origin in origins if origin.version and origin.owner != "msdk"}
 
 
 def _origin_of(recipe: Recipe, autoencoder: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """metrics.jsonl: the truth of a run, a line of JSON for each step that is told."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,16 @@ class _Lines(Log):
 
     def close(self) -> None:
         pass
+
+
+def last_numbers(run: Path) -> tuple[float, tuple[float, ...]] | None:
+    """The loss that the last line tells, and that of each stage, nan where it saw no image; None without a line."""
+    try:
+        found = json.loads((run / "metrics.jsonl").read_bytes().splitlines()[-1])
+        by_stage = tuple(math.nan if loss is None else float(loss) for loss in found["loss_by_stage"])
+        return float(found["loss"]), by_stage
+    except (OSError, IndexError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _iteration(line: bytes) -> int | None:

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Generator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,10 @@ try:
     import fcntl
 except ImportError:  # Windows has another kind of lock; there nobody is kept out
     fcntl = None
+
+
+_HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
+"""What this thread holds: who writes a folder as a whole may call what writes a part of it."""
 
 
 @contextlib.contextmanager
@@ -28,6 +33,9 @@ def one_writer(path: Path) -> Generator[None]:
         RunError: Another process writes there; the message says which.
     """
     path = path.resolve()
+    if path in _HELD.get():
+        yield
+        return
     lock = path.with_name(f".{path.name}.writer")
     try:
         if not path.parent.exists():
@@ -42,11 +50,26 @@ def one_writer(path: Path) -> Generator[None]:
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         file.flush()
         sweep(path)
+        held = _HELD.set(_HELD.get() | {path})
         try:
             yield
         finally:
+            _HELD.reset(held)
             with contextlib.suppress(OSError):
                 lock.unlink()
+
+
+def was_killed(path: Path) -> bool:
+    """Whether a process was killed that wrote there, or one writes there now."""
+    path = path.resolve()
+    return path.with_name(f".{path.name}.writer").is_file()
+
+
+def tidy(path: Path) -> None:
+    """Removes what killed processes left of writing a file or folder, where nobody writes there now."""
+    if was_killed(path):
+        with contextlib.suppress(RunError), one_writer(path):
+            pass
 
 
 def _locked(lock: Path) -> IO[str] | None:

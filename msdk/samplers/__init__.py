@@ -17,6 +17,7 @@ registry: "Registry[Sampler]" = Registry(
             "batch",
             "partition",
             "schedules.base",
+            "schedules.clocks",
             "schedules.vp",
             "schedules.sub_vp",
             "schedules.ve",

@@ -13,7 +13,7 @@ import attrs
 from attrs.validators import gt
 
 from msdk.errors import PartError
-from msdk.samplers.grids import Grid, then_clean, time_grid
+from msdk.samplers.grids import STEPS, Grid, grid_of, then_clean, time_grid
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class Sampler(abc.ABC):
 
     stochastic: ClassVar[bool] = False
     """Whether it adds noise with its default settings."""
+
+    feeds: ClassVar[int] = 1
+    """Times the image's channels that it feeds a network; 2 where its state has velocities as well."""
 
     adaptive: ClassVar[bool] = False
     """Whether the sampler chooses its own steps by what the network says. Its images are then drawn one by one."""
@@ -58,6 +61,12 @@ class Sampler(abc.ABC):
             PartError: It cannot run the schedule, or not in so few steps; the message says what would do.
         """
 
+    def on(self, schedule: Schedule) -> "Sampler":
+        """The sampler with what it leaves to the schedule filled in, as recipes hold it: a `grid` of None."""
+        if getattr(self, "grid", "") is not None:
+            return self
+        return attrs.evolve(self, grid=grid_of(None, schedule))  # pyright: ignore[reportCallIssue]
+
     @abc.abstractmethod
     def times(self, schedule: Schedule, steps: int) -> list[float]:
         """Descending times from `t_max`, one more than there are intervals; a last 0.0 is the clean image.
@@ -67,7 +76,14 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def calls(self, steps: int) -> list[int]:
-        """Network calls in each interval of `times`; of an adaptive sampler, the fewest there can be."""
+        """Network calls in each interval of a grid of so many; of an adaptive sampler, the fewest there can be."""
+
+    def intervals(self, schedule: Schedule, steps: int) -> int:
+        """Intervals of the grid that `times` makes of `steps`, for `calls`: as many, but for some grids of a table."""
+        if getattr(self, "grid", None) not in STEPS:
+            return steps
+        ends = len(self.calls(steps)) - steps  # intervals beside those of the grid
+        return len(self.times(schedule, steps)) - 1 - ends
 
     def spending(self, nfe: int) -> "Sampler":
         """Returns the sampler with those settings changed that a wish for `nfe` network calls decides: none in most.
@@ -96,35 +112,51 @@ class OneCallSampler(Sampler):
     """A sampler that calls the network once, at the start of each interval.
 
     Args:
-        grid: How the times are spaced, see `msdk.samplers.grids`.
+        grid: How the times are spaced, see `msdk.samplers.grids`; as suits the schedule when not given.
         rho: Exponent of the "rho" grid.
         t_end: Last time of the grid; the schedule's `t_min` if that is larger.
         final_denoise: Whether one more call at `t_end` replaces the sample by its estimate of x_0.
     """
 
-    grid: Grid = "uniform-t"
+    repeats: ClassVar[bool] = False
+    """Whether a step of no length, which latent diffusion's quadratic grid has, is one too."""
+
+    grid: Grid | None = None
     rho: float = attrs.field(default=7.0, validator=gt(0))
     t_end: float = attrs.field(default=1e-3, validator=gt(0))
     final_denoise: bool = False
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
-        nodes = time_grid(self.grid, schedule, steps, self.t_end, self.rho)
-        return then_clean(nodes, self.grid) if self.final_denoise else nodes
+        grid = grid_of(self.grid, schedule)
+        nodes = time_grid(grid, schedule, steps, self.t_end, self.rho, repeats=self.repeats)
+        return then_clean(nodes, grid) if self.final_denoise else nodes
 
     def calls(self, steps: int) -> list[int]:
         return [1] * (steps + self.final_denoise)
 
 
-def steps_for(sampler: Sampler, nfe: int) -> int:
+def steps_for(sampler: Sampler, nfe: int, schedule: Schedule | None = None) -> int:
     """The number of steps with which a sampler, see `Sampler.spending`, makes exactly `nfe` network calls.
+
+    Args:
+        sampler: With all its settings.
+        nfe: The wish.
+        schedule: What it runs on, which decides how many intervals some grids of a table have.
 
     Raises:
         PartError: No number of steps does; the message has the nearest that can be had.
     """
-    totals = {steps: sum(sampler.calls(steps)) for steps in range(1, nfe + 2)}
-    for steps, total in totals.items():
-        if total == nfe:
+    totals: dict[int, int] = {}
+    for steps in range(1, nfe + 2):
+        try:
+            intervals = steps if schedule is None else sampler.intervals(schedule, steps)
+            totals[steps] = sum(sampler.calls(intervals))
+        except PartError:  # no such grid of a table
+            continue
+        if totals[steps] == nfe:
             return steps
+    if schedule is not None and not totals:
+        sampler.times(schedule, nfe)  # says why
     near = sorted(set(totals.values()), key=lambda total: abs(total - nfe))[:2]
     raise PartError(
         f"no number of steps makes exactly {nfe} network calls; the nearest are {' and '.join(map(str, near))}"
@@ -150,10 +182,19 @@ def run(
         x: At the first time, [batch, ...].
         noise: What stochastic samplers add.
         progress: Told the number of intervals done.
+
+    Raises:
+        PartError: The sampler's settings lead to numbers that cannot be computed.
     """
     memory = sampler.init(times)
     for done, (t, s) in enumerate(itertools.pairwise(times), 1):
-        x, memory = sampler.step(denoise, schedule, x, t, s, memory, noise)
+        try:
+            x, memory = sampler.step(denoise, schedule, x, t, s, memory, noise)
+        except ArithmeticError as error:  # of the sampler's own numbers; those of tensors are never refused
+            raise PartError(
+                f"{type(sampler).__name__} cannot compute its step from t = {t:g} to {s:g} ({error.args[-1]}): use "
+                "less extreme settings of the sampler or the schedule, or more steps"
+            ) from error
         if progress is not None:
             progress(done)
     return x

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 from attrs.validators import ge, le
@@ -25,6 +25,7 @@ class DDIM(OneCallSampler):
         eta: 0 is deterministic (and DPM-Solver-1), 1 is ancestral sampling.
     """
 
+    repeats: ClassVar[bool] = True
     eta: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
 
     @property

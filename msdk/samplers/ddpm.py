@@ -29,6 +29,7 @@ class DDPM(OneCallSampler):
     """
 
     stochastic: ClassVar[bool] = True
+    repeats: ClassVar[bool] = True
     variance: Literal["small", "large"] = "small"
     clip: bool = False
 
@@ -50,7 +51,7 @@ class DDPM(OneCallSampler):
         added = before - a**2 * after
         mean = a * after / before * x_t + schedule.alpha(s) * added / before * x_0
         variance = added * after / before if self.variance == "small" else added
-        return mean + math.sqrt(max(variance, 0.0)) * noise(x_t, t, s), None
+        return (mean + math.sqrt(variance) * noise(x_t, t, s) if variance > 0 else mean), None
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +62,8 @@ class PLMS(OneCallSampler):
     weights are those of even steps, so the measured order on other grids is lower.
     Source: Liu et al. 2022, arXiv 2202.09778 (PNDM), in the form of latent diffusion.
     """
+
+    repeats: ClassVar[bool] = True
 
     @property
     def order(self) -> int:

@@ -2,11 +2,12 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-from attrs.validators import ge, le
+from attrs.validators import ge, gt, le
 
 from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.ddpm import ADAMS_BASHFORTH
@@ -25,7 +26,7 @@ class DEIS(OneCallMultistep):
     """y_s = y_t + sum_j C_j eps_j in y = x / alpha, where C_j integrates d ratio times a polynomial over the step.
 
     The polynomial is 1 at node j and 0 at the other last nodes, in time ("t-ab"), in the ratio ("rho-ab"), or that of
-    even steps ("ipndm"). Integrals are by Gauss's rule on the host, from kink to kink of a schedule that is a table.
+    even steps ("ipndm"). Integrals are by Gauss's rule in log ratio on the host, from kink to kink of a table.
     Source: Zhang and Chen 2023, arXiv 2204.13902, Eq. 15 and section 3.3.
 
     Args:
@@ -46,7 +47,7 @@ class DEIS(OneCallMultistep):
 
     def check(self, schedule: Schedule, steps: int) -> None:
         super().check(schedule, steps)
-        if self.variant == "t-ab":
+        if self.variant == "t-ab" and self.quadrature == "riemann":
             schedule.g2(schedule.t_max)  # says so where there is none
 
     def estimate(self, schedule: Schedule, x_t: "Tensor", x_0: "Tensor", t: float, memory: History) -> "Tensor":
@@ -69,11 +70,21 @@ def _weights(variant: str, schedule: Schedule, nodes: tuple[float, ...], t: floa
         return [(last - first) * weight for weight in ADAMS_BASHFORTH[len(nodes)]]
     if variant == "rho-ab":
         return adams_weights(tuple(schedule.ratio(u) for u in nodes), first, last)
-    # Between the kinks of a table, where there are many, the pieces are short and few points are exact.
-    ends = [t, *sorted(schedule.kinks(s, t), reverse=True), s]
-    points = 64 if len(ends) == 2 else 10
-    rule = (each for begin, end in itertools.pairwise(ends) for each in gauss_between(begin, end, points))
-    return polynomial_weights(nodes, ((u, share * _pace(schedule, u)) for u, share in rule))
+    return polynomial_weights(nodes, _by_log_ratio(schedule, t, s))
+
+
+def _by_log_ratio(schedule: Schedule, t: float, s: float) -> Iterator[tuple[float, float]]:
+    """Times and weights of a rule for integrals of d ratio: in its logarithm, where nothing is steep at either end."""
+    kinks = sorted(schedule.kinks(s, t), reverse=True)
+    for begin, end in itertools.pairwise([t, *kinks, s]):
+        first, last = -schedule.lam(begin), -schedule.lam(end)
+        pieces = max(math.ceil(abs(last - first)), 1)
+        width = (last - first) / pieces
+        # Between the kinks of a table, where there are many, the pieces are short and few points are exact.
+        for piece in range(pieces):
+            place = first + piece * width
+            for log, share in gauss_between(place, place + width, 8 if kinks else 24):
+                yield schedule.t_of_lam(-log), share * math.exp(log)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -121,8 +132,8 @@ class DEISRungeKutta(Sampler):
 
     method: Literal["euler", "heun", "kutta", "rk4"] = "rk4"
     grid: Grid = "rho"
-    rho: float = 7.0
-    t_end: float = 1e-3
+    rho: float = attrs.field(default=7.0, validator=gt(0))
+    t_end: float = attrs.field(default=1e-3, validator=gt(0))
 
     @property
     def order(self) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import attrs
 from attrs.validators import deep_iterable, ge, gt, in_, le, optional
 
+from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.grids import TO_CLEAN, Grid, spaced, then_clean, time_grid
 from msdk.samplers.step_size import Past, StepSize
@@ -185,6 +186,11 @@ class DPMSolver(Sampler):
             nodes = time_grid(self.grid, schedule, steps, self.t_end, self.rho)
         else:  # intervals as long as the calls that they get
             fine = time_grid(self.grid, schedule, sum(orders), self.t_end, self.rho)
+            if len(fine) != sum(orders) + 1:
+                raise PartError(
+                    f"the grid {self.grid} makes {len(fine) - 1} intervals of {sum(orders)} calls, so they cannot be "
+                    "dealt out: use another number of steps, or another grid"
+                )
             nodes = [fine[sum(orders[:index])] for index in range(steps + 1)]
         return then_clean(nodes, self.grid) if self.final_denoise else nodes
 
@@ -290,8 +296,9 @@ class DPMAdaptive(Sampler):
         solver = Single(self.algorithm, "dpmsolver", schedule, held(self.algorithm, denoise, schedule))
         control, past = self.step_size, Past()
         h, end, before = self.first, schedule.lam(s), x_t
-        shares = [0.5] if self.order == 2 else [1 / 3, 2 / 3]
+        shares, tries = [0.5] if self.order == 2 else [1 / 3, 2 / 3], 0
         while abs(t - s) > 1e-5:
+            control.went_on(tries := tries + 1, t)
             lam = schedule.lam(t)
             u = schedule.t_of_lam(lam + h)
             inner = [schedule.t_of_lam(lam + share * h) for share in shares]

@@ -7,7 +7,6 @@ import attrs
 
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Noise, OneCallSampler
-from msdk.samplers.grids import Grid
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ class FlowHeun(OneCallSampler):
 
     Source: as of `flow-euler`.
     """
-
-    grid: Grid = "uniform-t"
 
     @property
     def order(self) -> int:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 from attrs.validators import ge, le
@@ -47,6 +47,7 @@ class GDDIM(Multistep, OneCallSampler):
         order: Estimates that the polynomial in time goes through, once there are as many.
     """
 
+    feeds: ClassVar[int] = 2
     order: int = attrs.field(default=2, validator=[ge(1), le(4)])  # pyright: ignore[reportIncompatibleMethodOverride]
     grid: Grid = "quadratic-t"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from attrs.validators import ge, gt
 
+from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.grids import Grid, to_clean
 from msdk.schedules.base import Schedule
@@ -92,6 +93,9 @@ class Churn(RatioSampler):
     churn_high: float = attrs.field(default=1e9, validator=gt(0))
     churn_noise: float = attrs.field(default=1.0, validator=ge(0))
 
+    def __attrs_post_init__(self) -> None:
+        refuse_empty_churn(self.churn_low, self.churn_high)
+
     def init(self, times: Sequence[float]) -> int:
         return len(times) - 1
 
@@ -102,6 +106,12 @@ class Churn(RatioSampler):
         if up == a:
             return y, a
         return y + math.sqrt(up**2 - a**2) * self.churn_noise * draw(y, a, b), up
+
+
+def refuse_empty_churn(low: float, high: float) -> None:
+    """Raises `PartError` where no ratio is churned: nearly always both were swapped."""
+    if low > high:
+        raise PartError(f"churn_low = {low} must not be above churn_high = {high}")
 
 
 def ancestral(a: float, b: float, eta: float) -> tuple[float, float]:

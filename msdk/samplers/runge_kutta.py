@@ -57,8 +57,9 @@ def integrate(
 
     way = math.copysign(1.0, end - t)
     first, past = slope(t, y), Past()
-    h = _first_step(slope, y, t, end, first, control)
+    h, tries = _first_step(slope, y, t, end, first, control), 0
     while way * (end - t) > 0:
+        control.went_on(tries := tries + 1, t)
         new = t + way * h
         if way * (new - end) > 0:
             new = end

@@ -75,7 +75,7 @@ class PredictorCorrector(Sampler):
     Source: Song et al. 2021, arXiv 2011.13456, Algorithms 1 to 5, appendices E to G.
 
     Args:
-        predictor: See above; "none" leaves x as it is.
+        predictor: See above; "none" leaves x as it is, with the corrector's noise of the last step in it.
         corrector: See above; "none" for a predictor alone.
         snr: Signal-to-noise ratio of the corrector; 0.16 is the published one for CIFAR-10.
         corrections: Langevin steps at each time.
@@ -100,6 +100,8 @@ class PredictorCorrector(Sampler):
 
     def check(self, schedule: Schedule, steps: int) -> None:
         refuse_flows(schedule)
+        if self.predictor == self.corrector == "none":
+            raise PartError("neither a predictor nor a corrector would leave the noise as it is: choose one of them")
         tabled = isinstance(schedule, (VPLinear, VE)) and not isinstance(schedule, SubVP)
         if (self.predictor == "ancestral" or self.corrector != "none") and not tabled:
             raise PartError(
@@ -131,7 +133,6 @@ class PredictorCorrector(Sampler):
         self, denoise: Denoise, schedule: Schedule, x_t: "Tensor", t: float, s: float, memory: int, noise: Noise
     ) -> "tuple[Tensor, int]":
         keep, added, before = self._discrete(schedule, t, memory)
-        mean = x_t
         if self.corrector != "none":
             share = keep**2 if isinstance(schedule, VPLinear) else 1.0
             for _ in range(self.corrections):
@@ -143,7 +144,7 @@ class PredictorCorrector(Sampler):
                 mean = x_t + size * slope
                 x_t = mean + (2 * size) ** 0.5 * z
         if self.predictor == "none":
-            return (mean if s == 0 else x_t), memory
+            return x_t, memory  # its step without noise is no step, so the corrector's noise stays at the last, too
         slope = score(denoise, schedule, x_t, t)
         spread = math.sqrt(added)
         if self.predictor == "ancestral" and isinstance(schedule, VE):

@@ -23,6 +23,10 @@ class Window(Schedule):
     high: float
 
     @property
+    def default_grid(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  a constant of other schedules
+        return self.whole.default_grid
+
+    @property
     def t_min(self) -> float:
         return self.low
 
@@ -83,6 +87,10 @@ class Staged(Sampler):
     @property
     def adaptive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  a constant of other samplers
         return any(sampler.adaptive for sampler in self.samplers)
+
+    @property
+    def feeds(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]  as above
+        return max(sampler.feeds for sampler in self.samplers)
 
     def of(self, stage: int) -> Sampler:
         """The sampler of a stage."""

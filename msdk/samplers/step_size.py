@@ -5,8 +5,14 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from msdk.errors import PartError
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+MOST_TRIES = 10_000
+"""Steps, taken or not, after which a solver gives up."""
 
 
 @attrs.frozen
@@ -75,6 +81,14 @@ class StepSize:
         """Root mean square of a difference [batch, ...] in units of what is allowed; it decides the next step."""
         squares = (difference / allowed).square().flatten(1).mean(1)
         return float((squares.max() if self.norm == "image" else squares.mean()).sqrt())
+
+    def went_on(self, tries: int, t: float) -> None:
+        """Raises `PartError` where a solver has tried so many steps that it will never end."""
+        if tries > MOST_TRIES:
+            raise PartError(
+                f"{MOST_TRIES:,} adaptive steps have only come to t = {t:.6g}: raise the tolerances, or set integral, "
+                "proportional and derivative as they are by default"
+            )
 
     def judge(self, error: float, past: Past) -> tuple[bool, float, Past]:
         """Whether a step of that error is taken, the factor of its length for the next one, and the memory."""

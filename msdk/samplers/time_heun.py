@@ -9,6 +9,7 @@ from attrs.validators import ge, gt, le
 
 from msdk.samplers.base import Denoise, Noise, Sampler
 from msdk.samplers.grids import Grid, to_clean
+from msdk.samplers.ratio_space import refuse_empty_churn
 from msdk.schedules.base import Schedule
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class TimeHeun(Sampler):
     churn_low: float = attrs.field(default=0.0, validator=ge(0))
     churn_high: float = attrs.field(default=1e9, validator=gt(0))
     churn_noise: float = attrs.field(default=1.0, validator=ge(0))
+
+    def __attrs_post_init__(self) -> None:
+        refuse_empty_churn(self.churn_low, self.churn_high)
 
     @property
     def order(self) -> int:

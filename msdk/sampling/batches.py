@@ -6,17 +6,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from msdk.arguments import as_annotated
 from msdk.batch import Condition
 from msdk.denoiser import Denoiser
+from msdk.denoiser.memory import enough_memory
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
 from msdk.sampling.noise import BrownianNoise, SeededNoise
-from msdk.sampling.settings import NoiseSource, Settings, settings_of
+from msdk.sampling.settings import Label, NoiseSource, Settings, class_number, settings_of
 from msdk.threads import network_macs, threads_for
 from msdk.wrappers.base import Wrapper, wrapped
 from msdk.wrappers.inpaint import Inpaint, Known
 
 
+@as_annotated
 def sample(
     denoiser: Denoiser,
     sampler: Sampler | str | None = None,
@@ -24,7 +27,7 @@ def sample(
     seeds: Sequence[int] | None = None,
     *,
     batch_size: int | None = None,
-    label: int | Sequence[int] | Tensor | Condition | None = None,
+    label: Label | Tensor | Condition | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     decode: bool = True,
@@ -46,8 +49,9 @@ def sample(
         seeds: One per image; an image depends on its seed, not on the batch it is in.
         batch_size: Images per network call, 64 by default; twice as many where it is guided, one of an adaptive
             sampler.
-        label: Class numbers, one for all images or int64 [images]; -1 is no class. By default a class-conditional
-            denoiser draws class `seed % classes`. Or a whole condition, with an entry for each image.
+        label: Class numbers, one for all images or int64 [images]; -1 is no class. Or names of classes, likewise, where
+            the data of the run had names. By default a class-conditional denoiser draws class `seed % classes`. Or a
+            whole condition, with an entry for each image.
         guidance: Weight of classifier-free guidance, see `msdk.samplers.guidance`; 1, the default, is the plain
             conditional estimate.
         guidance_interval: Guided where low < ratio <= high; everywhere by default.
@@ -99,7 +103,7 @@ def draw(
     """
     sampler, steps, seeds, guide = settings.sampler, settings.steps, settings.seeds, settings.guidance
     schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
-    condition = conditions(denoiser.classes, seeds, settings.label)
+    condition = conditions(denoiser.classes, seeds, settings.label, denoiser.class_names)
     if condition is None and guide.weight != 1:
         raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
     if known is not None and denoiser.autoencoder is not None:
@@ -110,6 +114,11 @@ def draw(
         known = Known((known.image + 1) / 2, known.mask)
     if any(wrapper.pixels for wrapper in settings.wrap) and (denoiser.autoencoder is not None or denoiser.unit_range):
         raise PartError("a wrapper is for pixels in [-1, 1], and this denoiser sees latents, or pixels in [0, 1]")
+    if sampler.feeds != 1:
+        raise PartError(
+            f"{type(sampler).__name__} feeds the network velocities beside the image, {sampler.feeds} times its "
+            "channels, which networks of recipes do not take: `msdk.samplers.base.run` runs it on one that does"
+        )
     sampler.check(schedule, steps)
     times = sampler.times(schedule, steps)
     batch_size = 1 if sampler.adaptive else settings.batch_size  # steps that suit one image must not depend on others
@@ -134,7 +143,7 @@ def draw(
             # The noise that sampling starts from, so what is known goes along a path of its own, down from the start.
             own = known.select(places, len(denoiser.shape))
             denoise = Inpaint(own, SeededNoise(chunk)(like)).around(denoise, schedule)
-        with threads_for(work):
+        with threads_for(work), enough_memory("a batch of samples does", "lower sampling.batch_size"):
             x = sampler.start(schedule, source, like)
             x = run(sampler, denoise, schedule, times, x, source, advance(index))
             if decode:
@@ -144,11 +153,11 @@ def draw(
 
 
 def conditions(
-    classes: int, seeds: Sequence[int], label: int | Sequence[int] | Tensor | Condition | None
+    classes: int, seeds: Sequence[int], label: Label | Tensor | Condition | None, names: Sequence[str] = ()
 ) -> Condition | None:
     """What each image is conditioned on, on the CPU; None for nothing. See `class_labels`."""
     if not isinstance(label, Condition):
-        labels = class_labels(classes, seeds, label)
+        labels = class_labels(classes, seeds, label, names)
         return None if labels is None else Condition(labels)
     sizes = {len(value) for value in (label.label, label.augment, *(label.text or ())) if value is not None}
     if sizes != {len(seeds)}:
@@ -157,12 +166,13 @@ def conditions(
 
 
 def class_labels(
-    classes: int, seeds: Sequence[int], label: int | Sequence[int] | Tensor | None
+    classes: int, seeds: Sequence[int], label: Label | Tensor | None, names: Sequence[str] = ()
 ) -> Int[Tensor, " images"] | None:
     """The class of each image on the CPU, or None for a denoiser without classes.
 
     Raises:
         PartError: Labels for a denoiser without classes, another number of them than images, or unknown ones.
+        UnknownNameError: A name that is none of `names`.
     """
     if not classes:
         if label is not None:
@@ -170,6 +180,10 @@ def class_labels(
         return None
     if label is None:
         return torch.tensor([seed % classes for seed in seeds])
+    if isinstance(label, str):
+        label = class_number(label, names)
+    elif isinstance(label, Sequence):
+        label = [class_number(each, names) if isinstance(each, str) else each for each in label]
     found = torch.as_tensor(label).cpu()
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise PartError(f"class labels are whole numbers, got {found.dtype}")

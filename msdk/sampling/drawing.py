@@ -17,18 +17,21 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from msdk.batch import Shape
+from msdk.denoiser import Denoiser
 from msdk.denoiser.building import pick_device
 from msdk.distributed import this_rank, together
-from msdk.errors import RunError, nearest
+from msdk.errors import RunError, RunFaultError, nearest
 from msdk.recipe import Recipe
 from msdk.recipe.results import parsed
 from msdk.recipe.structuring import to_data
+from msdk.registry.describing import in_words
+from msdk.registry.faults import whose
 from msdk.runs import latest, load_run
-from msdk.runs.files import remove_whole, write_json, written_whole
+from msdk.runs.files import remove_whole, sweep, write_json, written_whole
 from msdk.runs.writer import one_writer
-from msdk.samplers.tracing import explain
 from msdk.sampling.batches import class_labels, draw
-from msdk.sampling.settings import settings_of
+from msdk.sampling.diagnosis import culprit
+from msdk.sampling.settings import Settings, settings_of
 from msdk.wrappers.inpaint import Known
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ def write_samples(
     offload: bool = False,
     known: Known | None = None,
     replace: bool = False,
+    keep: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draws the recipe's images from a run, one per seed, and writes them; returns where they are.
@@ -73,6 +77,7 @@ def write_samples(
         offload: Whether only the decoder in use is loaded, which takes less memory and more time.
         known: What is known of every image, see `msdk.wrappers.inpaint`.
         replace: Whether samples that were begun there with other settings are begun anew.
+        keep: Whether samples that are there and were drawn just so are left as they are.
         progress: Told (intervals done, intervals in all) of this process.
 
     Raises:
@@ -90,7 +95,13 @@ def write_samples(
     partial = _partial(out)
     device = rank.device(pick_device(device))
     with together(rank) as group, one_writer(out) if rank.first else contextlib.nullcontext():
+        if rank.first:
+            sweep(_facts_of(out))
         facts = _facts(place, recipe, seeds, known)  # a damaged ledger is told before anything is drawn
+        if keep and _is_done(out, facts):
+            if rank.first and half_done(out):
+                remove_whole(partial)
+            return out
         if rank.first:
             _begin(partial, _settings(place, recipe, known), replace=replace)
         group.wait()
@@ -103,7 +114,7 @@ def write_samples(
             own = None if known is None else known.select(places, len(denoiser.shape))
             drawn = draw(denoiser, attrs.evolve(settings, seeds=share), known=own, progress=progress)
             for chunk, images in drawn:
-                _refuse_not_finite(chunk, images)
+                _refuse_not_finite(denoiser, settings, chunk, images)
                 for seed, image in zip(chunk, to_pixels(images), strict=True):
                     _keep(_file(partial, seed, suffix), image)
         group.wait()
@@ -137,7 +148,7 @@ def refuse_other_things(out: Path) -> None:
         if out.is_dir():
             raise RunError(f"{out} is a folder: choose another --out")
         # The facts come after the file, and what was half done goes last.
-        if _seeds_of(_facts_of(out)) is None and not (_partial(out) / SETTINGS).is_file():
+        if _seeds_of(_facts_of(out)) is None and not half_done(out):
             raise RunError(
                 f"{out} is not known to be samples of msdk (there is no {_facts_of(out).name} beside it), so it is not "
                 "replaced: choose another --out"
@@ -183,6 +194,20 @@ def _facts_of(out: Path) -> Path:
 def _partial(out: Path) -> Path:
     """Where samples are kept until all are there."""
     return out.with_name(f"{out.name}.partial")
+
+
+def _is_done(out: Path, facts: dict[str, Any]) -> bool:
+    """Whether samples are there, and these are their facts."""
+    try:
+        content = (_facts_of(out) if kind_of(out) else out / FACTS).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return out.exists() and content == json.dumps(facts, indent=2) + "\n"
+
+
+def half_done(out: Path) -> bool:
+    """Whether samples were begun there by a process that did not come to its end."""
+    return (_partial(out) / SETTINGS).is_file()
 
 
 # --- half done --------------------------------------------------------------------------------------------------------
@@ -241,11 +266,17 @@ def _file(folder: Path, seed: int, suffix: str) -> Path:
     return folder / f"{seed:06d}{suffix}"
 
 
-def _refuse_not_finite(seeds: Sequence[int], images: Float[Tensor, "images c *axes"]) -> None:
+def _refuse_not_finite(
+    denoiser: Denoiser, settings: Settings, seeds: Sequence[int], images: Float[Tensor, "images c *axes"]
+) -> None:
     """Raises `RunError` where an image is none: written, it would be black or noise, without a word."""
     finite = images.isfinite().flatten(1).all(1).tolist()
     bad = [str(seed) for seed, fine in zip(seeds, finite, strict=True) if not fine]
     if bad:
+        part = culprit(denoiser, settings, int(bad[0]))
+        who = whose(type(part))
+        if who is not None:
+            raise RunFaultError(f"the image of seed {bad[0]} is not finite: {in_words(part)} makes it so", who)
         raise RunError(
             f"the images of seeds {', '.join(bad[:8])}{', ...' if len(bad) > 8 else ''} are not finite, so they are "
             "not written: take more steps, less guidance, or another sampler. What was drawn before is kept."
@@ -281,11 +312,10 @@ def _facts(place: Path, recipe: Recipe, seeds: Sequence[int], known: Known | Non
 
 def trace(place: Path, recipe: Recipe) -> list[dict[str, Any]]:
     """The network calls that make an image, in order, with the exact MACs of each where the run's ledger has them."""
-    settings = settings_of(recipe)
-    calls = explain(recipe.partition(), recipe.schedule, settings.sampler, settings.steps, settings.guidance)
     macs = _macs_by_stage(place, len(recipe.partition()))
     return [
-        {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]} for call in calls
+        {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]}
+        for call in recipe.calls()
     ]
 
 
@@ -373,9 +403,16 @@ def _write_zip(file: IO[bytes], samples: Samples) -> None:
     names = [f"{index // 1000:05d}/img{index:08d}.png" for index in range(len(samples.seeds))]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, seed in zip(names, samples.seeds, strict=True):
-            archive.write(samples.file(seed), name)
+            archive.writestr(_entry(name), samples.file(seed).read_bytes())
         labels = None if samples.labels is None else [list(pair) for pair in zip(names, samples.labels, strict=True)]
-        archive.writestr("dataset.json", json.dumps({"labels": labels, "seeds": list(samples.seeds)}))
+        archive.writestr(_entry("dataset.json"), json.dumps({"labels": labels, "seeds": list(samples.seeds)}))
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """Of a zip, without the time of day: the same images make the same file."""
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o644 << 16
+    return entry
 
 
 def _numbers(samples: Samples) -> "dict[str, np.ndarray[Any, Any]]":

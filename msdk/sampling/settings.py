@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from msdk import samplers
-from msdk.errors import PartError
+from msdk.errors import PartError, UnknownNameError, cut, nearest
 from msdk.recipe import Recipe, Sampling
 from msdk.samplers.base import Sampler
 from msdk.samplers.guidance import Guidance
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NoiseSource = Literal["fresh", "brownian"]
 
+Label = int | str | Sequence[int | str]
+"""A class for all images, or one for each, by number or by name."""
+
 
 @attrs.frozen(kw_only=True)
 class Settings:
@@ -29,8 +32,8 @@ class Settings:
         steps: Intervals of its time grid.
         seeds: One per image.
         batch_size: Images per network call, twice as many where it is guided; an adaptive sampler has one.
-        label: Class numbers, one for all images or int64 [images]; None for the class `seed % classes`; or a whole
-            condition.
+        label: Class numbers, one for all images or int64 [images]; or names of classes, likewise; None for the class
+            `seed % classes`; or a whole condition.
         guidance: Classifier-free guidance.
         noise: Of stochastic samplers, see `msdk.sampling.noise`.
         wrap: Around the network, each around the one before, see `msdk.wrappers`.
@@ -41,8 +44,7 @@ class Settings:
     seeds: Sequence[int]
     batch_size: int
     # Tensors do not compare to one truth.
-    # Tensors do not compare to one truth.
-    label: "int | Sequence[int] | Tensor | Condition | None" = attrs.field(eq=False)
+    label: "Label | Tensor | Condition | None" = attrs.field(eq=False)
     guidance: Guidance
     noise: NoiseSource
     wrap: Sequence[Wrapper] = ()
@@ -55,7 +57,7 @@ def settings_of(
     steps: int | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int | None = None,
-    label: "int | Sequence[int] | Tensor | Condition | None" = None,
+    label: "Label | Tensor | Condition | None" = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     noise: NoiseSource | None = None,
@@ -83,6 +85,12 @@ def settings_of(
     options = Sampling() if recipe is None else recipe.sampling
     if batch_size is not None and batch_size < 1:
         raise PartError(f"batch_size is the images of a network call, at least 1, got {batch_size}")
+    if seeds is not None and not len(seeds):
+        raise PartError("seeds is empty: there is one for each image, so name at least one")
+    if seeds is not None and not all(-(2**63) <= seed < 2**64 for seed in (min(seeds), max(seeds))):
+        raise PartError("a seed is a whole number of 64 bits")
+    if seeds is not None and not isinstance(seeds, range):
+        seeds = [int(seed) for seed in seeds]  # such as NumPy's
     if recipe is None:
         needed = {"sampler": sampler, "steps": steps, "seeds": seeds}
         missing = [name for name, value in needed.items() if value is None]
@@ -140,6 +148,30 @@ def overridden(
     if recipe.samplers and options.steps_per_stage is None:
         raise PartError("the recipe has a sampler for each stage, with steps for each: name one sampler as well")
     return attrs.evolve(recipe, sampling=options)
+
+
+def class_number(name: str, names: Sequence[str]) -> int:
+    """The number of a class by its name.
+
+    Args:
+        name: Of the class.
+        names: Of class 0, of class 1, ...
+
+    Raises:
+        UnknownNameError: There is none of that name; the message lists those that there are.
+        PartError: No classes have names.
+    """
+    if not names:
+        raise PartError(f"nothing says which class {cut(name, 200)!r} is, as the data had no names: use its number")
+    if name not in names:
+        more = f", and {len(names) - MOST_TOLD:,} more" if len(names) > MOST_TOLD else ""
+        known = ", ".join(f"{number} {each}" for number, each in enumerate(names[:MOST_TOLD]))
+        raise UnknownNameError(f"no class named '{cut(name, 200)}'.{nearest(name, names)} Known: {known}{more}.")
+    return names.index(name)
+
+
+MOST_TOLD = 50
+"""Names of classes in a message."""
 
 
 def named(sampler: Sampler | str) -> Sampler:

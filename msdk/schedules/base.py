@@ -6,7 +6,7 @@ deterministic sampler needs follows from `ratio = sigma / alpha`, which grows wi
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from msdk.errors import PartError
@@ -38,9 +38,19 @@ class Schedule(abc.ABC):
         t_max: Largest time, where the prior is.
         prior_std: Standard deviation of the prior that samplers start from.
         diffuses: Whether it is a diffusion, dx = f x dt + g dw, that SDE samplers can run; a flow is none.
+        trainable: Whether noise of its own kernel is what its networks are trained with. Schedules that only samplers
+            know, because their networks see another noise, say no.
+        default_grid: The grid of `msdk.samplers.grids` that suits its time: of samplers that leave `grid` to the
+            schedule, and the clock on which clusterings look at time. Even in t unless it says otherwise, which is
+            wrong where t is a noise level itself: nearly all of its range is noise.
+        default_noise: The law of training times that suits it, as a recipe would name it: of recipes that leave
+            `training.noise` out. Even in t unless it says otherwise.
     """
 
     diffuses: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
+    default_grid: ClassVar[str] = "uniform-t"
+    default_noise: ClassVar[Mapping[str, Any]] = {"name": "msdk:uniform"}
 
     @property
     @abc.abstractmethod
@@ -93,6 +103,12 @@ class Schedule(abc.ABC):
     def t_of_lam(self, lam: Time) -> Time:
         """The inverse of `lam`."""
         return self.t_of_ratio(functions(lam).exp(-lam))
+
+
+def refuse_falling_beta(beta_min: float, beta_max: float) -> None:
+    """Raises `PartError` where noise would come ever slower: nearly always both were swapped."""
+    if beta_min > beta_max:
+        raise PartError(f"beta_min = {beta_min} must not be above beta_max = {beta_max}")
 
 
 def linear_beta_time(excess: Time, beta_min: float, beta_max: float) -> Time:

@@ -35,6 +35,7 @@ class CLD(Schedule):
     """
 
     diffuses: ClassVar[bool] = False
+    trainable: ClassVar[bool] = False
     velocity: float = attrs.field(default=0.01, validator=gt(0))
     floor: float = attrs.field(default=1e-6, validator=gt(0))
 

@@ -1,5 +1,8 @@
 """The schedule of EDM: time is the noise level itself."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import attrs
 from attrs.validators import gt
 
@@ -11,6 +14,7 @@ from msdk.schedules.base import Schedule, Time
 class EDM(Schedule):
     """x_t = x_0 + t eps: alpha = 1, sigma = t = ratio.
 
+    Its own grid is even in t^(1/7), and its own law of training times is log-normal.
     Source: Karras et al. 2022, arXiv 2206.00364, Table 1.
 
     Args:
@@ -18,6 +22,8 @@ class EDM(Schedule):
         sigma_max: Highest noise level of the sampling grid, and the standard deviation of the prior.
     """
 
+    default_grid: ClassVar[str] = "rho"
+    default_noise: ClassVar[Mapping[str, Any]] = {"name": "msdk:edm", "mean": -1.2, "std": 1.2}
     sigma_min: float = attrs.field(default=0.002, validator=gt(0))
     sigma_max: float = attrs.field(default=80.0, validator=gt(0))
 

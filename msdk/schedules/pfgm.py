@@ -1,6 +1,7 @@
 """The clock of Poisson flows: time is the augmented coordinate z."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import attrs
 from attrs.validators import gt
@@ -23,6 +24,9 @@ class PFGM(Schedule):
     """
 
     diffuses: ClassVar[bool] = False
+    trainable: ClassVar[bool] = False
+    default_grid: ClassVar[str] = "uniform-lam"
+    default_noise: ClassVar[Mapping[str, Any]] = {"name": "msdk:edm", "mean": -1.2, "std": 1.2}
     z_min: float = attrs.field(default=1e-3, validator=gt(0))
     z_max: float = attrs.field(default=40.0, validator=gt(0))
 

@@ -1,5 +1,7 @@
 """A schedule moved to more noise for larger images, or to less."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -39,6 +41,20 @@ class Shifted(Schedule):
     @property
     def diffuses(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  a constant of other schedules
         return self.schedule.diffuses
+
+    @property
+    def trainable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  as above
+        return self.schedule.trainable
+
+    @property
+    def default_grid(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  as above
+        return self.schedule.default_grid
+
+    @property
+    def default_noise(self) -> Mapping[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]  as above
+        law = self.schedule.default_noise
+        # A law of log(ratio) moves with the ratio; one of the time is moved already.
+        return {**law, "mean": law["mean"] + math.log(self.factor)} if "mean" in law else law
 
     @property
     def t_min(self) -> float:

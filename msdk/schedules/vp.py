@@ -3,7 +3,7 @@
 import attrs
 from attrs.validators import gt
 
-from msdk.schedules.base import Schedule, Time, functions, linear_beta_time
+from msdk.schedules.base import Schedule, Time, functions, linear_beta_time, refuse_falling_beta
 
 
 @attrs.frozen(kw_only=True)
@@ -20,6 +20,9 @@ class VPLinear(Schedule):
 
     beta_min: float = attrs.field(default=0.1, validator=gt(0))
     beta_max: float = attrs.field(default=20.0, validator=gt(0))
+
+    def __attrs_post_init__(self) -> None:
+        refuse_falling_beta(self.beta_min, self.beta_max)
 
     @property
     def t_min(self) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 from attrs.validators import ge, gt, lt
 
-from msdk.schedules.base import Schedule, Time, functions
+from msdk.schedules.base import Schedule, Time, functions, refuse_falling_beta
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +55,10 @@ class VPDiscrete(Schedule):
     beta_max: float = attrs.field(default=0.02, validator=[gt(0), lt(1)])
     spacing: Literal["linear", "scaled-linear", "cosine"] = "linear"
     clock: Literal["steps", "held"] = "steps"
+
+    def __attrs_post_init__(self) -> None:
+        if self.spacing != "cosine":  # which has no use of beta_min
+            refuse_falling_beta(self.beta_min, self.beta_max)
 
     @property
     def t_min(self) -> float:

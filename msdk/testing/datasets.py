@@ -50,10 +50,31 @@ def labels_are_classes(dataset: Dataset) -> None:
     require(all(type(label) is int and label >= 0 for label in labels), "labels are to be whole numbers from 0")
 
 
+def names_are_of_classes(dataset: Dataset) -> None:
+    """Names of classes are texts, each another one, and there is one for every class."""
+    source = dataset.open()
+    if source.class_names is None:
+        return
+    names = list(source.class_names)
+    require(all(type(name) is str for name in names), "names of classes are to be text")
+    require(len(set(names)) == len(names), "two classes have one name")
+    needed = max(source.labels or (), default=-1) + 1
+    require(len(names) >= needed, f"there are {len(names)} names, but classes up to {needed - 1}")
+
+
+def looking_finds_what_opening_does(dataset: Dataset) -> None:
+    """`look` gives the source that `open` gives, and finds no problem where that finds none."""
+    opened, looked = dataset.open(), dataset.look()
+    require(not looked.problems, f"`look` tells problems that `open` does not: {list(looked.problems)}")
+    require(looked.digest == opened.digest, "`look` gives other data than `open`")
+
+
 LAWS = (
     *COMMON,
     images_are_what_is_declared,
     any_order_reads_the_same,
     the_digest_is_that_of_the_data,
     labels_are_classes,
+    names_are_of_classes,
+    looking_finds_what_opening_does,
 )

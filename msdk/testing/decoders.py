@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from msdk.decoders.base import Decoder
+from msdk.denoiser.declared import Declared
 from msdk.encoders.base import Encoder, FeatureInfo, Features, Level, Shape
 from msdk.errors import PartError
 from msdk.testing import networks
@@ -24,12 +25,15 @@ def _outputs(network: nn.Module, encoder: Encoder, shape: Shape) -> list[Tensor]
 
 
 def predicts_images(decoder: Decoder, *, shape: Shape = SHAPE, encoder: Encoder | None = None) -> None:
-    """Its output has the image's shape and is finite, at every size that both halves take."""
+    """Its output is an image, or an image and its variance, and finite, at every size that both halves take."""
     own = encoder or networks.encoder_for(decoder, shape)
     for size in networks.sizes(lambda size: decoder.check(own.info(size)), shape):
         info = own.info(size)
         (found,) = _outputs(networks.built(lambda size=size, info=info: decoder.build(info, size)), own, size)
-        require(tuple(found.shape) == (2, *size), f"for images of {size} the prediction is {tuple(found.shape)}")
+        try:
+            Declared(own, (decoder,), info, size).prediction(found, networks.images(size), 0)
+        except PartError as error:
+            raise LawError(str(error)) from error
         require(bool(found.isfinite().all()), f"for images of {size} the prediction is not finite")
 
 
@@ -74,6 +78,11 @@ def mixed_batches_equal_single_stages(
     networks.check_mixed(encoder or networks.encoder_for(decoder, shape), decoder, shape)
 
 
+def trains_saves_and_goes_on(decoder: Decoder, *, shape: Shape = SHAPE, encoder: Encoder | None = None) -> None:
+    """A run that was stopped, saved and resumed ends as one that was not; averages are those of the weights."""
+    networks.check_training(encoder or networks.encoder_for(decoder, shape), decoder, shape)
+
+
 def refuses_in_words(decoder: Decoder, *, shape: Shape = SHAPE, encoder: Encoder | None = None) -> None:
     """Features that do not fit are refused by `check` with a `PartError`, before anything is built."""
     strange = (
@@ -101,5 +110,6 @@ LAWS = (
     eval_is_deterministic,
     budget_counts_every_operator,
     mixed_batches_equal_single_stages,
+    trains_saves_and_goes_on,
     refuses_in_words,
 )

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from msdk.decoders.base import Decoder
-from msdk.encoders.base import Encoder, FeatureInfo, Shape
+from msdk.denoiser.declared import Declared
+from msdk.encoders.base import Encoder, Shape
 from msdk.errors import PartError
 from msdk.testing import networks
 from msdk.testing.laws import COMMON, LawError, require
@@ -19,7 +20,7 @@ def _run(network: nn.Module, shape: Shape) -> Any:
 
 
 def features_match_info(encoder: Encoder, *, shape: Shape = SHAPE, decoder: Decoder | None = None) -> None:
-    """Skips, bottom and embedding have the channels and sizes that `info` says, at every size that it takes."""
+    """Skips, bottom, embedding and scale have the sizes that `info` says, of every image that it takes."""
     for size in networks.sizes(encoder.info, shape):
         info = encoder.info(size)
         require(info == encoder.info(size), "`info` says something else when it is asked again")
@@ -27,28 +28,12 @@ def features_match_info(encoder: Encoder, *, shape: Shape = SHAPE, decoder: Deco
         require(reductions == sorted(set(reductions)), f"levels are to be finest first, but reduce by {reductions}")
         with torch.no_grad():
             features = _run(networks.built(lambda size=size: encoder.build(size)), size)
-        wanted = [_shape_of(info, width, level.reduction, size) for level in info.levels for width in level.skips]
-        found = [tuple(skip.shape) for skip in features.skips]
-        require(found == wanted, f"for images of {size} the skips are {found}, and info says {wanted}")
-        bottom = _shape_of(info, info.bottom, info.levels[-1].reduction, size)
-        require(
-            tuple(features.bottom.shape) == bottom,
-            f"for images of {size} the bottom is {tuple(features.bottom.shape)}, and info says {bottom}",
-        )
-        embedding = tuple(features.embedding.shape)
-        require(
-            embedding in ((2, info.embedding), (1, info.embedding)),
-            f"the embedding is {embedding}, and info says a width of {info.embedding}",
-        )
+        try:
+            Declared(encoder, (), info, size).features(features, networks.images(size), 0)
+        except PartError as error:
+            raise LawError(str(error)) from error
         finite = all(bool(each.isfinite().all()) for each in networks.tensors(features))
         require(finite, f"for images of {size} the features are not finite")
-
-
-def _shape_of(info: FeatureInfo, channels: int, reduction: int, size: Shape) -> tuple[int, ...]:
-    """Of a feature tensor of two images."""
-    _, height, width = size
-    height, width = height // reduction, width // reduction
-    return (2, channels, height, width) if info.tokens is None else (2, info.tokens + height * width, channels)
 
 
 def one_noise_level_serves_a_batch(encoder: Encoder, *, shape: Shape = SHAPE, decoder: Decoder | None = None) -> None:
@@ -99,6 +84,11 @@ def mixed_batches_equal_single_stages(
     networks.check_mixed(encoder, decoder or networks.decoder_for(encoder.info(shape)), shape)
 
 
+def trains_saves_and_goes_on(encoder: Encoder, *, shape: Shape = SHAPE, decoder: Decoder | None = None) -> None:
+    """A run that was stopped, saved and resumed ends as one that was not; averages are those of the weights."""
+    networks.check_training(encoder, decoder or networks.decoder_for(encoder.info(shape)), shape)
+
+
 def refuses_in_words(encoder: Encoder, *, shape: Shape = SHAPE, decoder: Decoder | None = None) -> None:
     """Images that do not suit it are refused by `info` with a `PartError`, before anything is built."""
     for size in ((shape[0], 1, 1), (shape[0], 7, 13)):
@@ -122,5 +112,6 @@ LAWS = (
     eval_is_deterministic,
     budget_counts_every_operator,
     mixed_batches_equal_single_stages,
+    trains_saves_and_goes_on,
     refuses_in_words,
 )

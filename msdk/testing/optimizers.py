@@ -45,15 +45,17 @@ def it_lowers_the_loss(optimizer: Optimizer, *, lr: float = LR) -> None:
 
 
 def the_learning_rate_is_obeyed(optimizer: Optimizer, *, lr: float = LR) -> None:
-    """Groups have an "lr" that training sets; at 0 nothing moves."""
-    problem = _Problem(optimizer, lr)
-    require(all("lr" in group for group in problem.rule.param_groups), "a group of parameters has no lr")
-    problem.steps(0, 2)
-    for group in problem.rule.param_groups:
-        group["lr"] = 0.0
-    before = problem.used.detach().clone()
-    problem.steps(2, 3)
-    require(torch.equal(problem.used, before), "with a learning rate of 0 the weights move")
+    """Groups have an "lr" that training sets; at 0 nothing moves, be it the first step, as with `training.warmup`."""
+    for done in (0, 2):
+        problem = _Problem(optimizer, lr)
+        require(all("lr" in group for group in problem.rule.param_groups), "a group of parameters has no lr")
+        problem.steps(0, done)
+        for group in problem.rule.param_groups:
+            group["lr"] = 0.0
+        before = problem.used.detach().clone()
+        problem.steps(done, done + 1)
+        step = "" if done else " at the first step"
+        require(torch.equal(problem.used, before), f"with a learning rate of 0 the weights move{step}")
 
 
 def idle_weights_stay(optimizer: Optimizer, *, lr: float = LR) -> None:

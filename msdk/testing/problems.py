@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -13,18 +14,41 @@ from msdk.schedules.base import Schedule
 Mean = Callable[[Tensor, float], Tensor]
 """`mean(y, ratio)`: E[x_0 | x_t] for y = x_t / alpha."""
 
-WEIGHTS = torch.tensor([0.35, 0.65], dtype=torch.float64)
-MEANS = torch.tensor([[-0.6, 0.3], [0.7, -0.4]], dtype=torch.float64)
-STDS = torch.tensor([[0.15, 0.25], [0.3, 0.1]], dtype=torch.float64)
+
+@attrs.frozen
+class Mixture:
+    """A mixture of Gaussians whose dimensions are independent.
+
+    Args:
+        weights: [components], which sum to 1.
+        means: [components, d].
+        stds: Of each component and dimension, [components, d].
+    """
+
+    weights: Tensor
+    means: Tensor
+    stds: Tensor
+
+    def mean(self, y: Tensor, ratio: float) -> Tensor:
+        """E[x_0 | x_t], for y = x_t / alpha [batch, d]."""
+        variance = self.stds**2 + ratio**2
+        offset = y[:, None] - self.means
+        logits = self.weights.log() - (variance.log() + offset**2 / variance).sum(2) / 2
+        means = self.means + self.stds**2 / variance * offset
+        return (logits.softmax(1)[:, :, None] * means).sum(1)
+
+
+MIXTURE = Mixture(
+    torch.tensor([0.35, 0.65], dtype=torch.float64),
+    torch.tensor([[-0.6, 0.3], [0.7, -0.4]], dtype=torch.float64),
+    torch.tensor([[0.15, 0.25], [0.3, 0.1]], dtype=torch.float64),
+)
+"""Two components in the plane."""
 
 
 def mixture_mean(y: Tensor, ratio: float) -> Tensor:
-    """E[x_0 | x_t] of a mixture of two Gaussians in the plane, for y = x_t / alpha [batch, 2]."""
-    variance = STDS**2 + ratio**2
-    offset = y[:, None] - MEANS
-    logits = WEIGHTS.log() - (variance.log() + offset**2 / variance).sum(2) / 2
-    means = MEANS + STDS**2 / variance * offset
-    return (logits.softmax(1)[:, :, None] * means).sum(1)
+    """E[x_0 | x_t] of `MIXTURE`, for y = x_t / alpha [batch, 2]."""
+    return MIXTURE.mean(y, ratio)
 
 
 def mixture_flow(schedule: Schedule, t_end: float, steps: int = 300) -> tuple[Tensor, Tensor]:

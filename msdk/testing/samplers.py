@@ -29,7 +29,7 @@ def declared_calls_are_made(sampler: Sampler, *, schedule: Schedule = VP, steps:
     _allowed(sampler, schedule, steps)
     times = sampler.times(schedule, steps)
     made = call_times(sampler, schedule, steps)
-    declared = sampler.calls(steps)
+    declared = sampler.calls(sampler.intervals(schedule, steps))
     counts = [len(interval) for interval in made]
     require(len(times) == len(made) + 1, f"there are {len(times)} times for {len(made)} intervals")
     if sampler.adaptive:

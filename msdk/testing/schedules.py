@@ -6,11 +6,18 @@ import math
 import torch
 
 from msdk.errors import PartError
+from msdk.partition import Partition
+from msdk.recipe.fields import suited_noise
+from msdk.registry import registry_of
 from msdk.schedules.base import Schedule
 from msdk.testing.laws import COMMON, require
 
 FRACTIONS = (0.001, 0.01, 0.0371, 0.1, 0.2503, 0.5, 0.7177, 0.9, 0.99, 1.0)
 """Of the way from t_min to t_max; odd ones, as a table may have kinks at round ones."""
+
+
+CONTINUOUS = ("uniform-t", "quadratic-t", "power-t", "uniform-lam", "rho")
+"""Grids that any schedule can have, with any number of steps."""
 
 
 def times_of(schedule: Schedule) -> list[float]:
@@ -90,6 +97,23 @@ def drift_and_diffusion_are_the_derivatives(schedule: Schedule) -> None:
             )
 
 
+def own_grid_and_law_suit_its_time(schedule: Schedule) -> None:
+    """`default_grid` and `default_noise` leave out neither images with little noise nor noise with little image.
+
+    Of twenty network calls at least one, and of what training draws at least 5 %, lie where the ratio is below 1, and
+    as much above. A schedule whose time is a noise level must say what suits it: nearly all of its time is noise.
+    """
+    own = schedule.default_grid
+    require(own in CONTINUOUS, f"default_grid is '{own}', which is none of {', '.join(CONTINUOUS)}")
+    times: list[float] = registry_of("sampler").get("msdk:ddim")().times(schedule, 20)
+    law, partition = suited_noise(schedule), Partition((1.0,))
+    called = {partition.at(t, schedule) for t in times[:-1]}
+    for stage, (share, where) in enumerate(zip(law.shares(schedule, partition), ("below", "above"), strict=True)):
+        require(stage in called, f"none of 20 calls on the grid {own} has a ratio {where} 1: set default_grid")
+        enough = share >= 0.05 or not schedule.trainable
+        require(enough, f"training by {law} has {100 * share:.2g} % of its ratios {where} 1: set default_noise")
+
+
 LAWS = (
     *COMMON,
     alpha_falls_and_sigma_rises,
@@ -97,4 +121,5 @@ LAWS = (
     floats_and_tensors_agree,
     the_prior_is_the_noise_of_the_last_time,
     drift_and_diffusion_are_the_derivatives,
+    own_grid_and_law_suit_its_time,
 )

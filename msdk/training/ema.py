@@ -41,28 +41,35 @@ class EMA:
     torch's own AveragedModel reads its step counter from the device at every update, which waits for the device.
 
     Args:
-        module: Its parameters are averaged; its buffers are taken as they are.
+        module: Its parameters are averaged, each once, whatever names it has; its buffers and whole numbers are taken
+            as they are.
         decay: Gives d for each update.
     """
 
     def __init__(self, module: nn.Module, decay: Decay) -> None:
         self.module, self.decay = module, decay
-        self.averages = [parameter.detach().clone() for parameter in module.parameters()]
+        self.averages = [parameter.detach().clone() for parameter in self._averaged()]
+
+    def _averaged(self) -> list[nn.Parameter]:
+        return [each for each in self.module.parameters() if each.is_floating_point() or each.is_complex()]
 
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Takes in the weights after `updates` optimiser steps."""
-        weights = [parameter.detach() for parameter in self.module.parameters()]
+        weights = [parameter.detach() for parameter in self._averaged()]
         # torch's own averaging calls it too; there is no public name for it.
         torch._foreach_lerp_(self.averages, weights, 1 - self.decay(updates))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Averages and buffers under the module's own names."""
-        names = (name for name, _ in self.module.named_parameters())
-        return {**self.module.state_dict(), **dict(zip(names, self.averages, strict=True))}
+        """Averages and buffers under the module's own names, all of them."""
+        averages = {id(weight): average for weight, average in zip(self._averaged(), self.averages, strict=True)}
+        named = self.module.named_parameters(remove_duplicate=False)
+        found = {name: averages[id(parameter)] for name, parameter in named if id(parameter) in averages}
+        return {**self.module.state_dict(), **found}
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Takes averages up again where `state_dict` left them."""
-        for (name, _), average in zip(self.module.named_parameters(), self.averages, strict=True):
-            average.copy_(weights[name])
+        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
+        for weight, average in zip(self._averaged(), self.averages, strict=True):
+            average.copy_(weights[names[id(weight)]])

@@ -23,9 +23,10 @@ def training_labels(recipe: Recipe, source: Source) -> Int[Tensor, " images"] | 
     data = to_data(recipe.data)
     named = " ".join(str(data[key]) for key in ("name", "path") if key in data)
     if source.labels is None:
+        why = f" ({source.unlabelled})" if source.unlabelled else ""
         raise DataError(
-            f"the data set {named} has no class labels, but encoder.classes is {classes}: give a folder one sub-folder "
-            "per class, or a zip file a dataset.json, or set encoder.classes to 0"
+            f"the data set {named} has no class labels{why}, but encoder.classes is {classes}: give a folder one "
+            "sub-folder per class, or a zip file a dataset.json, or set encoder.classes to 0"
         )
     labels = torch.tensor(source.labels, dtype=torch.int64)
     wrong = ((labels < 0) | (labels >= classes)).nonzero().squeeze(1)

@@ -5,6 +5,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -14,11 +15,15 @@ import torch
 from torch import Tensor
 
 from msdk import __version__, trackers
+from msdk.arguments import as_annotated
 from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
+from msdk.denoiser.memory import enough_memory
 from msdk.distributed import Group, this_rank, together
-from msdk.errors import RunError
-from msdk.recipe import Recipe, recipe_of
+from msdk.errors import ElsewhereError, RunError, RunFaultError
+from msdk.recipe import Recipe, check_trainable, recipe_of, unseen
+from msdk.registry.describing import in_words
+from msdk.registry.faults import whose
 from msdk.runs import (
     Checkpoint,
     checkpoints,
@@ -26,6 +31,7 @@ from msdk.runs import (
     load_checkpoint,
     refuse_existing,
     refuse_other_recipe,
+    run_recipe,
     save_checkpoint,
     start_run,
     sweep_run,
@@ -33,14 +39,18 @@ from msdk.runs import (
     with_autoencoder_of,
     write_recipe,
 )
+from msdk.runs.checkpoint import keep_newest
+from msdk.runs.metrics import last_numbers
+from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
 from msdk.training.dealing import refuse_uneven
+from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
-from msdk.training.state import check, checkpoint_of, restore, sick
-from msdk.training.step import TrainingStep, in_training
+from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick
+from msdk.training.step import TrainingStep, in_training, learning_rate
 
 
 @attrs.frozen
@@ -53,6 +63,7 @@ class Step:
         images_per_second: Since training started or resumed.
         loss: Mean loss, nan before the first line.
         loss_by_stage: Mean loss of each stage; nan where it saw no image.
+        logged: The iteration of that line; 0 before the first one of this process.
     """
 
     iteration: int
@@ -60,6 +71,7 @@ class Step:
     images_per_second: float
     loss: float
     loss_by_stage: tuple[float, ...]
+    logged: int = 0
 
 
 @attrs.frozen
@@ -72,6 +84,7 @@ class TrainingResult:
         images_by_stage: Images that each stage has seen, since the first step.
         seconds: Time spent training, since the first step.
         interrupted: The signal that ended it early, 0 where it ran to its end.
+        warnings: Sentences on what training did not do, such as stages that saw no image.
     """
 
     run_dir: Path
@@ -79,8 +92,10 @@ class TrainingResult:
     images_by_stage: tuple[int, ...]
     seconds: float
     interrupted: int
+    warnings: tuple[str, ...] = ()
 
 
+@as_annotated
 def train(
     recipe: Recipe | str | Path,
     run_dir: str | Path,
@@ -88,7 +103,9 @@ def train(
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
+    force_data: bool = False,
     progress: Callable[[Step], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Trains a recipe in a run folder, on one device; with the other processes of torchrun, if there are any.
 
@@ -102,18 +119,30 @@ def train(
         device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one when not given.
         resume: Go on from the newest checkpoint; begin where there is none.
         force: Replace an existing run folder.
+        force_data: Go on although the data are not those that the run was trained on.
         progress: Told after every step.
+        warn: Told, in sentences, what is different where training goes on: a learning rate that jumps, other versions,
+            other data. They are warnings of Python's by default.
 
     Raises:
-        RunError: The folder exists, belongs to another recipe, is being written by another process, or cannot be
-            written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or another
-            process of the run ended.
-        PartError: Parts do not suit the objective.
+        RunError: The folder exists, belongs to another recipe or other data, is being written by another process, or
+            cannot be written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or
+            checkpoints cannot hold what is trained; or another process of the run ended, or has other data.
+        PartError: Parts do not suit the objective, or the schedule is for sampling only, or the batch does not go
+            round the processes.
         DataError: The data cannot be read, or lacks the classes that the encoder takes.
     """
     with together(this_rank()) as group:
         return train_here(
-            recipe_of(recipe), run_dir, device=device, resume=resume, force=force, progress=progress, group=group
+            recipe_of(recipe),
+            run_dir,
+            device=device,
+            resume=resume,
+            force=force,
+            force_data=force_data,
+            progress=progress,
+            warn=warn,
+            group=group,
         )
 
 
@@ -124,54 +153,116 @@ def train_here(
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
+    force_data: bool = False,
     progress: Callable[[Step], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+    furnish: Callable[[Path], None] | None = None,
     group: Group | None = None,
 ) -> TrainingResult:
-    """`train`, for the processes of a group; without one for a process whose fellows have run folders of their own."""
+    """`train`, for the processes of a group; without one for a process whose fellows have run folders of their own.
+
+    `furnish` puts more into a new run folder, before it is there.
+    """
     run, group = Path(run_dir), group or Group()
-    with contextlib.ExitStack() as held:
+    how = _How(resume, force, force_data, warn or _warned, furnish or (lambda folder: None))
+    device = group.rank.device(pick_device(device))
+    with contextlib.ExitStack() as opened:
         writing = one_writer(run) if group.rank.first else contextlib.nullcontext()
-        group.agreed(lambda: held.enter_context(writing))
+        group.agreed(lambda: opened.enter_context(writing))
         goes_on = resume and bool(checkpoints(run))  # without a checkpoint there is nothing to lose
-        trainer = group.agreed(lambda: _prepared(recipe, run, device, group, held, resume=resume, force=force))
+        trainer, checkpoint, changed = group.agreed(
+            lambda: _ready(recipe, run, device, how, opened, group, goes_on=goes_on)
+        )
         for what, value in (("data", trainer.feed.source.digest), ("msdk", __version__), ("torch", torch.__version__)):
             group.same(what, value)
-        group.agreed(trainer.go_on if goes_on else lambda: trainer.start(force=force or resume))
-        network, options = trainer.step.denoiser.network, trainer.recipe.training
+        group.agreed(lambda: _begin(trainer, how, checkpoint, changed))
+        recipe, options = trainer.recipe, trainer.recipe.training
+        network = trainer.step.denoiser.network
         images = options.batch_size // options.accumulation // group.rank.count
-        with threads_for(network_macs(network, trainer.recipe.shape, images)):
+        fix = "raise training.accumulation, set training.recompute to true, or lower training.batch_size"
+        with threads_for(network_macs(network, recipe.shape, images)), enough_memory("a training step does", fix):
             return trainer.run(progress or (lambda step: None))
 
 
-def _prepared(
+def _warned(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
+
+
+@attrs.frozen
+class _How:
+    """How to begin, see `train_here`."""
+
+    resume: bool
+    force: bool
+    force_data: bool
+    warn: Callable[[str], None]
+    furnish: Callable[[Path], None]
+
+
+def _ready(
     recipe: Recipe,
     run: Path,
-    device: str | None,
+    device: str,
+    how: _How,
+    opened: contextlib.ExitStack,
     group: Group,
-    held: contextlib.ExitStack,
     *,
-    resume: bool,
-    force: bool,
-) -> "Trainer":
-    """A run in hand, before anything is written: what is wrong is told before a folder is made or replaced."""
+    goes_on: bool,
+) -> tuple["Trainer", Checkpoint | None, Changed]:
+    """A trainer, and what it goes on from; what is wrong is told here, before a folder is made, changed or replaced."""
     recipe = recipe.with_partition(recipe.partition())
-    options = recipe.training
     if group.rank.first:
-        refuse_existing(run, force=force, resume=resume)
-    refuse_uneven(options.batch_size, options.accumulation, group.rank)
-    if resume and checkpoints(run):
-        refuse_other_recipe(run, recipe)
-        recipe = with_autoencoder_of(recipe, run)
+        refuse_existing(run, force=how.force, resume=how.resume)
+    refuse_uneven(recipe.training.batch_size, recipe.training.accumulation, group.rank)
+    changed = refuse_other_recipe(run, recipe) if goes_on else {}
+    recipe = with_autoencoder_of(recipe, run) if goes_on else recipe
     if recipe.autoencoder is not None:
         weights_file(recipe.autoencoder)  # told before anything slow
-    options.loss.check(recipe)
+    check_trainable(recipe)
     source = recipe.data.open()
+    if goes_on:
+        refuse_other_data(run, recipe, source.digest, force=how.force_data)
     training_labels(recipe, source)
     logs: list[Log] = []
     for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers) if group.rank.first else ():
         logs.append(spec.open(run, recipe))
-        held.callback(logs[-1].close)
-    return Trainer(recipe, run, source, logs, group.rank.device(pick_device(device)), group)
+        opened.callback(logs[-1].close)
+    trainer = Trainer(recipe, run, source, logs, device, group)
+    return trainer, use(latest(run), trainer.checked) if goes_on else None, changed
+
+
+def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed: Changed) -> None:
+    """Brings the folder, which the first process alone writes, and the trainer to where the run begins or goes on."""
+    run, recipe, digest = trainer.run_dir, trainer.recipe, trainer.feed.source.digest
+    if trainer.group.rank.first:
+        if checkpoint is not None:
+            for sentence in _go_on(run, recipe, checkpoint.iteration, digest, changed):
+                how.warn(sentence)
+        else:
+            start_run(
+                run,
+                recipe,
+                force=how.force or how.resume,
+                data_digest=digest,
+                class_names=trainer.feed.source.class_names if recipe.classes else None,
+                furnish=how.furnish,
+            )
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+
+
+def _go_on(run: Path, recipe: Recipe, at: int, digest: str, changed: Changed) -> list[str]:
+    """Notes in a folder that its run goes on from an iteration; what is different from there on, in sentences."""
+    what = resumed(run, recipe, digest, at, changed)
+    before, last = run_recipe(run).training, max(at - 1, 0)
+    was, now = (learning_rate(each, last) for each in (before, recipe.training))
+    jump = jumps(was, now, at, changed, scheduled=recipe.training.lr_schedule is not None)
+    sentences = [*told(what, run), *jump]
+    sweep_run(run)
+    keep_newest(run, recipe.training.keep)  # a process may have been killed between writing one and removing another
+    write_resumed(run, recipe, digest, what)
+    write_recipe(run, recipe)
+    return sentences
 
 
 class Trainer:
@@ -199,27 +290,11 @@ class Trainer:
     ) -> None:
         self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
         self.step = TrainingStep(recipe, in_training(build(recipe, device)), self.group)
+        refuse_unsavable(self.step)  # now, not hours later
         self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
         self.iteration, self.seconds = 0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
-        self.loss, self.loss_by_stage = math.nan, (math.nan,) * len(recipe.decoders)
-
-    def start(self, *, force: bool) -> None:
-        """Makes the run folder, replacing one that may be replaced."""
-        if self.group.rank.first:
-            start_run(self.run_dir, self.recipe, force=force, data_digest=self.feed.source.digest)
-
-    def go_on(self) -> None:
-        """Takes the run up from its newest checkpoint.
-
-        Raises:
-            RunError: It is damaged, not finite, or of another recipe.
-        """
-        checkpoint = use(latest(self.run_dir), self.checked)
-        if self.group.rank.first:
-            sweep_run(self.run_dir)
-            write_recipe(self.run_dir, self.recipe)
-        self.restore(checkpoint)
+        self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
 
     def run(self, progress: Callable[[Step], None]) -> TrainingResult:
         """Steps until the recipe's number of them is done, or a signal comes."""
@@ -227,7 +302,7 @@ class Trainer:
         begun, at_start, spent = time.perf_counter(), self.iteration, self.seconds
         sums = torch.zeros(len(self.images_by_stage), dtype=torch.float64, device=self.feed.device)
         counts = torch.zeros(len(self.images_by_stage), dtype=torch.int64)
-        last = Step(self.iteration, options.iterations, 0.0, self.loss, self.loss_by_stage)
+        last = self._at(0.0)
         with _stoppable() as stopped, torch.random.fork_rng():
             done, signum = self.iteration >= options.iterations, 0
             while not done:
@@ -247,9 +322,15 @@ class Trainer:
                 if self.iteration % options.checkpoint_every == 0 or done:
                     self._refuse_sick(sums)
                     self.group.agreed(self._save)
-                last = Step(self.iteration, options.iterations, rate, self.loss, self.loss_by_stage)
+                last = self._at(rate)
                 progress(last)
-        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum)
+        idle = tuple(unseen(self.recipe, self.images_by_stage))
+        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum, idle)
+
+    def _at(self, rate: float) -> Step:
+        return Step(
+            self.iteration, self.recipe.training.iterations, rate, self.loss, self.loss_by_stage, logged=self.logged
+        )
 
     def _save(self) -> None:
         if self.group.rank.first:
@@ -261,7 +342,7 @@ class Trainer:
         values = self.step(work.batch, work.draw, self.iteration, work.hand)
         self.iteration += 1
         if self.iteration == 1:
-            self.state()  # what checkpoints cannot hold is told now, not hours later
+            self.state()  # what the optimiser keeps and checkpoints cannot hold is told at once
         for stage, seen in enumerate(torch.bincount(work.stages, minlength=len(self.images_by_stage)).tolist()):
             self.images_by_stage[stage] += seen
         return work, values
@@ -271,7 +352,7 @@ class Trainer:
         sums = self.group.total(sums.cpu())
         means = sums / counts
         self.loss = float(sums.sum()) / max(int(counts.sum()), 1)
-        self.loss_by_stage = tuple(means.tolist())
+        self.loss_by_stage, self.logged = tuple(means.tolist()), self.iteration
         if not math.isfinite(self.loss):
             raise self._diverged(f"the loss is {self.loss}")
         numbers = {
@@ -295,9 +376,21 @@ class Trainer:
             raise self._diverged(f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}: not finite")
 
     def _diverged(self, what: str) -> RunError:
+        if not self.group.rank.first:
+            return ElsewhereError(what)  # it is the same in all processes, and the first one tells it
         found = checkpoints(self.run_dir)
         kept = f"{found[-1]} is from before, and finite" if found else "No checkpoint was saved before"
-        return RunError(f"{what} at iteration {self.iteration}: lower training.lr or clip_norm. {kept}")
+        recipe, options = self.recipe, self.recipe.training
+        since = range(max(self.iteration - min(options.log_every, 100), 0), self.iteration)  # read again
+        part = culprit(recipe, self.feed, since)
+        who = whose(type(part))
+        if who is not None:
+            told = f"{what} at iteration {self.iteration}: {in_words(part)} gives numbers that are not finite. {kept}"
+            return RunFaultError(told, who)
+        makers = (recipe.encoder, *recipe.decoders, options.loss, options.optimizer)
+        foreign = dict.fromkeys(in_words(each) for each in makers if whose(type(each)))
+        suspects = f". If that is not it, look at {' and '.join(foreign)}" if foreign else ""
+        return RunError(f"{what} at iteration {self.iteration}: lower training.lr or clip_norm. {kept}{suspects}")
 
     def state(self) -> Checkpoint:
         """What a checkpoint keeps."""
@@ -322,6 +415,9 @@ class Trainer:
         self.images_by_stage = list(checkpoint.images_by_stage)
         for log in self.logs:
             log.rewind(self.iteration)
+        told = last_numbers(self.run_dir)
+        if told is not None:
+            self.loss, self.loss_by_stage = told
 
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msdk.denoiser.weights import not_finite, put_weights, refuse_misfits
+from msdk.denoiser.weights import aliases, not_finite, put_weights, refuse_misfits, refuse_unequal
 from msdk.errors import RunError
 from msdk.runs import Checkpoint
+from msdk.runs.checkpoint import unsavable
 from msdk.training.step import TrainingStep
 
 NETWORK, OBJECTIVE = "network.", "objective."
@@ -52,6 +53,26 @@ def checkpoint_of(step: TrainingStep, *, iteration: int, images_by_stage: Sequen
     )
 
 
+def refuse_unsavable(step: TrainingStep) -> None:
+    """Raises `RunError` where a checkpoint could not hold what is trained: told before the first step."""
+    wrong: list[str] = []
+    kept = step.trained.state_dict()
+    for name, value in kept.items():
+        reason = unsavable(value)
+        if reason:
+            wrong.append(f"{name.removeprefix(NETWORK)} {reason}")
+    named = step.trained.named_parameters(remove_duplicate=False)
+    wrong += [
+        f"{name.removeprefix(NETWORK)} is not in its module's state_dict" for name, _ in named if name not in kept
+    ]
+    if wrong:
+        raise RunError(f"checkpoints cannot hold what is trained: {'; '.join(wrong[:3])}{', ...' * (len(wrong) > 3)}")
+    kinds = {(parameter.shape, parameter.dtype): parameter for parameter in step.trained.parameters()}
+    tried = {parameter.dtype: parameter for parameter in kinds.values() if parameter.requires_grad}
+    for parameter in tried.values():
+        _kept_of(step, parameter)
+
+
 def sick(step: TrainingStep) -> list[str]:
     """What is not finite of all that a checkpoint keeps: "model NAME", "ema NAME", ... Waits for the device."""
     kept = checkpoint_of(step, iteration=0, images_by_stage=(), seconds=0.0)
@@ -72,6 +93,12 @@ def check(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
         wanted, found = getattr(own, part), getattr(checkpoint, part)
         if wanted or part == "objective":
             refuse_misfits(wanted, found, source / f"{part}.safetensors", "recipe", buffers)
+    also = aliases(step.denoiser.network)
+    for part in ("model", "ema"):
+        refuse_unequal(getattr(checkpoint, part), also, source / f"{part}.safetensors")
+    also = aliases(step.trained["objective"])
+    for kind in ("raw/", "ema/"):
+        refuse_unequal(_under(kind, checkpoint.objective), also, source / "objective.safetensors")
     stages = len(step.recipe.decoders)
     if len(checkpoint.images_by_stage) != stages:
         raise RunError(
@@ -135,7 +162,7 @@ def _kind(value: object) -> str:
 
 def _buffers(step: TrainingStep) -> set[str]:
     """Names of the buffers, as checkpoints have them."""
-    names = [name for name, _ in step.trained.named_buffers()]
+    names = [name for name, _ in step.trained.named_buffers(remove_duplicate=False)]
     ours = {name.removeprefix(NETWORK) for name in names if name.startswith(NETWORK)}
     return ours | {f"raw/{name.removeprefix(OBJECTIVE)}" for name in names if name.startswith(OBJECTIVE)}
 
@@ -177,7 +204,7 @@ def put_objective(objective: nn.Module, checkpoint: Checkpoint, source: Path) ->
 def _of_objective(step: TrainingStep, raw: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What the objective owns; its buffers, which no average has of its own, once."""
     kept = {f"raw/{name}": value for name, value in _under(OBJECTIVE, raw).items()}
-    owned = (name for name, _ in step.trained["objective"].named_parameters())
+    owned = (name for name, _ in step.trained["objective"].named_parameters(remove_duplicate=False))
     return kept | {f"ema/{name}": averaged[f"{OBJECTIVE}{name}"] for name in owned if averaged}
 
 

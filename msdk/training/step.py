@@ -5,6 +5,7 @@ gradients, update. What it is given is made in `msdk.training.drawing`; budgets 
 (`msdk.budgeting.memory`) and time it on a device (`msdk.budgeting.measuring`).
 """
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,12 +15,16 @@ from torch import Tensor, nn
 
 from msdk.batch import Batch
 from msdk.denoiser import Denoiser
+from msdk.denoiser.weights import settle
 from msdk.distributed import Group, Rank
 from msdk.objectives.base import Draw, Loss
-from msdk.recipe import Recipe
+from msdk.recipe import Recipe, Training
 from msdk.training.dealing import Hand, deal
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA, halving, ramped
+
+INFINITE = 1e5
+"""What EDM puts in the place of an infinite gradient of its loss."""
 
 
 class TrainingStep:
@@ -47,6 +52,8 @@ class TrainingStep:
         half_life, ramp = options.ema_half_life, options.ema_ramp
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
         self.ema = EMA(self.trained, decay) if options.averaged else None
+        # EDM's bound is of the sum over an image's numbers, whose mean is the loss here.
+        self.bound = INFINITE / math.prod(recipe.shape)
 
     def __call__(self, batch: Batch, draw: Draw, iteration: int, hand: Hand | None = None) -> Float[Tensor, " batch"]:
         """One step: the loss of every image, on their device; 0 of those that do not count.
@@ -88,12 +95,10 @@ class TrainingStep:
         if options.sanitize:
             for parameter in self.trained.parameters():
                 if parameter.grad is not None:
-                    parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
+                    parameter.grad.nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
         if options.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.trained.parameters(), options.clip_norm)
-        rate = options.lr * min((iteration + 1) / max(options.warmup, 1), 1.0)
-        if options.lr_schedule is not None:
-            rate *= options.lr_schedule.factor(iteration, options.iterations)
+        rate = learning_rate(options, iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -101,12 +106,20 @@ class TrainingStep:
             self.ema.update(iteration + 1)
 
 
+def learning_rate(options: Training, iteration: int) -> float:
+    """The learning rate of the step after so many."""
+    rate = options.lr * (min(iteration / options.warmup, 1.0) if options.warmup else 1.0)
+    if options.lr_schedule is not None:
+        rate *= options.lr_schedule.factor(iteration, options.iterations)
+    return rate
+
+
 def objective_of(recipe: Recipe, denoiser: Denoiser) -> Loss:
     """The recipe's objective for a denoiser, with its initial weights, on the denoiser's device."""
     objective, device = cast("nn.Module", recipe.training.loss.build(denoiser)), denoiser.place.device
     if any(tensor.device != device for tensor in objective.state_dict().values()):
         objective = objective.to(device)  # tensors without storage cannot be moved, nor need they be
-    return cast("Loss", objective)
+    return cast("Loss", settle(objective))
 
 
 def in_training(denoiser: Denoiser) -> Denoiser:

@@ -57,7 +57,13 @@ def test_a_good_plugin_is_good(install, tmp_path):
         ({"module": GOOD.replace("weight(", "weigh(")}, "bad_lab.Good) lacks weight", "mend or update"),
         ({"module": GOOD.replace("@attrs.frozen", "")}, "is no attrs class: decorate it with @attrs.frozen", "mend"),
         ({"module": "import sys\nsys.exit(3)\n"}, "SystemExit: 3", "mend or update"),
-        ({"module": "import os\nos._exit(3)\n"}, "importing it ended the process", "uninstall 'bad-lab'"),
+        ({"module": "import os\nos._exit(3)\n"}, "it ends the process by os._exit(3)", "mend or update 'bad-lab'"),
+        ({"module": "import os\nos.abort()\n"}, "importing it ended the process", "uninstall 'bad-lab'"),
+        (
+            {"module": "print('hello')\n" + GOOD},
+            "'bad-lab' 1.0 prints when it is imported",
+            "mend or update",
+        ),
         ({"module": "import time\ntime.sleep(0.7)\n" + GOOD}, "importing it takes 0.", "inside `build`"),
         ({"requires": ["msdk-diffusion>=99"]}, "it is for msdk >=99, and this is msdk", "update 'bad-lab'"),
         ({"requires": ["msdk>=0.1,<0.2"]}, "which on the package index is somebody else's", "msdk is 'msdk-diffusion'"),
@@ -66,7 +72,7 @@ def test_a_good_plugin_is_good(install, tmp_path):
         ({"points": "[msdk.weightings]\nx = y\n"}, "is not of the form module:Class", "tell its author"),
         ({"points": "[msdk.weightings]\nedm = bad_lab:Good\n"}, "is also owned by msdk", "'bad-lab:edm'"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_each_fault_costs_only_itself(install, tmp_path, faulty, what, fix):
     """The cause and the cure, exit code 1, and the good plugin beside it stays good."""
@@ -77,6 +83,7 @@ def test_each_fault_costs_only_itself(install, tmp_path, faulty, what, fix):
     assert plugins["my-lab"]["findings"] == []
     whats = [finding["what"] for finding in plugins["bad-lab"]["findings"]]
     assert any(what in text for text in whats), whats
+    assert not any("everything else works" in text for text in whats)  # that is said once, as the fix
     assert any(fix in finding["fix"] for finding in plugins["bad-lab"]["findings"])
 
 
@@ -95,6 +102,7 @@ def test_the_table_has_the_cure(install, tmp_path):
     done = python("-m", "msdk", "plugin", "doctor", path=[tmp_path])
     assert "1 wrong" in done.stdout
     assert "Fix: mend or update 'bad-lab'" in done.stdout
+    assert done.stdout.count("everything else") == 1
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -116,3 +124,14 @@ def test_strict_does_not_keep_the_doctor_from_its_work(install, tmp_path):
     assert plugins["my-lab"]["findings"] == []
     assert "cannot be read" in plugins["msdk-broken"]["findings"][0]["what"]
     assert "MSDK_PLUGINS=strict" in done.stderr
+
+
+def test_what_cannot_be_read_is_named_by_its_distribution(tmp_path):
+    """Not by the folder that holds it, also where there is no METADATA."""
+    site = tmp_path / "site-packages"
+    (site / "bad_lab-1.0.dist-info").mkdir(parents=True)
+    (site / "bad_lab-1.0.dist-info" / "entry_points.txt").write_text("[msdk.samplers]\nno value\n")
+    done = python("-m", "msdk", "plugin", "doctor", "--json", path=[site])
+    names = [one["name"] for one in json.loads(done.stdout)]
+    assert "bad-lab" in names
+    assert "site-packages" not in names

@@ -1,5 +1,7 @@
 """Promises of msdk.budgeting.counting: the rules are right, and counting leaves no trace."""
 
+import math
+
 import attrs
 import pytest
 import torch
@@ -63,6 +65,12 @@ FREE_USES = {
     "classes": lambda x: F.one_hot(x[:, 0, 0, 0].long(), 10).float(),
     "gumbel": lambda x: F.gumbel_softmax(x, dim=1),
     "outer": lambda x: torch.outer(x[0, 0, 0], x[0, 0, 0]) + torch.kron(x[0, 0], x[0, 0])[:16, :16],
+    "copies": lambda x: torch.permute_copy(x, (0, 1, 3, 2)) + torch.view_copy(x, x.shape),
+    "losses": lambda x: F.mse_loss(x, x) + F.l1_loss(x, x) + F.huber_loss(x, x) + F.cross_entropy(x, x[:, 0].long()),
+    "sums": lambda x: (
+        torch.trapezoid(x) + torch.dist(x, x) + F.triplet_margin_loss(x, x, x) + F.kl_div(x, x, reduction="sum")
+    ),
+    "rows": lambda x: torch.linalg.vecdot(x, x) + torch.cumulative_trapezoid(x).sum(3) + torch.isreal(x).sum(3),
     "cross": lambda x: torch.linalg.cross(x[..., :3], x[..., :3]),
 }
 
@@ -75,6 +83,8 @@ FREE_USES = {
         (lambda q, k: F.scaled_dot_product_attention(q, k, k), [(4, 2, 8, 4), (1, 2, 6, 4)], 4 * 2 * 8 * 6 * 8),
         (lambda a, b: torch.inner(a, b), [(3, 2, 4), (5, 4)], 3 * 2 * 5 * 4),
         (lambda a, b, c: torch.addmv(a, b, c), [(3,), (3, 4), (4,)], 12),
+        (lambda a, b, c: torch.addbmm(a, b, c), [(3, 5), (2, 3, 4), (2, 4, 5)], 2 * 3 * 4 * 5),
+        (lambda a, b: torch.linalg.vecdot(a, b), [(4,), (4,)], 4),
         (lambda a, b, w: F.bilinear(a, b, w), [(3, 5), (3, 6), (7, 5, 6)], 3 * 5 * 6 * 7),
         (lambda a, b: a @ b, [(1, 3, 4), (5, 4, 7)], 5 * 3 * 4 * 7),
         (lambda a, b: a @ b, [(3, 4), (4,)], 12),
@@ -153,6 +163,18 @@ class OfSequences(nn.Module):
         return self.layer(x)[0]
 
 
+class OfState(nn.Module):
+    """One step of a cell; of LSTM the output alone."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x):
+        found = self.cell(x[:, 0])
+        return found[0] if isinstance(found, tuple) else found
+
+
 ATTENTION = 2 * (4 * 10 * 16 * 16 + 2 * 10 * 10 * 16)
 FEEDFORWARD = 2 * 2 * 10 * 16 * 32
 
@@ -172,7 +194,10 @@ FEEDFORWARD = 2 * 2 * 10 * 16 * 32
         (Calls(lambda x: Product.apply(x, x.transpose(1, 2))), 2 * 10 * 10 * 16),
         (Calls(lambda x: checkpoint(lambda y: y @ y.mT, x, use_reentrant=True)), 2 * 10 * 10 * 16),
         (Calls(lambda x: checkpoint(lambda y: y @ y.mT, x, use_reentrant=False)), 2 * 10 * 10 * 16),
-        (Calls(lambda x: torch.fft.fft(x).real), None),
+        (Calls(lambda x: F.pdist(x[0])), None),
+        (OfState(nn.GRUCell(16, 8)), 2 * 24 * (16 + 8)),
+        (OfState(nn.LSTMCell(16, 8)), 2 * 32 * (16 + 8)),
+        (OfState(nn.RNNCell(16, 8)), 2 * 8 * (16 + 8)),
     ],
 )
 def test_layers_of_torch_are_counted_or_shown(module, macs):
@@ -295,7 +320,7 @@ def test_free_operators_are_torchs():
     assert not charged & OTHERS
     assert not {name for name in charged if is_free(f"aten::{name}")}
     assert is_free("aten::add_")
-    assert not is_free("aten::fft_fft2")
+    assert not is_free("aten::pdist")
     assert not is_free("mine::add")
 
 
@@ -326,8 +351,75 @@ def test_fvcore_convention_is_fvcore_untouched():
 
 
 def test_an_operator_without_a_rule_is_shown():
-    """What nobody knows how to count is listed with its number of runs, never silently zero."""
-    assert count(Calls(torch.cdist), [torch.zeros(2, 3)] * 2).uncounted["aten::cdist"] == 1
+    """What nobody knows how to count is listed with its number of runs, never silently zero; so is a use of one."""
+    assert count(Calls(F.pdist), [torch.zeros(2, 3)]).uncounted == {"aten::pdist": 1}
+    unusual = count(Calls(lambda x: torch.cdist(x, x, p=1)), [torch.zeros(2, 3)])
+    assert unusual.uncounted == {"aten::cdist of p = 1": 1}
+
+
+def log_macs(numbers, length, factor):
+    return round(factor * numbers * math.log2(length))
+
+
+@pytest.mark.parametrize(
+    ("function", "macs"),
+    [
+        (lambda x: torch.fft.ifft(torch.fft.fft(x + 0j)).real, 2 * log_macs(192, 8, 2.5)),
+        (lambda x: torch.fft.fft(x, n=6, dim=1).abs(), log_macs(384, 6, 1.25)),
+        (lambda x: torch.fft.ifft2(torch.fft.fft2(x)).real, 2 * log_macs(192, 32, 2.5)),
+        (lambda x: torch.fft.irfft2(torch.fft.rfft2(x)), 2 * log_macs(192, 32, 1.25)),
+        (
+            lambda x: torch.fft.irfftn(torch.fft.rfftn(x, dim=(3, 1)), dim=(3, 1)),
+            log_macs(192, 24, 1.25) + log_macs(128, 16, 1.25),
+        ),
+        (lambda x: torch.fft.fftn(x, s=(4, 6)).real, log_macs(144, 24, 2.5)),
+        (lambda x: torch.fft.hfft(torch.fft.ihfft(x)), 2 * log_macs(192, 8, 1.25)),
+        (lambda x: torch.fft.fftshift(x) + torch.fft.fftfreq(8, device=x.device), 0),
+        (
+            lambda x: torch.stft(x[0, 0], 4, 2, window=x[0, 0, 0, :4], center=False, return_complex=True).real,
+            log_macs(48, 4, 1.25),
+        ),
+    ],
+)
+def test_fourier_transforms(function, macs):
+    """5 n log2(n) FLOPs of complex numbers, half of that of real ones, by both counters."""
+    counted = count(Calls(function), [torch.zeros(2, 3, 4, 8)])
+    assert not counted.uncounted
+    assert counted.macs("exact") == counted.second == macs
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "options", "macs"),
+    [
+        ((2, 5, 3), (4, 3), {}, 2 * 5 * 4 * 3),
+        ((50, 3), (40, 3), {}, 50 * 40 * 5),
+        ((50, 3), (40, 3), {"compute_mode": "donot_use_mm_for_euclid_dist"}, 50 * 40 * 3),
+    ],
+)
+def test_distances(few, many, options, macs):
+    """A pair of points has a MAC for each coordinate, and two more where torch multiplies matrices for many."""
+    distances = Calls(lambda x, y: torch.cdist(x, y, **options))
+    counted = count(distances, [torch.zeros(few), torch.zeros(many)])
+    assert not counted.uncounted
+    assert counted.macs("exact") == counted.second == macs
+
+
+@pytest.mark.parametrize(
+    ("function", "macs"),
+    [
+        (lambda x, w: x @ w, 4 * 5 * 6),
+        (lambda x, w: torch.einsum("ij,jk->ik", x, w), 4 * 5 * 6),
+        (lambda x, w: F.linear(x, w.T, w[0]), 4 * 5 * 6),
+        (lambda x, w: x @ w[:, 0], 4 * 5),
+        (lambda x, w: torch.vdot(x[0], w[:, 0]), 5),
+    ],
+)
+def test_complex_numbers(function, macs):
+    """A product of complex numbers is four of real ones, by both counters."""
+    given = [torch.zeros(4, 5), torch.zeros(5, 6)]
+    counted = count(Calls(lambda x, w: function(torch.complex(x, x), torch.complex(w, w)).real), given)
+    assert not counted.uncounted
+    assert counted.macs("exact") == counted.second == 4 * macs
 
 
 def test_counting_leaves_no_trace():

@@ -230,7 +230,7 @@ def test_simulation_leaves_no_trace():
 def test_the_estimate_is_the_measured_peak(name):
     """Real training of a U-Net and of a transformer, in processes of their own: within 15 %."""
     done = subprocess.run(
-        [sys.executable, "benchmarks/bench_memory.py", name, "--runs", "1"], capture_output=True, text=True
+        [sys.executable, "benchmarks/bench_memory.py", name, "--in-use"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["results"][name]

@@ -91,7 +91,26 @@ def test_a_budget_knows_its_class_again():
         (lambda data: data.update(convention="paperr"), "convention expected one of exact, paper, fvcore"),
         (lambda data: data.update(stages={}), "stages expected a list, got {}"),
         (lambda data: data["limits"].append({"key": "params"}), "limits.0.limit is missing"),
-        (lambda data: data.update(extra=1), "extra"),
+        (lambda data: data.update(extra=1), "has an unknown key 'extra'"),
+        (
+            lambda data: data.update(parameters={}),
+            "Known: recipe, title, convention, input_shape, params, autoencoder",
+        ),
+        (lambda data: data["stages"][0].update(costs={}), "stages.0 has an unknown key 'costs'"),
+        (lambda data: data["params"].update(total=-5), "params 'total' must be >= 0: -5"),
+        (
+            lambda data: data["params"].update(total=5),
+            "params.total is 5, but params.encoder, params.other and the decod",
+        ),
+        (
+            lambda data: data["stages"][1]["macs"].update(total=7),
+            "stages.1.macs total is 7, but encoder, decoder add up",
+        ),
+        (lambda data: data["stages"][1]["macs"]["by_operator"].update(conv=1), "the rows of by_operator do not add up"),
+        (lambda data: data["equivalent_macs"].update(training=1.0), "equivalent_macs.training is 1.0, but MACs and"),
+        (lambda data: data["equivalent_macs"].pop("length"), "the weights of each stage must have 'length'"),
+        (lambda data: data["training"].update(total_flops=-1.0), "training total_flops is -1.0, but forward_flops"),
+        (lambda data: data["training"]["stages"][0].update(images=-1.0), "'images' must be >= 0: -1.0"),
     ],
 )
 def test_other_json_is_told(tmp_path, change, words):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import msdk
+from msdk.budgeting.limits import allowed
 from msdk.budgeting.pricing import Pricing
 from msdk.budgeting.profiling import profile_of
 from msdk.budgeting.questions import Profile, Question, amount, ratio_of, target_of
@@ -22,6 +23,8 @@ from msdk.budgeting.widths import along, grid, width_field
 from msdk.cli import main
 from msdk.decoders.base import Decoder
 from msdk.errors import MsdkError, TargetError
+from msdk.recipe import BudgetOptions
+from msdk.recipe.quantities import significant
 from msdk.samplers.tracing import explain
 from recipes import AUTOENCODER, tiny
 
@@ -331,11 +334,32 @@ def test_parts_without_widths_say_so(small):
         ("3.4 EFLOPs", "training-flops", 3.4e18),
         ("24GiB", "memory", 24 * 2**30),
         ("24 GB", "memory", 24e9),
+        ("110_000_000", "params", 110e6),
+        ("15000000000", "macs", 15e9),
     ],
 )
 def test_targets_are_read(text, what, value):
-    """A bare number of MACs is in G, as in the paper's tables; all else has its unit."""
+    """A bare number of MACs is in G, as in the paper's tables; all else has its unit, or is large enough to count."""
     assert target_of(text, what) == pytest.approx(value)
+
+
+@given(st.one_of(st.floats(1e-3, 1e12), st.integers(1, 10**12)))
+def test_a_bare_number_is_one_number(bare):
+    """`--target 15` and `[budget] macs = 15` are the same MACs, whatever the number."""
+    assert allowed(BudgetOptions(macs=bare)) == {"macs": target_of(str(bare), "macs")}
+
+
+def test_training_flops_are_exact_in_every_convention():
+    """What is solved for is what training costs; the convention counts the stages beside it."""
+    recipe, limits = tiny("budget.convention=paper"), {"smallest": 8, "largest": 12, "count": 2}
+    exact, paper = (
+        solve(recipe, Question(target=1e9, what="training-flops", tolerance=10, convention=how, **limits))
+        for how in ("exact", "paper")
+    )
+    assert [each.value for each in exact.candidates] == [each.value for each in paper.candidates]
+    assert exact.candidates[0].macs > paper.candidates[0].macs
+    found = msdk.budget(paper.candidates[0].recipe, convention="paper")
+    assert found.training.total_flops == paper.candidates[0].value
 
 
 @pytest.mark.parametrize(
@@ -358,8 +382,8 @@ def test_unclear_targets_are_refused(text, what, words):
 
 def test_amounts_have_units():
     """Numbers are written as they are read, and parameters in M."""
-    assert amount(18.6465e9, "macs") == "18.646 GMACs"
-    assert amount(237_169_337, "params") == "237.17 M parameters"
+    assert amount(18.6465e9, "macs") == "18.65 GMACs"
+    assert amount(237_169_337, "params") == "237.2 M parameters"
     assert amount(2.5e9, "params") == "2,500 M parameters"
     assert amount(24 * 2**30, "memory") == "24 GiB"
     assert amount(900, "params") == "900 parameters"
@@ -550,7 +574,7 @@ def test_the_table(file, capsys, monkeypatch):
     assert len(solution["candidates"]) == 5
     for each in (*solution["candidates"], *solution["nearest"].values()):
         row = next(line for line in out.splitlines() if " / ".join(map(str, each["widths"]["decoders"])) in line)
-        assert f"{each['value'] / 1e6:.5g}" in row
+        assert f" {significant(each['value'] / 1e6)} " in row
         assert f"{100 * each['distance']:+.3f} %" in row
     assert "nearest below" in out
     assert "nearest above" in out

@@ -8,9 +8,9 @@ from collections import Counter
 
 import attrs
 import pytest
-import torch
 from commands import command, quick
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
 
 import msdk
 from msdk.budgeting.assembling import budget as count
@@ -116,7 +116,7 @@ class Odd(nn.Module):
     def forward(self, x, c_noise, label=None, augment=None):
         found = self.inner(x, c_noise, label)
         flat = found.bottom.flatten(2)
-        return found._replace(bottom=found.bottom + torch.cdist(flat, flat).mean())
+        return found._replace(bottom=found.bottom + F.pdist(flat[0]).mean())
 
 
 @pytest.mark.parametrize("gate", ["--strict", "--check"])
@@ -128,11 +128,11 @@ def test_gates_refuse_what_is_in_doubt(recipe, capsys, monkeypatch, gate):
     monkeypatch.setattr(encoder, "build", lambda self, shape: Odd(build(self, shape)))
     code, out, err = quick(capsys, monkeypatch, "budget", recipe, gate, "--no-cache")
     assert code == 1
-    assert "NOT COUNTED: aten::cdist x1" in out
-    assert "aten::cdist has no counting rule and ran 1 time, so its MACs are missing" in err
+    assert "NOT COUNTED: aten::pdist x1" in out
+    assert "aten::pdist has no counting rule and ran 1 time, so its MACs are missing" in err
     code, out, _ = quick(capsys, monkeypatch, "budget", recipe, "--by", "operator", "--no-cache")
     assert code == 0
-    assert "aten::cdist, 1 times" in out
+    assert "aten::pdist, 1 times" in out
 
 
 def test_the_check_refuses_counters_that_differ(recipe, capsys, monkeypatch):
@@ -234,6 +234,9 @@ def test_a_saved_budget_is_not_counted_again(recipe, tmp_path, capsys, monkeypat
     code, _, err = quick(capsys, monkeypatch, "budget", path, "--memory", "--convention", "paper")
     assert code == 2
     assert "add --convention, --memory to its recipe" in err
+    code, _, err = quick(capsys, monkeypatch, "budget", "solve", path, "--target", "1M")
+    assert code == 2
+    assert "a.json is a saved budget, which has no widths to change: solve for the recipe that it is of" in err
     code, _, err = quick(capsys, monkeypatch, "budget", tmp_path / "nowhere.json")
     assert code == 2
     assert "nowhere.json cannot be read: No such file" in err
@@ -253,6 +256,36 @@ def test_memory_and_speed_on_request(recipe, tmp_path, capsys, monkeypatch):
     assert "activations of an image" in out
 
 
+def test_a_card_that_is_not_at_hand(recipe, tmp_path, capsys, monkeypatch):
+    """--gpu adds hours and money to table, JSON and limits, also of a budget that was saved; `cards` lists them."""
+    limits = ("--set", "budget.hours=1", "--set", "budget.cost=1e-12")
+    card = ("--gpu", "H100 SXM", "--utilisation", "0.4", "--price", "2")
+    code, out, _ = quick(capsys, monkeypatch, "budget", recipe, "--json", *limits)
+    assert code == 0
+    assert "estimate" not in json.loads(out)[0]
+    saved = tmp_path / "saved.json"
+    saved.write_text(out)
+    for what in (recipe, *limits), (saved,):
+        code, out, err = quick(capsys, monkeypatch, "budget", *what, "--check", "--json", *card)
+        assert code == 1
+        assert "exceeds its cost" in err
+        assert "hours" not in err
+        (found,) = json.loads(out)
+        plan = found["estimate"]
+        assert (plan["gpu"], plan["rate"], plan["utilisation"]) == ("h100-sxm", "tf32", 0.4)
+        assert plan["cost"] == pytest.approx(2 * found["training"]["total_flops"] / (0.4 * 494.7e12 * 3600))
+    code, out, _ = quick(capsys, monkeypatch, "budget", recipe, *card, "--dtype", "bf16")
+    assert code == 0
+    assert "989.4 TFLOP/s dense in bf16, of which 40.0 % are assumed" in " ".join(out.split())
+    code, _, err = quick(capsys, monkeypatch, "budget", recipe, "--check", *limits)
+    assert code == 1
+    assert "its hours was not looked at: --gpu or --measure says it" in err
+    code, out, _ = quick(capsys, monkeypatch, "budget", "cards", "--json")
+    assert code == 0
+    assert {one["name"] for one in json.loads(out)} >= {"h100-sxm", "t4", "mi300x"}
+    assert "white paper" in quick(capsys, monkeypatch, "budget", "cards")[1]
+
+
 @pytest.mark.slow
 def test_speed_is_measured(recipe, capsys, monkeypatch):
     """--measure adds rates and utilisation of this device, and the hours of training."""
@@ -267,6 +300,12 @@ def test_speed_is_measured(recipe, capsys, monkeypatch):
     [
         (["--device", "cpu"], "add --measure"),
         (["--batch", "4"], "add one of them"),
+        (["--dtype", "bf16"], "--dtype is of --memory, --measure and --gpu: add one of them"),
+        (["--price", "2"], "--utilisation and --price are of a card: name it by --gpu"),
+        (["--gpu", "h1000"], "no card named 'h1000'. Did you mean"),
+        (["--gpu", "t4", "--dtype", "bf16"], "does not compute in bf16"),
+        (["--gpu", "t4", "--utilisation", "35"], "a utilisation of 35 is none"),
+        (["--set", "budget.hours=3 days"], "'3 days' is no amount: write a number, and perhaps h: 100 h"),
         (["--memory", "--batch", "0"], "--batch 0: must be at least 1"),
         (["--measure", "--device", "quantum"], "there is no device 'quantum' here. Known: cpu"),
         (["--set", "budget.params=250X"], "'250X' is no amount"),

@@ -246,6 +246,7 @@ def test_run_does_everything(tmp_path):
         assert (run / name).is_file(), name
     report = (run / "report.md").read_text()
     assert "![samples](samples/grid.png)" in report
+    assert "![how the stages were found](clustering.png)" in report
     assert "| multistage | 0." in report
     page = (run / "report.html").read_text()
     assert all(words in page for words in ("Ledger of multistage", "How the recipes differ", "separate"))
@@ -282,3 +283,51 @@ def test_pretrained_convert_tells_what_is_wrong(capsys, monkeypatch, tmp_path, o
     assert (code, out) == (2, "")
     assert words in " ".join(err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_bases_among_several_recipes_are_passed_over(capsys, monkeypatch):
+    """`*.toml` names what recipes extend, too: said, not counted; a recipe that nobody extends is still a mistake."""
+    files = ["recipes/digits/base.toml", "recipes/digits/unified.toml", "recipes/digits/multistage.toml"]
+    code, out, err = quick(capsys, monkeypatch, "recipe", "check", *files)
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert "recipes/digits/base.toml is passed over: others here extend it, and alone it has no decoders" in err
+    code, out, err = quick(capsys, monkeypatch, "budget", *files[:2], "--gpu", "h100", "--json")
+    assert (code, [one["recipe"] for one in json.loads(out)]) == (0, files[1:2])
+    assert "is passed over" in err
+    code, out, err = quick(capsys, monkeypatch, "recipe", "check", files[0], "recipes/cifar10/dpm-unified.toml")
+    assert (code, len(out.splitlines())) == (2, 1)
+    assert "decoders  is missing" in err
+
+
+def test_check_as_json(capsys, monkeypatch, tmp_path):
+    """One object for each recipe, good or not, with its problems."""
+    (tmp_path / "bad.toml").write_text('data = "digits"\nencoder = "ddpmp"\n')
+    files = ["recipes/digits/unified.toml", tmp_path / "bad.toml"]
+    code, out, _ = quick(capsys, monkeypatch, "recipe", "check", *files, "--json")
+    good, bad = json.loads(out)
+    assert code == 2
+    assert (good["good"], good["decoders"], good["stages"], good["problems"]) == (True, 1, "edges by one stage", [])
+    assert (bad["good"], [problem["path"] for problem in bad["problems"]]) == (False, ["encoder.name", "decoders"])
+    assert bad["problems"][0]["source"] == str(tmp_path / "bad.toml")
+
+
+def test_tables_are_shown_as_parts_are(capsys, monkeypatch):
+    """`msdk show training` has every key of [training]."""
+    code, out, _ = quick(capsys, monkeypatch, "show", "training", "--json")
+    fields = {field["name"]: field for field in json.loads(out)["fields"]}
+    assert code == 0
+    assert (fields["lr"]["default"], fields["precision"]["default"]) == (2e-4, "fp32")
+    code, out, _ = quick(capsys, monkeypatch, "show", "stages")
+    assert code == 0
+    assert all(key in out for key in ("edges_ratio", "from", "clustering"))
+
+
+def test_train_as_json(recipe, capsys, monkeypatch, tmp_path):
+    """One document that says what was trained, and where."""
+    words = ("train", recipe, "--out", tmp_path / "run", "--device", "cpu", "--json", "--set", "training.iterations=2")
+    code, out, _ = quick(capsys, monkeypatch, *words)
+    told = json.loads(out)
+    assert code == 0
+    assert (told["folder"], told["iterations"], told["interrupted"]) == (str(tmp_path / "run"), 2, False)
+    assert sum(told["images_by_stage"]) == 16
+    assert len(told["loss_by_stage"]) == 3

@@ -1,13 +1,15 @@
 """How a recipe gets its stage edges, decided once: by the recipe, the run, a like recipe, or a clustering now."""
 
+import functools
 import json
 
 import pytest
 from commands import quick
 
 import msdk
+from msdk.budgeting import measuring
 from msdk.clustering import finding, with_edges
-from msdk.errors import PartError
+from msdk.errors import PartError, RunError
 from msdk.partition import Partition
 from msdk.recipe import to_toml
 from recipes import latent, tiny
@@ -47,6 +49,7 @@ def test_a_command_clusters_where_it_trains(clustered, tmp_path, devices, capsys
 
 def test_a_budget_clusters_where_it_measures(clustered, devices, capsys, monkeypatch):
     """Recipes side by side whose clusterings look at the same are clustered once."""
+    monkeypatch.setattr(measuring, "measure", functools.partial(measuring.measure, seconds=0.001))
     words = ("budget", clustered, clustered, "--measure", "--device", "cpu", "--batch", "2", "--json")
     code, out, err = quick(capsys, monkeypatch, *words)
     assert code == 0, err
@@ -124,5 +127,20 @@ def test_verbs_take_the_name_of_a_recipe(clustered, tmp_path):
     assert msdk.run(str(clustered), tmp_path / "run", device="cpu").last.iteration == 1
     own = tmp_path / "run/recipe.toml"
     assert msdk.train(own, tmp_path / "again", device="cpu").last.iteration == 1
-    with pytest.raises(PartError, match="still to be found"):
-        msdk.train(clustered, tmp_path / "none")
+
+
+def test_building_and_training_a_file_find_its_edges(clustered, tmp_path, devices):
+    """As budgets do; what was found lies in the run folder, and going on takes it. A recipe itself is as it says."""
+    edges = msdk.build(clustered, "meta").partition
+    assert msdk.build(clustered, "meta", Partition((0.7, 1.7))).partition.edges == (0.7, 1.7)
+    msdk.train(clustered, tmp_path / "run", device="cpu")
+    assert msdk.load_run(tmp_path / "run").partition == edges
+    assert (tmp_path / "run/clustering.json").is_file()
+    assert devices == [None, "cpu"]
+    msdk.train(clustered, tmp_path / "run", device="cpu", resume=True)
+    assert devices == [None, "cpu"]
+    with pytest.raises(RunError, match="exists"):
+        msdk.train(clustered, tmp_path / "run", device="cpu")
+    for verb in (msdk.build, lambda recipe: msdk.train(recipe, tmp_path / "none")):
+        with pytest.raises(PartError, match="still to be found"):
+            verb(msdk.load_recipe(clustered))

@@ -129,6 +129,34 @@ def test_micro_batches_add_up(run, monkeypatch):
     torch.testing.assert_close(model.gradient(0.4), whole, rtol=1e-3, atol=1e-5)
 
 
+def test_as_published_noise_is_new_at_each_time_and_dropout_on(run):
+    """Gradients at one time differ from call to call, and do so alike for the same seed; torch's own state is kept."""
+    before = torch.get_rng_state()
+    kept, again, other = (
+        gradients(tiny(*UNIFIED), run, checkpoints=1, as_published=True, seed=seed)[0][0] for seed in (0, 0, 1)
+    )
+    assert kept.denoiser.network.training
+    first, second = kept.gradient(0.5), kept.gradient(0.5)
+    assert not torch.allclose(first, second)
+    assert torch.equal(again.gradient(0.5), first)
+    assert torch.equal(again.gradient(0.5), second)
+    assert not torch.allclose(other.gradient(0.5), first)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_as_published_is_asked_for_and_said():
+    """The models are told of the mode, and the notes say it."""
+    told = {}
+
+    def models(run, *, as_published, **settings):
+        told["as_published"] = as_published
+        return iter([Turning(1.0)])
+
+    found = Gradient(points=20, as_published=True).find(Subject(schedule=VPLinear(), models=models))
+    assert told == {"as_published": True}
+    assert "each of a noise of its own and with dropout" in found.notes[0]
+
+
 def test_without_a_run_one_is_trained():
     """A staged recipe is trained with its middle decoder for all times, as long as the settings say."""
     models, told = gradients(tiny(), None)

@@ -177,31 +177,37 @@ def cifar(outside_data):
     return outside_data / "data" / "cifar10-train-jpeg.zip"
 
 
-@pytest.mark.golden
-@pytest.mark.slow
-def test_table_4(cifar):
-    """One command gives the paper's table: edges by time, by SNR and by the optimal denoiser, on 50,000 images."""
+@pytest.fixture(scope="module")
+def table(cifar):
+    """What the command that makes the paper's table prints; it draws with seed 0."""
     out, _ = command(
         "cluster", "recipes/cifar10/dpm-multistage.toml", "--compare", "--json", "--set", f"data.path={cifar}"
     )
-    found = json.loads(out)
-    edges = {one["name"]: one["edges_t"] for one in found["strategies"]}
-    assert found["data"]["images"] == 50_000
-    assert edges["timestep"] == pytest.approx((0.334, 0.667), abs=1e-9)
-    assert edges["snr"] == pytest.approx((0.348, 0.709), abs=1e-9)
-    assert edges["optimal-denoiser"] == pytest.approx((0.442, 0.631), abs=0.020)
-    assert list(found["skipped"]) == ["gradient"]
+    return json.loads(out)
 
 
 @pytest.mark.golden
 @pytest.mark.slow
-def test_the_papers_edges_over_seeds(cifar):
-    """Four seeds give the paper's 0.442 and 0.631 in the mean within 0.010, and each within 0.020."""
+def test_table_4(table):
+    """One command gives the paper's table: edges by time, by SNR and by the optimal denoiser, on 50,000 images."""
+    edges = {one["name"]: one["edges_t"] for one in table["strategies"]}
+    assert table["data"]["images"] == 50_000
+    assert edges["timestep"] == pytest.approx((0.334, 0.667), abs=1e-9)
+    assert edges["snr"] == pytest.approx((0.348, 0.709), abs=1e-9)
+    assert edges["optimal-denoiser"] == pytest.approx((0.442, 0.631), abs=0.020)
+    assert list(table["skipped"]) == ["gradient"]
+
+
+@pytest.mark.golden
+@pytest.mark.slow
+def test_the_papers_edges_over_seeds(cifar, table):
+    """Three seeds give the paper's 0.442 and 0.631 in the mean within 0.010, and each within 0.020."""
     points = DataPoints(msdk.datasets.get("zip")(path=cifar, size=32).open(), (3, 32, 32))
-    found = [
+    found = [one["edges_t"] for one in table["strategies"] if one["name"] == "optimal-denoiser"]
+    found += [
         OptimalDenoiser().find(Subject(schedule=VPLinear(), points=lambda: points, seed=seed)).edges_t
-        for seed in range(4)
+        for seed in (1, 2)
     ]
     for edges in found:
         assert edges == pytest.approx((0.442, 0.631), abs=0.020)
-    assert [sum(edges) / 4 for edges in zip(*found, strict=True)] == pytest.approx((0.442, 0.631), abs=0.010)
+    assert [sum(edges) / 3 for edges in zip(*found, strict=True)] == pytest.approx((0.442, 0.631), abs=0.010)

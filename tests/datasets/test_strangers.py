@@ -105,6 +105,7 @@ def test_a_giant_file_is_refused(tmp_path):
     with open(tmp_path / "a.png", "wb") as file:
         file.truncate(2**40)
     refused(lambda: Folder(path=tmp_path, size=8).open().read([0]), r"a\.png has 1,099,511,627,776 bytes")
+    refused(lambda: Folder(path=tmp_path, size=8).open().digest, r"a\.png has 1,099,511,627,776 bytes")
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", saved(GREY, "gif"), saved(GREY, "tiff"), b"%!PS-Adobe-3.0 EPSF"])

@@ -1,8 +1,10 @@
 """Routing by stage, and what the denoiser's estimate is worth in other words."""
 
+import attrs
 import pytest
 import torch
 
+import msdk
 from msdk.decoders.score_sde import DDPMpp as DecoderSpec
 from msdk.denoiser import Denoiser, StagedNetwork
 from msdk.encoders.base import Features
@@ -12,6 +14,7 @@ from msdk.parameterizations.edm import EDM
 from msdk.parameterizations.eps import Eps
 from msdk.partition import Partition
 from msdk.schedules.vp import VPLinear
+from recipes import tiny
 
 SHAPE = (3, 8, 8)
 SCHEDULE = VPLinear()
@@ -176,3 +179,17 @@ def test_parts_that_do_not_add_up_are_refused():
         StagedNetwork([network.encoder(0)] * 2, list(network.decoders))
     with pytest.raises(PartError, match="2 stages need as many decoders, got 3"):
         Denoiser(network, Partition((1.0,)), SCHEDULE, Eps(), SHAPE)
+
+
+def test_lazy_modules_are_refused():
+    """A layer without shapes could be neither counted nor trained nor saved: whatever builds it says so."""
+
+    class Lazy(EncoderSpec):
+        def build(self, shape):
+            return torch.nn.Sequential(torch.nn.ReLU(), torch.nn.LazyConv2d(3, 1))
+
+    recipe = tiny()
+    with pytest.raises(
+        PartError, match=r"encoders\.0\.1\.weight is of a lazy module.*a part's `build` must call it once"
+    ):
+        msdk.build(attrs.evolve(recipe, encoder=Lazy(channels=8, blocks=1)))

@@ -9,6 +9,7 @@ import torch
 from msdk.decoders.score_sde import DDPMpp as DecoderSpec
 from msdk.denoiser.building import build
 from msdk.encoders.base import FeatureInfo, Level
+from msdk.encoders.score_sde import DDPM
 from msdk.encoders.score_sde import DDPMpp as EncoderSpec
 from msdk.errors import PartError
 from msdk.recipe import load_recipe
@@ -52,6 +53,18 @@ def test_features_are_what_info_promises(fir, pyramid):
     assert features.embedding.shape == (2, info.embedding)
     out = DecoderSpec(channels=12, groups=4, fir=fir).build(info, shape)(features)
     assert out.shape == (2, *shape)
+
+
+@pytest.mark.parametrize(("spec", "scale"), [(DDPM, 0.1), (EncoderSpec, 1.0)])
+def test_shortcuts_start_as_in_score_sde(spec, scale):
+    """U(-a, a), a^2 = 3 scale / mean fan: DDPM's shortcuts are NINs, which score_sde starts at a scale of 0.1."""
+    torch.manual_seed(0)
+    encoder = spec(channels=32, channel_mult=(1, 2), blocks=1, attention=(), groups=32).build((3, 8, 8))
+    weights = {name: weight for name, weight in encoder.named_parameters() if name.endswith("shortcut.weight")}
+    assert weights
+    for name, weight in weights.items():
+        bound = (3 * scale / ((weight.shape[0] + weight.shape[1]) / 2)) ** 0.5
+        assert 0.95 * bound < float(weight.detach().abs().max()) <= bound, name
 
 
 def test_an_encoder_that_takes_no_labels_says_so():

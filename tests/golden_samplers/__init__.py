@@ -1,29 +1,115 @@
 """Published samplers on problems whose exact denoiser is known; each family of the vectors has a module here.
 
 A module is named as the family is in the vectors, and has `setup(case)`: a `Setup` that expresses the case with
-msdk's samplers, or the reason why nothing of msdk does.
+msdk's samplers. Problems, sizes and settings are those of the vectors. What a module does not know, be it a setting or
+a value, is `NotExpressedError`, so that other vectors of the same form are read as far as they can be.
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
+from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
 from msdk.schedules.base import Schedule
-from msdk.testing.problems import mixture_mean
+from msdk.testing.problems import Mixture
 
 Json = Mapping[str, Any]
 
 
-def points_mean(points: Tensor, y: Tensor, ratio: float) -> Tensor:
-    """E[x_0 | x_t] of equally likely points (problem B), for y = x_t / alpha."""
-    return (-(torch.cdist(y, points, compute_mode="donot_use_mm_for_euclid_dist") ** 2) / (2 * ratio**2)).softmax(
-        1
-    ) @ points
+class NotExpressedError(Exception):
+    """Why nothing of msdk, or of these modules, is what a case asks for."""
+
+
+ABOUT = {
+    "id",
+    "p",
+    "row",
+    "nfe",
+    "f",
+    "grid",
+    "evals",
+    "trace",
+    "coef",
+    "R",
+    "orders",
+    "x_init",
+    "v_final",
+    "noise_draws",
+}
+ABOUT |= {"chk_calls", "chk_row", "chk_tol", "chk_ind_err", "amp", "maxabs", "ind_err", "tol"}
+"""Keys of a case that say what is compared, no settings."""
+
+
+class Settings(Mapping[str, Any]):
+    """The settings of a case, which remembers those that were read."""
+
+    def __init__(self, given: Json) -> None:
+        self.given, self.read, self.inner = given, set[str](), dict[str, Settings]()
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.given:
+            raise NotExpressedError(f"a case without {key}")
+        self.read.add(key)
+        value = self.given[key]
+        return self.inner.setdefault(key, Settings(value)) if isinstance(value, dict) else value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.given
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.given)
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self.given else default
+
+    def one(self, key: str, table: Mapping[Any, Any]) -> Any:
+        """What a table has for the value of a setting."""
+        value = self[key]
+        try:
+            return table[value]
+        except (KeyError, TypeError):
+            raise NotExpressedError(f"{key} = {value}") from None
+
+    def flag(self, key: str) -> bool:
+        """The value of a setting that is true or false, or 1 or 0."""
+        return self.one(key, {True: True, False: False})
+
+    def table(self, key: str) -> "Settings":
+        """The value of a setting that is a table."""
+        value = self[key]
+        if not isinstance(value, Settings):
+            raise NotExpressedError(f"{key} = {value}")
+        return value
+
+    def number(self, key: str, default: Any = None) -> Any:
+        """The value of a setting that is a number."""
+        value = self[key] if default is None else self.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise NotExpressedError(f"{key} = {value}")
+        return value
+
+    def only(self, key: str, *values: Any) -> None:
+        """Refuses all but these values of a setting that may be left out."""
+        if key in self.given and self[key] not in values:
+            raise NotExpressedError(f"{key} = {self[key]}")
+
+    def done(self) -> None:
+        """Refuses settings that nothing read."""
+        unread = sorted(set(self.given) - self.read - ABOUT)
+        if unread:
+            raise NotExpressedError(f"the setting {', '.join(unread)}")
+        for settings in self.inner.values():
+            settings.done()
 
 
 class Recorded:
@@ -59,7 +145,8 @@ class Setup:
         scale: Of the initial normals; the schedule's prior when not given.
         per_interval: See `Recorded`.
         start: The initial state, where it is not scaled normals.
-        mean: The exact denoiser at (x, t), where alpha and ratio do not describe the process.
+        mean: The exact denoiser of a problem at (x, t), where alpha and ratio do not describe the process.
+        grid: Number of the array of times, where msdk has no grid of that kind.
         result: What of the last state is compared.
         wrap: Around the denoiser.
         times_tolerance: Relative, of evaluation times.
@@ -72,7 +159,8 @@ class Setup:
     scale: float | None = None
     per_interval: int | None = None
     start: Callable[[Mapping[str, Tensor]], Tensor] | None = None
-    mean: Callable[[Mapping[str, Tensor], Tensor, float], Tensor] | None = None
+    mean: "Callable[[Mixture | Points, Tensor, float], Tensor] | None" = None
+    grid: int | None = None
     result: Callable[[Tensor], Tensor] = lambda x: x
     wrap: Callable[[Denoise], Denoise] = lambda denoise: denoise
     times_tolerance: float = 1e-9
@@ -93,14 +181,74 @@ class Replayed:
     states: list[Tensor]
 
 
+@attrs.frozen
+class Points:
+    """Equally likely points.
+
+    Args:
+        places: [points, d].
+    """
+
+    places: Tensor
+
+    def mean(self, y: Tensor, ratio: float) -> Tensor:
+        """E[x_0 | x_t], for y = x_t / alpha [batch, d]."""
+        far = torch.cdist(y, self.places, compute_mode="donot_use_mm_for_euclid_dist")
+        return (-(far**2) / (2 * ratio**2)).softmax(1) @ self.places
+
+
+def problem_of(name: str, vectors: Mapping[str, Tensor]) -> Mixture | Points:
+    """A problem as the vectors state it."""
+    if f"{name}/points" in vectors:
+        return Points(vectors[f"{name}/points"])
+    if f"{name}/weights" in vectors:
+        return Mixture(*(vectors[f"{name}/{part}"] for part in ("weights", "means", "stds")))
+    raise NotExpressedError(f"the problem {name}, which has neither points nor weights")
+
+
+def load(folder: Path, index: Json) -> dict[str, Tensor]:
+    """The vectors of a folder; draws of which it has only the first follow from their seed, as the last ones prove."""
+    with np.load(folder / "data.npz") as data:
+        found = {name: torch.from_numpy(data[name]) for name in data.files}
+    most = max((len(found[name]) for name in found if name.endswith("/noise")), default=0)
+    for name in [name for name in found if name.endswith("/noise_tail10")]:
+        problem = name.split("/")[0]
+        shape = (most, *found[f"{problem}/z"].shape)
+        draws = np.random.RandomState(index["meta"]["seeds"]["noise"][problem]).standard_normal(shape)
+        assert np.array_equal(draws[-10:], found[name].numpy())
+        found[f"{problem}/noise"] = torch.from_numpy(draws)
+    return found
+
+
 def family(case: Json) -> Any:
-    """The module of a case's family; None where there is none."""
+    """The module of a case's family.
+
+    Raises:
+        NotExpressedError: There is none.
+    """
+    name = f"golden_samplers.{case['f']}"
     try:
-        return importlib.import_module(f"golden_samplers.{case['f']}")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != f"golden_samplers.{case['f']}":
+        if error.name != name:
             raise
-        return None
+    raise NotExpressedError(f"the family {case['f']}")
+
+
+def setup_of(case: Json) -> Setup | str:
+    """A case in msdk's words, or the reason why it is not expressed."""
+    settings = Settings(case)
+    try:
+        setup = family(case).setup(settings)
+        settings.done()
+        if setup.grid is None:
+            setup.sampler.check(setup.schedule, setup.steps)
+            setup.sampler.times(setup.schedule, setup.steps)
+    except NotExpressedError as error:
+        return str(error)
+    except (PartError, ValueError, TypeError) as error:  # of attrs' validators, for settings out of range
+        return f"msdk refuses it: {str(error.args[0]) if error.args else error}"
+    return setup
 
 
 def ragged(vectors: Mapping[str, Tensor], number: int) -> Tensor:
@@ -111,7 +259,8 @@ def ragged(vectors: Mapping[str, Tensor], number: int) -> Tensor:
 
 def replay(setup: Setup, case: Json, vectors: Mapping[str, Tensor]) -> Replayed:
     """Runs a case."""
-    problem, schedule = case["p"], setup.schedule
+    name, schedule = case["p"], setup.schedule
+    problem = problem_of(name, vectors)
     labels, states = list[float](), list[Tensor]()
 
     def denoise(x: Tensor, t: float) -> Tensor:
@@ -119,16 +268,14 @@ def replay(setup: Setup, case: Json, vectors: Mapping[str, Tensor]) -> Replayed:
         alpha = schedule.alpha(t)
         states.append(x / alpha)
         if setup.mean is not None:
-            return setup.mean(vectors, x, t)
-        if problem == "A":
-            return mixture_mean(x / alpha, schedule.ratio(t))
-        return points_mean(vectors["B/points"], x / alpha, schedule.ratio(t))
+            return setup.mean(problem, x, t)
+        return problem.mean(x / alpha, schedule.ratio(t))
 
-    noise = Recorded(vectors[f"{problem}/noise"], setup.per_interval)
+    noise = Recorded(vectors[f"{name}/noise"], setup.per_interval)
     scale = schedule.prior_std if setup.scale is None else setup.scale
-    x = scale * vectors[f"{problem}/z"] if setup.start is None else setup.start(vectors)
-    setup.sampler.check(schedule, setup.steps)
-    times = setup.sampler.times(schedule, setup.steps)
+    x = scale * vectors[f"{name}/z"] if setup.start is None else setup.start(vectors)
+    given = None if setup.grid is None else ragged(vectors, setup.grid).tolist()
+    times = given or setup.sampler.times(schedule, setup.steps)
     final = run(setup.sampler, setup.wrap(denoise), schedule, times, x, noise, noise.next_interval)
     return Replayed(setup.result(final), labels, states)
 
@@ -139,10 +286,10 @@ def compare(replayed: Replayed, case: Json, vectors: Mapping[str, Tensor], *, ti
     assert len(replayed.labels) == case["nfe"]
     labels = torch.tensor(replayed.labels, dtype=torch.float64)
     torch.testing.assert_close(labels, ragged(vectors, case["evals"]), rtol=times_tolerance, atol=1e-12)
-    final = replayed.final.reshape(8, -1)
-    torch.testing.assert_close(final, vectors[f"final_{problem}"][case["row"]], rtol=0, atol=case["tol"])
+    wanted = vectors[f"final_{problem}"][case["row"]]
+    torch.testing.assert_close(replayed.final.reshape(wanted.shape), wanted, rtol=0, atol=case["tol"])
     if "chk_row" in case:
         for call, expected in zip(case["chk_calls"], vectors[f"check_{problem}"][case["chk_row"]], strict=True):
-            state = replayed.states[call].reshape(8, -1)[: len(expected)]
+            state = replayed.states[call].flatten(1)[: len(expected)]
             tolerance = case["chk_tol"] * max(1, float(expected.abs().max()))
             torch.testing.assert_close(state, expected, rtol=0, atol=tolerance)

@@ -4,13 +4,13 @@ import math
 
 import attrs
 
-from golden_samplers import Json, Setup
+from golden_samplers import Settings, Setup
 from msdk.samplers.ddim import DDIM
 from msdk.samplers.deis import DEIS, DEISRungeKutta
 from msdk.samplers.exponential_ab import ExponentialAB
 from msdk.schedules.base import Schedule
 
-LEAST = 1e-3
+LEAST, MOST = 1e-3, 1e3
 EXPONENTIAL = {"vABSampler": "velocity", "zEABSampler": "noise", "xEABSampler": "data", "REABSampler": "residual"}
 
 
@@ -34,32 +34,53 @@ class Shifted(Schedule):
 
     def alpha(self, t: float) -> float:
         u = t - 1
-        return LEAST * u + 1 - u if self.kind == "rectified" else math.exp(u * u * math.log(LEAST))
+        return {
+            "rectified": lambda: LEAST * u + 1 - u,
+            "vp": lambda: math.exp(u * u * math.log(LEAST)),
+            "cosine": lambda: math.cos(u * math.acos(LEAST)),
+            "ve": lambda: 1.0,
+        }[self.kind]()
 
     def sigma(self, t: float) -> float:
         u = t - 1
-        return u + LEAST * (1 - u) if self.kind == "rectified" else math.sqrt(1 - self.alpha(t) ** 2 + LEAST**2)
+        if self.kind == "rectified":
+            return u + LEAST * (1 - u)
+        if self.kind == "ve":
+            return LEAST * (MOST / LEAST) ** u
+        return math.sqrt(1 - self.alpha(t) ** 2 + LEAST**2)
 
     def t_of_ratio(self, ratio: float) -> float:
         if self.kind == "rectified":
             return 1 + (ratio - LEAST) / ((1 - LEAST) * (1 + ratio))
-        alpha = math.sqrt((1 + LEAST**2) / (1 + ratio**2))
+        if self.kind == "ve":
+            return 1 + math.log(ratio / LEAST) / math.log(MOST / LEAST)
+        alpha = min(math.sqrt((1 + LEAST**2) / (1 + ratio**2)), 1.0)
+        if self.kind == "cosine":
+            return 1 + math.acos(alpha) / math.acos(LEAST)
         return 1 + math.sqrt(max(math.log(alpha) / math.log(LEAST), 0.0))
 
 
-def setup(case: Json) -> Setup:
-    schedule, grid = Shifted(case["schedule"]), {"grid": "uniform-t", "t_end": 1.0}
-    same = {"schedule": schedule, "steps": case["steps"], "label": lambda t: t - 1, "per_interval": 1}
-    name, options = case["sampler"], case["kw"]
-    if name in ("DDPMSampler", "DDIMSampler"):
-        eta = math.sqrt(options.get("eta", 1.0 if name == "DDPMSampler" else 0.0))
-        return Setup(sampler=DDIM(**grid, eta=eta), **same)
-    if name == "EulerSampler":
-        return Setup(sampler=DDIM(**grid), **same)
-    if name == "HeunSampler":
-        return Setup(sampler=DEISRungeKutta(**grid, method="heun"), **same)
-    if name == "zABSampler":
-        return Setup(sampler=DEIS(**grid, variant="rho-ab", order=options["order"]), **same)
-    variable = EXPONENTIAL[name]
-    sampler = ExponentialAB(**grid, variable=variable, order=options["order"], as_azula=variable == "residual")
-    return Setup(sampler=sampler, **same)
+KINDS = {kind: kind for kind in ("rectified", "vp", "cosine", "ve")}
+SAMPLERS = {
+    "DDPMSampler": lambda options, grid: DDIM(**grid, eta=math.sqrt(options.number("eta", 1.0))),
+    "DDIMSampler": lambda options, grid: DDIM(**grid, eta=math.sqrt(options.number("eta", 0.0))),
+    "EulerSampler": lambda options, grid: DDIM(**grid),
+    "HeunSampler": lambda options, grid: DEISRungeKutta(**grid, method="heun"),
+    "zABSampler": lambda options, grid: DEIS(**grid, variant="rho-ab", order=options.number("order")),
+} | {
+    name: lambda options, grid, variable=variable: ExponentialAB(
+        **grid, variable=variable, order=options.number("order"), as_azula=variable == "residual"
+    )
+    for name, variable in EXPONENTIAL.items()
+}
+
+
+def setup(case: Settings) -> Setup:
+    sampler = case.one("sampler", SAMPLERS)(case.table("kw"), {"grid": "uniform-t", "t_end": 1.0})
+    return Setup(
+        sampler=sampler,
+        schedule=Shifted(case.one("schedule", KINDS)),
+        steps=case.number("steps"),
+        label=lambda t: t - 1,
+        per_interval=1,
+    )

@@ -4,11 +4,13 @@ import math
 
 import attrs
 
-from golden_samplers import Json, Setup
+from golden_samplers import NotExpressedError, Settings, Setup
 from msdk.samplers.base import Denoise
 from msdk.samplers.consistency import Consistency
+from msdk.samplers.ddim import DDIM
 from msdk.samplers.dpm2 import DPM2
-from msdk.samplers.euler import EulerAncestral
+from msdk.samplers.euler import Euler, EulerAncestral
+from msdk.samplers.heun import Heun
 from msdk.schedules.base import Schedule
 from msdk.schedules.edm import EDM
 
@@ -35,17 +37,30 @@ def boundary(denoise: Denoise) -> Denoise:
     return function
 
 
-def setup(case: Json) -> Setup | str:
-    schedule = EDM()
-    wrap = {} if case["distiller"] == "posterior_mean" else {"wrap": boundary}
-    # As the program rounds it: its last node lies so far above 0.002 that a little noise is added there.
-    high, low = 80.0 ** (1 / 7), 0.002 ** (1 / 7)
-    grid = [(high + index / (case["steps"] - 1) * (low - high)) ** 7 for index in range(case["steps"])]
-    if case["sampler"] == "onestep":
-        return Setup(schedule=schedule, sampler=Consistency(), steps=1, **wrap)
+def setup(case: Settings) -> Setup:
+    schedule, steps = EDM(), case.number("steps")
+    wrap = case.one("distiller", {"posterior_mean": {}, "boundary_c_skip_c_out": {"wrap": boundary}})
+    if case["sampler"] != "multistep":
+        case.only("ts", None)
     if case["sampler"] == "multistep":
+        # As the program rounds it: its last node lies so far above 0.002 that a little noise is added there.
+        high, low = 80.0 ** (1 / 7), 0.002 ** (1 / 7)
+        grid = [(high + index / (steps - 1) * (low - high)) ** 7 for index in range(steps)]
+        if not isinstance(case["ts"], list):
+            raise NotExpressedError(f"ts = {case['ts']}")
         nodes = tuple(grid[index] for index in case["ts"])
         return Setup(schedule=schedule, sampler=Nodes(nodes=nodes), steps=len(nodes) - 1, **wrap)
-    if case["sampler"] == "sample_dpm":
-        return Setup(schedule=schedule, sampler=DPM2(midpoint="cubic"), steps=case["steps"], **wrap)
-    return Setup(schedule=schedule, sampler=EulerAncestral(), steps=case["steps"], per_interval=1, **wrap)
+    sampler, count, draws = case.one(
+        "sampler",
+        {
+            "onestep": (Consistency(), 1, None),
+            "sample_dpm": (DPM2(midpoint="cubic"), steps, None),
+            "sample_heun": (Heun(), steps, 1),
+            "sample_euler": (Euler(), steps, None),
+            "sample_euler_ancestral": (EulerAncestral(), steps, 1),
+            # Euler steps of EDM's grid that end at 0.002: as many as its own number of calls says.
+            "progdist": (DDIM(grid="rho", t_end=0.002), case.given["nfe"], None),
+            "sample_progdist": (DDIM(grid="rho", t_end=0.002), case.given["nfe"], None),
+        },
+    )
+    return Setup(schedule=schedule, sampler=sampler, steps=count, per_interval=draws, **wrap)

@@ -7,13 +7,15 @@ import operator
 
 import attrs
 
-from golden_samplers import Json, Setup
+from golden_samplers import Settings, Setup
+from golden_samplers.dpm import linear_end
 from msdk.samplers.deis import DEIS, DEISRungeKutta
 from msdk.schedules.base import Schedule
 from msdk.schedules.vp import VPLinear
 
 GRIDS = {"t": "power-t", "log": "uniform-lam", "rho": "rho"}
 VARIANTS = {"t_ab": "t-ab", "rho_ab": "rho-ab"}
+QUADRATURES = {"exact": "exact", "riemann10000": "riemann"}
 TABLEAUS = {"1euler": "euler", "2heun": "heun", "3kutta": "kutta", "4rk": "rk4"}
 
 
@@ -90,15 +92,25 @@ class Table(Schedule):
         return first + (square - KEPT[first]) / (KEPT[first + 1] - KEPT[first])
 
 
-def setup(case: Json) -> Setup:
-    schedule = {"cos": Cosine(), "ldm": Table()}.get(case["sched"], VPLinear())
-    end = {"cos": 1e-3, "ldm": 1e-300}.get(case["sched"]) or float(case["sched"].removeprefix("lin"))
-    shared = {"t_end": end, "grid": GRIDS[case["phase"]], "rho": float(case["ts_order"])}
-    if case["method"] == "rho_rk":
-        sampler = DEISRungeKutta(**shared, method=TABLEAUS[case["rk"]])
-    elif case["method"] == "ipndm":
-        sampler = DEIS(**shared, variant="ipndm", order=4)
+def process(name: object) -> tuple[Schedule, float]:
+    """Schedule and end of the grid."""
+    if name == "cos":
+        return Cosine(), 1e-3
+    if name == "ldm":
+        return Table(), 1e-300
+    return VPLinear(), linear_end(name)
+
+
+def setup(case: Settings) -> Setup:
+    schedule, end = process(case["sched"])
+    shared = {"t_end": end, "grid": case.one("phase", GRIDS), "rho": float(case.number("ts_order"))}
+    method = case["method"]
+    if method == "rho_rk":
+        sampler = DEISRungeKutta(**shared, method=case.one("rk", TABLEAUS))
+        case.only("ab_order", None)
+    elif method == "ipndm":
+        sampler = DEIS(**shared, variant="ipndm", order=int(case.number("ab_order", 3)) + 1)
     else:
-        quadrature = "riemann" if case.get("coef_kind") == "riemann10000" else "exact"
-        sampler = DEIS(**shared, variant=VARIANTS[case["method"]], order=case["ab_order"] + 1, quadrature=quadrature)
-    return Setup(schedule=schedule, sampler=sampler, steps=case["steps"], scale=1.0)
+        variant, order = case.one("method", VARIANTS), case.number("ab_order") + 1
+        sampler = DEIS(**shared, variant=variant, order=order, quadrature=case.one("coef_kind", QUADRATURES))
+    return Setup(schedule=schedule, sampler=sampler, steps=case.number("steps"), scale=1.0)

@@ -1,11 +1,13 @@
 """EDM's two programs."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
-from golden_samplers import Json, Setup
+from golden_samplers import NotExpressedError, Settings, Setup
+from msdk.parameterizations.iddpm import noise_levels
 from msdk.samplers.heun import Heun
 from msdk.samplers.time_heun import TimeHeun
 from msdk.schedules.base import Schedule
@@ -90,54 +92,82 @@ class Nodes(TimeHeun):
         return list(self.nodes)
 
 
-def levels(kind: str, count: int, slope: float, low: float) -> list[float]:
-    """The noise levels of a discretisation."""
-    least, most = RANGES[kind]
+def noise_range(options: Settings, least: float, most: float) -> tuple[float, float]:
+    """The levels that are asked for, as far as those of the network reach."""
+    least, most = options.number("sigma_min", least), options.number("sigma_max", most)
+    if "net_sigma_range" not in options:
+        return least, most
+    known = options["net_sigma_range"]
+    if not (isinstance(known, (list, tuple)) and len(known) == 2):
+        raise NotExpressedError(f"net_sigma_range = {known}")
+    return max(least, known[0]), min(most, known[1])
+
+
+def levels(
+    kind: str,
+    count: int,
+    least: float,
+    most: float,
+    *,
+    clock: tuple[float, float, float],
+    rho: float,
+    table: Sequence[float],
+) -> list[float]:
+    """The noise levels of a discretisation.
+
+    Args:
+        kind: Its name.
+        count: How many.
+        least: The lowest.
+        most: The highest.
+        clock: Slope and lowest beta of VP, and its last time.
+        rho: Of EDM.
+        table: Of iDDPM, descending.
+    """
     shares = [index / (count - 1) for index in range(count)]
     if kind == "vp":
-        return [vp_ratio(1 + share * (END - 1), slope, low) for share in shares]
+        slope, low, end = clock
+        return [vp_ratio(1 + share * (end - 1), slope, low) for share in shares]
     if kind == "ve":
         return [math.sqrt(most**2 * (least**2 / most**2) ** share) for share in shares]
     if kind == "edm":
-        return [(most ** (1 / 7) + share * (least ** (1 / 7) - most ** (1 / 7))) ** 7 for share in shares]
-
-    def kept(step: int) -> float:
-        return math.sin(math.pi / 2 * step / 1000 / 1.008) ** 2
-
-    table = [0.0] * 1001
-    for step in range(1000, 0, -1):
-        table[step - 1] = math.sqrt((table[step] ** 2 + 1) / max(kept(step - 1) / kept(step), 0.001) - 1)
-    kept_levels = [value for value in table if least <= value <= most]
-    return [kept_levels[round((len(kept_levels) - 1) / (count - 1) * index)] for index in range(count)]
+        return [(most ** (1 / rho) + share * (least ** (1 / rho) - most ** (1 / rho))) ** rho for share in shares]
+    kept = [value for value in table if least <= value <= most]
+    return [kept[round((len(kept) - 1) / (count - 1) * index)] for index in range(count)]
 
 
-def setup(case: Json) -> Setup | str:
-    options = dict(case["kw"])
-    steps = options.pop("num_steps")
-    churn: dict[str, Any] = {CHURN[key]: options.pop(key) for key in list(options) if key in CHURN}
-    if case["sampler"] == "edm_sampler":
-        least, most = options.pop("sigma_min", 0.002), options.pop("sigma_max", 80.0)
-        low, high = options.pop("net_sigma_range", (least, most))
-        sampler = Heun(rho=options.pop("rho", 7.0), **churn)
-        if options:
-            return f"no option {', '.join(options)}"
-        schedule = EDM(sigma_min=max(least, low), sigma_max=min(most, high))
-        return Setup(schedule=schedule, sampler=sampler, steps=steps, per_interval=1)
-    kind, solver, share = options.pop("discretization"), options.pop("solver", "heun"), options.pop("alpha", 1.0)
-    path, scaling = options.pop("schedule"), options.pop("scaling")
-    if options:
-        return f"no option {', '.join(options)}"
+def setup(case: Settings) -> Setup:
+    options = case.table("kw")
+    steps = options.number("num_steps")
+    churn: dict[str, Any] = {ours: options.number(key) for key, ours in CHURN.items() if key in options}
+    rho = options.number("rho", 7.0)
+    if case.one("sampler", {"edm_sampler": True, "ablation_sampler": False}):
+        least, most = noise_range(options, 0.002, 80.0)
+        schedule = EDM(sigma_min=least, sigma_max=most)
+        return Setup(schedule=schedule, sampler=Heun(rho=rho, **churn), steps=steps, per_interval=1)
+    kind = options.one("discretization", {name: name for name in RANGES})
+    corrects = options.one("solver", {"heun": True, "euler": False}) if "solver" in options else True
+    path = options.one("schedule", {name: name for name in ("vp", "ve", "linear")})
+    scaled = options.one("scaling", {"vp": True, "none": False})
     if (kind, path) == ("iddpm", "vp"):
-        return "iDDPM's levels on the clock of VP: off by 1e-10 to 1e-7, for a reason that was not found"
-    least, most = RANGES[kind]
-    slope = 2 * (math.log1p(least**2) / END - math.log1p(most**2)) / (END - 1)
+        raise NotExpressedError(
+            "iDDPM's levels on the clock of VP: off by 1e-10 to 1e-7, for a reason that was not found"
+        )
+    least, most = noise_range(options, *RANGES[kind])
+    end = options.number("epsilon_s", END)
+    slope = 2 * (math.log1p(least**2) / end - math.log1p(most**2)) / (end - 1)
     low = math.log1p(most**2) - slope / 2
-    nodes = levels(kind, steps, slope, low)
-    schedule = Ablation(path, scaling == "vp", slope, low, nodes[0])
+    table = {
+        "steps": options.number("M", 1000),
+        "c_1": options.number("C_1", 0.001),
+        "c_2": options.number("C_2", 0.008),
+    }
+    nodes = levels(kind, steps, least, most, clock=(slope, low, end), rho=rho, table=noise_levels(**table))
+    schedule = Ablation(path, scaled, slope, low, nodes[0])
     times = (*(schedule.t_of_ratio(level) for level in nodes), 0.0)
     return Setup(
         schedule=schedule,
-        sampler=Nodes(nodes=times, share=share, corrects=solver == "heun", **churn),
+        sampler=Nodes(nodes=times, share=options.number("alpha", 1.0), corrects=corrects, **churn),
         steps=steps,
         per_interval=1,
         label=schedule.ratio,

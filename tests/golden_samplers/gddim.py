@@ -2,40 +2,39 @@
 
 import torch
 
-from golden_samplers import Json, Setup
+from golden_samplers import Mixture, NotExpressedError, Points, Settings, Setup
 from msdk.samplers.gddim import GDDIM
 from msdk.schedules.cld import CLD
-from msdk.testing.problems import MEANS, STDS, WEIGHTS
 
 SCHEDULE = CLD()
 
 
-def posterior_mean(problem):
+def posterior_mean(problem, u, t):
     """E[x_0 | x, v]: components are independent by dimension, and Gaussian in (x, v)."""
-
-    def mean(vectors, u, t):
-        x, v = u.chunk(2, dim=1)
-        if problem == "A":
-            weights, means, stds = WEIGHTS, MEANS, STDS
-        else:
-            means = vectors["B/points"]
-            weights, stds = torch.full((len(means),), 1 / len(means), dtype=means.dtype), torch.zeros_like(means)
-        psi = torch.from_numpy(CLD.transition(t)[:, 0].copy())
-        sigma = torch.from_numpy(SCHEDULE.covariance(t))
-        covariance = psi[:, None] * psi[None, :] * stds[..., None, None] ** 2 + sigma  # component, dimension, 2, 2
-        off = torch.stack([x, v], -1)[:, None] - psi * means[..., None]  # batch, component, dimension, 2
-        solved = torch.linalg.solve(covariance, off[..., None])[..., 0]
-        logits = weights.log() - 0.5 * ((off * solved).sum(-1) + torch.logdet(covariance)).sum(-1)
-        estimates = means + stds**2 * (solved * psi).sum(-1)
-        return (logits.softmax(1)[..., None] * estimates).sum(1)
-
-    return mean
+    x, v = u.chunk(2, dim=1)
+    if isinstance(problem, Points):
+        places = problem.places
+        even = torch.full((len(places),), 1 / len(places), dtype=places.dtype)
+        problem = Mixture(even, places, torch.zeros_like(places))
+    weights, means, stds = problem.weights, problem.means, problem.stds
+    psi = torch.from_numpy(CLD.transition(t)[:, 0].copy())
+    sigma = torch.from_numpy(SCHEDULE.covariance(t))
+    covariance = psi[:, None] * psi[None, :] * stds[..., None, None] ** 2 + sigma  # component, dimension, 2, 2
+    off = torch.stack([x, v], -1)[:, None] - psi * means[..., None]  # batch, component, dimension, 2
+    solved = torch.linalg.solve(covariance, off[..., None])[..., 0]
+    logits = weights.log() - 0.5 * ((off * solved).sum(-1) + torch.logdet(covariance)).sum(-1)
+    estimates = means + stds**2 * (solved * psi).sum(-1)
+    return (logits.softmax(1)[..., None] * estimates).sum(1)
 
 
-def setup(case: Json) -> Setup | str:
-    if case["coef_kind"] != "exact":
-        return "coefficients by a Riemann sum, which the exact ones replace"
+def setup(case: Settings) -> Setup:
+    if not case.one("coef_kind", {"exact": True, "riemann10000": False}):
+        raise NotExpressedError("coefficients by a Riemann sum, which the exact ones replace")
     sampler = GDDIM(
-        order=case["order"] + 1, grid="power-t", rho=case["ts_order"], t_end=1e-3, final_denoise=case["denoise"]
+        order=case.number("order") + 1,
+        grid="power-t",
+        rho=case.number("ts_order"),
+        t_end=1e-3,
+        final_denoise=case.flag("denoise"),
     )
-    return Setup(schedule=SCHEDULE, sampler=sampler, steps=case["steps"], scale=1.0, mean=posterior_mean(case["p"]))
+    return Setup(schedule=SCHEDULE, sampler=sampler, steps=case.number("steps"), scale=1.0, mean=posterior_mean)

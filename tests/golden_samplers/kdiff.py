@@ -1,6 +1,8 @@
 """k-diffusion's samplers."""
 
-from golden_samplers import Json, Setup
+from typing import Any
+
+from golden_samplers import NotExpressedError, Settings, Setup
 from msdk.samplers.base import steps_for
 from msdk.samplers.dpm2 import DPM2, DPM2Ancestral
 from msdk.samplers.dpm_multistep import DPMpp2M
@@ -24,6 +26,7 @@ SAMPLERS = {
     "sample_dpmpp_2m_sde": DPMpp2MSDE,
     "sample_dpmpp_3m_sde": DPMpp3MSDE,
 }
+ADAPTIVE = {key: key for key in ("order", "rtol", "atol")}
 OPTIONS = {
     "eta": "eta",
     "s_noise": "scale",
@@ -35,22 +38,33 @@ OPTIONS = {
 }
 
 
-def setup(case: Json) -> Setup | str:
-    schedule, grid = EDM(sigma_min=0.02), GRIDS[case["sigmas"]]
-    if case["sampler"] == "sample_dpm_fast":
-        sampler = DPMSolver(t_end=0.02).spending(case["n"])
-        return Setup(schedule=schedule, sampler=sampler, steps=steps_for(sampler, case["n"]))
-    if case["sampler"] == "sample_dpm_adaptive":
-        sampler = DPMAdaptive(**{"t_end": 0.02, "control": "arctan", "order": 3, **case["kw"]})
+def setup(case: Settings) -> Setup:
+    schedule, name, options, count = EDM(sigma_min=0.02), case["sampler"], case.table("kw"), case.number("n")
+    if case["sigmas"] not in GRIDS and not isinstance(case["sigmas"], str):
+        raise NotExpressedError(f"sigmas = {case['sigmas']}")
+    # Of other spacings the vectors say the times.
+    named = case["sigmas"] in GRIDS
+    if not named and case["sigmas"] not in ("polyexp0.5", "vp"):
+        raise NotExpressedError(f"sigmas = {case['sigmas']}")
+    same = {"schedule": schedule} if named else {"schedule": schedule, "grid": case.given["grid"]}
+    if name == "sample_dpm_fast":
+        sampler = DPMSolver(t_end=0.02).spending(count)
+        return Setup(schedule=schedule, sampler=sampler, steps=steps_for(sampler, count))
+    if name == "sample_dpm_adaptive":
+        own = {ours: options.number(key) for key, ours in ADAPTIVE.items() if key in options}
+        sampler = DPMAdaptive(**{"t_end": 0.02, "control": "arctan", "order": 3, **own})
         return Setup(schedule=schedule, sampler=sampler, steps=1, times_tolerance=1e-6)
-    if case["sampler"] == "sample_dpmpp_2m":
+    grid = GRIDS[case["sigmas"]] if named else "rho"
+    if name == "sample_dpmpp_2m":
         sampler = DPMpp2M(grid=grid, final_denoise=True, lower_order_final=False)
-        return Setup(schedule=schedule, sampler=sampler, steps=case["n"] - 1)
-    if case["sampler"] not in SAMPLERS:
-        return "no such step control"
-    options = {OPTIONS[key]: value for key, value in case["kw"].items()}
-    churns = case["sampler"] in ("sample_euler", "sample_heun", "sample_dpm_2")
-    if "scale" in options and churns:
-        options["churn_noise"] = options.pop("scale")
-    draws = {"per_interval": 1} if churns else {}
-    return Setup(schedule=schedule, sampler=SAMPLERS[case["sampler"]](grid=grid, **options), steps=case["n"], **draws)
+        return Setup(sampler=sampler, steps=count - 1, **same)
+    kind = case.one("sampler", SAMPLERS)
+    given: dict[str, Any] = {
+        ours: options[key] if key == "solver_type" else options.number(key)
+        for key, ours in OPTIONS.items()
+        if key in options
+    }
+    churns = name in ("sample_euler", "sample_heun", "sample_dpm_2")
+    if "scale" in given and churns:
+        given["churn_noise"] = given.pop("scale")
+    return Setup(sampler=kind(grid=grid, **given), steps=count, per_interval=1 if churns else None, **same)

@@ -1,9 +1,10 @@
 """Latent diffusion's DDIM."""
 
-from golden_samplers import Json, Setup
+from golden_samplers import Settings, Setup
 from msdk.samplers.ddim import DDIM
-from msdk.schedules.vp_discrete import VPScaledLinear
+from msdk.schedules.vp_discrete import VPDiscrete, VPIDDPMCosine, VPScaledLinear
 
+BETAS = {"ldm": VPScaledLinear(), "ddpm": VPDiscrete(), "cosine": VPIDDPMCosine()}
 GRIDS = {"uniform": "ldm-uniform", "quad": "ldm-quadratic"}
 
 
@@ -12,8 +13,9 @@ def label(t: float) -> float:
     return round(1000 * t) - 1
 
 
-def setup(case: Json) -> Setup | str:
-    if case["temperature"] != 1:
-        return "no temperature"
-    sampler = DDIM(grid=GRIDS[case["grid_kind"]], eta=case["eta"])
-    return Setup(schedule=VPScaledLinear(), sampler=sampler, steps=case["steps"], label=label, per_interval=1)
+def setup(case: Settings) -> Setup:
+    case.only("temperature", 1)
+    sampler = DDIM(grid=case.one("grid_kind", GRIDS), eta=case.number("eta"))
+    return Setup(
+        schedule=case.one("betas", BETAS), sampler=sampler, steps=case.number("steps"), label=label, per_interval=1
+    )

@@ -1,11 +1,11 @@
 """Latent diffusion's ancestral sampling."""
 
-from golden_samplers import Json, Setup
-from golden_samplers.ldm_ddim import label
+from golden_samplers import Settings, Setup
+from golden_samplers.ldm_ddim import BETAS, label
 from msdk.samplers.ddpm import DDPM
-from msdk.schedules.vp_discrete import VPScaledLinear
 
 
-def setup(case: Json) -> Setup | str:
-    sampler = DDPM(grid="leading", clip=case["clip_denoised"])
-    return Setup(schedule=VPScaledLinear(), sampler=sampler, steps=case["steps"], label=label)
+def setup(case: Settings) -> Setup:
+    case.only("steps", 1000)
+    sampler = DDPM(grid="leading", clip=case.flag("clip_denoised"))
+    return Setup(schedule=case.one("betas", BETAS), sampler=sampler, steps=1000, label=label)

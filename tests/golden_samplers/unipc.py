@@ -1,21 +1,21 @@
 """The official UniPC program."""
 
-from golden_samplers import Json, Setup
+from golden_samplers import Settings, Setup
 from golden_samplers.dpm import GRIDS, process
 from msdk.samplers.unipc import UniPC
 
 
-def setup(case: Json) -> Setup | str:
+def setup(case: Settings) -> Setup:
     schedule, end, same = process(case["sched"])
-    varies = case["variant"] == "vary_coeff"
+    variant = case.one("variant", {"bh1": "bh1", "bh2": "bh2", "vary_coeff": "vary"})
     sampler = UniPC(
         t_end=end,
-        final_denoise=bool(case["dtz"]),
-        grid=GRIDS[case["skip"]],
-        order=case["order"],
-        variant="vary" if varies else case["variant"],
-        algorithm="dpmsolver++" if case["alg"] == "data_prediction" else "dpmsolver",
-        lower_order_final=bool(case["lof"]),
-        as_published=varies,
+        final_denoise=case.flag("dtz"),
+        grid=case.one("skip", GRIDS),
+        order=case.number("order"),
+        variant=variant,
+        algorithm=case.one("alg", {"data_prediction": "dpmsolver++", "noise_prediction": "dpmsolver"}),
+        lower_order_final=case.flag("lof"),
+        as_published=variant == "vary",
     )
-    return Setup(schedule=schedule, sampler=sampler, steps=case["steps"], **same)
+    return Setup(schedule=schedule, sampler=sampler, steps=case.number("steps"), **same)

@@ -1,14 +1,19 @@
 """Training times: each law's distribution, and draws inside stages."""
 
+import itertools
+
 import pytest
 import torch
 
 import msdk
 from msdk.noise_levels.base import stage_probabilities
 from msdk.noise_levels.edm import EDM
+from msdk.noise_levels.steps import Steps
 from msdk.noise_levels.uniform import Uniform
 from msdk.partition import Partition
+from msdk.schedules.ve import VE
 from msdk.schedules.vp import VPLinear
+from msdk.schedules.vp_discrete import VPDiscrete, VPScaledLinear
 
 every_law = pytest.mark.parametrize("law", [msdk.noise_levels.get(name)() for name in msdk.noise_levels.names()])
 every_schedule = pytest.mark.parametrize("schedule", [msdk.schedules.get(name)() for name in msdk.schedules.names()])
@@ -76,6 +81,41 @@ def test_uniform_shares_are_lengths_above_the_first_time():
     expected = [(0.442 - 0.01) / 0.99, (0.6308 - 0.442) / 0.99, (1 - 0.6308) / 0.99]
     assert Uniform(t_first=0.01).shares(VPLinear(), partition) == pytest.approx(expected, rel=1e-12)
     assert Uniform(t_first=0.5).shares(VPLinear(), partition)[0] == 0
+
+
+TABLES = [VPScaledLinear(), VPDiscrete(steps=50), VPDiscrete(steps=50, clock="held")]
+
+
+@pytest.mark.parametrize("schedule", TABLES, ids=["ldm", "steps", "held"])
+def test_steps_are_whole_and_each_has_the_same_share(schedule):
+    """Draws of all stages are times of steps; the first one is drawn like any other."""
+    count = schedule.steps
+    held = schedule.clock == "held"
+    times = torch.tensor([i / (count - 1) if held else (i + 1) / count for i in range(count)], dtype=torch.float64)
+    partition = Partition.of_times(
+        [float(times[int(0.442 * count) - 1]), float(times[int(0.62 * count) - 1])], schedule
+    )
+    edges = [int(0.442 * count), int(0.62 * count)]
+    wanted = [edges[0], edges[1] - edges[0], count - edges[1]]
+    assert Steps().shares(schedule, partition) == pytest.approx([each / count for each in wanted], rel=1e-12)
+    for stage, (first, last) in enumerate(itertools.pairwise([0, *edges, count])):
+        draws = 40 * (last - first)
+        stages = torch.full((draws,), stage)
+        drawn = Steps().draw(schedule, partition, stages, torch.Generator().manual_seed(0))
+        nearest = (drawn[:, None] - times).abs().min(1)
+        assert float(nearest.values.max()) < 1e-15
+        counts = torch.bincount(nearest.indices, minlength=count)
+        assert int(counts[:first].sum()) == int(counts[last:].sum()) == 0
+        # 40 expected of each step, within 5.5 standard deviations.
+        assert int((counts[first:last] - 40).abs().max()) < 5.5 * 40**0.5
+
+
+def test_steps_of_ldms_stages():
+    """442, 189 and 369 of LDM's 1000 steps, and on `ve` the thousand levels of SMLD."""
+    partition = Partition.of_times((0.442, 0.631), VPScaledLinear())
+    assert Steps().shares(VPScaledLinear(), partition) == pytest.approx([0.442, 0.189, 0.369], rel=1e-12)
+    drawn = Steps(count=7).quantile(VE(), torch.linspace(0.001, 0.999, 700, dtype=torch.float64))
+    assert drawn.unique().tolist() == pytest.approx([i / 6 for i in range(7)], rel=1e-12)
 
 
 def test_stage_probabilities():

@@ -12,12 +12,14 @@ from safetensors.torch import save_file
 import msdk
 from msdk.denoiser.building import build_autoencoder
 from msdk.errors import PartError, RunError, UnknownNameError
+from msdk.noise_levels.steps import Steps
 from msdk.pretrained import FAMILIES
 from msdk.pretrained.autoencoders import pieces_of, spec_of
 from msdk.pretrained.config import Config
 from msdk.pretrained.converting import convert
 from msdk.pretrained.files import read_checkpoint
 from msdk.pretrained.published import PUBLISHED
+from msdk.samplers.heun import Heun
 
 SONG = {
     "model_type": "SongUNet",
@@ -206,6 +208,17 @@ def test_averages_that_are_not_there_are_told(family, config):
         msdk.load_pretrained(family, original_state(family, config), config, weights="ema")
 
 
+@pytest.mark.parametrize(("family", "ends"), [("edm", (0.002, 80)), ("ve", (0.02, 80)), ("vp", (0.002, 80))])
+def test_edm_samples_within_the_range_of_the_network(family, ends):
+    """0.002 to 80 is clamped to the noise levels that a preconditioned network knows: VE's begin at 0.02."""
+    schedule = msdk.load_pretrained(family, None, SONG, device="meta").schedule
+    assert (schedule.t_min, schedule.t_max) == ends
+    assert Heun().times(schedule, 18)[0] == ends[1]
+    assert Heun().times(schedule, 18)[-2:] == [ends[0], 0.0]
+    narrow = msdk.load_pretrained("ve", None, {**SONG, "sigma_min": 0.5, "sigma_max": 5.0}, device="meta").schedule
+    assert (narrow.t_min, narrow.t_max) == (0.5, 5.0)
+
+
 @pytest.mark.parametrize("ending", ["safetensors", "pt"])
 def test_a_converted_file_is_a_run(tmp_path, ending, monkeypatch):
     """A file without a config is recognised among the published ones; its run gives the same numbers, and samples."""
@@ -352,6 +365,7 @@ def test_names_that_several_published_networks_have_are_not_guessed(tmp_path, mo
     made = convert(tmp_path / "w.pth", "score_sde", tmp_path / "run", config="tiny-discrete")
     assert made.process == "vp-discrete, eps"
     found, recipe = msdk.load_run(tmp_path / "run"), msdk.load_recipe(tmp_path / "run" / "recipe.toml")
+    assert recipe.training.noise == Steps()  # what it learnt, whole steps alone
     assert msdk.sample(found, recipe.sampler, 50, [0]).isfinite().all()
     direct = msdk.load_pretrained("score_sde", original_state("score_sde", small), discrete)
     step = 300  # at (step + 1) / 1000 in msdk's time, at step / 999 in score_sde's

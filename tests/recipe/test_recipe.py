@@ -23,7 +23,7 @@ from msdk import (
     schedules,
     weightings,
 )
-from msdk.errors import PartError, RecipeError
+from msdk.errors import MsdkWarning, PartError, RecipeError
 from msdk.partition import Partition
 from msdk.recipe import BudgetOptions, Recipe, Sampling, Stages, Training, load_recipe, structure, to_toml
 from msdk.registry import Origin
@@ -236,14 +236,15 @@ def test_tables_merge_and_lists_replace(write):
     [
         ('sampler = { name = "heun" }', Heun()),
         ('sampler = { name = "heun", rho = 3.0 }', Heun(rho=3.0)),
-        ('sampler = { name = "ddim", t_end = 0.5 }', DDIM(eta=0.25, t_end=0.5)),
-        ("sampler = { eta = 0.75 }", DDIM(eta=0.75, t_end=0.1)),
+        ('sampler = { name = "ddim", t_end = 0.5 }', DDIM(eta=0.25, t_end=0.5, grid="uniform-t")),
+        ("sampler = { eta = 0.75 }", DDIM(eta=0.75, t_end=0.1, grid="uniform-t")),
     ],
 )
 def test_another_part_drops_the_keys_of_the_old_one(write, over, expected):
     """A part with another name starts from its own defaults; the same name, or none, keeps the keys below."""
     write(BASE + 'sampler = { name = "ddim", eta = 0.25, t_end = 0.1 }', "base.toml")
-    assert load_recipe(write(f'extends = "base.toml"\n{over}')).sampler == expected
+    recipe = load_recipe(write(f'extends = "base.toml"\n{over}'))
+    assert recipe.sampler == expected.on(recipe.schedule)
 
 
 @pytest.mark.parametrize(
@@ -423,7 +424,12 @@ def test_an_override_may_choose_another_way_to_cut(write):
         ("decoders.0.chanels=8", "decoders.0.chanels", "unknown key. Did you mean 'channels'?"),
         ("decoders.0={name='ddpmpp',channels='x'}", "decoders.0.channels", "expected a whole number, got 'x'"),
         ("training.mixed=False", "training.mixed", "expected true or false, got 'False'"),
-        ("training.noise=edm", "training.noise", "expected a table with a name, { name = \"...\" }, got 'edm'. Names:"),
+        ("training.noise=emd", "training.noise.name", "no noise_level named 'emd'. Did you mean 'edm'?"),
+        (
+            "training.noise=3",
+            "training.noise",
+            'expected a table with a name, { name = "..." }, or the name alone, got 3',
+        ),
     ],
 )
 def test_a_wrong_override_is_told_as_such(write, override, key, message):
@@ -493,7 +499,7 @@ def test_every_mistake_is_told_at_once(write):
             "expected one of fp32, bf16, got 'fp16'. Did you mean",
         ),
         ("training = { precision = 16 }", "training.precision", "expected one of fp32, bf16, got 16"),
-        ('training = { noise = "edm" }', "training.noise", "expected a table with a name"),
+        ('training = { noise = "emd" }', "training.noise.name", "Did you mean 'edm'?"),
         ("training = { noise = { std = 1.0 } }", "training.noise", "expected a table with a name"),
         ("training = { noise = { name = 3 } }", "training.noise", "expected a table with a name"),
         (
@@ -548,7 +554,7 @@ def test_a_wrong_value_is_told_where_it_stands(write, line, key, message):
     ("old", "new", "key", "message"),
     [
         ('data = { name = "digits" }', "", "data", "is missing"),
-        ('name = "digits"', "", "data", 'expected a table with a name, { name = "..." }, got {}. Names: digits'),
+        ('name = "digits"', "", "data", 'expected a table with a name, { name = "..." }, or the name alone, got {}.'),
         ('name = "digits"', 'name = "zip"', "data.path", "is missing"),
         ('name = "digits"', 'name = "digtis"', "data.name", "no dataset named 'digtis'. Did you mean 'digits'?"),
         ('name = "digits"', 'name = "zip", path = "x", channels = 2', "data.channels", "must be in (1, 3) (got 2)"),
@@ -711,14 +717,14 @@ def test_a_bad_artefact_is_told(write, content, message):
 
 
 def test_a_plugin_cannot_spoil_a_default(write, monkeypatch):
-    """A second owner of a default's name makes only those recipes doubtful that write the name."""
+    """A second owner of a default's name is told of only where a recipe writes the name, which means msdk's."""
     second = Origin("dpmpp-2m", "demo", "demo:Part")
     monkeypatch.setattr("msdk.registry.lookup.installed_parts", lambda: ({"samplers": [second]}, []))
     recipe = load_recipe(write(BASE))
-    assert recipe.sampler == DPMpp2M()
+    assert recipe.sampler == DPMpp2M(grid="uniform-t")
     assert structure(tomllib.loads(to_toml(recipe)), "again") == recipe
-    told = problems(write(BASE + 'sampler = { name = "dpmpp-2m" }'))
-    assert "Write 'msdk:dpmpp-2m' or 'demo:dpmpp-2m'" in told["sampler.name"]
+    with pytest.warns(MsdkWarning, match="'dpmpp-2m' is taken to be that of msdk.* must say 'demo:dpmpp-2m'"):
+        assert load_recipe(write(BASE + 'sampler = { name = "dpmpp-2m" }')) == recipe
 
 
 def test_networks_behind_an_autoencoder_see_latents(write):

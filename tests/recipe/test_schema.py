@@ -44,6 +44,9 @@ def test_every_shipped_file_is_valid(validator, path):
         {"encoder": {"name": "ddpmpp", "chanels": 3}},
         {"decoders": [{"name": "ddpmpp", "chanels": 3}]},
         {"decoders": {"name": "ddpmpp"}},
+        {"sampler": "huen"},
+        {"sampling": {"wrap": ["clipp"]}},
+        {"training": "edm"},
         {"stages": {"clustering": {"name": "snr", "draws": 3}}},
         {"sharing": "some"},
         {"extends": 3},
@@ -54,6 +57,11 @@ def test_mistakes_are_marked(validator, wrong):
     """Unknown keys, wrong types, names and bounds, at any depth."""
     with pytest.raises(jsonschema.ValidationError):
         validator.validate({**GOOD, **wrong})
+
+
+def test_names_of_parts_stand_for_their_tables(validator):
+    """Also in lists."""
+    validator.validate({**GOOD, "sampler": "heun", "training": {"noise": "edm"}, "sampling": {"wrap": ["clip"]}})
 
 
 def test_every_part_is_there(validator):

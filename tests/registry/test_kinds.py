@@ -178,7 +178,7 @@ def test_it_is_listed(site):
     asked = ("palettes", "palette", "Palettes")
     found = [json.loads(cli("list", kind, "--json", path=[site])) for kind in asked]
     warm = {"kind": "palettes", "name": "warm", "owner": "lab-palettes", "version": "1.0"}
-    assert found == 3 * [[{**warm, "target": "lab_palettes.warm:Warm"}]]
+    assert found == 3 * [[{**warm, "target": "lab_palettes.warm:Warm", "description": "Much red"}]]
     assert found[0][0] in json.loads(cli("list", "--json", path=[site]))
 
 

@@ -8,7 +8,7 @@ import pytest
 from commands import command, quick
 
 import msdk
-from msdk.budgeting.store import fingerprint
+from msdk.cache import fingerprint
 from msdk.errors import RecipeError, RunError
 from msdk.recipe.differences import compare
 from msdk.registry import local_code

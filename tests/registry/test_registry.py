@@ -1,14 +1,17 @@
 """Registries import nothing unasked, refuse doubtful names, and outlive broken plugins."""
 
+import os
+import signal
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import msdk
-from msdk.errors import DuplicateNameError, PluginError, UnknownNameError
+from msdk.errors import DuplicateNameError, MsdkWarning, PluginError, PluginFaultError, UnknownNameError
 from msdk.registry import KINDS, Registry, registries, registry_of
 from msdk.registry.discovery import installed_parts, scanned
 from msdk.samplers.base import Sampler
@@ -252,16 +255,19 @@ def test_a_copy_further_down_the_path_is_shadowed(samplers, install):
     assert samplers.origin("euler").version == "2.0"
 
 
-def test_a_part_named_like_a_built_in_is_doubtful(samplers, install):
-    """A name with two owners is refused naming both; `owner:name` picks one, and that is what a recipe stores."""
+def test_a_built_in_keeps_its_name(samplers, install):
+    """A plugin that takes it is told of in a warning; `owner:name` picks it, and that is what a recipe stores."""
     install("demo", "[msdk.samplers]\nheun = demo:Euler\n")
-    assert samplers.names() == ["ddim", "demo:heun", "msdk:heun"]
-    with pytest.raises(DuplicateNameError, match=r"'msdk' .* and 'demo' .* Write 'msdk:heun' or 'demo:heun'"):
-        samplers.get("heun")
-    assert samplers.get("msdk:heun") is Heun
-    for name in ("msdk:heun", "demo:heun"):
-        assert samplers.name_of(samplers.get(name)) == name
-    assert samplers.name_of(DDIM) == "ddim"
+    assert samplers.names() == ["ddim", "demo:heun", "heun"]
+    assert samplers.origin("heun").owner == "msdk"
+    with pytest.warns(MsdkWarning, match=r"'heun' is taken to be that of msdk, but demo took .* say 'demo:heun'"):
+        assert samplers.get("heun") is Heun
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert samplers.get("msdk:heun") is Heun
+        theirs = samplers.get("demo:heun")
+    assert theirs.__module__ == "demo"
+    assert [samplers.name_of(part) for part in (Heun, theirs, DDIM)] == ["msdk:heun", "demo:heun", "ddim"]
 
 
 def test_two_plugins_with_one_name_are_doubtful(samplers, install):
@@ -339,6 +345,8 @@ def test_a_broken_declaration_costs_only_its_package_and_is_told(samplers, insta
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("raise RuntimeError('broken inside')", "RuntimeError: broken inside"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("import os; os._exit(3)", r"it ends the process by os\._exit\(3\)"),
+        ("class Odd(BaseException): ...\nraise Odd('x')", "Odd: x"),
         ("def f(:", "SyntaxError"),
         ("", "AttributeError: .* 'Part'"),
     ],
@@ -347,9 +355,41 @@ def test_a_plugin_that_cannot_be_imported_costs_only_itself(samplers, install, m
     """The lookup says whose part failed, where and why; listing and the other parts work."""
     install("bad", "[msdk.samplers]\nx = bad:Part\n", module)
     assert samplers.names() == ["ddim", "heun", "x"]
-    with pytest.raises(PluginError, match=rf"'x' of the installed package 'bad' .* from bad:Part: {reason}"):
+    with pytest.raises(PluginFaultError, match=rf"'x' of the installed package 'bad' .* from bad:Part: {reason}"):
         samplers.get("x")
     assert samplers.get("heun") is Heun
+
+
+def test_a_plugin_that_hangs_is_not_waited_for(samplers, install, monkeypatch):
+    """Somebody who waits is told for what, and in the end goes on without it."""
+    monkeypatch.setattr("msdk.registry.faults.LONG", 0.1)
+    monkeypatch.setattr("msdk.registry.faults.PATIENCE", 0.25)
+    install("bad", "[msdk.samplers]\nx = bad:Part\n", "import time\nwhile True: time.sleep(9)\n")
+    with (
+        pytest.warns(MsdkWarning, match=r"the plugin 'bad' 1\.0 takes more than 0\.1 s to import"),
+        pytest.raises(PluginFaultError, match=r"from bad:Part: it took more than 0\.25 s"),
+    ):
+        samplers.get("x")
+    before = signal.getsignal(signal.SIGALRM)
+    install("good", GOOD)
+    samplers.get("euler")
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_what_a_plugin_prints_is_no_output(samplers, install, capfd):
+    """Neither by `print` nor past it, so that --json stays one document; whose it is, is told."""
+    module = "import os, sys\nprint('hello')\nos.write(1, b'raw')\nend, kept = os._exit, sys.stdout\n" + PLUGIN
+    module = module.replace("class", "sys.stdout.buffer.write(b'bytes')\nclass", 1)
+    install("loud", "[msdk.samplers]\nx = loud:Euler\n", module)
+    with pytest.warns(MsdkWarning, match=r"the plugin 'loud' 1\.0 prints when it is imported.*'hello bytes'"):
+        part = samplers.get("x")
+    print("ours")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("ours\n", "raw")
+    print("later", file=sys.modules[part.__module__].kept)  # as a handler of logging would
+    assert capfd.readouterr() == ("", "later\n")
+    assert os._exit is not sys.modules[part.__module__].end  # and ours ends the process again
 
 
 @pytest.mark.parametrize("module", ["Part = 3", "def Part(): ...", "class Part: ..."])

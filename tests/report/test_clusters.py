@@ -89,6 +89,19 @@ def test_no_plot_without_matplotlib(clusters, monkeypatch):
         clusters_plot(clusters)
 
 
+def test_the_plot_follows_the_draws(clusters):
+    """Curves of draws have a line through them and a dashed mean of their own name; the line is of local means."""
+    from msdk.report.clusters import _local
+
+    one = attrs.evolve(clusters, strategies=clusters.strategies[:1])
+    text = clusters_plot(one, "svg").decode()
+    assert all(words in text for words in ("S to clean data at t (dots: draws)", "over all draws at smaller t"))
+    times, values = [0.1 * number for number in range(200)], [float(number % 2) for number in range(200)]
+    middle, mean = _local(times, values, points=50)
+    assert mean == [0.5] * 50
+    assert middle[:2] == pytest.approx([0.15, 0.55])
+
+
 def test_an_artefact_is_explained(clusters):
     """Strategy, settings, seed, edges, intervals, data and versions."""
     clusters = attrs.evolve(clusters, strategies=clusters.strategies[:1])

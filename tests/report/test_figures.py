@@ -65,4 +65,4 @@ def test_one_spelling_for_each_unit(value, unit, text):
 def test_bytes_are_binary():
     """Memory in units of 1024, which is what devices are sold in."""
     assert [written(size, "B") for size in (512, 1536, 80 * 2**30)] == ["512 B", "1.500 KiB", "80.00 GiB"]
-    assert significant(0.01234) == "0.012"
+    assert significant(0.01234) == "0.01234"

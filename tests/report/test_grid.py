@@ -5,7 +5,6 @@ import io
 
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from msdk.report import Grid
 
@@ -27,6 +26,13 @@ def test_markdown_keeps_its_columns():
 
 def test_a_terminal_shows_brackets_as_they_are():
     """Lists in cells, notes and titles are text, not rich's markup."""
-    out = io.StringIO()
-    Console(file=out, width=80).print(Grid("[t]", ("key", "value"), (("a", "[red]"),), ("[bold] note",)).rich())
-    assert all(words in out.getvalue() for words in ("[t]", "[red]", "[bold] note"))
+    text = Grid("[t]", ("key", "value"), (("a", "[red]"),), ("[bold] note",)).text()
+    assert all(words in text for words in ("[t]", "[red]", "[bold] note"))
+
+
+def test_a_notebook_shows_text():
+    """HTML of a stranger's is escaped in every place of a table."""
+    hostile = "<b>&"
+    text = Grid(hostile, (hostile, "x"), ((hostile, "1"),), (hostile,)).html()
+    assert text.count("&lt;b&gt;&amp;") == 4
+    assert "<b>" not in text

@@ -7,6 +7,8 @@ import attrs
 import pytest
 
 import msdk
+from msdk.budgeting.cards import card_named
+from msdk.budgeting.planning import estimate
 from msdk.report.page import budgets_page
 from recipes import tiny
 
@@ -94,6 +96,31 @@ def test_every_figure_of_a_recipe_is_there(page, budgets, part):
             assert str(number) in read.values or str(number) in text, number
 
 
+def test_tooltips_are_in_full(page):
+    """What a rounded figure stands for is shown to its last digit; shares to twelve."""
+    figures = re.findall(r'<data value="([^"]+)" title="([^"]+)"', page)
+    assert len(figures) > 100
+    for value, title in figures:
+        number = float(title.removesuffix(" %").replace(",", ""))
+        if title.endswith("%"):
+            assert number == pytest.approx(100 * float(value), rel=1e-11)
+        else:
+            assert number == float(value)
+
+
+def test_plans_for_a_card(budgets):
+    """Hours and money stand among the figures, with the card, its rate and where that is stated."""
+    plan = [
+        attrs.evolve(one, estimate=estimate(one, card_named("l4"), "bf16", utilisation=0.5, price=0.8))
+        for one in budgets
+    ]
+    text = " ".join(" ".join(Reader(budgets_page(plan)).text).split())
+    assert "on NVIDIA L4 at 50.0 % of 121.0 TFLOP/s (bf16)" in text
+    assert "Training time, planned" in text
+    assert "NVIDIA L4, data sheet, 2023" in text
+    assert str(plan[1].estimate.cost) in Reader(budgets_page(plan)).values
+
+
 def test_every_figure_of_a_stage_is_there(page, budgets):
     """Parameters, MACs, operators and calls in full; shares, times and ratios in words."""
     read = Reader(page)
@@ -150,8 +177,8 @@ def test_limits(page, budgets):
     """What exceeds is said first, and beside its limit; what was not asked for is told."""
     assert "Over its limits:" in page
     assert "over by" in page
-    assert "not measured" not in page
-    assert "not measured" in budgets_page([attrs.evolve(budgets[1], memory=None)])
+    assert "not asked for" not in page
+    assert "not asked for" in budgets_page([attrs.evolve(budgets[1], memory=None)])
 
 
 def test_a_denoiser_without_a_recipe():

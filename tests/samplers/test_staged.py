@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from golden_samplers import mixture_mean
 
 import msdk
 from msdk.errors import PartError, RecipeError
@@ -13,6 +12,7 @@ from msdk.samplers.dpm_multistep import DPMpp2M
 from msdk.samplers.heun import Heun
 from msdk.samplers.staged import Staged
 from msdk.schedules.vp import VPLinear
+from msdk.testing.problems import mixture_mean
 from recipes import tiny
 
 SCHEDULE = VPLinear()

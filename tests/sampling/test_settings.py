@@ -1,5 +1,6 @@
 """Sampling as the recipe says, once: Python, commands and recipes settle the same call."""
 
+import functools
 import json
 
 import attrs
@@ -20,6 +21,8 @@ from msdk.sampling.drawing import to_pixels
 from recipes import tiny
 
 DDIM, Heun, DPM = (msdk.samplers.get(name) for name in ("ddim", "heun", "dpm-solver"))
+EVEN = functools.partial(DDIM, grid="uniform-t")
+"""What a recipe holds where it leaves the grid to the tiny recipe's schedule."""
 
 SAYS = (
     "encoder.classes=10",
@@ -84,7 +87,7 @@ def test_overrides_mean_the_same(run, tmp_path, capsys, monkeypatch, words, argu
 def test_all_that_a_recipe_says_is_settled():
     """Each key of [sampling] reaches the call."""
     found = settings_of(tiny(*SAYS))
-    assert (found.sampler, found.steps, list(found.seeds), found.batch_size) == (DDIM(eta=1.0), 4, [7, 8, 9, 10, 11], 2)
+    assert (found.sampler, found.steps, list(found.seeds), found.batch_size) == (EVEN(eta=1.0), 4, [7, 8, 9, 10, 11], 2)
     assert (found.label, found.noise) == (3, "brownian")
     assert found.guidance == Guidance(weight=2.5, interval=(0.2, 8.0))
 
@@ -114,8 +117,8 @@ def test_the_last_word_counts(first, second):
         assert getattr(found, key) == first.get(key, getattr(plain, key))
     assert found.guidance.weight == first.get("guidance", 2.5)
     assert found.guidance.interval == first.get("guidance_interval", (0.2, 8.0))
-    assert found.sampler == {"heun": Heun(), None: DDIM(eta=1.0)}.get(first.get("sampler"), DDIM(eta=0.5))
-    whole = {"sampler": DDIM(), "steps": 3, "seeds": [1], "label": 0, "guidance": 1.0, **second}
+    assert found.sampler == {"heun": Heun(), None: EVEN(eta=1.0)}.get(first.get("sampler"), EVEN(eta=0.5))
+    whole = {"sampler": EVEN(), "steps": 3, "seeds": [1], "label": 0, "guidance": 1.0, **second}
     assert settings_of(None, **whole).sampler == settings_of(recipe, **whole).sampler
     assert settings_of(None, **whole).steps == settings_of(recipe, **whole).steps
 
@@ -123,7 +126,7 @@ def test_the_last_word_counts(first, second):
 def test_a_name_is_the_recipes_own_sampler_or_one_with_defaults():
     """As `sampler.name` in a recipe: its own name changes nothing, another one drops all settings of the old part."""
     recipe = tiny(*SAYS)
-    assert settings_of(recipe, sampler="ddim").sampler == recipe.sampler == DDIM(eta=1.0)
+    assert settings_of(recipe, sampler="ddim").sampler == recipe.sampler == EVEN(eta=1.0)
     assert settings_of(recipe, sampler="heun").sampler == Heun()
     assert settings_of(None, sampler="ddim", steps=2, seeds=[0]).sampler == DDIM()
 
@@ -137,8 +140,8 @@ def test_another_sampler_keeps_the_number_of_calls():
     staged = tiny("sampling.steps_per_stage=[1, 2, 3]")
     found = settings_of(staged, sampler="ddim").sampler
     assert isinstance(found, Staged)
-    assert (found.samplers, found.steps) == ((DDIM(),), (1, 2, 3))
-    assert settings_of(staged, sampler="ddim", steps=5).sampler == DDIM()
+    assert (found.samplers, found.steps) == ((EVEN(),), (1, 2, 3))
+    assert settings_of(staged, sampler="ddim", steps=5).sampler == EVEN()
     explicit = settings_of(staged, sampler=staged.solver, steps=staged.steps)
     assert (explicit.sampler, explicit.steps) == (staged.solver, 6)
 
@@ -150,7 +153,7 @@ def test_a_sampler_for_each_stage():
     assert settings_of(recipe).sampler == recipe.solver
     found = settings_of(recipe, sampler="ddim").sampler
     assert isinstance(found, Staged)
-    assert found.samplers == (DDIM(),)
+    assert found.samplers == (EVEN(),)
     with pytest.raises(PartError, match="name one sampler as well"):
         settings_of(recipe, steps=4)
 

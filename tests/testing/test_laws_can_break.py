@@ -22,6 +22,8 @@ from msdk.objectives.base import Objective
 from msdk.objectives.denoising import Denoising
 from msdk.parameterizations.eps import Eps
 from msdk.samplers.ddim import DDIM
+from msdk.schedules.base import Schedule
+from msdk.schedules.edm import EDM
 from msdk.schedules.vp import VPLinear
 from msdk.trackers.base import Log, Tracker
 from msdk.weightings.base import Weighting
@@ -55,6 +57,8 @@ class EncoderNet(nn.Module):
             self.idle = nn.Linear(3, 3)
         if spec.fault == "hidden":
             self.hidden = [torch.randn(1)]
+        if spec.fault == "rule":
+            self.operator_macs = {"aten::linalg_qr": lambda inputs, outputs: 5}
         if spec.fault == "norm":
             self.norm = nn.BatchNorm2d(spec.channels, track_running_stats=False)
 
@@ -71,8 +75,12 @@ class EncoderNet(nn.Module):
             h = h + (torch.arange(len(embedding)).to(h)[:, None, None, None] if len(embedding) > 1 else 0)
         if self.spec.fault == "operator":
             h = h + torch.linalg.inv(h @ h.transpose(2, 3) + torch.eye(h.shape[2]).to(h)) @ h
+        if self.spec.fault == "rule":
+            h = h + torch.linalg.qr(h).R
         bottom = self.second(torch.relu(h))
-        return Features((h, bottom), bottom.nan_to_num() if self.spec.fault != "nan" else bottom * torch.nan, embedding)
+        scale = embedding[:, :1] if self.spec.fault == "scale" else None
+        below = bottom * torch.nan if self.spec.fault == "nan" else bottom.nan_to_num()
+        return Features((h, bottom), below, embedding, scale)
 
 
 @msdk.encoders.add("fault")
@@ -104,14 +112,20 @@ class FaultyEncoder(Encoder):
 @pytest.mark.parametrize(
     ("law", "fault", "words"),
     [
-        ("features_match_info", "info", r"the skips are \[\(2, 8, 16, 16\), .* and info says \[\(2, 9, 16, 16\)"),
-        ("features_match_info", "nan", "the features are not finite"),
+        ("features_match_info", "info", r"skip 0 of .* is \[2, 8, 16, 16\], and must be \[2, 9, 16, 16\]"),
+        ("features_match_info", "nan", "the bottom is not finite, and the images were"),
+        ("features_match_info", "scale", r"the output scale of .* is \[2, 1\], and must be \[2\]"),
         ("gradients_reach_every_parameter", "idle", r"no gradient reaches idle\.weight, idle\.bias"),
         ("builds_on_meta", "device", r"first\.\w+, first\.\w+ lie elsewhere: leave out `device=`"),
         ("state_dict_round_trips", "hidden", "something that matters is no parameter and no buffer"),
         ("eval_is_deterministic", "noise", "two runs on one input differ"),
         ("one_noise_level_serves_a_batch", "batch", "with one noise level for the batch the features are others"),
         ("budget_counts_every_operator", "operator", "the budget does not count|two counters differ"),
+        (
+            "budget_counts_every_operator",
+            "rule",
+            r"the rule of aten\.linalg_qr gives 5 MACs for one image and 5 for two",
+        ),
         ("mixed_batches_equal_single_stages", "norm", "samples must not affect each other in eval mode"),
         ("refuses_in_words", "words", r"make `info` raise ValueError: odd; raise PartError"),
     ],
@@ -174,7 +188,11 @@ class FaultyDecoder(Decoder):
 @pytest.mark.parametrize(
     ("law", "fault", "words"),
     [
-        ("predicts_images", "shape", r"for images of \(3, 16, 16\) the prediction is \(2, 4, 16, 16\)"),
+        (
+            "predicts_images",
+            "shape",
+            r"predicts \[2, 4, 16, 16\], and must predict \[2, 3, 16, 16\]",
+        ),
         ("gradients_reach_every_parameter", "idle", "no gradient reaches idle"),
         ("eval_is_deterministic", "noise", "two runs on one input differ"),
         ("mixed_batches_equal_single_stages", "batch", "an image differs by .* from itself alone"),
@@ -267,11 +285,25 @@ def test_closed_forms_are_compared():
             {"sigma": lambda self, t: VPLinear.sigma(self, t) * (1.0 if isinstance(t, float) else 1.1)},
             "for a float and .* for a tensor",
         ),
+        ("own_grid_and_law_suit_its_time", {"default_grid": "trailing"}, "which is none of uniform-t"),
     ],
 )
 def test_broken_schedules_are_caught(law, method, words):
     """One method at a time is replaced."""
     breaks("schedule", law, type("Broken", (VPLinear,), method)(), words)
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ("default_grid", "none of 20 calls on the grid uniform-t has a ratio below 1: set default_grid"),
+        ("default_noise", "training by Uniform.* has 1.2 % of its ratios below 1: set default_noise"),
+    ],
+)
+def test_a_schedule_whose_time_is_noise_must_say_what_suits_it(left, words):
+    """EDM's with one of both left as schedules have them that state nothing."""
+    silent = type("Silent", (EDM,), {left: getattr(Schedule, left)})()
+    breaks("schedule", "own_grid_and_law_suit_its_time", silent, words)
 
 
 @pytest.mark.parametrize(
@@ -427,6 +459,8 @@ class Images(Dataset):
         class Opened(Source):
             digest = "0" * 64 if fault != "digest" else "short"
             labels = (0, 1, -1) if fault == "labels" else (0, 1, 1) if fault != "count" else (0,)
+            class_names = {"few names": ("a",), "one name": ("a", "a"), "numbers": (0, 1)}.get(fault, ("a", "b"))
+            problems = ("x",) if fault == "problems" else ()
 
             def __len__(self):
                 return 3
@@ -449,6 +483,10 @@ class Images(Dataset):
         ("the_digest_is_that_of_the_data", "digest", "give a SHA-256"),
         ("labels_are_classes", "labels", "whole numbers from 0"),
         ("labels_are_classes", "count", "there are 1 labels for 3 images"),
+        ("names_are_of_classes", "few names", "there are 1 names, but classes up to 1"),
+        ("names_are_of_classes", "one name", "two classes have one name"),
+        ("names_are_of_classes", "numbers", "to be text"),
+        ("looking_finds_what_opening_does", "problems", "tells problems that `open` does not"),
     ],
 )
 def test_broken_data_sets_are_caught(law, fault, words):

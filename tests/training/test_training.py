@@ -264,6 +264,18 @@ def test_gradients_are_sanitized(tmp_path, monkeypatch):
         train("nan-raw", math.nan, "training.iterations=2")
 
 
+def test_infinite_gradients_are_bounded_as_edm_bounds_those_of_its_sum():
+    """EDM sums the loss over an image's numbers, which is a mean here: 1e5 there is 1e5 over their number here."""
+    recipe = tiny("training.sanitize=true", "training.clip_norm=0", 'training.optimizer={name="sgd", momentum=0}')
+    trained = step.TrainingStep(recipe, build(recipe, "cpu"))
+    weight = trained.denoiser.network.encoder(0).stem.weight
+    weight.grad = torch.tensor([math.inf, -math.inf, math.nan, 2.0]).repeat(weight.numel() // 4).view_as(weight)
+    before = weight.detach().clone()
+    trained.update(iteration=100)
+    moved = ((before - weight.detach()) / recipe.training.lr).flatten()[:4]
+    torch.testing.assert_close(moved, torch.tensor([1e5 / 64, -1e5 / 64, 0.0, 2.0]), rtol=1e-4, atol=1e-4)
+
+
 def test_edges_are_compared_as_ratios(tmp_path):
     """A recipe that gives its edges as times resumes the run that wrote them down as ratios."""
     recipe = attrs.evolve(tiny(), stages=msdk.recipe.Stages(edges_t=(0.1, 0.4)))
@@ -327,14 +339,15 @@ def test_other_optimizers_and_rates_resume_exactly(tmp_path, settings):
 
 
 def test_the_learning_rate_follows_its_schedule(tmp_path):
-    """The rate that is logged is lr, warmup and the schedule's factor, multiplied."""
+    """The rate that is logged is lr, warmup and the schedule's factor, multiplied; the first step has 0."""
     recipe = tiny('training.lr_schedule={name="cosine"}', "training.log_every=1", "training.iterations=6")
     msdk.train(recipe, tmp_path / "run")
     logged = [json.loads(line)["lr"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     options = recipe.training
     expected = [
-        options.lr * min((step + 1) / options.warmup, 1) * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)
+        options.lr * min(step / options.warmup, 1) * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)
     ]
+    assert expected[0] == 0
     assert logged == pytest.approx(expected, rel=1e-12)
 
 

@@ -28,6 +28,11 @@ class LowRank(Decoder):
     base: Decoder
     rank: int = attrs.field(default=4, validator=ge(1))
 
+    @property
+    def variance(self) -> bool:
+        """Whether a variance is predicted too."""
+        return getattr(self.base, "variance", False)
+
     def check(self, info: FeatureInfo) -> None:
         self.base.check(info)
 

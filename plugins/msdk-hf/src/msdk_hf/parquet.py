@@ -4,30 +4,28 @@ import bisect
 import functools
 import hashlib
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import attrs
 
-from msdk.batch import Batch
-from msdk.datasets.base import ImageFiles, Source, decode
+from msdk.datasets.base import FileSource, ImageError, ImageFiles, Source
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-
-class _Parquet(Source):
+class _Parquet(FileSource):
     """Row groups of files, one after another; a group is read when one of its images is asked for."""
 
     def __init__(self, files: Sequence[Path], shape: Shape, image: str, label: str | None) -> None:
         from pyarrow import ArrowInvalid, parquet  # pyright: ignore[reportMissingTypeStubs]
 
+        super().__init__(shape)
         arrow: Any = parquet
-        self._shape, self._image = shape, image
-        self._groups: list[tuple[Any, int]] = []
+        self._image = image
+        self._groups: list[tuple[Any, int, Path]] = []
         counts: list[int] = []
         labels: list[int] = []
         listing = hashlib.sha256()
@@ -41,7 +39,7 @@ class _Parquet(Source):
                 if wanted not in names:
                     raise DataError(f"{file} has no column '{wanted}'. Columns: {', '.join(names)}.")
             for number in range(opened.num_row_groups):
-                self._groups.append((opened, number))
+                self._groups.append((opened, number, file))
                 counts.append(opened.metadata.row_group(number).num_rows)
             if label:
                 labels += opened.read(columns=[label]).column(label).to_pylist()
@@ -52,27 +50,41 @@ class _Parquet(Source):
         if wrong is not None:
             raise DataError(f"the column '{label}' holds {wrong!r}, which is no whole number")
         self.labels = labels if label else None
+        self.unlabelled = "" if label else "data.label names the column of classes"
+        self.class_names = _names_of(self._groups[0][0].schema_arrow, label) if label and self._groups else None
         self._rows = functools.lru_cache(maxsize=4)(self._read_group)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def _read_group(self, number: int) -> list[Any]:
-        opened, group = self._groups[number]
+        opened, group, _ = self._groups[number]
         return opened.read_row_group(group, columns=[self._image]).column(self._image).to_pylist()
 
-    def read(self, indices: Sequence[int]) -> Batch:
-        import torch
+    def name(self, index: int) -> str:
+        file = self._groups[bisect.bisect_right(self._ends, index)][2]
+        return f"in row {index} of the column '{self._image}' ({file})"
 
-        return self.labelled(torch.stack([self._decoded(index) for index in indices]), indices)
-
-    def _decoded(self, index: int) -> "Tensor":
+    def content(self, index: int, most: int) -> bytes:
         number = bisect.bisect_right(self._ends, index)
         value = self._rows(number)[index - (self._ends[number - 1] if number else 0)]
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
-            raise DataError(f"row {index} of the column '{self._image}' holds no image file but {type(value).__name__}")
-        return decode(content, f"row {index} of the column '{self._image}'", self._shape)
+            raise ImageError(self.name(index), f"is no image file but {type(value).__name__}", "no image inside")
+        if len(content) > most:
+            what = f"has {len(content):,} bytes; at most {most:,} are read"
+            raise ImageError(self.name(index), what, "too many bytes")
+        return content
+
+
+def _names_of(schema: Any, label: str) -> Sequence[str] | None:
+    """The names of classes, which Hugging Face keeps in the notes of the file."""
+    try:
+        notes = json.loads((schema.metadata or {})[b"huggingface"])
+        names = notes["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +104,7 @@ class Parquet(ImageFiles):
     image: str = "image"
     label: str | None = None
 
-    def open(self) -> Source:
+    def look(self) -> Source:
         files = [self.path] if self.path.is_file() else sorted(self.path.rglob("*.parquet"))
         if not files:
             raise DataError(f"there is no parquet file at {self.path}: set data.path")
@@ -100,3 +112,8 @@ class Parquet(ImageFiles):
         if not len(source):
             raise DataError(f"the parquet files at {self.path} have no rows")
         return source
+
+    @classmethod
+    def found_at(cls, path: Path) -> Self | None:
+        here = path.suffix == ".parquet" if path.is_file() else any(path.glob("*.parquet"))
+        return cls(path=path) if here else None

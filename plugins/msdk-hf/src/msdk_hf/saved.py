@@ -25,6 +25,8 @@ class _Saved(Source):
         self._rows, self._shape, self._image = rows, shape, image
         self.digest = hashlib.sha256(str(rows._fingerprint).encode()).hexdigest()
         self.labels = None if label is None else [int(value) for value in rows[label]]
+        self.class_names = None if label is None else getattr(rows.features[label], "names", None)
+        self.unlabelled = "" if label else "data.label names the column of classes"
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -1,10 +1,10 @@
-"""The cache of counts: what cannot be believed is counted again."""
+"""The cache: what cannot be believed is counted or found again."""
 
 import json
 from typing import Any
 
 import msdk
-from msdk.budgeting import store
+from msdk import cache as store
 from recipes import tiny
 
 

@@ -1,4 +1,7 @@
-"""What was counted before, on disk: keyed by the settings of a part and by all code that could change its count."""
+"""What was found before, on disk: keyed by all settings that it depends on, and by all code that could change it.
+
+Counts of budgets and clusterings are kept.
+"""
 
 import contextlib
 import functools
@@ -20,14 +23,14 @@ from msdk.registry.local_code import digest_of
 T = TypeVar("T")
 
 PACKAGES = ("torch", "fvcore", "timm")
-"""Distributions whose versions a count may depend on."""
+"""Distributions whose versions a value may depend on."""
 
 THIS_PROCESS = secrets.token_hex(8)
 """Stands for code that only this process knows."""
 
 
 def folder() -> Path:
-    """Where counts are kept: `$MSDK_CACHE`, or the user's cache folder."""
+    """Where it is: `$MSDK_CACHE`, or the user's cache folder."""
     place = os.environ.get("MSDK_CACHE")
     if place:
         return Path(place)
@@ -94,7 +97,7 @@ def _whole(key: Mapping[str, Any]) -> Any:
 @functools.cache
 def _code() -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {**versions, "msdk": _digest_of(Path(__file__).parent.parent / "__init__.py")}
+    return {**versions, "msdk": _digest_of(Path(__file__).with_name("__init__.py"))}
 
 
 @functools.cache
