@@ -19,7 +19,7 @@ from msdk.cli.pretrained import pretrained
 from msdk.cli.recipes import recipes
 from msdk.cli.sampling import sample
 from msdk.cli.training import run_all, train
-from msdk.errors import MsdkError, MsdkWarning, cut
+from msdk.errors import ElsewhereError, MsdkError, MsdkWarning, cut
 from msdk.threads import VARIABLE, asked
 
 app = App(
