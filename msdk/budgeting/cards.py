@@ -31,7 +31,7 @@ class Card:
     name: str
     title: str
     memory: int
-    peak: Mapping[Rate, float]
+    peak: Mapping[Rate, float] = attrs.field(hash=False)
     source: str
 
     def rate(self, dtype: Literal["fp32", "bf16", "fp16"]) -> Rate:
