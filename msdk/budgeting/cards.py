@@ -107,7 +107,7 @@ def card_named(name: str) -> Card:
             return card
     if wanted in SHORT:
         return CARDS[SHORT[wanted]]
-    raise UnknownNameError(f"{unknown('card', name, CARDS)} `msdk budget cards` has their rates.")
+    raise UnknownNameError(f"{unknown('card', name, (*CARDS, *SHORT))} `msdk budget cards` has their rates.")
 
 
 def _plain(name: str) -> str:
