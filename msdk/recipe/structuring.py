@@ -176,7 +176,7 @@ def _attrs_hook(kind: type, converter: cattrs.Converter) -> Callable[[object, ob
 
 def _structure_part(value: object, registry: Registry[Any], converter: cattrs.Converter) -> object:
     if not isinstance(value, Mapping) or type(typing.cast("Mapping[str, Any]", value).get("name")) is not str:
-        known = ", ".join(registry.names())
+        known = ", ".join(registry.choices())
         raise FieldError(f'expected a table with a name, {{ name = "..." }}, got {quoted(value)}. Names: {known}')
     rest = dict(typing.cast("Mapping[str, Any]", value))
     try:
