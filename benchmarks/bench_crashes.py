@@ -224,8 +224,10 @@ def prepared(work: Path) -> None:
     save_file(weights, start / "w.safetensors")
 
 
-def attacked(case: Case, work: Path, *, most: int = 0, signum: int = signal.SIGKILL) -> Tally:
-    """Kills a command at every point, or at so many spread over all, and tries what helps."""
+def attacked(
+    case: Case, work: Path, *, most: int = 0, share: tuple[int, int] = (1, 1), signum: int = signal.SIGKILL
+) -> Tally:
+    """Kills a command at every point, or at so many spread over all, or at a share of them, and tries what helps."""
     here, before, left, log = work / "here", work / "before", work / "left", work / "log.txt"
     copied(work / "start", here)
     for words in case.before:
@@ -241,7 +243,7 @@ def attacked(case: Case, work: Path, *, most: int = 0, signum: int = signal.SIGK
     total = int(log.with_suffix(".count").read_text())
     tally, seen = Tally(total), set[str]()
     spread = [1 + total * (2 * index + 1) // (2 * most) for index in range(most)]
-    for point in spread or range(1, total + 1):
+    for point in spread or range(share[0], total + 1, share[1]):
         copied(before, here)
         code = forked(case.words, here, log, (point, signum))
         tally.killed += 1
@@ -299,9 +301,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all by default")
     parser.add_argument("--runs", type=int, default=0, help="so many points of each command; of `cluster` by default")
+    parser.add_argument("--share", default="1/1", help="K/N: every N-th point from the K-th, for N processes")
     parser.add_argument("--interrupt", action="store_true", help="SIGINT instead of SIGKILL")
     options = parser.parse_args()
     signum = signal.SIGINT if options.interrupt else signal.SIGKILL
+    first, step = (int(number) for number in options.share.split("/"))
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=SWIFT if SWIFT.is_dir() else None) as folder:
         work = Path(folder).resolve()
@@ -309,7 +313,7 @@ def main() -> None:
         prepared(work)
         for name in options.cases or (["cluster"] if options.runs else CASES):
             started = time.perf_counter()
-            found = attrs.asdict(attacked(CASES[name], work, most=options.runs, signum=signum))
+            found = attrs.asdict(attacked(CASES[name], work, most=options.runs, share=(first, step), signum=signum))
             results.append({"command": name, **found, "seconds": round(time.perf_counter() - started, 1)})
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     print(json.dumps({"signal": signal.Signals(signum).name, "results": results}))

@@ -151,7 +151,8 @@ class RecipeError(MsdkError):
         told = self.problems[:MOST_PROBLEMS]
         paths = [printable(cut(problem.path, 100)) for problem in told]
         width = max(map(len, paths), default=0)
-        lines = [f"{printable(self.source)} has {count}"]
+        changed = all(problem.source.startswith("--set") for problem in self.problems)
+        lines = [f"{printable(self.source)}{', as --set changes it,' if changed else ''} has {count}"]
         for path, problem in zip(paths, told, strict=True):
             elsewhere = f"  [{printable(cut(problem.source, 500))}]" if problem.source not in ("", self.source) else ""
             lines.append(f"  {path.ljust(width)}  {cut(problem.message, 5000)}{elsewhere}")

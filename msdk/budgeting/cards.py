@@ -31,7 +31,7 @@ class Card:
     name: str
     title: str
     memory: int
-    peak: Mapping[Rate, float]
+    peak: Mapping[Rate, float] = attrs.field(hash=False)
     source: str
 
     def rate(self, dtype: Literal["fp32", "bf16", "fp16"]) -> Rate:
@@ -107,7 +107,7 @@ def card_named(name: str) -> Card:
             return card
     if wanted in SHORT:
         return CARDS[SHORT[wanted]]
-    raise UnknownNameError(f"{unknown('card', name, CARDS)} `msdk budget cards` has their rates.")
+    raise UnknownNameError(f"{unknown('card', name, (*CARDS, *SHORT))} `msdk budget cards` has their rates.")
 
 
 def _plain(name: str) -> str:

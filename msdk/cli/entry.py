@@ -36,6 +36,7 @@ for _command in (show, cluster, train, sample):
     app.command(_command)
 app.command(list_parts, name="list")
 app.command(run_all, name="run")
+app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # `main` tells what is kept
 
 
 @app.meta.default
@@ -79,7 +80,7 @@ def main() -> NoReturn:
         display.warn(f"{error.filename or 'a file'}: {error.strerror or error}")
         code = 2
     except KeyboardInterrupt as error:
-        display.warn(f"interrupted: {error or 'nothing was written, and the same command begins anew'}")
+        display.warn(f"interrupted: {str(error) or 'nothing was written, and the same command begins anew'}")
         code = 130
     except ElsewhereError:
         code = 2  # the process where it went wrong tells it

@@ -99,12 +99,24 @@ def write_clusters(path: Path, clusters: Clusters, *, force: bool = False) -> Pa
     refuse_artefact(path, force=force)
     with one_writer(path):
         sweep(plot)
+        alone = not plot.exists() and not path.exists()
         try:
-            write_bytes(plot, clusters_plot(clusters))
-        except PlotError:
-            plot = None
-        write_json(path, clusters.as_json())  # last: where it is, all is there
-    return plot
+            drawn = _drawn(plot, clusters)
+            write_json(path, clusters.as_json())  # last: where it is, all is there
+        except BaseException:
+            if alone and not path.exists():
+                plot.unlink(missing_ok=True)
+            raise
+    return plot if drawn else None
+
+
+def _drawn(plot: Path, clusters: Clusters) -> bool:
+    """Writes the plot, where matplotlib is installed."""
+    try:
+        write_bytes(plot, clusters_plot(clusters))
+    except PlotError:
+        return False
+    return True
 
 
 def kept_clusters(run: Path, clusters: Clusters | None) -> None:

@@ -93,17 +93,16 @@ def si_prefix(largest: float) -> tuple[str, float]:
     return ("G", 1e9) if largest >= 1e9 else ("M", 1e6)
 
 
-def written(value: float, unit: str, *, digits: int = 4, padded: bool = True) -> str:
+def written(value: float, unit: str, *, padded: bool = True) -> str:
     """An amount as a person reads it, and as `quantity` reads it back: "18.65 GMACs", "237.2 M parameters", "24 GiB".
 
     Args:
         value: In `unit`.
         unit: A key of `UNITS`, or another that takes SI prefixes.
-        digits: Significant digits.
         padded: Whether trailing zeros stay, so that figures line up.
     """
     prefix, size = prefix_of(value, unit)
-    number = significant(value / size, digits) if prefix or value != int(value) else f"{int(value):,}"
+    number = significant(value / size) if prefix or value != int(value) else f"{int(value):,}"
     if not padded and "." in number:
         number = number.rstrip("0").rstrip(".")
     return f"{number} {f'{prefix} parameters'.lstrip() if unit == 'params' else prefix + unit}"

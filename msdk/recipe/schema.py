@@ -53,7 +53,7 @@ def recipe_schema() -> tuple[Json, list[str]]:
 
 def _kind(registry: Registry[Any], definitions: dict[str, Json], broken: list[str]) -> Json:
     """A part of a kind: any of its names, alone or with the keys that belong to it."""
-    names = registry.names()
+    names = registry.choices()
     rules: list[Json] = []
     for name in names:
         try:

@@ -197,7 +197,7 @@ def _structure_part(value: object, registry: Registry[Any], converter: cattrs.Co
         lacks = isinstance(value, Mapping) and "name" not in value
         raise (NamelessError if lacks else FieldError)(
             f'expected a table with a name, {{ name = "..." }}, or the name alone, got {quoted(value)}. '
-            f"Names: {', '.join(registry.names())}"
+            f"Names: {', '.join(registry.choices())}"
         )
     try:
         part = registry.get(rest.pop("name"))

@@ -38,6 +38,7 @@ class Kind:
             beside `registry`; see tests/test_imports.py.
         singular: One of them; the name without its last s where it is not given.
         law_options: What the scaffolded test tells the laws beyond the part, as Python writes keyword arguments.
+        always: Names of parts that every run has, so that no recipe names them and no message proposes them.
     """
 
     name: str = attrs.field(validator=matches_re(r"[a-z][a-z_]*"))
@@ -47,6 +48,7 @@ class Kind:
     imports: tuple[str, ...] = ()
     singular: str = attrs.Factory(lambda kind: kind.name.removesuffix("s"), takes_self=True)
     law_options: str = ""
+    always: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:

@@ -120,6 +120,10 @@ class Registry(Generic[T]):
             found += [name if alone and o == origins[0] else f"{o.owner}:{name}" for o in origins]
         return sorted(found)
 
+    def choices(self) -> list[str]:
+        """The names that a recipe may use: all but those of parts that every run has."""
+        return [name for name in self.names() if name.removeprefix("msdk:") not in self.record.always]
+
     def origin(self, name: str) -> Origin:
         """Says who owns a name, without importing it. Raises as `get` does, but for `PluginError`."""
         owner, _, bare = name.rpartition(":")
@@ -158,7 +162,7 @@ class Registry(Generic[T]):
         return found
 
     def _unknown(self, name: str) -> str:
-        known = self.names()
+        known = self.choices()
         text = f"no {self.singular} named '{name}'.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
         broken = broken_plugins()
         if broken:

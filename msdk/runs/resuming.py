@@ -146,6 +146,6 @@ def jumps(was: float, now: float, iteration: int, changed: Changed, *, scheduled
         of_rate = ("training.lr", "training.warmup", *(("training.iterations",) if scheduled else ()))
         keys = " and ".join(key for key in changed if key.startswith(of_rate))
         yield (
-            f"the learning rate jumps at iteration {iteration}: {keys or 'msdk'} changed, so the step before, which "
-            f"had {was:.4g}, would have had {now:.4g}"
+            f"the learning rate jumps at iteration {iteration}: {keys or 'msdk'} changed, so the step before, with "
+            f"{was:.4g}, would have had {now:.4g}"
         )

@@ -14,6 +14,7 @@ registry: "Registry[Tracker]" = Registry(
         base="msdk.trackers.base:Tracker",
         laws="msdk.testing.trackers:LAWS",
         template="msdk.authoring.templates.tracker:MyTracker",
+        always=("jsonl", "ledger"),
     ),
     {
         "jsonl": "msdk.runs.metrics:JSONL",

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msdk.trackers import registry
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -20,7 +22,7 @@ Training tells `images`, `loss`, `loss_by_stage`, `images_by_stage` (since the f
 and `seconds`.
 """
 
-ALWAYS = ("jsonl", "ledger")
+ALWAYS = registry.record.always
 """Trackers that every run has; a recipe's `[[trackers]]` come on top."""
 
 

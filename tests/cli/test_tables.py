@@ -196,6 +196,17 @@ def test_hints_can_be_typed(run, capsys, monkeypatch):
         assert "next:" not in quick(capsys, monkeypatch, *words)[1]
 
 
+def test_set_is_blamed_for_its_mistakes(capsys, monkeypatch):
+    """The headline says so where all are its own; a tracker that every run has is never proposed."""
+    recipe = "recipes/digits/unified.toml"
+    words = ("recipe", "check", recipe, "--set", "trackers=[{name='jsonlog'}]", "--set", "training.lrr=1")
+    code, _, err = quick(capsys, monkeypatch, *words)
+    assert code == 2
+    assert f"{recipe}, as --set changes it, has 2 problems" in err
+    assert "Known: tensorboard" in err
+    assert "jsonl" not in err.replace("jsonlog", "")
+
+
 def test_a_run_is_called_by_its_recipe(tmp_path, monkeypatch):
     """By folder and name; by the name alone where one works; a file that is just called recipe by its folder."""
     monkeypatch.chdir(tmp_path)

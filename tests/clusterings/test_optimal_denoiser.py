@@ -15,7 +15,6 @@ from msdk.clusterings.base import Subject
 from msdk.clusterings.optimal_denoiser import OptimalDenoiser
 from msdk.clusterings.similarity_matrix import SimilarityMatrix, _alike
 from msdk.errors import PartError
-from msdk.schedules.edm import EDM
 from msdk.schedules.vp import VPLinear
 from msdk.testing.clusterings import few_images
 
@@ -158,12 +157,6 @@ def test_settings_that_allow_no_edges_say_what_would(setting, words):
     """Too strict or too lax a similarity is an error with the numbers and the remedy."""
     with pytest.raises(PartError, match=words):
         OptimalDenoiser(**setting).find(subject())
-
-
-def test_time_that_is_mostly_noise_says_so():
-    """Algorithm 1 draws times uniformly; in EDM's own, nearly all are noise: the error names the way out."""
-    with pytest.raises(PartError, match=r"or cut the time of another schedule: stages.schedule = "):
-        OptimalDenoiser().find(subject(schedule=EDM()))
 
 
 def test_errors_name_a_range_that_is_not_meant():

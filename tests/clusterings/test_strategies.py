@@ -42,13 +42,11 @@ OWN = [name for name in msdk.clusterings.names() if msdk.clusterings.origin(name
 
 SCHEDULES = {"vp": VPLinear(), "edm": EDM(), "flow": RectifiedFlow()}
 
-# Algorithm 1 finds nothing between data and noise in EDM's time; test_optimal_denoiser.py has it.
 CUTS = [
     pytest.param(name, schedule, stages, id=f"{name}-{kind}-{stages}")
     for name in OWN
     for kind, schedule in SCHEDULES.items()
     for stages in (2, 3, 5)
-    if (name, kind, stages) != ("optimal-denoiser", "edm", 3)
 ]
 
 

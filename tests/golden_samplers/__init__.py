@@ -150,6 +150,7 @@ class Setup:
         result: What of the last state is compared.
         wrap: Around the denoiser.
         times_tolerance: Relative, of evaluation times.
+        readings: Other setups that the case may mean, where its settings do not tell.
     """
 
     sampler: Sampler
@@ -164,6 +165,7 @@ class Setup:
     result: Callable[[Tensor], Tensor] = lambda x: x
     wrap: Callable[[Denoise], Denoise] = lambda denoise: denoise
     times_tolerance: float = 1e-9
+    readings: "tuple[Setup, ...]" = ()
 
 
 @attrs.frozen

@@ -24,7 +24,7 @@ def test_what_is_called_good_runs(kind):
     some = [case for case in CASES if case[0].split()[0] == kind]
     for case, data in drawn.sample(some, min(3, len(some))):
         every = attack.tries(case, data)
-        for what, changed in drawn.sample(every, min(12, len(every))):
+        for what, changed in drawn.sample(every, min(7, len(every))):
             found = attack.outcome(case, what, changed)
             if "fault" in found.kind:
                 faults.append(found)

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from golden_samplers import ABOUT, Mixture, compare, load, problem_of, replay, setup_of
+from golden_samplers import ABOUT, Mixture, NotExpressedError, compare, load, problem_of, replay, setup_of
 
 
 def index():
@@ -35,7 +35,16 @@ def test_published_samples(vectors, case):
     setup = setup_of(case)
     if isinstance(setup, str):
         pytest.skip(f"not expressed: {setup}")
-    compare(replay(setup, case, vectors), case, vectors, times_tolerance=setup.times_tolerance)
+    for reading in (setup, *setup.readings):
+        try:
+            replayed = replay(reading, case, vectors)
+        except NotExpressedError as error:
+            pytest.skip(f"not expressed: {error}")
+        try:
+            return compare(replayed, case, vectors, times_tolerance=setup.times_tolerance)
+        except AssertionError as error:
+            last = error
+    raise last
 
 
 LEFT_OUT = {
@@ -79,7 +88,10 @@ def firsts():
 @pytest.mark.golden
 def test_what_is_not_known_is_not_expressed(outside_data):
     """An unknown family, setting, or value of any setting is a reason, never an error and never another sampler."""
-    assert "the family soon" in setup_of({**index()["cases"][0], "f": "soon"})
+    first = index()["cases"][0]
+    assert "the family soon" in setup_of({**first, "f": "soon"})
+    with pytest.raises(NotExpressedError, match="the problem Z"):
+        replay(setup_of(first), {**first, "p": "Z"}, {})
     for case in firsts():
         assert setup_of({**case, "another": 1}) == "the setting another", case["f"]
         for key in case.keys() - ABOUT:

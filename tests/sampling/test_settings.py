@@ -119,7 +119,7 @@ def test_the_last_word_counts(first, second):
     assert found.guidance.interval == first.get("guidance_interval", (0.2, 8.0))
     assert found.sampler == {"heun": Heun(), None: EVEN(eta=1.0)}.get(first.get("sampler"), EVEN(eta=0.5))
     whole = {"sampler": EVEN(), "steps": 3, "seeds": [1], "label": 0, "guidance": 1.0, **second}
-    assert settings_of(None, **whole).sampler == settings_of(recipe, **whole).sampler
+    assert settings_of(None, **whole).sampler.on(recipe.schedule) == settings_of(recipe, **whole).sampler
     assert settings_of(None, **whole).steps == settings_of(recipe, **whole).steps
 
 

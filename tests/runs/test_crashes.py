@@ -1,0 +1,100 @@
+"""Promises of killed and interrupted commands, at a few points each: benchmarks/bench_crashes.py tries all of them."""
+
+import importlib.util
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from commands import quick
+
+import msdk
+from msdk.recipe import to_toml
+from msdk.sampling import drawing
+from recipes import tiny
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and SIGKILL are POSIX")
+BENCH = Path(__file__).parents[2] / "benchmarks" / "bench_crashes.py"
+
+
+@pytest.fixture(scope="module")
+def attack(tmp_path_factory):
+    """The benchmark's module, and a folder in which its commands run."""
+    spec = importlib.util.spec_from_file_location("bench_crashes", BENCH)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "bench_crashes", module)
+        patch.setenv("MSDK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("COLUMNS", "200")
+        spec.loader.exec_module(module)
+        work = tmp_path_factory.mktemp("crashes").resolve()
+        module.prepared(work)
+        yield lambda name, **options: module.attacked(module.CASES[name], work, **options)
+
+
+@pytest.mark.parametrize(("name", "points"), [("train", 2), ("sample-zip", 2), ("convert", 1)])
+def test_killed_anywhere_is_never_stuck_nor_different(attack, name, points):
+    """The plain command, --resume and --force end as if nothing had been, or the plain one says which does."""
+    found = attack(name, most=points)
+    assert found.killed == points < found.points
+    assert found.commands >= 2 * points
+    assert (found.stuck, found.different) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["train", "sample-folder", "cluster"])
+def test_interrupted_anywhere_says_what_is_kept(attack, name):
+    """Exit code 130 and words, and what is left is as good as after SIGKILL."""
+    found = attack(name, most=1, signum=signal.SIGINT)
+    assert (found.killed, found.silent, found.stuck, found.different) == (1, [], [], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "told"),
+    [
+        (("budget", "r.toml"), "msdk.recipe.loading.structure", "nothing was written"),
+        (("cluster", "r.toml"), "msdk.clustering.finding._timed", "nothing was written"),
+        (
+            ("pretrained", "convert", "w", "--family", "edm", "--out", "run"),
+            "msdk.pretrained.converting.convert",
+            "nothing",
+        ),
+        (("train", "r.toml", "--out", "run"), "msdk.training.loop.build", "nothing was trained yet"),
+        (("run", "r.toml", "--out", "run"), "msdk.running.budget", "nothing was trained yet"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_ctrl_c_before_there_is_anything(words, where, told, tmp_path, capsys, monkeypatch):
+    """Says so, and leaves nothing."""
+    (tmp_path / "r.toml").write_text(to_toml(tiny("stages={edges_ratio=[0.3, 2.5]}")))
+    monkeypatch.chdir(tmp_path)
+    importlib.import_module(where.rpartition(".")[0])
+
+    def interrupted(*rest, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    code, _, err = quick(capsys, monkeypatch, *words)
+    assert (code, [path.name for path in tmp_path.iterdir()]) == (130, ["r.toml"])
+    assert f"interrupted: {told}" in err
+    assert "begins anew" in err
+
+
+def test_ctrl_c_in_sampling_says_where_images_are(tmp_path, capsys, monkeypatch):
+    """What was drawn is named, and the same command draws the rest."""
+    recipe = tiny("training.iterations=1", "sampling.batch_size=1", "sampling.images=3")
+    msdk.train(recipe, tmp_path / "run")
+    keep, drawn = drawing._keep, []
+
+    def twice(path, image):
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(path.name)
+        keep(path, image)
+
+    monkeypatch.setattr(drawing, "_keep", twice)
+    code, _, err = quick(capsys, monkeypatch, "sample", tmp_path / "run", "--out", tmp_path / "out")
+    assert code == 130
+    assert f"interrupted: what was drawn is kept in {tmp_path / 'out'}.partial; the same command goes on" in err
+    monkeypatch.setattr(drawing, "_keep", lambda path, image: drawn.append(path.name) or keep(path, image))
+    assert quick(capsys, monkeypatch, "sample", tmp_path / "run", "--out", tmp_path / "out")[0] == 0
+    assert drawn == ["000000.png", "000001.png", "000002.png"]
