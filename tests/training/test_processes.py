@@ -1,13 +1,21 @@
 """Promises of training on several processes: any number of them trains the same run."""
 
+import os
+import signal
+import warnings
+
 import attrs
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import processes
+from torch.nn.parallel import DistributedDataParallel
 
+import msdk
 from msdk.distributed import Rank, this_rank, together
+from msdk.errors import ElsewhereError, PartError, RunError
+from msdk.runs import latest, load_checkpoint
 from msdk.training.dealing import deal
 from msdk.training.loop import Trainer
 from recipes import tiny
@@ -80,30 +88,142 @@ def test_every_image_is_dealt_once(stages):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("count", "steps", "settings"),
     [
-        (),
-        EVERYTHING,
-        ("training.mixed=false",),
-        ("training.objective={name='uncertainty'}", "training.stage_draw=uniform"),
+        (4, 20, EVERYTHING),
+        (2, 20, ("training.mixed=false",)),
+        (2, 8, ("training.objective={name='uncertainty'}", "training.stage_draw=uniform")),
     ],
-    ids=["plain", "everything", "absent-stages", "objective"],
+    ids=["everything", "absent-stages", "objective"],
 )
-def test_any_number_of_processes_trains_the_same_run(tmp_path, settings):
-    """In float64 2 and 4 processes get the weights, averages and losses of 1, to 1e-12 of the largest."""
+def test_any_number_of_processes_trains_the_same_run(tmp_path, count, steps, settings):
+    """In float64 several processes get the weights, averages and losses of one, to 1e-12 of the largest."""
     recipe = tiny(STILL, *settings, "training.warmup=0", "training.batch_size=8")
-    weights, averages, told, grads = trained(recipe, tmp_path, 20)
+    weights, averages, told, grads = trained(recipe, tmp_path, steps)
     largest = max(float(weight.abs().max()) for weight in weights.values())
-    for count in (2, 4):
-        for found in processes(count, lambda: trained(recipe, tmp_path, 20), tmp_path):
-            assert found is not None
-            for name, weight in weights.items():
-                torch.testing.assert_close(found[0][name], weight, rtol=1e-12, atol=1e-12 * largest)
-            for own, average in zip(found[1], averages, strict=True):
-                torch.testing.assert_close(own, average, rtol=1e-12, atol=1e-12 * largest)
-            for (stages, sums), (same, own) in zip(told, found[2], strict=True):
-                assert torch.equal(stages, same)
-                torch.testing.assert_close(own, sums, rtol=1e-11, atol=1e-11)
-            assert {name for name, grad in found[3].items() if grad is None} == {
-                name for name, grad in grads.items() if grad is None
-            }
+    for found in processes(count, lambda: trained(recipe, tmp_path, steps), tmp_path):
+        assert found is not None
+        for name, weight in weights.items():
+            torch.testing.assert_close(found[0][name], weight, rtol=1e-12, atol=1e-12 * largest)
+        for own, average in zip(found[1], averages, strict=True):
+            torch.testing.assert_close(own, average, rtol=1e-12, atol=1e-12 * largest)
+        for (stages, sums), (same, own) in zip(told, found[2], strict=True):
+            assert torch.equal(stages, same)
+            torch.testing.assert_close(own, sums, rtol=1e-11, atol=1e-11)
+        idle = {name for name, grad in grads.items() if grad is None}
+        assert {name for name, grad in found[3].items() if grad is None} == idle
+
+
+def test_plain_data_parallelism_trains_another_run(tmp_path):
+    """The control: torch's DDP halves what one of two processes contributes, and moves what none needed by zeros."""
+
+    def gradients():
+        with together(this_rank()) as group:
+            torch.manual_seed(0)
+            decoders = torch.nn.ModuleList(torch.nn.Linear(1, 1, bias=False) for _ in range(3))
+            plain = DistributedDataParallel(Chosen(decoders), find_unused_parameters=True)
+            stage = group.rank.index  # each has images of its own stage alone; the third one has none
+            plain(torch.ones(1, 1), stage).sum().backward()
+            return [decoder.weight.grad for decoder in decoders]
+
+    for found in processes(2, gradients, tmp_path):
+        assert found is not None
+        assert [None if grad is None else float(grad) for grad in found] == [0.5, 0.5, None]
+
+
+class Chosen(torch.nn.Module):
+    """Decoders, of which each call runs one."""
+
+    def __init__(self, decoders):
+        super().__init__()
+        self.decoders = decoders
+
+    def forward(self, x, stage):
+        return self.decoders[stage](x)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    """Two processes train, one goes on: the metrics and the weights are those of one process all along."""
+    recipe = tiny(STILL, "training.iterations=6", "training.batch_size=8")
+    half = attrs.evolve(recipe, training=attrs.evolve(recipe.training, iterations=3))
+    one = msdk.train(recipe, tmp_path / "one", device="cpu")
+    found = processes(2, lambda: msdk.train(half, tmp_path / "two", device="cpu").images_by_stage, tmp_path)
+    assert found[0] == found[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that iterations changed is said
+        two = msdk.train(recipe, tmp_path / "two", device="cpu", resume=True)
+    assert two.images_by_stage == one.images_by_stage
+    assert two.last.loss == pytest.approx(one.last.loss, rel=1e-4)
+    ours, theirs = (load_checkpoint(latest(tmp_path / name)) for name in ("one", "two"))
+    for name, weight in ours.model.items():
+        torch.testing.assert_close(theirs.model[name], weight, rtol=1e-3, atol=1e-5)
+
+
+def test_a_signal_to_one_process_stops_all_at_one_step(tmp_path):
+    """Whichever of them is warned, all finish the same step, and the first one saves it."""
+    recipe = tiny(STILL, "training.iterations=50", "training.batch_size=8")
+
+    def warned(step):
+        if this_rank().index == 1 and step.iteration == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def trained():
+        result = msdk.train(recipe, tmp_path / "run", device="cpu", progress=warned)
+        return result.last.iteration, result.interrupted
+
+    first, second = processes(2, trained, tmp_path)
+    assert first == second
+    assert 3 <= first[0] <= 5
+    assert first[1] == signal.SIGUSR1
+    assert load_checkpoint(latest(tmp_path / "run")).iteration == first[0]
+
+
+def test_a_process_that_dies_ends_the_others_in_words(tmp_path):
+    """The others do not hang: they say that one is gone, and what was saved is there."""
+    recipe = tiny(STILL, "training.iterations=50", "training.batch_size=8", "training.checkpoint_every=2")
+
+    def dying(step):
+        if this_rank().index == 1 and step.iteration == 3:
+            os._exit(9)
+
+    def trained():
+        try:
+            msdk.train(recipe, tmp_path / "run", device="cpu", progress=dying)
+        except RunError as error:
+            return str(error)
+
+    told, nothing = processes(2, trained, tmp_path)
+    assert nothing is None
+    assert "another process of this run ended" in told
+    assert "--resume" in told
+    assert load_checkpoint(latest(tmp_path / "run")).iteration == 2
+
+
+@pytest.mark.parametrize("batch", [8, 7])
+def test_processes_that_cannot_train_one_run_are_told(tmp_path, monkeypatch, batch):
+    """Other data in one of them, or a batch that does not go round: one tells, none hangs, no folder is made."""
+    recipe = tiny(STILL, f"training.batch_size={batch}")
+    real = type(recipe.data).open
+
+    def other_data(self):
+        source = real(self)
+        source.digest = "other"
+        return source
+
+    def trained():
+        if this_rank().index:
+            monkeypatch.setattr(type(recipe.data), "open", other_data)
+        try:
+            msdk.train(recipe, tmp_path / "run", device="cpu")
+        except RunError as error:
+            return f"elsewhere: {error}" if isinstance(error, ElsewhereError) else str(error)
+        except PartError as error:
+            return str(error)
+
+    told, other = processes(2, trained, tmp_path)
+    if batch == 7:
+        assert "training.batch_size is 7, which cannot be cut evenly into 2 processes" in told
+        assert other.startswith("elsewhere")
+    else:
+        assert told.startswith("data of process 1 is other, but that of process 0 is ")
+    assert not (tmp_path / "run").exists()
