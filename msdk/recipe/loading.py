@@ -74,8 +74,7 @@ def _blamed(error: RecipeError, own: Sequence[Problem], overrides: Sequence[str]
     for problem in error.problems:
         if (problem.path, problem.message) not in before and not problem.source.startswith(OVERRIDE):
             problem.source = " ".join(f"{OVERRIDE} {text}" for text in overrides)
-    all_theirs = all(problem.source.startswith(OVERRIDE) for problem in error.problems)
-    return RecipeError(f"{error.source}, as {OVERRIDE} changes it," if all_theirs else error.source, error.problems)
+    return RecipeError(error.source, error.problems)  # its headline says so where all of them are
 
 
 def lacking(path: Path, error: RecipeError, others: Iterable[Path]) -> list[str]:
