@@ -40,12 +40,16 @@ if TYPE_CHECKING:
     from msdk.denoiser import Denoiser as Denoiser
     from msdk.errors import DataError as DataError
     from msdk.errors import DuplicateNameError as DuplicateNameError
+    from msdk.errors import ElsewhereError as ElsewhereError
     from msdk.errors import MsdkError as MsdkError
     from msdk.errors import PartError as PartError
+    from msdk.errors import PartFaultError as PartFaultError
     from msdk.errors import PlotError as PlotError
     from msdk.errors import PluginError as PluginError
+    from msdk.errors import PluginFaultError as PluginFaultError
     from msdk.errors import RecipeError as RecipeError
     from msdk.errors import RunError as RunError
+    from msdk.errors import RunFaultError as RunFaultError
     from msdk.errors import TargetError as TargetError
     from msdk.errors import UnknownNameError as UnknownNameError
     from msdk.partition import Partition as Partition
@@ -65,14 +69,18 @@ _HOMES = {
     "DataError": "msdk.errors",
     "Denoiser": "msdk.denoiser",
     "DuplicateNameError": "msdk.errors",
+    "ElsewhereError": "msdk.errors",
     "MsdkError": "msdk.errors",
     "PartError": "msdk.errors",
+    "PartFaultError": "msdk.errors",
     "Partition": "msdk.partition",
     "PlotError": "msdk.errors",
     "PluginError": "msdk.errors",
+    "PluginFaultError": "msdk.errors",
     "Recipe": "msdk.recipe",
     "RecipeError": "msdk.errors",
     "RunError": "msdk.errors",
+    "RunFaultError": "msdk.errors",
     "Stage": "msdk.partition",
     "TargetError": "msdk.errors",
     "UnknownNameError": "msdk.errors",
@@ -96,14 +104,18 @@ __all__ = [
     "DataError",
     "Denoiser",
     "DuplicateNameError",
+    "ElsewhereError",
     "MsdkError",
     "PartError",
+    "PartFaultError",
     "Partition",
     "PlotError",
     "PluginError",
+    "PluginFaultError",
     "Recipe",
     "RecipeError",
     "RunError",
+    "RunFaultError",
     "Stage",
     "TargetError",
     "UnknownNameError",

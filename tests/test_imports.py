@@ -78,7 +78,6 @@ ALLOWED = {
         "partition",
         "threads",
         "layers",
-        "registry",
         "report",
         "training",
         "clustering",

@@ -5,22 +5,22 @@ As `msdk.budget` and the commands do; a `Recipe` is a value, and keeps to what i
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from msdk import denoiser, training
-from msdk.clustering.clusters import write_clusters
+from msdk import denoiser
+from msdk.arguments import as_annotated
+from msdk.clustering.clusters import kept_clusters
 from msdk.clustering.edges import with_edges
 from msdk.denoiser import building
+from msdk.distributed import this_rank, together
 from msdk.partition import Partition
 from msdk.recipe import Recipe, recipe_of
 from msdk.runs import checkpoints, refuse_existing
-
-if TYPE_CHECKING:
-    from msdk.training import Step, TrainingResult
+from msdk.training.loop import Step, TrainingResult, train_here
 
 
+@as_annotated
 def build(
     recipe: Recipe | str | Path,
     device: str | torch.device = "cpu",
@@ -45,6 +45,7 @@ def build(
     return building.build(recipe, device, partition, make=make)
 
 
+@as_annotated
 def train(
     recipe: Recipe | str | Path,
     run_dir: str | Path,
@@ -52,8 +53,10 @@ def train(
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
-    progress: "Callable[[Step], None] | None" = None,
-) -> "TrainingResult":
+    force_data: bool = False,
+    progress: Callable[[Step], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> TrainingResult:
     """Trains a recipe in a run folder, as `msdk.training.train` does; the edges of a file are found if needed.
 
     Args:
@@ -62,18 +65,29 @@ def train(
         device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one when not given. Edges are found on it, too.
         resume: Go on from the newest checkpoint; begin where there is none.
         force: Replace an existing run folder.
+        force_data: Go on although the data are not those that the run was trained on.
         progress: Told after every step.
+        warn: Told, in sentences, what is different where training goes on.
 
     Raises:
         MsdkError: As `msdk.training.train` and `msdk.cluster` do.
     """
-    clusters = None
-    if isinstance(recipe, (str, Path)):
-        recipe = recipe_of(recipe)
-        refuse_existing(Path(run_dir), force=force, resume=resume)  # before anything slow
-        goes_on = resume and checkpoints(Path(run_dir))
-        recipe, clusters = with_edges(recipe, device=device, run=run_dir if goes_on else None)
-    result = training.train(recipe, run_dir, device=device, resume=resume, force=force, progress=progress)
-    if clusters is not None:
-        write_clusters(Path(run_dir) / "clustering.json", clusters, force=True)
-    return result
+    with together(this_rank()) as group:
+        ready, clusters = recipe_of(recipe), None
+        if not isinstance(recipe, Recipe):
+            if group.rank.first:
+                refuse_existing(Path(run_dir), force=force, resume=resume)  # before anything slow
+            goes_on = resume and checkpoints(Path(run_dir))
+            ready, clusters = with_edges(ready, device=device, run=run_dir if goes_on else None)
+        return train_here(
+            ready,
+            run_dir,
+            device=device,
+            resume=resume,
+            force=force,
+            force_data=force_data,
+            progress=progress,
+            warn=warn,
+            furnish=lambda folder: kept_clusters(folder, clusters),
+            group=group,
+        )

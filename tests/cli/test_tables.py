@@ -5,7 +5,7 @@ import re
 
 import pytest
 from commands import quick
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -43,6 +43,7 @@ def grids(draw):
 
 
 @given(grids(), st.sampled_from(WIDTHS))
+@settings(suppress_health_check=[HealthCheck.too_slow])  # hypothesis itself, where it has no table of characters yet
 @example(Grid("", (), ()), 60)
 def test_any_table_fits_any_width(grid, width):
     """Every word and number of the cells stands whole in some line, in the order of its cell; none is left out."""
