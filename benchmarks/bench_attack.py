@@ -244,7 +244,8 @@ def used(recipe: Recipe) -> None:
     step = TrainingStep(recipe, in_training(denoiser))
     feed = Feed(recipe, denoiser, source)
     for iteration in range(2):
-        step(*feed(iteration), iteration)
+        work = feed(iteration)
+        step(work.batch, work.draw, iteration, work.hand)
     msdk.sample(denoiser.eval())
 
 

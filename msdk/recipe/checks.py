@@ -1,6 +1,7 @@
 """What single fields of a recipe cannot show: parts that do not fit each other."""
 
 import contextlib
+import copy
 import functools
 import itertools
 import math
@@ -25,21 +26,34 @@ from msdk.schedules.base import Schedule
 from msdk.trackers.base import ALWAYS, Tracker
 from msdk.wrappers.base import Wrapper
 
+Check = Callable[[Recipe], Iterable[Problem]]
+"""Tells what is wrong with a recipe."""
+
 
 def misfits(recipe: Recipe) -> Iterable[Problem]:
     """What single fields cannot show: parts that do not fit each other.
 
     A check that asks for what is not known of the recipe (see `msdk.recipe.salvaging`) tells nothing; the others do.
     """
+    found = _found((_size_misfits, _float_misfits), recipe)
+    yield from found
+    if found:
+        return  # the checks that follow would compute with what is too large
+    found = _found((_schedule_misfits,), recipe)
+    yield from found
+    if found:
+        recipe = copy.copy(recipe)  # what counts on the schedule would only tell the same again
+        object.__setattr__(recipe, "schedule", UNKNOWN)
+    yield from _found(CHECKS, recipe)
+
+
+def _found(checks: Iterable[Check], recipe: Recipe) -> list[Problem]:
     unanswered = NotKnown if known(recipe) else Exception  # whatever a part makes of what is not known
-    for checks in ((_size_misfits, _float_misfits), CHECKS):
-        found: list[Problem] = []
-        for check in checks:
-            with contextlib.suppress(unanswered):
-                found += check(recipe)
-        yield from found
-        if found:
-            return  # the checks that follow would compute with what is too large
+    found: list[Problem] = []
+    for check in checks:
+        with contextlib.suppress(unanswered):
+            found += check(recipe)
+    return found
 
 
 def _given(table: object, key: str) -> bool:
@@ -243,16 +257,22 @@ def _float_misfits(recipe: Recipe) -> Iterable[Problem]:
                 yield Problem(f"{path}.{field.name}", f"must be between -{MOST:g} and {MOST:g}, got {value:g}")
 
 
-def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
-    """Settings with which what is computed of a time alone is no number, somewhere between the schedule's ends."""
-    schedule = recipe.schedule
+def _times(schedule: Schedule) -> list[float]:
+    """Some between its ends."""
     first = schedule.t_min + 1e-6 * (schedule.t_max - schedule.t_min)  # at the end itself some logarithms are infinite
-    times = [first + (schedule.t_max - first) * share for share in (0.0, 1e-3, 0.1, 0.5, 0.9, 1.0)]
+    return [first + (schedule.t_max - first) * share for share in (0.0, 1e-3, 0.1, 0.5, 0.9, 1.0)]
+
+
+def _schedule_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Settings with which the schedule's ratios are no numbers, or do not rise."""
+    schedule, times = recipe.schedule, _times(recipe.schedule)
     told = list(failing("schedule", lambda: _refuse_infinite(schedule.ratio, times)))
-    told = told or list(failing("schedule", lambda: _refuse_still(schedule, times)))
-    yield from told
-    if told:
-        return  # the rest is computed of its ratios
+    yield from told or failing("schedule", lambda: _refuse_still(schedule, times))
+
+
+def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Settings with which what else is computed of a time alone is no number, somewhere between the schedule's ends."""
+    schedule, times = recipe.schedule, _times(recipe.schedule)
     parameterization, weighting, noise = recipe.parameterization, recipe.weighting, recipe.training.noise
 
     def coefficients(t: float) -> float:
@@ -409,7 +429,7 @@ def _stage_count(recipe: Recipe) -> int:
     return len(edges or ()) + 1
 
 
-CHECKS: tuple[Callable[[Recipe], Iterable[Problem]], ...] = (
+CHECKS: tuple[Check, ...] = (
     _stages_given_twice,
     _schedule_of_nothing,
     _decoders_for_stages,

@@ -8,7 +8,7 @@ import contextlib
 import copy
 import os
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ import tomli_w
 
 from msdk.arguments import as_annotated
 from msdk.errors import PartError, Problem, RecipeError, RunError, UnknownNameError, quoted
-from msdk.recipe.checks import failing, misfits
+from msdk.recipe.checks import Check, failing, misfits
 from msdk.recipe.fields import LEFT_TO_THE_SCHEDULE, Recipe
 from msdk.recipe.files import File
 from msdk.recipe.merging import MOST_FILES, OVERRIDE, Merged, Sources, source_of
@@ -26,10 +26,6 @@ from msdk.recipe.structuring import MISSING, NamelessError, flattened_errors, st
 from msdk.registry.local_code import run_code
 
 T = TypeVar("T")
-
-
-Check = Callable[[Recipe], Iterable[Problem]]
-"""Tells what is wrong with a recipe, see `msdk.recipe.checks`."""
 
 
 @as_annotated

@@ -49,6 +49,8 @@ WORDS = {
     "n" * 300: "File name too long",
     "none": "No such file",
 }
+UNFIT = {"a\0b": "expected a file name", "n" * 300: "expected a file name of at most 255 bytes"}
+"""What is told where a field refuses the name before anything is opened."""
 
 
 @pytest.mark.parametrize("name", WORDS, ids=range(len(WORDS)))
@@ -65,8 +67,7 @@ def test_what_is_no_file_is_not_read(places, name, key):
     }
     (places / "r.toml").write_text(f'{lines[key]}\ndata = {{ name = "digits" }}\n')
     told = refused(load_recipe, name if key == "itself" else "r.toml")
-    words = ("NUL", "expected a file name") if name == "a\0b" else (WORDS[name],)
-    assert any(each in told for each in words)
+    assert WORDS[name] in told or UNFIT.get(name, WORDS[name]) in told
 
 
 def test_extending_is_bounded(places):

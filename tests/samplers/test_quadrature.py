@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from golden_samplers import family
+from golden_samplers import Settings, family
 
 from msdk import schedules
 from msdk.samplers.deis import DEIS, _weights
@@ -22,7 +22,7 @@ def test_coefficients_are_the_published_ones(outside_data):
     with np.load(folder / "data.npz") as data:
         places, values = data["arr_off"], data["arr_data"]
     for case in cases:
-        setup = family(case).setup(case)
+        setup = family(case).setup(Settings(case))
         sampler, schedule = setup.sampler, setup.schedule
         times = sampler.times(schedule, setup.steps)
         expected = values[places[case["coef"]] : places[case["coef"] + 1]].reshape(setup.steps, -1)
