@@ -44,7 +44,9 @@ def settle(module: nn.Module) -> nn.Module:
     """
     names = {id(tensor): (name, tensor) for name, tensor in _named(module)}
     real = [each for each in names.values() if each[1].layout == torch.strided and each[1].device.type != "meta"]
-    places = sorted((str(tensor.device), *_extent(tensor), name, tensor) for name, tensor in real if tensor.numel())
+    # Fake tensors, of which budgets are counted, lie on a device but have no memory there.
+    held = [each for each in real if each[1].numel() and each[1].untyped_storage().device.type != "meta"]
+    places = sorted((str(tensor.device), *_extent(tensor), name, tensor) for name, tensor in held)
     widest = ("", 0, "", torch.empty(0))
     for device, start, end, name, tensor in places:
         last_device, last_end, other, before = widest

@@ -23,7 +23,7 @@ from msdk.objectives.base import Objective
 from msdk.objectives.denoising import Denoising
 from msdk.recipe import BudgetOptions
 from msdk.recipe.fields import Sampling
-from msdk.recipe.quantities import written
+from msdk.recipe.quantities import significant, written
 from msdk.report import budget_grids, solutions_grid
 from msdk.report.page import budgets_page
 from recipes import AUTOENCODER, tiny
@@ -99,7 +99,7 @@ def test_what_solve_finds_passes_the_check(recipe, what, factor):
     """At most a budget's own figure, or more: the best answer, counted anew, keeps to it, and has the value told."""
     key, figure = FIGURES[what]
     target = factor * figure(msdk.budget(recipe))
-    best = solve(recipe, Question(target=target, what=what, at_most=True, largest=16, smallest=8)).candidates[0]
+    best = solve(recipe, Question(target=target, what=what, at_most=True, largest=24, smallest=8)).candidates[0]
     found = msdk.budget(attrs.evolve(best.recipe, budget=BudgetOptions(**{key: target})))
     (limit,) = found.limits
     assert not limit.exceeded
@@ -273,7 +273,7 @@ def test_an_answer_has_its_unit():
     grid = solutions_grid(found)
     assert "for 3 MiB" in grid.title
     assert "MiB" in grid.head
-    assert grid.rows[0][grid.head.index("MiB")] == f"{found.candidates[0].value / 2**20:.5g}"
+    assert grid.rows[0][grid.head.index("MiB")] == significant(found.candidates[0].value / 2**20)
 
 
 def test_an_old_cache_is_counted_again(monkeypatch, tmp_path):

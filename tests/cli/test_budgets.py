@@ -212,7 +212,8 @@ def test_a_saved_budget_is_shown_again(recipe, tmp_path, capsys, monkeypatch):
     ("text", "words"),
     [
         ("{", "is not a saved budget, as `msdk budget --json` prints it: it is no JSON"),
-        ('{"name": "an object"}', "recipe is missing"),
+        ('{"title": "an object"}', "recipe is missing"),
+        ('{"name": "an object"}', "has an unknown key 'name'. Known: recipe, title,"),
         ("[]", "has no budget"),
         ("3", "expected an object, got 3"),
     ],

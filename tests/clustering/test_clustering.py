@@ -81,8 +81,7 @@ def test_latents_are_clustered_where_networks_see_them(tmp_path, strategy):
     settings = "draws=100, points=10" if strategy == "similarity-matrix" else "draws=100"
     found = msdk.cluster(attrs.evolve(recipe, stages=stages(f'name="{strategy}", {settings}, t_first=0.01')))
     assert found.data["autoencoder"] == "vq-f4"
-    (warning,) = found.strategies[0].warnings
-    assert warning.startswith("The data are latents from ")
+    (_,) = [each for each in found.strategies[0].warnings if each.startswith("The data are latents from ")]
 
 
 def test_latents_are_those_of_training(tmp_path):

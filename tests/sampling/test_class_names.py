@@ -30,7 +30,7 @@ def run(tmp_path_factory):
             Image.fromarray(pixels).save(buffer, "png")
             (place / "data" / name / f"{seed}.png").write_bytes(buffer.getvalue())
     data = f'data={{name="folder", path="{place / "data"}", size=8, channels=1}}'
-    recipe = tiny(data, "encoder.classes=3", "training.iterations=2", "sampling.images=2", "sampling.steps=2")
+    recipe = tiny(data, "encoder.classes=3", "training.iterations=2", "sampling.images=2")
     msdk.train(recipe, place / "run", device="cpu")
     return place / "run"
 
