@@ -52,7 +52,9 @@ def train(
     device: str | None = None,
     resume: bool = False,
     force: bool = False,
+    force_data: bool = False,
     progress: "Callable[[Step], None] | None" = None,
+    warn: Callable[[str], None] | None = None,
 ) -> "TrainingResult":
     """Trains a recipe in a run folder, as `msdk.training.train` does; the edges of a file are found if needed.
 
@@ -62,7 +64,9 @@ def train(
         device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one when not given. Edges are found on it, too.
         resume: Go on from the newest checkpoint; begin where there is none.
         force: Replace an existing run folder.
+        force_data: Go on although the data are not those that the run was trained on.
         progress: Told after every step.
+        warn: Told, in sentences, what is different where training goes on; they are warnings of Python's by default.
 
     Raises:
         MsdkError: As `msdk.training.train` and `msdk.cluster` do.
@@ -73,7 +77,16 @@ def train(
         refuse_existing(Path(run_dir), force=force, resume=resume)  # before anything slow
         goes_on = resume and checkpoints(Path(run_dir))
         recipe, clusters = with_edges(recipe, device=device, run=run_dir if goes_on else None)
-    result = training.train(recipe, run_dir, device=device, resume=resume, force=force, progress=progress)
+    result = training.train(
+        recipe,
+        run_dir,
+        device=device,
+        resume=resume,
+        force=force,
+        force_data=force_data,
+        progress=progress,
+        warn=warn,
+    )
     if clusters is not None:
         write_clusters(Path(run_dir) / "clustering.json", clusters, force=True)
     return result
