@@ -248,7 +248,7 @@ def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
     schedule = recipe.schedule
     first = schedule.t_min + 1e-6 * (schedule.t_max - schedule.t_min)  # at the end itself some logarithms are infinite
     times = [first + (schedule.t_max - first) * share for share in (0.0, 1e-3, 0.1, 0.5, 0.9, 1.0)]
-    told = list(failing("schedule", lambda: _refuse_infinite(schedule.ratio, times)))
+    told = list(failing("schedule", lambda: _refuse_infinite(schedule, schedule.ratio, times)))
     told = told or list(failing("schedule", lambda: _refuse_still(schedule, times)))
     yield from told
     if told:
@@ -259,8 +259,8 @@ def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
         found = parameterization.coefficients(schedule, t)
         return sum(float(each) for each in (found.c_skip, found.c_out, found.c_in, found.c_noise))
 
-    yield from failing("parameterization", lambda: _refuse_infinite(coefficients, times))
-    yield from failing("weighting", lambda: _refuse_infinite(lambda t: weighting.weight(schedule, t), times))
+    yield from failing("parameterization", lambda: _refuse_infinite(parameterization, coefficients, times))
+    yield from failing("weighting", lambda: _refuse_infinite(weighting, lambda t: weighting.weight(schedule, t), times))
     yield from failing("training.noise", lambda: _refuse_nowhere(noise, schedule))
     rates, last = recipe.training.lr_schedule, recipe.training.iterations
     if rates is not None:
@@ -269,13 +269,14 @@ def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
         def factor(step: float) -> float:
             return rates.factor(int(step), last)
 
-        yield from failing("training.lr_schedule", lambda: _refuse_infinite(factor, steps))
+        yield from failing("training.lr_schedule", lambda: _refuse_infinite(rates, factor, steps))
 
 
-def _refuse_infinite(function: Callable[[float], float], places: Iterable[float]) -> None:
+def _refuse_infinite(part: object, function: Callable[[float], float], places: Iterable[float]) -> None:
+    suspect = f". If that is not it, look at {in_words(part)}" if whose(type(part)) else ""
     for place in places:
         if not math.isfinite(function(place)):
-            raise PartError(f"leads to {function(place)} at {place:g}: use less extreme settings")
+            raise PartError(f"leads to {function(place)} at {place:g}: use less extreme settings{suspect}")
 
 
 def _refuse_still(schedule: Schedule, times: Sequence[float]) -> None:
