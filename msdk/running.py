@@ -133,8 +133,7 @@ def _run(
         return result
     started = time.perf_counter()
     write_samples(place, recipe, device=device, replace=True, keep=resume, progress=watcher.sampled)
-    clusters = clusters_in(place) if goes_on else found
-    _write_reports(place, [*beside, recipe], clusters, budgets, result, time.perf_counter() - started)
+    _write_reports(place, [*beside, recipe], clusters_in(place), budgets, result, time.perf_counter() - started)
     return result
 
 

@@ -156,13 +156,12 @@ def _taken(name: str) -> str | None:
     for registry in registries().values():
         for owner in registry.owners(name):
             return f"{owner} has a part '{name}' of {registry.kind}"
-    for distribution in importlib.metadata.distributions():
-        own = normalised(distribution.name or "")
-        if own == name:
-            return f"the package '{name}' is installed"
-        needs = distribution.requires or () if own == DISTRIBUTION else ()
-        if name in {normalised(re.split(r"[^\w.-]", text)[0]) for text in needs}:
-            return f"msdk uses the package '{name}'"  # also where an extra that needs it is not installed
+    installed = [(normalised(each.name or ""), each.requires or ()) for each in importlib.metadata.distributions()]
+    if name in {own for own, _ in installed}:
+        return f"the package '{name}' is installed"
+    needs = [text for own, requires in installed if own == DISTRIBUTION for text in requires]
+    if name in {normalised(re.split(r"[^\w.-]", text)[0]) for text in needs}:
+        return f"msdk uses the package '{name}'"  # also where an extra that needs it is not installed
     found = importlib.util.find_spec(package)
     if found is not None and found.origin is not None:  # a folder without code takes no name
         return f"there is a module '{package}' in {Path(found.origin).parent}"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from msdk.errors import cut, printable
+from msdk.errors import MsdkError, cut, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,6 +145,23 @@ def warn(text: str) -> None:
 
 def fail(text: str) -> None:
     _console(stderr=True).print(_text(f" {text}", "msdk:", "bold red"), soft_wrap=True)
+
+
+def failed(error: BaseException) -> int:
+    """Tells an error; 2 for a mistake of the user, 3 for a fault of a plugin. One of msdk's own is raised on."""
+    from msdk.registry.faults import fault_in, written_trace
+
+    fault = fault_in(error)
+    if fault is None and not isinstance(error, MsdkError):
+        raise error
+    fail(str(error) if isinstance(error, MsdkError) else cut(f"{type(error).__name__}: {error}", 2000))
+    if fault is None:
+        return 2
+    trace = written_trace(fault.error)
+    where = f" in {fault.place}" if fault.place else ""
+    there = f"its trace is in {trace}" if trace else "its trace could not be written"
+    fail(f"that is a fault of {fault.who}{where}, for its author to mend; {there}")
+    return 3
 
 
 def print_json(data: object) -> None:

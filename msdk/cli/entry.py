@@ -19,7 +19,7 @@ from msdk.cli.pretrained import pretrained
 from msdk.cli.recipes import recipes
 from msdk.cli.sampling import sample
 from msdk.cli.training import run_all, train
-from msdk.errors import ElsewhereError, MsdkError, MsdkWarning, cut
+from msdk.errors import ElsewhereError, MsdkWarning
 from msdk.threads import VARIABLE, asked
 
 app = App(
@@ -85,25 +85,8 @@ def main() -> NoReturn:
     except ElsewhereError:
         code = 2  # the process where it went wrong tells it
     except BaseException as error:  # a plugin may raise anything, SystemExit too
-        code = _failed(error)
+        code = display.failed(error)
     sys.exit(code)
-
-
-def _failed(error: BaseException) -> int:
-    """Tells an error; 2 for a mistake of the user, 3 for a fault of a plugin. One of msdk's own is raised on."""
-    from msdk.registry.faults import fault_in, written_trace
-
-    fault = fault_in(error)
-    if fault is None and not isinstance(error, MsdkError):
-        raise error
-    display.fail(str(error) if isinstance(error, MsdkError) else cut(f"{type(error).__name__}: {error}", 2000))
-    if fault is None:
-        return 2
-    trace = written_trace(fault.error)
-    where = f" in {fault.place}" if fault.place else ""
-    there = f"its trace is in {trace}" if trace else "its trace could not be written"
-    display.fail(f"that is a fault of {fault.who}{where}, for its author to mend; {there}")
-    return 3
 
 
 def _told(others: Callable[..., None]) -> Callable[..., None]:

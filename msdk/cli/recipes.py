@@ -41,7 +41,7 @@ def check_recipe(
 
         also.append(misbuilt)
     found: list[dict[str, object]] = []
-    wrong = False
+    code = 0
     for path in recipe:
         one: dict[str, object] = {"recipe": str(path), "good": True, "problems": []}
         try:
@@ -49,8 +49,7 @@ def check_recipe(
         except RecipeError as error:
             if is_base(path, error, recipe):
                 continue
-            wrong = True
-            display.fail(str(error))
+            code = max(code, display.failed(error))
             told = [{"path": each.path, "message": each.message, "source": each.source} for each in error.problems]
             one |= {"good": False, "problems": told}
         else:
@@ -64,9 +63,9 @@ def check_recipe(
         found.append(one)
     if as_json:
         display.print_json(found)
-    elif len(recipe) == 1 and not wrong:
+    elif len(recipe) == 1 and not code:
         display.hint("budget", recipe[0], overrides=overrides)
-    return 2 if wrong else 0
+    return code
 
 
 @recipes.command(name="show")

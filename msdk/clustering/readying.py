@@ -67,7 +67,7 @@ def train(
         force: Replace an existing run folder.
         force_data: Go on although the data are not those that the run was trained on.
         progress: Told after every step.
-        warn: Told, in sentences, what is different where training goes on.
+        warn: Told, in sentences, what is different where training goes on; they are warnings of Python's by default.
 
     Raises:
         MsdkError: As `msdk.training.train` and `msdk.cluster` do.

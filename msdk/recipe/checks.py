@@ -266,7 +266,7 @@ def _times(schedule: Schedule) -> list[float]:
 def _schedule_misfits(recipe: Recipe) -> Iterable[Problem]:
     """Settings with which the schedule's ratios are no numbers, or do not rise."""
     schedule, times = recipe.schedule, _times(recipe.schedule)
-    told = list(failing("schedule", lambda: _refuse_infinite(schedule.ratio, times)))
+    told = list(failing("schedule", lambda: _refuse_infinite(schedule, schedule.ratio, times)))
     yield from told or failing("schedule", lambda: _refuse_still(schedule, times))
 
 
@@ -279,8 +279,8 @@ def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
         found = parameterization.coefficients(schedule, t)
         return sum(float(each) for each in (found.c_skip, found.c_out, found.c_in, found.c_noise))
 
-    yield from failing("parameterization", lambda: _refuse_infinite(coefficients, times))
-    yield from failing("weighting", lambda: _refuse_infinite(lambda t: weighting.weight(schedule, t), times))
+    yield from failing("parameterization", lambda: _refuse_infinite(parameterization, coefficients, times))
+    yield from failing("weighting", lambda: _refuse_infinite(weighting, lambda t: weighting.weight(schedule, t), times))
     yield from failing("training.noise", lambda: _refuse_nowhere(noise, schedule))
     rates, last = recipe.training.lr_schedule, recipe.training.iterations
     if rates is not None:
@@ -289,13 +289,14 @@ def _number_misfits(recipe: Recipe) -> Iterable[Problem]:
         def factor(step: float) -> float:
             return rates.factor(int(step), last)
 
-        yield from failing("training.lr_schedule", lambda: _refuse_infinite(factor, steps))
+        yield from failing("training.lr_schedule", lambda: _refuse_infinite(rates, factor, steps))
 
 
-def _refuse_infinite(function: Callable[[float], float], places: Iterable[float]) -> None:
+def _refuse_infinite(part: object, function: Callable[[float], float], places: Iterable[float]) -> None:
+    suspect = f". If that is not it, look at {in_words(part)}" if whose(type(part)) else ""
     for place in places:
         if not math.isfinite(function(place)):
-            raise PartError(f"leads to {function(place)} at {place:g}: use less extreme settings")
+            raise PartError(f"leads to {function(place)} at {place:g}: use less extreme settings{suspect}")
 
 
 def _refuse_still(schedule: Schedule, times: Sequence[float]) -> None:

@@ -14,6 +14,7 @@ import attrs
 from msdk.errors import MsdkError
 from msdk.recipe.structuring import named, strict_converter
 from msdk.registry import is_base, registry_for
+from msdk.registry.lookup import lacking
 
 
 class NotKnown(Exception):  # noqa: N818  no mistake of anyone: a question without an answer
@@ -86,7 +87,7 @@ def _part(value: object, base: type, *, defaults: bool) -> Any:
         part = registry_for(base).get(typing.cast("str", data["name"])) if data is not None else None
     except MsdkError:
         part = None
-    if data is None or part is None:
+    if data is None or part is None or lacking(part):
         return UNKNOWN
     return _table({key: item for key, item in data.items() if key != "name"}, part, defaults=defaults)
 

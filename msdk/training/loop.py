@@ -381,7 +381,8 @@ class Trainer:
         found = checkpoints(self.run_dir)
         kept = f"{found[-1]} is from before, and finite" if found else "No checkpoint was saved before"
         recipe, options = self.recipe, self.recipe.training
-        since = range(max(self.iteration - min(options.log_every, 100), 0), self.iteration)  # read again
+        # Read again; a rate that is not finite shows in the loss of the step that follows.
+        since = range(max(self.iteration - min(options.log_every, 100) - 1, 0), self.iteration)
         part = culprit(recipe, self.feed, since)
         who = whose(type(part))
         if who is not None:

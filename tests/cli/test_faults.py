@@ -192,6 +192,6 @@ def test_what_a_plugin_refuses_in_words_is_a_mistake_of_the_recipe(lab, does):
 
 def test_what_is_msdks_own_is_raised(lab, monkeypatch):
     """A bug of msdk keeps its traceback."""
-    monkeypatch.setattr("msdk.cli.parts.display.show", lambda grid: 1 / 0)
+    monkeypatch.setattr("msdk.cli.parts.display.show", lambda *grids: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         lab("list")
