@@ -1,5 +1,6 @@
 """Promises of training on several processes: any number of them trains the same run."""
 
+import json
 import os
 import signal
 import warnings
@@ -7,6 +8,7 @@ import warnings
 import attrs
 import pytest
 import torch
+from commands import command, torchrun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import processes
@@ -227,3 +229,21 @@ def test_processes_that_cannot_train_one_run_are_told(tmp_path, monkeypatch, bat
     else:
         assert told.startswith("data of process 1 is other, but that of process 0 is ")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_trains(tmp_path):
+    """The whole command, in two processes of torchrun: edges, losses and images of one, told once."""
+    settings = ["recipes/digits/multistage.toml", "--set", "training.iterations=4", "--set", "training.log_every=2"]
+    settings += ["--set", "training.batch_size=8", "--device", "cpu", "--no-cache"]
+    two, (one, _) = (
+        torchrun("train", *settings, "--out", tmp_path / "two"),
+        command("train", *settings, "--out", tmp_path / "one"),
+    )
+    assert two.stdout.count("trained 4 iterations") == one.count("trained 4 iterations") == 1
+    ours, theirs = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert [line["images_by_stage"] for line in ours] == [line["images_by_stage"] for line in theirs]
+    assert [line["loss"] for line in theirs] == pytest.approx([line["loss"] for line in ours], rel=1e-3)
