@@ -154,10 +154,10 @@ def test_the_simulated_step_is_the_real_one(kind, changes, tmp_path):
             live._see(tensor.untyped_storage())
         before = live.now
         with live:
-            stages, _ = trainer.advance()
+            work, _ = trainer.advance()
         real = live.peak - before
-    stage = int(stages[0])
-    simulated_peak = peak_above_held(recipe, stage, len(stages) // recipe.training.accumulation)
+    stage = int(work.stages[0])
+    simulated_peak = peak_above_held(recipe, stage, len(work.stages) // recipe.training.accumulation)
     assert simulated_peak == pytest.approx(real, rel=0.03)
 
 
