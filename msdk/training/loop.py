@@ -314,6 +314,8 @@ class Trainer:
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
                 signum = answer()
+                if self.group.rank.count == 1 and stopped:
+                    signum = stopped[0]  # one alone has nobody to agree with, so the step in hand is the last
                 done = self.iteration == options.iterations or bool(signum)
                 if self.iteration % options.log_every == 0 or done:
                     self._log(sums, counts, rate)
@@ -324,6 +326,8 @@ class Trainer:
                     self.group.agreed(self._save)
                 last = self._at(rate)
                 progress(last)
+            if self.group.rank.count == 1 and stopped:
+                signum = stopped[0]  # also one that came while the last checkpoint was written
         idle = tuple(unseen(self.recipe, self.images_by_stage))
         return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum, idle)
 

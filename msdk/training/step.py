@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from msdk.batch import Batch
 from msdk.denoiser import Denoiser
 from msdk.denoiser.weights import settle
-from msdk.distributed import Group, Rank
+from msdk.distributed import Group
 from msdk.objectives.base import Draw, Loss
 from msdk.recipe import Recipe, Training
-from msdk.training.dealing import Hand, deal
+from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA, halving, ramped
 
@@ -64,14 +64,15 @@ class TrainingStep:
             iteration: Steps done before this one.
             hand: Which images of the whole batch they are; all of it, in equal micro-batches, when not given.
         """
-        hand = hand or deal(draw.stages, Rank(), self.recipe.training.accumulation)
         # An idle decoder keeps no gradient, so Adam leaves it alone. Old gradients go before activations come.
         self.optimizer.zero_grad(set_to_none=True)
-        flags: Sequence[Tensor | None] = [None] * len(hand.sizes)
-        if hand.counted is not None:
-            flags = hand.counted.to(batch.images.device, non_blocking=True).split(list(hand.sizes))
-        parts = zip(batch.split(hand.sizes), draw.split(hand.sizes), flags, strict=True)
-        values = torch.cat([self._backward(*part, hand.total) for part in parts])
+        images, parts = len(batch.images), self.recipe.training.accumulation
+        total, sizes = (images, (images // parts,) * parts) if hand is None else (hand.total, hand.sizes)
+        flags: Sequence[Tensor | None] = [None] * len(sizes)
+        if hand is not None and hand.counted is not None:
+            flags = hand.counted.to(batch.images.device, non_blocking=True).split(list(sizes))
+        micro_batches = zip(batch.split(sizes), draw.split(sizes), flags, strict=True)
+        values = torch.cat([self._backward(*each, total) for each in micro_batches])
         self.group.add_up([weight.grad for weight in self.trained.parameters() if weight.grad is not None])
         self.update(iteration)
         return values
