@@ -111,3 +111,11 @@ def test_drift_and_diffusion_are_the_derivatives(schedule, fraction):
         return  # a kink
     assert schedule.f(t) == pytest.approx(alpha, rel=1e-4, abs=1e-6)
     assert schedule.g2(t) == pytest.approx(sigma - 2 * alpha * schedule.sigma(t) ** 2, rel=1e-4, abs=1e-6)
+
+
+@given(t=st.floats(0.0, 1.0))
+def test_cld_is_its_matrices(t):
+    """Alpha and sigma of the image are entries of the published transition and covariance."""
+    schedule = CLD()
+    assert schedule.alpha(t) == pytest.approx(float(schedule.transition(t)[0, 0]), rel=1e-12)
+    assert schedule.sigma(t) ** 2 == pytest.approx(float(schedule.covariance(t)[0, 0]), rel=1e-9, abs=1e-12)
