@@ -1,6 +1,7 @@
 """Promises of `msdk budget`: tables, files, gates and the ledger of a run."""
 
 import csv
+import inspect
 import json
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from torch.nn import functional as F  # noqa: N812
 
 import msdk
 from msdk.budgeting.assembling import budget as count
+from msdk.budgeting.questions import Question
 from msdk.budgeting.rules import RULES
+from msdk.cli.budgets import solve
 from recipes import tiny
 
 
@@ -350,3 +353,12 @@ def test_a_limit_that_was_not_looked_at_fails_the_check(recipe, tmp_path, capsys
     (data,) = json.loads(out)
     saved.write_text(json.dumps([{**data, "stages": []}]))
     assert quick(capsys, monkeypatch, "budget", saved)[0] == 2
+
+
+def test_the_commands_defaults_are_pythons():
+    """`msdk budget solve` asks what `Question` asks where nobody says otherwise."""
+    defaults = {field.name: field.default for field in attrs.fields(Question)}
+    options = {name: given.default for name, given in inspect.signature(solve).parameters.items()}
+    for name in ("what", "vary", "smallest", "largest", "at_most", "count", "step"):
+        assert options[name] == defaults[name], name
+    assert options["tolerance"] / 100 == defaults["tolerance"]

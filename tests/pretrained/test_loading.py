@@ -217,6 +217,8 @@ def test_edm_samples_within_the_range_of_the_network(family, ends):
     assert Heun().times(schedule, 18)[-2:] == [ends[0], 0.0]
     narrow = msdk.load_pretrained("ve", None, {**SONG, "sigma_min": 0.5, "sigma_max": 5.0}, device="meta").schedule
     assert (narrow.t_min, narrow.t_max) == (0.5, 5.0)
+    wide = {**SONG, "sigma_min": 0, "sigma_max": math.inf}  # as EDM's own preconditioner has them
+    assert msdk.load_pretrained("edm", None, wide, device="meta").schedule.t_max == 80
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pt"])

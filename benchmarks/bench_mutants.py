@@ -1,0 +1,393 @@
+"""Would the tests notice? Small random mistakes are written into msdk, one by one, and the place's fast tests run.
+
+A mutant is a copy of the project in which one place of msdk's own code says something else: another operator, a number
+beside the right one, a condition turned round, a statement, keyword or dictionary entry left out. Places are drawn
+uniformly by a seed; messages, docstrings and annotations are left alone. Torch is imported once, in the process that
+forks for each mutant. A test that fails here and passes without the change has caught it, and so has the time limit.
+Survivors are printed as a diff; those that no test can tell are in `EQUIVALENT`, with the reason. Aim, never asserted:
+95 % of 200.
+
+`python benchmarks/bench_mutants.py --count 200 --seed 0 --processes 2 --out mutants.jsonl`
+
+A second call with the same file goes on where the first one stopped; `--again` tries its survivors once more.
+"""
+
+import argparse
+import ast
+import contextlib
+import copy
+import difflib
+import importlib
+import io
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HOME = Path(__file__).resolve().parents[1]
+NETWORKS = ["tests/encoders", "tests/denoiser", "tests/autoencoders", "tests/pretrained", "tests/test_families.py"]
+TESTS: dict[str, list[str]] = {
+    "authoring": ["tests/authoring"],
+    "autoencoders": ["tests/autoencoders", "tests/pretrained/test_autoencoders.py"],
+    "cache": ["tests/test_cache.py"],
+    "budgeting": ["tests/budgeting", "tests/cli/test_budgets.py", "tests/test_shipped.py"],
+    "cli": ["tests/cli", "tests/sampling", "tests/report", "tests/clustering"],
+    "clustering": ["tests/clustering", "tests/clusterings"],
+    "clusterings": ["tests/clusterings", "tests/clustering"],
+    "datasets": ["tests/datasets", "tests/training/test_labels.py"],
+    "decoders": NETWORKS,
+    "denoiser": ["tests/denoiser", "tests/training/test_training.py", "tests/runs", "tests/pretrained"],
+    "encoders": NETWORKS,
+    "layers": NETWORKS,
+    "lr_schedules": ["tests/training"],
+    "noise_levels": ["tests/noise_levels", "tests/training"],
+    "objectives": ["tests/objectives", "tests/training"],
+    "optimizers": ["tests/training"],
+    "parameterizations": ["tests/parameterizations", "tests/denoiser", "tests/pretrained"],
+    "pretrained": ["tests/pretrained"],
+    "recipe": ["tests/recipe", "tests/registry", "tests/cli"],
+    "registry": ["tests/registry", "tests/authoring", "tests/recipe", "tests/cli"],
+    "report": ["tests/report", "tests/cli"],
+    "runs": ["tests/runs", "tests/training", "tests/cli"],
+    "samplers": ["tests/samplers"],
+    "sampling": ["tests/sampling", "tests/samplers", "tests/cli"],
+    "schedules": ["tests/schedules", "tests/samplers", "tests/denoiser"],
+    "testing": ["tests/testing"],
+    "trackers": ["tests/trackers", "tests/training"],
+    "training": ["tests/training", "tests/runs", "tests/objectives"],
+    "weightings": ["tests/weightings", "tests/training"],
+    "wrappers": ["tests/wrappers", "tests/sampling"],
+}
+"""The tests of a room; parts keep the laws of their kind besides, and loose modules run the loose tests."""
+LOOSE = [
+    "tests/test_batch.py",
+    "tests/test_partition.py",
+    "tests/test_threads.py",
+    "tests/test_public.py",
+    "tests/test_retired.py",
+    "tests/cli",
+    "tests/training",
+    "tests/sampling",
+    "tests/recipe",
+]
+EQUIVALENT: dict[str, str] = {}
+"""Mutants that no test can tell from the original, by module, line of old code and line of new code: why."""
+
+OTHER: dict[type, type] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or,
+    ast.Or: ast.And,
+}  # fmt: skip
+OPPOSITE = {"min": "max", "max": "min", "any": "all", "all": "any", "floor": "ceil", "ceil": "floor"}
+
+
+QUIET = ("--no-header", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+FATES = ("survived", "caught", "broken")
+
+
+class Mutant(NamedTuple):
+    module: str
+    line: int
+    old: str
+    new: str
+    source: str
+
+    @property
+    def key(self) -> str:
+        """What is the same for the same change, wherever its line stands."""
+        return f"{self.module}: {self.old.strip()} -> {self.new.strip()}"
+
+
+def expressions(node: ast.AST) -> Iterator[ast.AST]:
+    """What could stand at this place by mistake."""
+    match node:
+        case ast.BinOp(left, op, right) if type(op) in OTHER:
+            yield ast.BinOp(left, OTHER[type(op)](), right)
+        case ast.Compare(left, ops, comparators):
+            yield ast.Compare(left, [OTHER[type(ops[0])](), *ops[1:]], comparators)
+        case ast.BoolOp(op, values):
+            yield ast.BoolOp(OTHER[type(op)](), values)
+        case ast.UnaryOp(ast.Not() | ast.USub(), operand):
+            yield operand
+        case ast.IfExp(test, body, orelse):
+            yield ast.IfExp(test, orelse, body)
+        case ast.Constant(bool() as value):
+            yield ast.Constant(not value)
+        case ast.Constant(int() as value):
+            yield ast.Constant(value + 1)
+        case ast.Constant(float() as value):
+            yield ast.Constant(value * 1.25 if value else 0.125)
+        case ast.Constant(str() as value) if value and not any(letter.isspace() for letter in value):
+            yield ast.Constant(value + "x")
+        case ast.Call(ast.Name(name), args, keywords) if name in OPPOSITE:
+            yield ast.Call(ast.Name(OPPOSITE[name]), args, keywords)
+        case ast.Call(ast.Attribute(value, name), args, keywords) if name in OPPOSITE:
+            yield ast.Call(ast.Attribute(value, OPPOSITE[name]), args, keywords)
+        case ast.Call(function, args, [*_, ast.keyword(arg=str()) as last]) if len(args) + len(node.keywords) > 1:
+            yield ast.Call(function, args, [keyword for keyword in node.keywords if keyword is not last])
+        case ast.Dict(keys, values) if len(keys) > 1:
+            yield ast.Dict(keys[:-1], values[:-1])
+        case _:
+            return
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    match node:
+        case ast.Expr(ast.Call()):
+            yield ast.Pass()
+        case ast.AugAssign(target, op, value) if type(op) in OTHER:
+            yield ast.AugAssign(target, OTHER[type(op)](), value)
+        case _:
+            return
+
+
+def spoken(node: ast.AST) -> bool:
+    """Is this for readers or for the type checker, and not for the program?"""
+    match node:
+        case ast.Raise() | ast.JoinedStr() | ast.Import() | ast.ImportFrom() | ast.Assert():
+            return True
+        case ast.Expr(ast.Constant()):
+            return True
+        case ast.Call(ast.Name(name)) if name.endswith("Error") or name in ("TypeVar", "cast"):
+            return True
+        case ast.If(ast.Name("TYPE_CHECKING")):
+            return True
+        case ast.Assign([ast.Name("__all__")]):
+            return True
+        case _:
+            return False
+
+
+def places(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+    """Every place below this node, with what could stand there instead."""
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list", "type_comment", "type_params", "bases"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or spoken(child):
+                continue
+            if isinstance(child, (ast.If, ast.While)):
+                yield child.test, ast.UnaryOp(ast.Not(), child.test)
+            for other in [*expressions(child), *statements(child)]:
+                yield child, other
+            yield from places(child)
+
+
+def mutant(path: Path, place: ast.AST, other: ast.AST) -> Mutant:
+    """One file with something else at one place."""
+    assert isinstance(place, ast.expr | ast.stmt)
+    assert place.end_lineno is not None
+    assert place.end_col_offset is not None
+    source = path.read_text(encoding="utf-8")
+    lines = [0, *itertools.accumulate(len(line) for line in source.encode().splitlines(keepends=True))]
+    begin, end = lines[place.lineno - 1] + place.col_offset, lines[place.end_lineno - 1] + place.end_col_offset
+    text = ast.unparse(ast.fix_missing_locations(copy.deepcopy(other)))
+    text = text if isinstance(other, ast.stmt | ast.Constant) else f"({text})"
+    changed = (source.encode()[:begin] + text.encode() + source.encode()[end:]).decode()
+    module = ".".join(path.relative_to(HOME).with_suffix("").parts).removesuffix(".__init__")
+    number = place.lineno - 1
+    return Mutant(module, place.lineno, source.splitlines()[number], changed.splitlines()[number], changed)
+
+
+def drawn(count: int, seed: int, only: str = "") -> list[Mutant]:
+    """So many mutants, each place as likely as any other."""
+    files = sorted(path for path in (HOME / "msdk").rglob("*.py") if "templates" not in path.parts)
+    files = [path for path in files if path.name not in ("retired.py", "__main__.py") and "testing" not in path.parts]
+    files = [path for path in files if ".".join(path.relative_to(HOME).parts).startswith(only)]
+    found = [(path, *pair) for path in files for pair in places(ast.parse(path.read_text(encoding="utf-8")))]
+    print(f"{len(found)} places in {len(files)} files", file=sys.stderr)
+    return [mutant(*one) for one in random.Random(seed).sample(found, min(count, len(found)))]
+
+
+def tests_of(module: str) -> list[list[str]]:
+    """The runs of pytest that belong to a module, in their order."""
+    from msdk.registry.kinds import KINDS
+
+    room = module.split(".")[1] if module.count(".") > 1 else ""
+    stem = module.rsplit(".", 1)[-1]
+    folders = TESTS.get(room, LOOSE if not room else [])
+    near = [
+        str(path.relative_to(HOME)) for folder in folders for path in sorted((HOME / folder).glob(f"test_{stem}*.py"))
+    ]
+    runs = [near] if near else []
+    if room in KINDS:
+        runs.append(["tests/testing/test_built_ins.py", "-k", room])
+    return [*runs, folders]
+
+
+def path_of(module: str) -> Path:
+    place = HOME.joinpath(*module.split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+def overlaid(mutant: Mutant, folder: Path) -> None:
+    """The project once more, by hard links, but for the one file that is another."""
+    left_out = shutil.ignore_patterns(".git", ".venv", "*.egg-info", ".pytest_cache", ".ruff_cache", "__pycache__")
+    shutil.copytree(HOME, folder, copy_function=os.link, ignore=left_out)
+    file = folder / path_of(mutant.module).relative_to(HOME)
+    file.unlink()
+    file.write_text(mutant.source, encoding="utf-8")
+
+
+def tried(folder: Path, runs: list[list[str]], out: Path) -> None:
+    """In a process of its own: run the tests until one fails, and leave by a status that says so."""
+    import pytest
+
+    os.setsid()
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    sources = [str(folder), *(str(path) for path in (folder / "plugins").glob("*/src"))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(sources)
+    sys.path[:0] = sources[1:]
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("msdk", "tests")]:
+        del sys.modules[name]
+    with out.open("w") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        for run in runs:
+            status = pytest.main([*run, "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *QUIET])
+            said.flush()
+            if status not in (0, 5):
+                os._exit(1)
+    os._exit(0)
+
+
+PRELOADED = (
+    *("attrs", "beartype", "cattrs", "cyclopts", "fvcore.nn", "hypothesis", "jaxtyping", "numpy", "PIL.Image"),
+    *("rich", "timm.layers", "torch._dynamo", "torch.utils.flop_counter"),
+)
+
+
+def preloaded() -> None:
+    """What every test imports, once: all but msdk itself."""
+    import torch
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        for name in PRELOADED:
+            importlib.import_module(name)
+    torch.set_num_threads(1)
+
+
+class Try(NamedTuple):
+    """A process that is trying a mutant, or, once a test failed, whether that test passes without the change."""
+
+    mutant: Mutant
+    folder: Path
+    begun: float
+    failed: str = ""
+
+
+def begin(one: Try, runs: list[list[str]]) -> int:
+    overlaid(one.mutant, one.folder)
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            tried(one.folder, runs, one.folder.with_suffix(".txt"))
+        os._exit(2)
+    return child
+
+
+def measure(mutants: list[Mutant], processes: int, limit: float, until: float) -> Iterator[dict[str, Any]]:
+    """Each mutant's fate, as they come; none is begun after the time that is given."""
+    waiting = list(reversed(mutants))
+    working: dict[int, Try] = {}
+    sound: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="mutants") as place:
+        while True:
+            while waiting and len(working) < processes and time.monotonic() < until:
+                one = Try(waiting.pop(), Path(place) / f"{len(waiting)}", time.monotonic())
+                working[begin(one, tests_of(one.mutant.module))] = one
+            if not working:
+                return
+            child, status = os.waitpid(-1, os.WNOHANG)
+            for late, one in working.items():
+                if time.monotonic() - one.begun > limit:
+                    os.killpg(late, signal.SIGKILL)
+            if not child:
+                time.sleep(0.05)
+                continue
+            one = working.pop(child)
+            file = one.folder.with_suffix(".txt")
+            said = file.read_text(errors="replace") if file.exists() else ""
+            shutil.rmtree(one.folder)
+            fate = "late" if os.WIFSIGNALED(status) else FATES[os.waitstatus_to_exitcode(status)]
+            if one.failed:
+                fate = "caught" if fate == "survived" else "broken"
+                sound |= {one.failed} if fate == "caught" else set()
+            found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", said, re.MULTILINE)
+            by = one.failed or (found[1] if found else "")
+            if fate == "caught" and not one.failed and by not in sound:
+                unchanged = one.mutant._replace(source=path_of(one.mutant.module).read_text())
+                control = Try(unchanged, one.folder, one.begun, by)
+                run = [by] if "::" in by else [by, "--collect-only"]
+                working[begin(control, [run])] = control
+                continue
+            seconds = round(time.monotonic() - one.begun, 1)
+            yield {"key": one.mutant.key, "line": one.mutant.line, "fate": fate, "seconds": seconds, "by": by}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="modules that begin so, such as msdk.samplers")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--limit", type=float, default=180, help="seconds for one mutant; one that takes longer is caught"
+    )
+    parser.add_argument("--minutes", type=float, default=60, help="begin none after so long")
+    parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
+    parser.add_argument("--again", action="store_true", help="try the survivors in the file once more")
+    parser.add_argument("--show", action="store_true", help="print the mutants, run nothing")
+    asked = parser.parse_args()
+    chosen = drawn(asked.count, asked.seed, asked.only)
+    if asked.show:
+        for mutant in chosen:
+            print(f"{mutant.module}:{mutant.line}\n{shown(mutant)}")
+        return
+    known = {}
+    if asked.out.exists():
+        known = {fate["key"]: fate for fate in map(json.loads, asked.out.read_text().splitlines())}
+    left = [mutant for mutant in chosen if mutant.key not in EQUIVALENT]
+    left = [m for m in left if m.key not in known or (asked.again and known[m.key]["fate"] == "survived")]
+    preloaded()
+    by_key = {mutant.key: mutant for mutant in left}
+    until = time.monotonic() + asked.minutes * 60
+    for number, fate in enumerate(measure(left, asked.processes, asked.limit, until), start=1):
+        known[fate["key"]] = fate
+        with asked.out.open("a") as file:
+            file.write(json.dumps(fate) + "\n")
+        print(
+            f"{number}/{len(left)} {fate['fate']} in {fate['seconds']} s: {fate['key'].partition(':')[0]}",
+            file=sys.stderr,
+        )
+        if fate["fate"] == "survived":
+            print(f"{fate['key'].partition(':')[0]}:{fate['line']}\n{shown(by_key[fate['key']])}", file=sys.stderr)
+    fates = [known[mutant.key]["fate"] for mutant in chosen if mutant.key in known and mutant.key not in EQUIVALENT]
+    same = sum(mutant.key in EQUIVALENT for mutant in chosen)
+    caught = fates.count("caught") + fates.count("late")
+    share = caught / len(fates) if fates else 0.0
+    total = {"mutants": len(chosen), "tried": len(fates), "caught": caught, "late": fates.count("late")}
+    print(json.dumps(total | {"equivalent": same, "share": round(share, 4), "seed": asked.seed}))
+
+
+def shown(mutant: Mutant) -> str:
+    """The change, as a diff of its lines."""
+    lines = difflib.unified_diff(
+        path_of(mutant.module).read_text().splitlines(), mutant.source.splitlines(), n=2, lineterm=""
+    )
+    return "\n".join(list(lines)[3:])
+
+
+if __name__ == "__main__":
+    main()
