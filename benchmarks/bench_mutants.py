@@ -7,7 +7,7 @@ forks for each mutant. A test that fails here and passes without the change has 
 Survivors are printed as a diff; those that no test can tell are in `EQUIVALENT`, with the reason. Aim, never asserted:
 95 % of 200.
 
-`python benchmarks/bench_mutants.py --count 200 --seed 0 --processes 2 --out mutants.jsonl`
+`python benchmarks/bench_mutants.py --runs 200 --seed 0 --processes 2 --out mutants.jsonl`
 
 A second call with the same file goes on where the first one stopped; `--again` tries its survivors once more.
 """
@@ -338,7 +338,7 @@ def measure(mutants: list[Mutant], processes: int, limit: float, until: float) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=200, help="mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="modules that begin so, such as msdk.samplers")
     parser.add_argument("--processes", type=int, default=2)
@@ -346,17 +346,17 @@ def main() -> None:
         "--limit", type=float, default=180, help="seconds for one mutant; one that takes longer is caught"
     )
     parser.add_argument("--minutes", type=float, default=60, help="begin none after so long")
-    parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
+    parser.add_argument("--out", type=Path, help="a file of fates, one a line, that a later call goes on with")
     parser.add_argument("--again", action="store_true", help="try the survivors in the file once more")
     parser.add_argument("--show", action="store_true", help="print the mutants, run nothing")
     asked = parser.parse_args()
-    chosen = drawn(asked.count, asked.seed, asked.only)
+    chosen = drawn(asked.runs, asked.seed, asked.only)
     if asked.show:
         for mutant in chosen:
             print(f"{mutant.module}:{mutant.line}\n{shown(mutant)}")
         return
-    known = {}
-    if asked.out.exists():
+    known: dict[str, dict[str, Any]] = {}
+    if asked.out is not None and asked.out.exists():
         known = {fate["key"]: fate for fate in map(json.loads, asked.out.read_text().splitlines())}
     left = [mutant for mutant in chosen if mutant.key not in EQUIVALENT]
     left = [m for m in left if m.key not in known or (asked.again and known[m.key]["fate"] == "survived")]
@@ -365,8 +365,9 @@ def main() -> None:
     until = time.monotonic() + asked.minutes * 60
     for number, fate in enumerate(measure(left, asked.processes, asked.limit, until), start=1):
         known[fate["key"]] = fate
-        with asked.out.open("a") as file:
-            file.write(json.dumps(fate) + "\n")
+        if asked.out is not None:
+            with asked.out.open("a") as file:
+                file.write(json.dumps(fate) + "\n")
         print(
             f"{number}/{len(left)} {fate['fate']} in {fate['seconds']} s: {fate['key'].partition(':')[0]}",
             file=sys.stderr,
@@ -378,7 +379,7 @@ def main() -> None:
     caught = fates.count("caught") + fates.count("late")
     share = caught / len(fates) if fates else 0.0
     total = {"mutants": len(chosen), "tried": len(fates), "caught": caught, "late": fates.count("late")}
-    print(json.dumps(total | {"equivalent": same, "share": round(share, 4), "seed": asked.seed}))
+    print(json.dumps({"results": total | {"equivalent": same, "share": round(share, 4)}, "seed": asked.seed}))
 
 
 def shown(mutant: Mutant) -> str:

@@ -80,8 +80,10 @@ def test_edm_recipes_have_the_published_parameters(name, published, outside_data
         assert decoders == list(golden["params_per_decoder"].values())
 
 
-BENCHMARKS = sorted(path for path in Path("benchmarks").glob("bench_*.py") if path.stem != "bench_memory")
-"""All but the one that tests/budgeting/test_memory.py runs."""
+ELSEWHERE = ("bench_memory", "bench_mutants")
+"""What tests/budgeting/test_memory.py runs, and the test below."""
+
+BENCHMARKS = sorted(path for path in Path("benchmarks").glob("bench_*.py") if path.stem not in ELSEWHERE)
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=str)
@@ -90,3 +92,12 @@ def test_benchmark_runs(path):
     done = subprocess.run([sys.executable, str(path), "--runs", "1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["results"]
+
+
+def test_mutants_are_tried():
+    """Two mistakes in a small part are noticed by its tests, and by those that pass without them."""
+    words = ["--runs", "2", "--only", "msdk.weightings.edm", "--processes", "1"]
+    done = subprocess.run([sys.executable, "benchmarks/bench_mutants.py", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert (results["tried"], results["caught"]) == (2, 2), done.stderr
