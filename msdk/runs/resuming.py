@@ -112,13 +112,17 @@ def write_resumed(run: Path, recipe: Recipe, digest: str, what: Resumed) -> None
         content: dict[str, Any] = json.loads((run / FILE).read_bytes())
     else:  # a run of before there were locks
         content = lock(recipe, digest)
-    history = [attrs.asdict(each) for each in before.resumed]
-    entry = {key: value for key, value in attrs.asdict(what).items() if value or key == "iteration"}
-    if what.differs and (not before.resumed or before.resumed[-1] != what):
-        history.append(entry)
+    resumed = list(before.resumed)
+    if what.differs and (not resumed or resumed[-1] != what):
+        resumed.append(what)
+    # What did not differ is left out, so that going on once more writes the same again.
+    history = [
+        {key: value for key, value in attrs.asdict(each).items() if value or key == "iteration"} for each in resumed
+    ]
     now = _versions(recipe)
     content |= {key: now.pop(key) for key in ("msdk", "python", "torch")}
-    content |= {"plugins": now, "data": {"name": to_data(recipe.data)["name"], "sha256": digest}}
+    data = {**before.data, "name": to_data(recipe.data)["name"], "sha256": digest}  # with the names of classes
+    content |= {"plugins": now, "data": data}
     if history:
         content["resumed"] = history
     write_json(run / FILE, content)

@@ -13,7 +13,8 @@ import msdk
 from msdk.errors import RunError
 from msdk.recipe import Training, to_toml
 from msdk.runs import checkpoints, refuse_other_recipe, run_recipe, start_run
-from msdk.runs.resuming import FREE_IN_TRAINING
+from msdk.runs.lock import class_names
+from msdk.runs.resuming import FREE_IN_TRAINING, resumed, write_resumed
 from recipes import tiny
 
 SHORT = ("training.iterations=2", "training.warmup=0", "training.log_every=1")
@@ -213,3 +214,18 @@ def test_run_goes_on_in_its_phase(tmp_path, capsys, monkeypatch):
     again = (run / "report.md").read_text()
     assert again.partition("## Samples")[0] == report.partition("## Samples")[0]
     assert "## Stages" in again
+
+
+def test_going_on_once_more_writes_the_same_again(tmp_path):
+    """The lock of a run that went on, with its history and its names of classes, is not changed by going on again."""
+    recipe = tiny("training.iterations=1", 'data={name="digits"}')
+    start_run(tmp_path / "run", recipe, force=False, data_digest="d", class_names=["cat", "dog"])
+    longer = attrs.evolve(recipe, training=attrs.evolve(recipe.training, iterations=2))
+    locks = []
+    for _ in range(2):
+        what = resumed(tmp_path / "run", longer, "d", 1, {"training.iterations": (1, 2)} if not locks else {})
+        write_resumed(tmp_path / "run", longer, "d", what)
+        locks.append((tmp_path / "run" / "lock.json").read_text())
+    assert locks[0] == locks[1]
+    assert json.loads(locks[1])["resumed"] == [{"iteration": 1, "recipe": {"training.iterations": [1, 2]}}]
+    assert class_names(tmp_path / "run") == ("cat", "dog")
