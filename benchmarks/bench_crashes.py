@@ -51,7 +51,7 @@ SONG = {
 }
 
 TRAIN = ("train", "r.toml", "--out", "run")
-CLUSTERED = ("--set", 'stages={clustering={name="timestep"}}')
+CLUSTERED = ("--set", 'stages={clustering={name="timestep", stages=2}}')
 SAMPLE = ("sample", "run", "--seeds", "0-2", "--out")
 CONVERT = ("pretrained", "convert", "w.safetensors", "--family", "edm", "--config", "song.json", "--out", "run")
 BOTH = ("--resume", "--force")

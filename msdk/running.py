@@ -18,7 +18,7 @@ from msdk.recipe.structuring import to_data
 from msdk.report import run_markdown
 from msdk.report.page import budgets_page
 from msdk.runs import checkpoints, refuse_existing
-from msdk.runs.files import write_text
+from msdk.runs.files import sweep, write_text
 from msdk.runs.writer import one_writer
 from msdk.sampling.drawing import write_samples
 from msdk.training import Step, TrainingResult
@@ -179,6 +179,8 @@ def _write_reports(
         },
         pictures=[name for name in ("samples/grid.png", "clustering.png") if (place / name).is_file()],
     )
+    for name in ("report.md", "report.html"):
+        sweep(place / name)  # of a process that was killed while it wrote one
     write_text(place / "report.md", text)
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]
     write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent))
