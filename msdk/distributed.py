@@ -147,17 +147,18 @@ class Group:
                 f"{found[0] or 'none'}: all processes train one run, from the same data with the same versions"
             )
 
-    def vote(self, number: int) -> Callable[[], int]:
-        """Asks for the largest number of all processes, without waiting; what is returned waits for the answer.
+    def vote(self, own: Callable[[], int]) -> Callable[[], int]:
+        """Asks for the largest of all processes' own numbers, without waiting; what is returned waits for the answer.
 
-        It goes by the CPU, so that no device is waited for.
+        It goes by the CPU, so that no device is waited for. One alone has nobody to agree with: its answer is its own
+        number at any time.
         """
         if self.rank.count == 1:
-            return lambda: number
+            return own
         import torch
         import torch.distributed as dist
 
-        asked = torch.tensor(number)
+        asked = torch.tensor(own())
         with _alive():
             work: Any = dist.all_reduce(asked, dist.ReduceOp.MAX, async_op=True)
 

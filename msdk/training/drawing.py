@@ -69,10 +69,10 @@ class Feed:
         stages, times = draw_times(self.recipe, self.denoiser, size, generator)
         weights = self.recipe.weighting.weight(self.denoiser.schedule, times)
         hand = deal(stages, self.rank, options.accumulation)
-        shape, placed = self.denoiser.shape, hand.draws.to(self.device, non_blocking=True)
+        shape = self.denoiser.shape
         noise = torch.empty(size, *shape, device=self.device, memory_format=layout(len(shape) + 1)).normal_()
         if self.rank.count > 1:
-            noise = noise.index_select(0, placed)
+            noise = noise.index_select(0, hand.draws.to(self.device, non_blocking=True))
             if self.rank.index:
                 torch.manual_seed(mixed_seed(options.seed, "dropout", iteration, self.rank.index))
         draw = Draw(stages[hand.draws], times[hand.draws], weights[hand.draws], noise)

@@ -304,19 +304,20 @@ class Trainer:
         counts = torch.zeros(len(self.images_by_stage), dtype=torch.int64)
         last = self._at(0.0)
         with _stoppable() as stopped, torch.random.fork_rng():
-            done, signum = self.iteration >= options.iterations, 0
+
+            def signum() -> int:
+                return stopped[0] if stopped else 0
+
+            done, answer = self.iteration >= options.iterations, signum
             while not done:
                 # Asked before a step and answered after it, so that all processes stop at the same one.
-                answer = self.group.vote(stopped[0] if stopped else 0)
+                answer = self.group.vote(signum)
                 work, values = self.advance()
                 sums.index_add_(0, work.draw.stages.to(sums.device, non_blocking=True), values.double())
                 counts += torch.bincount(work.stages, minlength=len(counts))
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
-                signum = answer()
-                if self.group.rank.count == 1 and stopped:
-                    signum = stopped[0]  # one alone has nobody to agree with, so the step in hand is the last
-                done = self.iteration == options.iterations or bool(signum)
+                done = self.iteration == options.iterations or bool(answer())
                 if self.iteration % options.log_every == 0 or done:
                     self._log(sums, counts, rate)
                     sums.zero_()
@@ -326,10 +327,9 @@ class Trainer:
                     self.group.agreed(self._save)
                 last = self._at(rate)
                 progress(last)
-            if self.group.rank.count == 1 and stopped:
-                signum = stopped[0]  # also one that came while the last checkpoint was written
+            interrupted = answer()
         idle = tuple(unseen(self.recipe, self.images_by_stage))
-        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, signum, idle)
+        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, interrupted, idle)
 
     def _at(self, rate: float) -> Step:
         return Step(
