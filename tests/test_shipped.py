@@ -14,6 +14,9 @@ from msdk.budgeting.counting import count_on_meta
 from msdk.partition import Partition
 from msdk.samplers.base import call_times
 
+FOLDERS = {"msdk", "plugins", "recipes", "tests", "benchmarks", "docs", ".ci"}
+FILES = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml", ".gitignore"}
+
 RECIPES = sorted(path for path in Path("recipes").rglob("*.toml") if path.stem != "base")
 
 
@@ -101,3 +104,11 @@ def test_mutants_are_tried():
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
     assert (results["tried"], results["caught"]) == (2, 2), done.stderr
+
+
+def test_nothing_else_stands_at_the_top():
+    """Run folders and other leftovers of trials do not get into the project."""
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a checkout of git")
+    assert {path.partition("/")[0] for path in listed.stdout.splitlines()} <= FOLDERS | FILES
