@@ -264,6 +264,8 @@ class _Seen:
         """The result; see `survey`."""
         source, problems = self.source, list(self.source.problems)
         data = dict(to_data(dataset))
+        if fitted and source.protocol:
+            data |= {"protocol": source.protocol}
         sizes = tuple(Size(axes, count, example) for axes, (count, example) in self.sizes.ranked())
         if fitted:
             square = next((each for each in sizes if len(set(each.axes)) == 1), None)

@@ -114,6 +114,16 @@ ALLOWED = {
         *BASES,
     ],
     "surveying": ["recipe", "datasets", "datasets.base"],
+    "preparing": [
+        "arguments",
+        "recipe",
+        "runs",
+        "datasets.base",
+        "datasets.folder",
+        "datasets.listing",
+        "datasets.tar",
+        "datasets.zip",
+    ],
     # The verbs, then a report of it all.
     "running": [
         "arguments",
@@ -155,6 +165,7 @@ ALLOWED = {
         "sampling",
         "running",
         "surveying",
+        "preparing",
         "report",
         "authoring",
         "distributed",

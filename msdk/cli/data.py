@@ -1,15 +1,16 @@
-"""`msdk data info`."""
+"""`msdk data prepare`, `msdk data info`."""
 
 import functools
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from msdk.cli import display
-from msdk.cli.options import AsJson, Set, load
+from msdk.cli.options import AsJson, Force, Set, load
 from msdk.errors import MsdkError
 
-data = App(name="data", help="Look at data sets.")
+data = App(name="data", help="Prepare data sets, and look at them.")
 
 
 @data.command(name="info")
@@ -46,3 +47,68 @@ def data_info(path: Path, /, *, overrides: Set = None, as_json: AsJson = False) 
         display.print_json(found.as_json())
         return
     display.show_survey(found)
+
+
+@data.command(name="prepare")
+def data_prepare(
+    archive: str,
+    source: Path,
+    /,
+    *,
+    out: Path,
+    protocol: str | None = None,
+    size: int | None = None,
+    split: str | None = None,
+    grey: Annotated[bool, Parameter(negative="")] = False,
+    raw: Annotated[bool, Parameter(negative="")] = False,
+    workers: int | None = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the file that training reads of an archive as it was published. A call that was stopped is gone on with.
+
+    Examples: msdk data prepare cifar10 cifar-10-python.tar.gz --out cifar10.zip /
+    msdk data prepare celeba64 img_align_celeba.zip --out celeba64.zip --protocol celeba:crop128 /
+    msdk data prepare folder pictures --size 32 --out pictures.zip
+
+    Parameters
+    ----------
+    archive
+        cifar10, celeba32, celeba64, celeba256, ffhq64, imagenet64, or folder for any images.
+    source
+        Where it lies: the file that was downloaded, or the folder that it was unpacked to.
+    out
+        What to write: a .zip, or a .tar in the layout of webdataset.
+    protocol
+        How pictures become squares: celeba:crop140, imagenet:dhariwal, ...; docs/data.md has all of them.
+    size
+        Side of the images in pixels; that of the archive's name by default.
+    split
+        train, valid, test or all, where the archive has splits; train by default.
+    grey
+        Convert to grey.
+    raw
+        Keep pixels as they are (BMP) instead of PNG: larger files, nothing to decode.
+    workers
+        Threads; as many as there are CPUs by default. They change no byte.
+    """
+    from msdk.preparing import prepare
+
+    with display.bar() as report:
+        made = prepare(
+            archive,
+            source,
+            out,
+            protocol=protocol,
+            size=size,
+            channels=1 if grey else 3,
+            split=split,
+            format="raw" if raw else "png",
+            workers=workers,
+            force=force,
+            progress=lambda done, total: report("preparing", done, total),
+        )
+    if as_json:
+        display.print_json(made.as_json())
+    else:
+        display.show_prepared(made)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from msdk.clustering import Clusters
+    from msdk.preparing import Prepared
     from msdk.pretrained.converting import Converted
     from msdk.registry.describing import Description
     from msdk.report import Grid
@@ -95,6 +96,26 @@ def show_survey(survey: "Survey") -> None:
         told = {key: json.dumps(value, ensure_ascii=False) for key, value in survey.data.items() if value is not None}
         fields = ", ".join(f"{key} = {value}" for key, value in told.items())
         say(f"a recipe reads them by: data = {{ {fields} }}")
+
+
+def show_prepared(made: "Prepared") -> None:
+    classes = f", {made.classes:,} classes" if made.classes else ""
+    kept = f" ({made.kept:,} of them were there)" if made.kept else ""
+    colour = "grey" if made.channels == 1 else "colour"
+    say(
+        f"{made.path}: {made.images:,} images{kept} of {made.size}x{made.size} in {colour}{classes}, by {made.protocol}"
+    )
+    if made.jpeg:
+        warn(
+            f"{made.jpeg:,} of the pictures were JPEG, whose blocks and blurred colours are learned as well; scores "
+            "against images that were never JPEG cannot be compared with those against these"
+        )
+    kind = "zip" if made.path.suffix == ".zip" else "tar"
+    fields = {"name": kind, "path": str(made.path), "size": made.size, "channels": made.channels}
+    fields |= {"protocol": made.protocol, "sha256": made.sha256[:16]}
+    told = ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items())
+    say(f"a recipe reads them by: data = {{ {told} }}")
+    hint("data", "info", made.path)
 
 
 def show_part(part: "Description") -> None:

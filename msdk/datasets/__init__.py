@@ -22,6 +22,7 @@ registry: "Registry[Dataset]" = Registry(
         "digits": "msdk.datasets.digits:Digits",
         "folder": "msdk.datasets.folder:Folder",
         "shards": "msdk.datasets.shards:Shards",
+        "tar": "msdk.datasets.tar:Tar",
         "zip": "msdk.datasets.zip:Zip",
     },
 )

@@ -5,12 +5,12 @@ import io
 import math
 import typing
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import attrs
-from attrs.validators import ge, in_
+from attrs.validators import ge, in_, matches_re, optional
 
 from msdk.batch import Batch, Condition
 from msdk.encoders.base import Shape
@@ -33,6 +33,7 @@ class Source(abc.ABC):
         class_names: The name of class 0, of class 1, ...; None where classes have no names.
         passed_over: What lies there and is no image of this source: reason -> names.
         problems: Why the data are refused, a sentence for each reason; see `Dataset.look`.
+        protocol: What the images were made by, where the data say so, as `msdk data prepare` notes it.
     """
 
     digest: str
@@ -41,6 +42,7 @@ class Source(abc.ABC):
     class_names: Sequence[str] | None = None
     passed_over: Mapping[str, Sequence[str]] = {}
     problems: Sequence[str] = ()
+    protocol: str = ""
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -107,11 +109,15 @@ class ImageFiles(Dataset):
         path: Where they are.
         size: Side of every image in pixels.
         channels: 3 for colour, 1 for grey; images are converted.
+        protocol: What the images were made by, as `msdk data prepare` notes it; others are refused.
+        sha256: Digest of the data, or how it begins; others are refused.
     """
 
     path: Path
     size: int = attrs.field(default=32, validator=ge(1))
     channels: int = attrs.field(default=3, validator=in_((1, 3)))
+    protocol: str | None = None
+    sha256: str | None = attrs.field(default=None, validator=optional(matches_re("[0-9a-f]{8,64}")))
 
     @property
     def shape(self) -> Shape:
@@ -119,9 +125,21 @@ class ImageFiles(Dataset):
 
     def open(self) -> Source:
         source = self.look()
-        if source.problems:
-            raise DataError(source.problems[0])
+        problems = [*source.problems, *self._others(source)]
+        if problems:
+            raise DataError(problems[0])
         return source
+
+    def _others(self, source: Source) -> Iterator[str]:
+        """Why a source is not the one that the recipe means, though it lies in its place."""
+        if self.protocol is not None and self.protocol != source.protocol:
+            made = f"were made by {source.protocol}" if source.protocol else "do not say what they were made by"
+            yield (
+                f"data.protocol is {self.protocol}, but the images of {self.path} {made}: numbers of the two cannot be "
+                "compared. Give data.path the right ones (`msdk data prepare` makes them), or change the recipe"
+            )
+        if self.sha256 is not None and not source.digest.startswith(self.sha256):
+            yield f"data.sha256 is {self.sha256}, but that of {self.path} is {source.digest}: these are other images"
 
 
 class ImageError(DataError):
@@ -223,6 +241,15 @@ def picture(content: bytes, name: str, size: tuple[int, int] | None = None, mode
             colour?), several frames, or levels of 32 bits.
     """
     import numpy as np
+
+    image, form, kept = decoded(content, name, size, mode)
+    return Picture(np.array(image), form, kept)
+
+
+def decoded(
+    content: bytes, name: str, size: tuple[int, int] | None = None, mode: str | None = None
+) -> "tuple[Image.Image, str, str]":
+    """What `picture` decodes, as an image of Pillow's; the file's format and mode."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -234,11 +261,12 @@ def picture(content: bytes, name: str, size: tuple[int, int] | None = None, mode
                 what = f"has {image.height}x{image.width} pixels, but the recipe's data.size is {size[0]}"
                 raise ImageError(name, f"{what}: resize the images or change the recipe", "another size")
             _refuse_others(image, name)
-            kept = image.mode
+            kept, form = image.mode, str(image.format)
             ImageOps.exif_transpose(image, in_place=True)
-            grey = _bytes_of_words(image) if kept.startswith("I;16") else image
-            pixels = np.array(grey.convert(mode or ("L" if kept in GREY else "RGB")))
-            return Picture(pixels, str(image.format), kept)
+            image.load()
+            found = _bytes_of_words(image) if kept.startswith("I;16") else image
+            wanted = mode or ("L" if kept in GREY else "RGB")
+            return found if found.mode == wanted else found.convert(wanted), form, kept
     except ImageError:
         raise
     except UnidentifiedImageError as error:

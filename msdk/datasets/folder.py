@@ -104,6 +104,8 @@ class Folder(ImageFiles):
         path: The folder.
         size: Side of every image in pixels.
         channels: 3 for colour, 1 for grey; images are converted.
+        protocol: What the images were made by, as `msdk data prepare` notes it; others are refused.
+        sha256: Digest of the data, or how it begins; others are refused.
     """
 
     def look(self) -> FileSource:

@@ -1,4 +1,4 @@
-"""Images in many zip files, read as one."""
+"""Images in many zip or tar files, read as one."""
 
 import bisect
 import hashlib
@@ -11,9 +11,13 @@ import attrs
 
 from msdk.datasets.base import FileSource, ImageFiles, Source
 from msdk.datasets.listing import HIDDEN, NO_IMAGE, hidden, suffix
+from msdk.datasets.tar import Tar
 from msdk.datasets.zip import Zip
 from msdk.encoders.base import Shape
 from msdk.errors import DataError
+
+SHARDS: Mapping[str, type[Zip | Tar]] = {".zip": Zip, ".tar": Tar}
+"""Ending of a shard -> how it is read."""
 
 
 class _Shards(FileSource):
@@ -46,6 +50,8 @@ class _Shards(FileSource):
                     f"{place} calls a class {differs[0]!r} that another file calls {differs[1]!r}: give them one "
                     "list of class_names"
                 )
+        protocols = {source.protocol for source in self._sources}
+        self.protocol = protocols.pop() if len(protocols) == 1 else ""
         self.class_names = longest if longest and all(named) and not self.problems else None
 
     def __len__(self) -> int:
@@ -66,14 +72,16 @@ class _Shards(FileSource):
 
 @attrs.frozen(kw_only=True)
 class Shards(ImageFiles):
-    """All zip files of a folder as one data set, in the order of their names; each is as `zip` reads it.
+    """All zip or tar files of a folder as one data set, in the order of their names.
 
-    Classes are known where every shard has its `dataset.json`.
+    Each is as `zip` or `tar` reads it. Classes are known where every shard has them.
 
     Args:
         path: The folder.
         size: Side of every image in pixels.
         channels: 3 for colour, 1 for grey; images are converted.
+        protocol: What the images were made by, as `msdk data prepare` notes it; others are refused.
+        sha256: Digest of the data, or how it begins; others are refused.
     """
 
     def look(self) -> Source:
@@ -81,8 +89,10 @@ class Shards(ImageFiles):
             raise DataError(f"there is no folder {self.path}: set data.path")
         files, beside = _sorted_out(self.path)
         if not files:
-            raise DataError(f"the folder {self.path} holds no zip files, which shards are")
-        opened = {file: Zip(path=file, size=self.size, channels=self.channels).look() for file in files}
+            raise DataError(f"the folder {self.path} holds no .zip and no .tar, which shards are")
+        opened = {
+            file: SHARDS[suffix(file.name)](path=file, size=self.size, channels=self.channels).look() for file in files
+        }
         return _Shards(opened, beside, self.shape)
 
     @classmethod
@@ -96,5 +106,5 @@ class Shards(ImageFiles):
 def _sorted_out(path: Path) -> tuple[list[Path], list[str]]:
     """The shards of a folder, and the names of everything else."""
     names = sorted(each.name for each in path.iterdir())
-    shards = [name for name in names if suffix(name) == ".zip" and not hidden(name)]
+    shards = [name for name in names if suffix(name) in SHARDS and not hidden(name)]
     return [path / name for name in shards], [name for name in names if name not in set(shards)]

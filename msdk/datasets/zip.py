@@ -1,19 +1,18 @@
 """Images in a zip file, in the layout of EDM."""
 
 import hashlib
-import json
 import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import attrs
 
 from msdk.datasets.base import FileSource, ImageError, ImageFiles
 from msdk.datasets.listing import LABELS, hidden, listed, some
+from msdk.datasets.notes import read_notes
 from msdk.encoders.base import Shape
 from msdk.errors import DataError, quoted
 
@@ -60,46 +59,30 @@ class _Zip(FileSource):
                 self.problems.append(str(error))
 
     def _read_labels(self) -> None:
-        """Takes classes and their names from dataset.json."""
+        """Takes classes, their names and the protocol from dataset.json."""
         try:
-            listing = json.loads(self._content(LABELS, MOST_LABELS))
-            pairs: list[tuple[str, int]] = [(name, label) for name, label in listing.get("labels") or ()]
-            known = dict(pairs)
+            content = self._content(LABELS, MOST_LABELS)
         except DataError:
             raise
-        except (*UNREADABLE, TypeError, AttributeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise DataError(f'{LABELS} in {self._path} is not {{"labels": [[name, class], ...]}}: {error}') from error
-        for name, label in known.items():
-            if type(label) is not int:
-                raise DataError(f"the class of {name} in {LABELS} of {self._path} is no whole number: {quoted(label)}")
-            if not -1 <= label < 2**31:
-                raise DataError(f"the class of {name} in {LABELS} of {self._path} is out of range: {quoted(label)}")
-        for name, label in pairs:
-            if known[name] != label:
-                raise DataError(f"{LABELS} of {self._path} gives {name} two classes, {label} and {known[name]}")
-        if not known:
+        notes = read_notes(content, self._path)
+        self.protocol = notes.protocol
+        if not notes.labels:
             self.unlabelled = f"{LABELS} of {self._path} gives no classes"
             return
-        missing = [name for name in self._names if name not in known]
+        missing = [name for name in self._names if name not in notes.labels]
         if missing:
             others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise DataError(f"{LABELS} in {self._path} has no label for {missing[0]}{others}")
-        self.labels = [known[name] for name in self._names]
-        self.class_names = self._read_names(listing, max(self.labels) + 1)
-
-    def _read_names(self, listing: Mapping[str, Any], count: int) -> Sequence[str] | None:
-        names = listing.get("class_names")
-        if names is None:
-            return None
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) < count:
+        self.labels = [notes.labels[name] for name in self._names]
+        names, count = notes.class_names, max(self.labels) + 1
+        if names is not None and len(names) < count:
             raise DataError(
                 f"class_names in {LABELS} of {self._path} are the names of class 0 to class {count - 1}, a list of "
                 f"text, got {quoted(names)}"
             )
-        twice = [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
-        if twice:
-            raise DataError(f"class_names in {LABELS} of {self._path} has {twice[0]!r} twice")
-        return names
+        self.class_names = names
 
     def __len__(self) -> int:
         return len(self._names)
@@ -143,6 +126,8 @@ class Zip(ImageFiles):
         path: The zip file.
         size: Side of every image in pixels.
         channels: 3 for colour, 1 for grey; images are converted.
+        protocol: What the images were made by, as `msdk data prepare` notes it; others are refused.
+        sha256: Digest of the data, or how it begins; others are refused.
     """
 
     def look(self) -> FileSource:

@@ -31,6 +31,7 @@ def start_run(
     data_digest: str = "",
     forked_from: Sequence[Mapping[str, str]] = (),
     class_names: Sequence[str] | None = None,
+    protocol: str = "",
     furnish: Callable[[Path], object] = lambda folder: None,
 ) -> None:
     """Makes a new run folder with the resolved recipe, the lock, and the weights of the autoencoder if there is one.
@@ -42,6 +43,7 @@ def start_run(
         data_digest: Of the data, for the lock.
         forked_from: For the lock: what the run was made from, its parent first, see `fork`.
         class_names: Of the data, for the lock, so that sampling can take a class by its name.
+        protocol: What the data were made by, for the lock.
         furnish: Puts more into the folder before it is there: it appears with all of that, or not at all.
 
     Raises:
@@ -57,7 +59,7 @@ def start_run(
         if frozen is not None:
             (temporary / AUTOENCODER).write_bytes(frozen)
         write_recipe(temporary, recipe)
-        write_json(temporary / LOCK, lock(recipe, data_digest, frozen, forked_from, class_names))
+        write_json(temporary / LOCK, lock(recipe, data_digest, frozen, forked_from, class_names, protocol))
         furnish(temporary)
 
 

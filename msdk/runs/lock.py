@@ -126,10 +126,12 @@ def lock(
     autoencoder: bytes | None = None,
     forked_from: Sequence[Mapping[str, str]] = (),
     classes: Sequence[str] | None = None,
+    protocol: str = "",
 ) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code, command, and runs before it."""
     edges = recipe.stages.from_
-    data = {"name": to_data(recipe.data)["name"], "sha256": data_digest}
+    data: dict[str, Any] = {"name": to_data(recipe.data)["name"], "sha256": data_digest}
+    data |= ({"protocol": protocol} if protocol else {}) | ({"classes": list(classes)} if classes else {})
     return {
         "msdk": __version__,
         "python": platform.python_version(),
@@ -137,7 +139,7 @@ def lock(
         "plugins": plugins_of(recipe),
         "use": {file.name: file.sha256 for file in recipe.use},
         "stages_from": None if edges is None else {"file": str(edges.path), "sha256": edges.sha256},
-        "data": data | {"classes": list(classes)} if classes else data,
+        "data": data,
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "forked_from": list(forked_from),
         "git_commit": _git_commit(),

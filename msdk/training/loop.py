@@ -245,6 +245,7 @@ def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed
                 force=how.force or how.resume,
                 data_digest=digest,
                 class_names=trainer.feed.source.class_names if recipe.classes else None,
+                protocol=trainer.feed.source.protocol,
                 furnish=how.furnish,
             )
     if checkpoint is not None:

@@ -347,5 +347,5 @@ def test_a_folder_without_shards_is_told(tmp_path):
     """What is missing is named."""
     with pytest.raises(DataError, match=r"there is no folder .*none: set data\.path"):
         Shards(path=tmp_path / "none").open()
-    with pytest.raises(DataError, match="holds no zip files, which shards are"):
+    with pytest.raises(DataError, match=r"holds no \.zip and no \.tar, which shards are"):
         Shards(path=tmp_path).open()
