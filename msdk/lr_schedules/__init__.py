@@ -17,6 +17,7 @@ registry: "Registry[LRSchedule]" = Registry(
     {
         "constant": "msdk.lr_schedules.constant:Constant",
         "cosine": "msdk.lr_schedules.cosine:Cosine",
+        "inverse-sqrt": "msdk.lr_schedules.inverse_sqrt:InverseSqrt",
     },
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin
