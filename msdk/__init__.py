@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from msdk import autoencoders as autoencoders
+    from msdk import averages as averages
     from msdk import clusterings as clusterings
     from msdk import datasets as datasets
     from msdk import decoders as decoders
@@ -122,6 +123,7 @@ __all__ = [
     "__version__",
     "allow_code",
     "autoencoders",
+    "averages",
     "budget",
     "build",
     "cluster",

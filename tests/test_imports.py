@@ -113,6 +113,7 @@ ALLOWED = {
         "clusterings",
         *BASES,
     ],
+    "comparing": ["recipe", "runs"],
     "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
         "arguments",
@@ -166,6 +167,7 @@ ALLOWED = {
         "running",
         "surveying",
         "preparing",
+        "comparing",
         "report",
         "authoring",
         "distributed",

@@ -17,6 +17,7 @@ from msdk.cli.parts import list_parts, show
 from msdk.cli.plugins import plugins
 from msdk.cli.pretrained import pretrained
 from msdk.cli.recipes import recipes
+from msdk.cli.runs import compare, runs
 from msdk.cli.sampling import sample
 from msdk.cli.training import run_all, train
 from msdk.errors import ElsewhereError, MsdkWarning
@@ -32,7 +33,7 @@ app = App(
 )
 for _group in (recipes, data, budgets, plugins, pretrained):
     app.command(_group)
-for _command in (show, cluster, train, sample):
+for _command in (show, cluster, train, sample, runs, compare):
     app.command(_command)
 app.command(list_parts, name="list")
 app.command(run_all, name="run")

@@ -65,6 +65,22 @@ def was_killed(path: Path) -> bool:
     return path.with_name(f".{path.name}.writer").is_file()
 
 
+def written_by(path: Path) -> str:
+    """The process that writes a file or folder now, in words; empty where none does."""
+    path = path.resolve()
+    lock = path.with_name(f".{path.name}.writer")
+    if path in _HELD.get() or fcntl is None or not lock.is_file():
+        return ""
+    try:
+        with lock.open("r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _owner(lock)
+    except OSError:
+        return ""
+    return ""
+
+
 def tidy(path: Path) -> None:
     """Removes what killed processes left of writing a file or folder, where nobody writes there now."""
     if was_killed(path):
