@@ -22,6 +22,7 @@ from msdk.recipe import Recipe, Training
 from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA, halving, ramped
+from msdk.training.sharding import Trained, clip, local, shard
 
 INFINITE = 1e5
 """What EDM puts in the place of an infinite gradient of its loss."""
@@ -40,6 +41,7 @@ class TrainingStep:
         trained: All that is trained, averaged and saved: `network` and `objective`.
         optimizer: As the recipe's optimiser builds it.
         ema: Averages of what is trained; None where the recipe keeps none.
+        sharded: Whether this process keeps rows of the weights, and of all that belongs to them.
     """
 
     def __init__(self, recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> None:
@@ -47,7 +49,10 @@ class TrainingStep:
         self.recipe, self.denoiser, self.group = recipe, denoiser, group or Group()
         denoiser.network.set_recompute(options.recompute)
         self.objective = objective_of(recipe, denoiser)
-        self.trained = nn.ModuleDict({"network": denoiser.network, "objective": cast("nn.Module", self.objective)})
+        self.trained = Trained({"network": denoiser.network, "objective": cast("nn.Module", self.objective)})
+        self.sharded = options.parallel == "fsdp" and self.group.rank.count > 1
+        if self.sharded:
+            shard(self.trained, denoiser.place.device, self.group.rank.count)
         self.optimizer = options.rule.build(list(self.trained.parameters()), options.lr)
         half_life, ramp = options.ema_half_life, options.ema_ramp
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
@@ -73,7 +78,8 @@ class TrainingStep:
             flags = hand.counted.to(batch.images.device, non_blocking=True).split(list(sizes))
         micro_batches = zip(batch.split(sizes), draw.split(sizes), flags, strict=True)
         values = torch.cat([self._backward(*each, total) for each in micro_batches])
-        self.group.add_up([weight.grad for weight in self.trained.parameters() if weight.grad is not None])
+        if not self.sharded:
+            self.group.add_up([weight.grad for weight in self.trained.parameters() if weight.grad is not None])
         self.update(iteration)
         return values
 
@@ -84,7 +90,8 @@ class TrainingStep:
             The loss of every image; 0 of those that do not count.
         """
         clean = batch._replace(images=encoded(self.recipe, self.denoiser, batch.images))
-        values = image_losses(self.objective, self.recipe, self.denoiser, clean, draw)
+        with autocast(self.recipe, clean.images.device):
+            values = self.trained(clean, draw, self.denoiser)
         values = values if counted is None else values * counted
         if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing
             (values.sum() / total).backward()
@@ -96,8 +103,14 @@ class TrainingStep:
         if options.sanitize:
             for parameter in self.trained.parameters():
                 if parameter.grad is not None:
-                    parameter.grad.nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
-        if options.clip_norm:
+                    local(parameter.grad).nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
+        if options.clip_norm and self.sharded:
+            clip(
+                [each.grad for each in self.trained.parameters() if each.grad is not None],
+                options.clip_norm,
+                self.group,
+            )
+        elif options.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.trained.parameters(), options.clip_norm)
         rate = learning_rate(options, iteration)
         for group in self.optimizer.param_groups:
