@@ -169,6 +169,16 @@ class Group:
 
         return answer
 
+    def union(self, names: Sequence[str]) -> list[str]:
+        """The names that any process gives, each once."""
+        found: list[Sequence[str]] = [names] * self.rank.count
+        if self.rank.count > 1:
+            import torch.distributed as dist
+
+            with _alive():
+                dist.all_gather_object(found, list(names))
+        return list(dict.fromkeys(name for each in found for name in each))
+
     def total(self, values: "Tensor") -> "Tensor":
         """The sum over processes, which all of them get; each gives values of the same shape."""
         return self._reduced(values, "SUM")

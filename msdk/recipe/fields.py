@@ -102,8 +102,8 @@ class Training:
         batch_size: Images per step.
         accumulation: Micro-batches that a step is made of; each has `batch_size / accumulation` images, and only one is
             in memory at a time. What is drawn for a step, dropout excepted, does not depend on it.
-        parallel: How several processes train together: "ddp", each with all weights, or "fsdp", each with its rows of all
-            weights, moments and averages, which are gathered part by part. Nothing that is trained depends on it.
+        parallel: How processes train together: each with all weights ("ddp"), or with its rows of all weights, moments
+            and averages, which are gathered part by part ("fsdp"). Nothing that is trained depends on it.
         recompute: Whether activations are computed again in the backward pass, block by block, instead of being kept:
             a third more to compute, for a fraction of the memory.
         objective: What is minimised; `denoising` when not given. A recipe whose decoders predict a variance trains with

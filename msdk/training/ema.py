@@ -58,7 +58,7 @@ class EMA:
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Takes in the weights after `updates` optimiser steps."""
-        weights = [local(parameter.detach()) for parameter in self._averaged()]
+        weights = [local(parameter) for parameter in self._averaged()]
         averages = [local(average) for average in self.averages]
         # torch's own averaging calls it too; there is no public name for it.
         torch._foreach_lerp_(averages, weights, 1 - self.decay(updates))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]

@@ -42,6 +42,7 @@ from msdk.runs import (
 from msdk.runs.checkpoint import keep_newest
 from msdk.runs.metrics import last_numbers
 from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
+from msdk.runs.shards import save_shards
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
@@ -324,7 +325,7 @@ class Trainer:
                     counts.zero_()
                 if self.iteration % options.checkpoint_every == 0 or done:
                     self._refuse_sick(sums)
-                    self.group.agreed(self._save)
+                    self._save()
                 last = self._at(rate)
                 progress(last)
             interrupted = answer()
@@ -337,8 +338,14 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        if self.group.rank.first:
-            save_checkpoint(self.run_dir, self.state(), self.recipe.training.keep)
+        def save() -> None:
+            if self.group.rank.first:
+                save_checkpoint(self.run_dir, self.state(), self.recipe.training.keep)
+
+        if self.step.sharded:
+            save_shards(self.run_dir, self.state(), self.recipe.training.keep, self.group)
+        else:
+            self.group.agreed(save)
 
     def advance(self) -> tuple[Work, Tensor]:
         """One step: what it did, and the losses of its images, on the device."""

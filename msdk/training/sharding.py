@@ -7,7 +7,7 @@ whole. All processes run the same units in the same order, by the way images are
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from msdk.batch import Batch
 from msdk.errors import PartError
 from msdk.objectives.base import Draw, Loss
+from msdk.optimizers.base import Optimizer
+from msdk.runs.shards import first_row
 
 if TYPE_CHECKING:
     from msdk.denoiser import Denoiser, StagedNetwork
@@ -82,37 +84,73 @@ def _refuse_uncut(trained: Trained, units: Sequence[nn.Module]) -> None:
             kinds.setdefault(modules[path], (told, parameter.dtype)) if parameter.requires_grad else ("", None)
         )
         if dtype not in (None, parameter.dtype):
-            raise PartError(f"{first} and {told} are numbers of two kinds, which fsdp cannot sum: {advice}")
+            raise PartError(f"{first} and {told} are numbers of two kinds, which fsdp cannot gather at once: {advice}")
+
+
+def refuse_whole(rule: Optimizer) -> None:
+    """Raises `PartError` where an optimiser moves a weight otherwise if it is given its rows as weights of their own.
+
+    It is tried: what looks at a weight as a whole (its norm, its axes) cannot be given rows.
+    """
+    generator = torch.Generator().manual_seed(0)
+    start, *gradients = (torch.randn(4, 3, dtype=torch.float64, generator=generator) for _ in range(4))
+    moved: list[Tensor] = []
+    for cuts in ((slice(0, 4),), (slice(0, 3), slice(3, 4))):
+        weights = [nn.Parameter(start[cut].clone()) for cut in cuts]
+        optimizer = rule.build(weights, 1e-2)
+        for gradient in gradients:
+            for weight, cut in zip(weights, cuts, strict=True):
+                weight.grad = gradient[cut].clone()
+            optimizer.step()
+        moved.append(torch.cat([weight.detach() for weight in weights]) - start)
+    if not torch.allclose(*moved, rtol=1e-6, atol=1e-12):
+        raise PartError(
+            f"{type(rule).__name__} looks at whole weights, of which each process has rows alone with fsdp: set "
+            'training.parallel to "ddp", or use another training.optimizer'
+        )
+
+
+@torch.no_grad()
+def rows(parameter: nn.Parameter) -> nn.Parameter:
+    """The rows of a weight that this process keeps, in the same memory: a weight of its own for an optimiser."""
+    return nn.Parameter(local(parameter), requires_grad=parameter.requires_grad)
 
 
 def local(tensor: Tensor) -> Tensor:
     """The rows of a tensor that this process keeps; all of one that is not cut."""
-    cut = cast("Any", tensor)
-    return cut.to_local() if hasattr(tensor, "to_local") else tensor
+    return cast("Any", tensor).to_local() if is_cut(tensor) else tensor
 
 
-def first_row(tensor: Tensor) -> int:
-    """Where the rows begin that this process keeps; 0 of a tensor that is not cut."""
-    if not hasattr(tensor, "to_local"):
-        return 0
-    mesh = cast("Any", tensor).device_mesh
-    each = -(-tensor.shape[0] // mesh.size())
-    return min(mesh.get_local_rank() * each, tensor.shape[0])
+def is_cut(tensor: Tensor) -> bool:
+    """Whether this process keeps rows of a tensor: torch's DTensor, which takes half a second to import."""
+    return hasattr(tensor, "to_local")
+
+
+def as_rows_of(value: Tensor, weight: Tensor) -> Tensor:
+    """What belongs to the rows of a weight, as a tensor that is cut like it; itself where it has another shape."""
+    if not is_cut(weight) or value.shape != local(weight).shape or not value.ndim:
+        return value
+    from torch.distributed.tensor import DTensor
+
+    cut = cast("DTensor", weight)
+    return DTensor.from_local(
+        value, cut.device_mesh, cut.placements, run_check=False, shape=cut.shape, stride=cut.stride()
+    )
 
 
 @torch.no_grad()
 def put(target: Tensor, whole: Tensor) -> None:
-    """Copies what belongs to a process of a whole tensor."""
-    own = local(target)
-    first = first_row(target)
-    own.copy_(whole[first : first + len(own)] if own is not target else whole)
+    """Copies what a process keeps of a whole tensor."""
+    if is_cut(target):
+        own, first = local(target), first_row(target)
+        own.copy_(whole[first : first + len(own)])
+    else:
+        target.copy_(whole)
 
 
 @torch.no_grad()
-def clip(gradients: Iterable[Tensor], most: float, group: "Group") -> None:
-    """Scales gradients in rows so that the norm of all of them is at most `most`, as torch's `clip_grad_norm_` does."""
-    own = [local(each) for each in gradients]
-    squares = torch.stack([each.square() for each in torch._foreach_norm(own)]).sum()  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+def clip(gradients: Sequence[Tensor], most: float, group: "Group") -> None:
+    """Scales rows of gradients so that all of all processes have at most this norm, as `clip_grad_norm_` does."""
+    squares = torch.stack([gradient.square() for gradient in torch._foreach_norm(gradients)]).sum()  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     group.add_up([squares])
-    factor = (most / (squares.sqrt() + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(own, factor)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    torch._foreach_mul_(gradients, (most / (squares.sqrt() + 1e-6)).clamp(max=1.0))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]

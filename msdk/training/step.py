@@ -22,7 +22,7 @@ from msdk.recipe import Recipe, Training
 from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA, halving, ramped
-from msdk.training.sharding import Trained, clip, local, shard
+from msdk.training.sharding import Trained, clip, local, refuse_whole, rows, shard
 
 INFINITE = 1e5
 """What EDM puts in the place of an infinite gradient of its loss."""
@@ -42,6 +42,7 @@ class TrainingStep:
         optimizer: As the recipe's optimiser builds it.
         ema: Averages of what is trained; None where the recipe keeps none.
         sharded: Whether this process keeps rows of the weights, and of all that belongs to them.
+        own: What the optimiser moves of each weight that is trained: all of it, or this process's rows.
     """
 
     def __init__(self, recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> None:
@@ -52,8 +53,10 @@ class TrainingStep:
         self.trained = Trained({"network": denoiser.network, "objective": cast("nn.Module", self.objective)})
         self.sharded = options.parallel == "fsdp" and self.group.rank.count > 1
         if self.sharded:
+            refuse_whole(options.rule)
             shard(self.trained, denoiser.place.device, self.group.rank.count)
-        self.optimizer = options.rule.build(list(self.trained.parameters()), options.lr)
+        self.own = [rows(each) if self.sharded else each for each in self.trained.parameters()]
+        self.optimizer = options.rule.build(self.own, options.lr)
         half_life, ramp = options.ema_half_life, options.ema_ramp
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
         self.ema = EMA(self.trained, decay) if options.averaged else None
@@ -78,8 +81,11 @@ class TrainingStep:
             flags = hand.counted.to(batch.images.device, non_blocking=True).split(list(sizes))
         micro_batches = zip(batch.split(sizes), draw.split(sizes), flags, strict=True)
         values = torch.cat([self._backward(*each, total) for each in micro_batches])
-        if not self.sharded:
-            self.group.add_up([weight.grad for weight in self.trained.parameters() if weight.grad is not None])
+        if self.sharded:
+            for weight, own in zip(self.trained.parameters(), self.own, strict=True):
+                own.grad, weight.grad = None if weight.grad is None else local(weight.grad), None
+        else:
+            self.group.add_up([weight.grad for weight in self.own if weight.grad is not None])
         self.update(iteration)
         return values
 
@@ -100,18 +106,14 @@ class TrainingStep:
     def update(self, iteration: int) -> None:
         """Takes the gradients in: sanitized, clipped, by the optimiser at the step's learning rate, then averaged."""
         options = self.recipe.training
+        gradients = [weight.grad for weight in self.own if weight.grad is not None]
         if options.sanitize:
-            for parameter in self.trained.parameters():
-                if parameter.grad is not None:
-                    local(parameter.grad).nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
+            for gradient in gradients:
+                gradient.nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
         if options.clip_norm and self.sharded:
-            clip(
-                [each.grad for each in self.trained.parameters() if each.grad is not None],
-                options.clip_norm,
-                self.group,
-            )
+            clip(gradients, options.clip_norm, self.group)
         elif options.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), options.clip_norm)
+            torch.nn.utils.clip_grad_norm_(self.own, options.clip_norm)
         rate = learning_rate(options, iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
