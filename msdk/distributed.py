@@ -70,23 +70,6 @@ def _alive() -> Generator[None]:
         ) from error
 
 
-BUCKET = 25 * 2**20
-"""Bytes that are sent together: fewer take as long each, more keep the first of them waiting (as DDP has it)."""
-
-
-def _buckets(tensors: "Sequence[Tensor]") -> "list[list[Tensor]]":
-    """In their order, the next bucket where one is full or the dtype is another."""
-    found: list[list[Tensor]] = []
-    held = 0
-    for tensor in tensors:
-        if not found or held > BUCKET or tensor.dtype != found[-1][0].dtype:
-            found.append([])
-            held = 0
-        found[-1].append(tensor)
-        held += tensor.numel() * tensor.element_size()
-    return found
-
-
 class Group:
     """Processes that work on one thing: they wait for each other and add up what each has. A single one needs no torch.
 
@@ -187,26 +170,30 @@ class Group:
         """The largest over processes, number by number."""
         return self._reduced(values, "MAX")
 
-    def add_up(self, tensors: "Sequence[Tensor]") -> None:
-        """Puts the sums over processes into tensors, of which all have as many, of the same shapes and in one order.
+    def add_up(self, tensors: "Sequence[Tensor]") -> Callable[[], None]:
+        """Sends tensors on their device, of one dtype, so that they are summed over processes; does not wait for that.
 
-        They go in buckets, on their own device; none waits for another one.
+        All processes send as many, of the same shapes, in one order.
+
+        Returns:
+            Puts the sums into the tensors.
         """
         if self.rank.count == 1 or not tensors:
-            return
+            return lambda: None
         import torch
         import torch.distributed as dist
 
-        sent: list[tuple[Any, Tensor, list[Tensor]]] = []
-        for bucket in _buckets(tensors):
-            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            with _alive():
-                sent.append((dist.all_reduce(flat, async_op=True), flat, bucket))
-        for work, flat, bucket in sent:
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with _alive():
+            work: Any = dist.all_reduce(flat, async_op=True)
+
+        def put() -> None:
             with _alive():
                 work.wait()
-            for tensor, piece in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+            for tensor, piece in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(piece.view_as(tensor))
+
+        return put
 
     def _reduced(self, values: "Tensor", operation: str) -> "Tensor":
         if self.rank.count == 1:

@@ -116,6 +116,12 @@ def rows(parameter: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(local(parameter), requires_grad=parameter.requires_grad)
 
 
+def take_gradients(trained: nn.Module, own: Sequence[nn.Parameter]) -> None:
+    """Hands the gradients of weights that are cut over to their rows."""
+    for weight, mine in zip(trained.parameters(), own, strict=True):
+        mine.grad, weight.grad = None if weight.grad is None else local(weight.grad), None
+
+
 def local(tensor: Tensor) -> Tensor:
     """The rows of a tensor that this process keeps; all of one that is not cut."""
     return cast("Any", tensor).to_local() if is_cut(tensor) else tensor
@@ -152,5 +158,5 @@ def put(target: Tensor, whole: Tensor) -> None:
 def clip(gradients: Sequence[Tensor], most: float, group: "Group") -> None:
     """Scales rows of gradients so that all of all processes have at most this norm, as `clip_grad_norm_` does."""
     squares = torch.stack([gradient.square() for gradient in torch._foreach_norm(gradients)]).sum()  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-    group.add_up([squares])
+    group.add_up([squares])()
     torch._foreach_mul_(gradients, (most / (squares.sqrt() + 1e-6)).clamp(max=1.0))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]

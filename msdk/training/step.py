@@ -22,7 +22,8 @@ from msdk.recipe import Recipe, Training
 from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA, halving, ramped
-from msdk.training.sharding import Trained, clip, local, refuse_whole, rows, shard
+from msdk.training.sharding import Trained, clip, refuse_whole, rows, shard, take_gradients
+from msdk.training.summing import GradientSums
 
 INFINITE = 1e5
 """What EDM puts in the place of an infinite gradient of its loss."""
@@ -56,6 +57,7 @@ class TrainingStep:
             refuse_whole(options.rule)
             shard(self.trained, denoiser.place.device, self.group.rank.count)
         self.own = [rows(each) if self.sharded else each for each in self.trained.parameters()]
+        self.sums = None if self.sharded else GradientSums(self.trained, self.group)
         self.optimizer = options.rule.build(self.own, options.lr)
         half_life, ramp = options.ema_half_life, options.ema_ramp
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
@@ -79,15 +81,17 @@ class TrainingStep:
         flags: Sequence[Tensor | None] = [None] * len(sizes)
         if hand is not None and hand.counted is not None:
             flags = hand.counted.to(batch.images.device, non_blocking=True).split(list(sizes))
-        micro_batches = zip(batch.split(sizes), draw.split(sizes), flags, strict=True)
-        values = torch.cat([self._backward(*each, total) for each in micro_batches])
-        if self.sharded:
-            for weight, own in zip(self.trained.parameters(), self.own, strict=True):
-                own.grad, weight.grad = None if weight.grad is None else local(weight.grad), None
+        values: list[Tensor] = []
+        for done, (each, own, counted) in enumerate(zip(batch.split(sizes), draw.split(sizes), flags, strict=True), 1):
+            if self.sums is not None and done == len(sizes):
+                self.sums.expect(set(own.stages.tolist()))
+            values.append(self._backward(each, own, counted, total))
+        if self.sums is not None:
+            self.sums.finish()
         else:
-            self.group.add_up([weight.grad for weight in self.own if weight.grad is not None])
+            take_gradients(self.trained, self.own)
         self.update(iteration)
-        return values
+        return torch.cat(values)
 
     def _backward(self, batch: Batch, draw: Draw, counted: Tensor | None, total: int) -> Tensor:
         """Adds the gradients of a micro-batch to those of its step, whose loss is a mean over so many images.
