@@ -54,20 +54,37 @@ def refuse_company(verb: str) -> None:
 
 T = TypeVar("T")
 
+
+class LostError(RunError):
+    """Another process is gone, or does not answer."""
+
+
 VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
 @contextlib.contextmanager
-def _alive() -> Generator[None]:
-    """Turns what torch raises where another process is gone into words."""
+def alive(*, alone: bool = True) -> Generator[None]:
+    """Turns what torch raises where another process is gone into words.
+
+    Args:
+        alone: Whether nothing but talk with other processes can fail here.
+    """
     try:
         yield
     except RuntimeError as error:
+        if not alone and not _of_talk(error):
+            raise
         reason = printable(cut(str(error).splitlines()[0], 200))
-        raise RunError(
+        raise LostError(
             f"another process of this run ended, or cannot be reached ({reason}): look at what it said. What was saved "
             "is whole; start all processes again with --resume"
         ) from error
+
+
+def _of_talk(error: RuntimeError) -> bool:
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo" in str(error)  # gloo's own are plain RuntimeErrors
 
 
 class Group:
@@ -75,18 +92,31 @@ class Group:
 
     Args:
         rank: Which of them this one is.
+        handle: torch's group of these processes; that of all when not given.
     """
 
-    def __init__(self, rank: Rank | None = None) -> None:
-        self.rank = rank or Rank()
+    def __init__(self, rank: Rank | None = None, handle: Any = None) -> None:
+        self.rank, self.handle = rank or Rank(), handle
+
+    def patient(self, minutes: float) -> "Group":
+        """The same processes, which wait for each other for so long; all of them call it.
+
+        gloo notices a process that has ended at once, and one that hangs after that time; NCCL both after that time.
+        """
+        if self.rank.count == 1:
+            return self
+        import torch.distributed as dist
+
+        with alive():
+            return Group(self.rank, dist.new_group(timeout=datetime.timedelta(minutes=minutes)))
 
     def wait(self) -> None:
         """Returns once all processes have called it."""
         if self.rank.count > 1:
             import torch.distributed as dist
 
-            with _alive():
-                dist.barrier()
+            with alive():
+                dist.barrier(self.handle)
 
     def agreed(self, work: Callable[[], T]) -> T:
         """Does something in each process, and ends it in all of them where it goes wrong in one.
@@ -106,8 +136,8 @@ class Group:
         except MsdkError as error:
             own = error
         failed: list[bool] = [False] * self.rank.count
-        with _alive():
-            dist.all_gather_object(failed, own is not None)
+        with alive():
+            dist.all_gather_object(failed, own is not None, group=self.handle)
         if True in failed:
             if own is not None and failed.index(True) == self.rank.index:
                 raise own
@@ -121,8 +151,8 @@ class Group:
         import torch.distributed as dist
 
         found = [""] * self.rank.count
-        with _alive():
-            dist.all_gather_object(found, value)
+        with alive():
+            dist.all_gather_object(found, value, group=self.handle)
         others = [index for index, other in enumerate(found) if other != found[0]]
         if others:
             raise RunError(
@@ -142,11 +172,11 @@ class Group:
         import torch.distributed as dist
 
         asked = torch.tensor(own())
-        with _alive():
-            work: Any = dist.all_reduce(asked, dist.ReduceOp.MAX, async_op=True)
+        with alive():
+            work: Any = dist.all_reduce(asked, dist.ReduceOp.MAX, self.handle, async_op=True)
 
         def answer() -> int:
-            with _alive():
+            with alive():
                 work.wait()
             return int(asked)
 
@@ -158,8 +188,8 @@ class Group:
         if self.rank.count > 1:
             import torch.distributed as dist
 
-            with _alive():
-                dist.all_gather_object(found, list(names))
+            with alive():
+                dist.all_gather_object(found, list(names), group=self.handle)
         return list(dict.fromkeys(name for each in found for name in each))
 
     def total(self, values: "Tensor") -> "Tensor":
@@ -184,11 +214,11 @@ class Group:
         import torch.distributed as dist
 
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with _alive():
-            work: Any = dist.all_reduce(flat, async_op=True)
+        with alive():
+            work: Any = dist.all_reduce(flat, group=self.handle, async_op=True)
 
         def put() -> None:
-            with _alive():
+            with alive():
                 work.wait()
             for tensor, piece in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(piece.view_as(tensor))
@@ -201,8 +231,8 @@ class Group:
         import torch.distributed as dist
 
         shared = values.cpu().contiguous()  # gloo works on the CPU
-        with _alive():
-            dist.all_reduce(shared, getattr(dist.ReduceOp, operation))
+        with alive():
+            dist.all_reduce(shared, getattr(dist.ReduceOp, operation), self.handle)
         return shared.to(values.device)
 
 
@@ -223,6 +253,9 @@ def together(rank: Rank) -> Generator[Group]:
         dist.init_process_group(backend, timeout=datetime.timedelta(days=1))
     try:
         yield Group(rank)
+    except LostError:
+        began = False  # to leave the group in order, NCCL may wait for the one that is gone
+        raise
     finally:
         if began:
             dist.destroy_process_group()

@@ -53,6 +53,9 @@ from msdk.training.labels import training_labels
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick
 from msdk.training.step import TrainingStep, in_training, learning_rate
 
+PATIENCE = 30.0
+"""Minutes that processes wait for each other: all do the same in a step, but the first alone writes."""
+
 
 @attrs.frozen
 class Step:
@@ -164,7 +167,7 @@ def train_here(
 
     `furnish` puts more into a new run folder, before it is there.
     """
-    run, group = Path(run_dir), group or Group()
+    run, group = Path(run_dir), (group or Group()).patient(PATIENCE)
     how = _How(resume, force, force_data, warn or _warned, furnish or (lambda folder: None))
     device = group.rank.device(pick_device(device))
     with contextlib.ExitStack() as opened:

@@ -34,20 +34,23 @@ class Trained(nn.ModuleDict):
         return cast("Loss", self["objective"]).loss(batch, draw, denoiser)
 
 
-def shard(trained: Trained, device: torch.device, processes: int) -> None:
+def shard(trained: Trained, device: torch.device, group: "Group") -> None:
     """Cuts all weights into rows, in place; each process calls it, with the same weights.
 
     Raises:
         PartError: A weight cannot be cut, or belongs to several units.
     """
-    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     units = [*_units(cast("StagedNetwork", trained["network"])), trained]
     _refuse_uncut(trained, units)
     for parameter in trained.parameters():
         parameter.data = parameter.data.contiguous()  # rows are cut from memory
-    mesh = init_device_mesh(device.type, (processes,))
+    if group.handle is None:
+        mesh = init_device_mesh(device.type, (group.rank.count,))
+    else:
+        mesh = DeviceMesh.from_group(group.handle, device.type)
     for unit in units:
         fully_shard(unit, mesh=mesh, reshard_after_forward=True)
         sharded = cast("FSDPModule", unit)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from msdk.batch import Batch
 from msdk.denoiser import Denoiser
 from msdk.denoiser.weights import settle
-from msdk.distributed import Group
+from msdk.distributed import Group, alive
 from msdk.objectives.base import Draw, Loss
 from msdk.recipe import Recipe, Training
 from msdk.training.dealing import Hand
@@ -55,7 +55,7 @@ class TrainingStep:
         self.sharded = options.parallel == "fsdp" and self.group.rank.count > 1
         if self.sharded:
             refuse_whole(options.rule)
-            shard(self.trained, denoiser.place.device, self.group.rank.count)
+            shard(self.trained, denoiser.place.device, self.group)
         self.own = [rows(each) if self.sharded else each for each in self.trained.parameters()]
         self.sums = None if self.sharded else GradientSums(self.trained, self.group)
         self.optimizer = options.rule.build(self.own, options.lr)
@@ -85,7 +85,8 @@ class TrainingStep:
         for done, (each, own, counted) in enumerate(zip(batch.split(sizes), draw.split(sizes), flags, strict=True), 1):
             if self.sums is not None and done == len(sizes):
                 self.sums.expect(set(own.stages.tolist()))
-            values.append(self._backward(each, own, counted, total))
+            with alive(alone=False):  # networks in shards talk
+                values.append(self._backward(each, own, counted, total))
         if self.sums is not None:
             self.sums.finish()
         else:
