@@ -125,14 +125,21 @@ def draw_stages(law: StageDraw, shares: Sequence[float], groups: int, generator:
     weights = torch.tensor(shares, dtype=torch.float64)
     if law.name != "stratified":
         return torch.multinomial(weights, groups, replacement=True, generator=generator)
-    # Systematic draws: the points u, u + 1, ... among the summed shares, which run from 0 to the number of groups.
-    u = torch.rand((), generator=generator, dtype=torch.float64)
-    sums = groups * weights.cumsum(0) / weights.sum()
-    sums = torch.where((sums - sums.round()).abs() < 1e-9, sums.round(), sums)  # thirds of three are whole
-    below = sums.floor() + (u < sums.frac())
-    counts = below.diff(prepend=below.new_zeros(1)).long()
+    counts = strata(weights, groups, torch.rand((), generator=generator, dtype=torch.float64))
     stages = torch.arange(len(shares)).repeat_interleave(counts)
     return stages[torch.randperm(groups, generator=generator)]
+
+
+def strata(shares: Tensor, groups: int, u: Tensor) -> Tensor:
+    """How many of the groups each stage gets, int64 [stages]: its share of them, rounded up or down.
+
+    Over a uniform u in [0, 1) the mean is exact: stages are cut from a line as long as there are groups, each as long
+    as its share, and get the points u, u + 1, ... that lie on them (systematic sampling).
+    """
+    ends = groups * shares.cumsum(0) / shares.sum()
+    ends = torch.where((ends - ends.round()).abs() < 1e-9, ends.round(), ends)  # thirds of three are whole
+    below = ends.floor() + (u < ends.frac())
+    return below.diff(prepend=below.new_zeros(1)).long()
 
 
 def to_range(images: UInt8[Tensor, "batch c *axes"], *, unit_range: bool = False) -> Float[Tensor, "batch c *axes"]:
