@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -463,7 +463,7 @@ def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:
         keys |= {f"autoencoder.{way}": {"kind": f"autoencoder.{way}", **settings} for way in ("encode", "decode")}
     for label in keys:
         kind, _, index = label.partition(".")
-        if index.isdecimal() and recipe.freezes(cast("Any", kind), int(index)):
+        if index.isdecimal() and recipe.freezes(kind, int(index)):
             keys[label] = {**keys[label], "frozen": True}
     objective = _identity(recipe.training.loss)
     return {**keys, "objective": {"kind": "objective", "objective": objective, "parts": list(keys.values())}}

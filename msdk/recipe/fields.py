@@ -403,8 +403,8 @@ class Recipe:
         """The stages that are trained, in ascending order."""
         return tuple(range(len(self.decoders))) if self.stages.train is None else tuple(sorted(self.stages.train))
 
-    def freezes(self, kind: Literal["encoder", "adapter", "decoder"], index: int) -> bool:
-        """Whether training leaves a part as it is, by its number among the network's parts of the kind."""
+    def freezes(self, kind: str, index: int) -> bool:
+        """Whether training leaves a part as it is: the encoder, adapter or decoder of that number in the network."""
         of_one_stage = kind == "decoder" or self.sharing == "separate"
         frozen_encoder = kind != "decoder" and not self.stages.train_encoder
         return frozen_encoder or (of_one_stage and index not in self.trained)
