@@ -19,6 +19,8 @@ from msdk.errors import DataError
 class _Shards(FileSource):
     """Sources one after another, with the names of what lies beside their files."""
 
+    parallel = True
+
     def __init__(self, sources: Mapping[Path, FileSource], beside: Sequence[str], shape: Shape) -> None:
         super().__init__(shape)
         self._sources = list(sources.values())
