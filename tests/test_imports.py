@@ -60,6 +60,7 @@ ALLOWED = {
         "arguments",
         "registry",
         "recipe",
+        "cache",  # for where decoded images are kept
         "denoiser",
         "runs",
         "batch",

@@ -19,7 +19,7 @@ from msdk.errors import RunError
 from msdk.recipe import Recipe
 from msdk.recipe.quantities import written
 from msdk.threads import network_macs, threads_for
-from msdk.training.step import in_training
+from msdk.training.step import DTYPES, autocast, in_training
 
 MATRICES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 """Sides of the square matrices whose products are timed; the fastest counts."""
@@ -45,7 +45,7 @@ def measure(
         recipe: Its stage edges must be known.
         device: "cpu", "cuda", "cuda:1", ...
         batch: Images per step, and per network call; the recipe's batch size when not given.
-        dtype: "fp32" or "bf16", for training and sampling; the recipe's precision when not given.
+        dtype: "fp32", "bf16" or "fp16", for training and sampling; the recipe's precision when not given.
         seconds: How long to time each of them; at least two runs are made.
 
     Raises:
@@ -65,7 +65,7 @@ def measure(
         threads = torch.get_num_threads()
         peak = matmul_peak(where, dtype, seconds)
         denoiser = build(recipe, where)
-        calls = [_call(denoiser.eval(), stage, batch, bf16=dtype == "bf16") for stage in range(len(costs.stages))]
+        calls = [_call(recipe, denoiser.eval(), stage, batch) for stage in range(len(costs.stages))]
         sampling = [_seconds(call, where, seconds) for call in calls]
         step = started(recipe, in_training(denoiser))
 
@@ -112,7 +112,7 @@ def matmul_peak(device: torch.device, dtype: Precision, seconds: float) -> float
     found: list[float] = []
 
     def attempt(flops: int, product: Callable[..., object], *factors: torch.Tensor) -> None:
-        run = functools.partial(product, *(factor.to(device, _DTYPES[dtype]) for factor in factors))
+        run = functools.partial(product, *(factor.to(device, DTYPES[dtype]) for factor in factors))
         found.append(flops / _seconds(run, device, seconds / 4))
 
     with _as_fast_as_convolutions(device), torch.no_grad():
@@ -125,9 +125,6 @@ def matmul_peak(device: torch.device, dtype: Precision, seconds: float) -> float
             convolve = functools.partial(torch.conv2d, padding=kernel // 2)
             attempt(2 * batch * side**2 * weight.numel(), convolve, maps, weight)
     return max(found)
-
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def processor(device: torch.device) -> str:
@@ -151,7 +148,7 @@ def _as_fast_as_convolutions(device: torch.device) -> Generator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _call(denoiser: Denoiser, stage: int, batch: int, *, bf16: bool) -> Callable[[], object]:
+def _call(recipe: Recipe, denoiser: Denoiser, stage: int, batch: int) -> Callable[[], object]:
     """A function that estimates x_0 in the middle of a stage, as samplers do."""
     device = next(denoiser.parameters()).device
     low, high = denoiser.partition.times(denoiser.schedule)[stage]
@@ -159,7 +156,7 @@ def _call(denoiser: Denoiser, stage: int, batch: int, *, bf16: bool) -> Callable
     label = torch.zeros(batch, dtype=torch.int64, device=device) if denoiser.classes else None
 
     def call() -> object:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.no_grad(), autocast(recipe, device):
             return denoiser(x, (low + high) / 2, label)
 
     return call

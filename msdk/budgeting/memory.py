@@ -31,6 +31,7 @@ from msdk.denoiser.building import build
 from msdk.recipe import Recipe
 from msdk.threads import threads_for
 from msdk.training.drawing import layout
+from msdk.training.step import autocast
 
 
 @threads_for(0)
@@ -40,7 +41,7 @@ def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None 
     Args:
         recipe: Its stage edges must be known. `accumulation` and `recompute` of its training are honoured.
         batch: Images per step; the recipe's when not given.
-        dtype: "fp32" or "bf16"; the recipe's precision when not given.
+        dtype: "fp32", "bf16" or "fp16"; the recipe's precision when not given.
 
     Raises:
         PartError: The stage edges are not known yet, micro-batches do not divide the batch, or a network does what
@@ -99,7 +100,7 @@ def activations(recipe: Recipe, denoiser: Denoiser, batch: int) -> list[int]:
         x = torch.empty(batch, *copied.shape, memory_format=layout(len(copied.shape) + 1))
         told = condition(recipe, copied, batch, x.device)
         features, of_encoder = None, dict[int, int]()
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.training.precision == "bf16"):
+        with autocast(recipe, x.device):
             for stage, decoder in enumerate(network.decoders):
                 if features is None or not network.shared:
                     c_noise = torch.full((batch,), fed(copied, stage), dtype=torch.float64)

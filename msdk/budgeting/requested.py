@@ -8,7 +8,7 @@ from msdk.budgeting.cards import Rate
 from msdk.budgeting.training_price import Held
 from msdk.recipe.results import key, to_json
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class Memory:
     """What the training and the sampling of a recipe hold in memory, in bytes.
 
     Attributes:
-        dtype: "fp32", or "bf16" for autocast; weights, gradients and averages are float32 in both.
+        dtype: "fp32", or "bf16" or "fp16" for autocast; weights, gradients and averages are float32 in both.
         batch: Images per step.
         micro_batch: Images in memory at a time.
         held: All the time.
@@ -91,7 +91,7 @@ class Timing:
         device: "cpu", "cuda", ...
         name: Of the processor.
         threads: That the CPU used.
-        dtype: "fp32", or "bf16" for autocast.
+        dtype: "fp32", or "bf16" or "fp16" for autocast.
         batch: Images per step and per network call.
         matmul_flops_per_second: The fastest product of matrices on this device in this dtype, see
             `msdk.budgeting.measuring.matmul_peak`.

@@ -37,6 +37,7 @@ def trial(recipe: Recipe, denoiser: Denoiser, parts: Sequence[Counts]) -> tuple[
 def started(recipe: Recipe, denoiser: Denoiser) -> TrainingStep:
     """A training step whose optimiser keeps what it keeps after the first steps of a run, of all stages."""
     step = TrainingStep(recipe, denoiser)
+    step.scaler = None  # it has two numbers, and of some optimisers it asks the device for one
     for parameter in step.trained.parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     step.update(0)

@@ -60,7 +60,7 @@ def budget(
         int | None, Parameter(help="Images per step, for --memory and --measure; the recipe's by default.")
     ] = None,
     dtype: Annotated[
-        Literal["fp32", "bf16"] | None,
+        Literal["fp32", "bf16", "fp16"] | None,
         Parameter(help="For --memory, --measure and --gpu; the recipe's precision by default."),
     ] = None,
     cache: Cache = True,

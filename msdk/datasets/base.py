@@ -34,6 +34,7 @@ class Source(abc.ABC):
         passed_over: What lies there and is no image of this source: reason -> names.
         problems: Why the data are refused, a sentence for each reason; see `Dataset.look`.
         protocol: What the images were made by, where the data say so, as `msdk data prepare` notes it.
+        parallel: Whether `read` may be called in several threads at a time.
     """
 
     digest: str
@@ -43,6 +44,7 @@ class Source(abc.ABC):
     passed_over: Mapping[str, Sequence[str]] = {}
     problems: Sequence[str] = ()
     protocol: str = ""
+    parallel: bool = False
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -177,11 +179,14 @@ class FileSource(Source):
         """
 
     def read(self, indices: Sequence[int]) -> Batch:
+        import numpy as np
         import torch
 
-        most = most_bytes(self.shape)
-        images = [decode(self.content(index, most), self.name(index), self.shape) for index in indices]
-        return self.labelled(torch.stack(images), indices)
+        # Filled by numpy, which starts no threads of its own where several read at a time.
+        most, images = most_bytes(self.shape), np.empty((len(indices), *self.shape), np.uint8)
+        for row, index in enumerate(indices):
+            images[row] = decode(self.content(index, most), self.name(index), self.shape).numpy()
+        return self.labelled(torch.from_numpy(images), indices)
 
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -221,7 +226,7 @@ def decode(content: bytes, name: str, shape: Shape) -> "Tensor":
 
     channels, height, width = shape  # of pictures: that is what files hold
     pixels = picture(content, name, (height, width), "L" if channels == 1 else "RGB").pixels
-    return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).view(height, width, -1).permute(2, 0, 1)
 
 
 def picture(content: bytes, name: str, size: tuple[int, int] | None = None, mode: str | None = None) -> Picture:

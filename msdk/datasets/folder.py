@@ -38,6 +38,8 @@ def _files_below(folder: str, prefix: str = "", above: tuple[tuple[int, int], ..
 
 
 class _Folder(FileSource):
+    parallel = True
+
     def __init__(self, path: Path, shape: Shape) -> None:
         super().__init__(shape)
         if not path.is_dir():

@@ -23,6 +23,8 @@ SHARDS: Mapping[str, type[Zip | Tar]] = {".zip": Zip, ".tar": Tar}
 class _Shards(FileSource):
     """Sources one after another, with the names of what lies beside their files."""
 
+    parallel = True
+
     def __init__(self, sources: Mapping[Path, FileSource], beside: Sequence[str], shape: Shape) -> None:
         super().__init__(shape)
         self._sources = list(sources.values())

@@ -3,6 +3,7 @@
 import hashlib
 import lzma
 import struct
+import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -24,6 +25,8 @@ UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSEr
 
 
 class _Zip(FileSource):
+    parallel = True
+
     def __init__(self, path: Path, shape: Shape) -> None:
         super().__init__(shape)
         if not path.is_file():
@@ -32,7 +35,7 @@ class _Zip(FileSource):
             self._zip = zipfile.ZipFile(path)
         except UNREADABLE as error:
             raise DataError(f"{path} is not a readable zip file: {error}") from error
-        self._path = path
+        self._path, self._reading = path, threading.Lock()
         files = [info for info in self._zip.infolist() if not info.is_dir()]
         checksums = {info.filename: info.CRC for info in files}
         found = listed(checksums, path, "zip file")
@@ -108,7 +111,7 @@ class _Zip(FileSource):
             # zipfile does not bound what a piece of the others becomes, where an entry lies about its length.
             what = "is compressed in another way than deflate: zip it anew, or store it"
             raise self._refused(name, what, "another compression")
-        with self._zip.open(info) as file:
+        with self._reading, self._zip.open(info) as file:  # zipfile counts what is open, and not for several threads
             return file.read(info.file_size + 1)
 
     def _refused(self, name: str, what: str, reason: str) -> DataError:

@@ -140,7 +140,13 @@ class Training:
         augment: Probability of each geometric change of EDM's augmentation; 0 changes nothing. Its labels are fed to
             an encoder with `augment = 9`. See `msdk.training.augmentation`.
         label_dropout: Probability that an image's class is withheld, which guidance needs (Ho and Salimans 2022).
-        precision: "bf16" runs the networks under autocast; weights and optimiser stay in float32.
+        precision: "bf16" or "fp16" runs the networks under autocast; weights and optimiser stay in float32. "fp16"
+            scales the loss by a factor that follows its gradients: a step whose gradients overflow changes no weight.
+        compile: Whether encoder and decoders are compiled by torch.compile, each as one graph for batches of any mix.
+        workers: Threads that read the images of the next steps while one is computed, each those of a step; 0 reads
+            them in between. When not given, up to 4 for data in files, and 0 for others.
+        cache_images: Whether decoded images are kept in the cache folder, for all processes and runs on these data:
+            where they take at most a quarter of the free memory and of the free disk, and are read more than once.
         seed: Seed of the initial weights and of everything drawn in training.
         log_every: Steps between lines of metrics.jsonl.
         checkpoint_every: Steps between checkpoints; the last step always makes one.
@@ -172,7 +178,10 @@ class Training:
     flip: bool = False
     augment: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
     label_dropout: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    workers: int | None = attrs.field(default=None, validator=optional([ge(0), le(64)]))
+    cache_images: bool = True
     seed: int = attrs.field(default=0, validator=ge(0))
     log_every: int = attrs.field(default=100, validator=ge(1))
     checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))

@@ -40,7 +40,7 @@ class Checkpoint:
         model: Weights and buffers of the staged network.
         ema: Averaged weights under the same names; empty where the recipe keeps none.
         optimizer: Tensors that the optimiser keeps, `"<moment>/<weight>"`.
-        optimizer_numbers: Its numbers: "state" under the same names, and "groups", one table each.
+        optimizer_numbers: Its numbers: "state" under the same names, and "groups", one table each; in float16 "scaler".
         seconds: Time spent training.
         objective: What the objective owns: weights and buffers as "raw/<name>", averaged weights as "ema/<name>"; empty
             where that is nothing.
@@ -142,11 +142,12 @@ def _optimizer(found: object) -> dict[str, Any]:
         raise FieldError("expected an object")
     table = cast("dict[str, object]", found)
     groups = table.get("groups", [])
-    if not isinstance(groups, list) or not {"state", "groups"}.issuperset(table):
-        raise FieldError("expected an object of state and a list of groups")
+    if not isinstance(groups, list) or not {"state", "groups", "scaler"}.issuperset(table):
+        raise FieldError("expected an object of state, a list of groups and a scaler")
     return {
         "state": _numbers(table.get("state", {})),
         "groups": [_numbers(group) for group in cast("list[object]", groups)],
+        **({"scaler": _numbers(table["scaler"])} if "scaler" in table else {}),
     }
 
 

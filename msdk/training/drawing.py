@@ -4,6 +4,7 @@ Nothing is carried from one step to the next, each purpose has random numbers of
 stages is drawn on the CPU.
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from msdk.recipe import Recipe, StageDraw
 from msdk.training.augmentation import draw_changes
 from msdk.training.dealing import Hand, deal
 from msdk.training.labels import withheld
+from msdk.training.reading import Reader
 
 
 class Work(NamedTuple):
@@ -54,6 +56,7 @@ class Feed:
         self.device = denoiser.place.device
         info = recipe.encoder.info(recipe.shape)
         self.told, self.reads = info.augment > 0, info.text > 0
+        self.reader = Reader(source, self._indices, recipe.training, self.device)
 
     def __call__(self, iteration: int) -> Work:
         """The process's images of a step, with their conditions, and what is drawn for them.
@@ -63,15 +66,12 @@ class Feed:
         """
         options, size = self.recipe.training, self.recipe.training.batch_size
         torch.manual_seed(mixed_seed(options.seed, "noise", iteration))
-        generator = self._generator("draw", iteration)
-        mirrored = torch.rand(size, generator=generator) < 0.5 if options.flip else None
-        stages, times = draw_times(self.recipe, self.denoiser, size, generator, iteration)
+        mirrored, stages, times, hand = self._drawn(iteration)
         weights = self.recipe.weighting.weight(self.denoiser.schedule, times)
         if options.importance:
             natural = self.recipe.natural_shares(self.denoiser.partition)
             importance = self.recipe.stage_draw.importance(iteration, natural)
             weights = weights * torch.tensor(importance, dtype=torch.float64)[stages]
-        hand = deal(stages, self.rank, options.accumulation)
         shape = self.denoiser.shape
         noise = torch.empty(size, *shape, device=self.device, memory_format=layout(len(shape) + 1)).normal_()
         if self.rank.count > 1:
@@ -79,16 +79,32 @@ class Feed:
             if self.rank.index:
                 torch.manual_seed(mixed_seed(options.seed, "dropout", iteration, self.rank.index))
         draw = Draw(stages[hand.draws], times[hand.draws], weights[hand.draws], noise)
-        order = batch_indices(iteration * size, size, len(self.source), options.seed)
-        batch = self.source.batch([order[position] for position in hand.images.tolist()])
-        if mirrored is not None:
-            batch = batch._replace(images=flipped(batch.images, mirrored[hand.images]))
-        return Work(self._presented(batch, hand.images, iteration), draw, hand, stages)
+        mirrored = None if mirrored is None else mirrored[hand.images]
+        return Work(self._presented(self.reader(iteration), mirrored, hand.images, iteration), draw, hand, stages)
 
-    def _presented(self, batch: Batch, positions: Tensor, iteration: int) -> Batch:
-        """Images on the device, augmented; their classes, some withheld; and labels of what was done to them."""
+    def _drawn(self, iteration: int) -> tuple[Tensor | None, Tensor, Tensor, Hand]:
+        """Which images of the batch are mirrored, if any; their stages and times; and the process's own of them."""
+        options, size = self.recipe.training, self.recipe.training.batch_size
+        generator = self._generator("draw", iteration)
+        mirrored = torch.rand(size, generator=generator) < 0.5 if options.flip else None
+        stages, times = draw_times(self.recipe, self.denoiser, size, generator, iteration)
+        return mirrored, stages, times, deal(stages, self.rank, options.accumulation)
+
+    def _indices(self, iteration: int) -> Sequence[int]:
+        """The images of the data set that the process reads in a step; asked for by threads that read ahead."""
+        options, size = self.recipe.training, self.recipe.training.batch_size
+        order = batch_indices(iteration * size, size, len(self.source), options.seed)
+        if self.rank.count == 1:
+            return order
+        *_, hand = self._drawn(iteration)
+        return [order[position] for position in hand.images.tolist()]
+
+    def _presented(self, batch: Batch, mirrored: Tensor | None, positions: Tensor, iteration: int) -> Batch:
+        """Images on the device, changed; their classes, some withheld; and labels of what was done to them."""
         options = self.recipe.training
         images = batch.images.to(self.device, memory_format=layout(batch.images.ndim), non_blocking=True)
+        if mirrored is not None:
+            images = flipped(images, mirrored.to(self.device, non_blocking=True))
         images, augment = to_range(images, unit_range=self.denoiser.unit_range), None
         if options.augment:
             changes = draw_changes(options.batch_size, options.augment, self._generator("augment", iteration))
@@ -157,9 +173,14 @@ def batch_indices(first: int, batch: int, images: int, seed: int) -> Sequence[in
     found: list[int] = []
     while len(found) < batch:
         epoch, offset = divmod(first + len(found), images)
-        order = torch.randperm(images, generator=Generator().manual_seed(mixed_seed(seed, "order", epoch)))
-        found += order[offset : offset + batch - len(found)].tolist()
+        found += _order(epoch, images, seed)[offset : offset + batch - len(found)].tolist()
     return found
+
+
+@functools.lru_cache(maxsize=4)
+def _order(epoch: int, images: int, seed: int) -> Tensor:
+    """In which order an epoch reads its images."""
+    return torch.randperm(images, generator=Generator().manual_seed(mixed_seed(seed, "order", epoch)))
 
 
 def mixed_seed(*parts: object) -> int:

@@ -46,6 +46,7 @@ from msdk.runs.shards import save_shards
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
+from msdk.training.compiling import compilable, compile_parts
 from msdk.training.dealing import refuse_uneven
 from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
@@ -184,7 +185,9 @@ def train_here(
         network = trainer.step.denoiser.network
         images = options.batch_size // options.accumulation // group.rank.count
         fix = "raise training.accumulation, set training.recompute to true, or lower training.batch_size"
-        with threads_for(network_macs(network, recipe.shape, images)), enough_memory("a training step does", fix):
+        compiling = compilable() if options.compile else contextlib.nullcontext()
+        threads = threads_for(network_macs(network, recipe.shape, images))
+        with threads, enough_memory("a training step does", fix), compiling:
             return trainer.run(progress or (lambda step: None))
 
 
@@ -296,6 +299,8 @@ class Trainer:
         self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
         self.step = TrainingStep(recipe, in_training(build(recipe, device)), self.group)
         refuse_unsavable(self.step)  # now, not hours later
+        if recipe.training.compile:
+            compile_parts(self.step.denoiser.network)
         self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
         self.iteration, self.seconds = 0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
@@ -308,7 +313,7 @@ class Trainer:
         sums = torch.zeros(len(self.images_by_stage), dtype=torch.float64, device=self.feed.device)
         counts = torch.zeros(len(self.images_by_stage), dtype=torch.int64)
         last = self._at(0.0)
-        with _stoppable() as stopped, torch.random.fork_rng():
+        with _stoppable() as stopped, torch.random.fork_rng(), self.feed.reader:
 
             def signum() -> int:
                 return stopped[0] if stopped else 0

@@ -48,7 +48,11 @@ def checkpoint_of(step: TrainingStep, *, iteration: int, images_by_stage: Sequen
         model=_under(NETWORK, raw),
         ema=_under(NETWORK, averaged),
         optimizer=moments,
-        optimizer_numbers={"state": numbers, "groups": [_numbers(group) for group in step.optimizer.param_groups]},
+        optimizer_numbers={
+            "state": numbers,
+            "groups": [_numbers(group) for group in step.optimizer.param_groups],
+            **({} if step.scaler is None else {"scaler": _scale(step.scaler)}),
+        },
         objective=_of_objective(step, raw, averaged),
         seconds=seconds,
     )
@@ -138,6 +142,9 @@ def _check_optimizer(step: TrainingStep, checkpoint: Checkpoint, source: Path) -
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise RunError(f"{source / 'optimizer.safetensors'} cannot be used: {'; '.join(wrong[:3])}{more}")
+    scale = checkpoint.optimizer_numbers.get("scaler", {})
+    if step.scaler is not None and scale and not (set(scale) == set(SCALE) and scale["scale"] > 0):
+        raise RunError(f"{source / 'state.json'} cannot be used: the scale of its gradients is {scale}")
     groups, saved = step.optimizer.param_groups, checkpoint.optimizer_numbers.get("groups", ())
     if saved and len(saved) != len(groups):
         raise RunError(f"{source / 'state.json'} has {len(saved)} groups of an optimiser that has {len(groups)}")
@@ -207,6 +214,18 @@ def restore(step: TrainingStep, checkpoint: Checkpoint) -> None:
     for group, numbers in zip(step.optimizer.param_groups, saved, strict=False):
         for key, value in numbers.items():
             group[key] = torch.tensor(value[0], device=step.denoiser.place.device) if isinstance(value, list) else value
+
+    if step.scaler is not None:
+        step.scaler.load_state_dict({**step.scaler.state_dict(), **checkpoint.optimizer_numbers.get("scaler", {})})
+
+
+def _scale(scaler: torch.amp.GradScaler) -> dict[str, Any]:
+    """What changes of a gradient scaler, by its own names; read from the device."""
+    return {name: value for name, value in scaler.state_dict().items() if name in SCALE}
+
+
+SCALE = ("scale", "_growth_tracker")
+"""What a gradient scaler multiplies losses with, and the steps since it was last changed."""
 
 
 def put_objective(objective: nn.Module, checkpoint: Checkpoint, source: Path) -> None:

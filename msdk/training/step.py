@@ -17,6 +17,7 @@ from msdk.batch import Batch
 from msdk.denoiser import Denoiser
 from msdk.denoiser.weights import settle
 from msdk.distributed import Group, alive
+from msdk.errors import PartError
 from msdk.objectives.base import Draw, Loss
 from msdk.recipe import Recipe, Training
 from msdk.training.dealing import Hand
@@ -44,6 +45,7 @@ class TrainingStep:
         ema: Averages of what is trained; None where the recipe keeps none.
         sharded: Whether this process keeps rows of the weights, and of all that belongs to them.
         own: What the optimiser moves of each weight that is trained: all of it, or this process's rows.
+        scaler: What keeps the gradients of float16 in its range; None in other precisions.
     """
 
     def __init__(self, recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> None:
@@ -62,6 +64,9 @@ class TrainingStep:
         half_life, ramp = options.ema_half_life, options.ema_ramp
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
         self.ema = EMA(self.trained, decay) if options.averaged else None
+        if self.sharded and options.precision == "fp16":  # each process would scale by what its own rows hold
+            raise PartError('training.precision = "fp16" needs whole gradients: use "bf16", or training.parallel = "ddp"')
+        self.scaler = scaler_for(recipe, self.trained, denoiser.place.device)
         # EDM's bound is of the sum over an image's numbers, whose mean is the loss here.
         self.bound = INFINITE / math.prod(recipe.shape)
 
@@ -105,13 +110,22 @@ class TrainingStep:
             values = self.trained(clean, draw, self.denoiser)
         values = values if counted is None else values * counted
         if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing
-            (values.sum() / total).backward()
+            loss = values.sum() / total
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return values.detach()
 
     def update(self, iteration: int) -> None:
-        """Takes the gradients in: sanitized, clipped, by the optimiser at the step's learning rate, then averaged."""
+        """Takes the gradients in: sanitized, clipped, by the optimiser at the step's learning rate, then averaged.
+
+        In float16 they are divided by their scale first. Where one is not finite, which all processes see alike since
+        they have the same sums, the optimiser leaves everything as it is, and the scale falls; learning rate and
+        averages go by the number of the step all the same.
+        """
         options = self.recipe.training
         gradients = [weight.grad for weight in self.own if weight.grad is not None]
+        scaler = self.scaler if gradients else None
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
         if options.sanitize:
             for gradient in gradients:
                 gradient.nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
@@ -122,7 +136,11 @@ class TrainingStep:
         rate = learning_rate(options, iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        if scaler is None:
+            self.optimizer.step()
+        else:  # fused optimisers look at the device whether to step; others make the host look, once a step
+            scaler.step(self.optimizer)
+            scaler.update()
         if self.ema is not None:
             self.ema.update(iteration + 1)
 
@@ -169,6 +187,32 @@ def image_losses(
         return objective.loss(batch, draw, denoiser)
 
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precision of a recipe -> what its networks compute in."""
+
+
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
     """Runs networks in the recipe's precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16")
+    dtype = DTYPES[recipe.training.precision]
+    half = dtype != torch.float32
+    return torch.autocast(device.type, dtype if half else torch.bfloat16, enabled=half)
+
+
+def scaler_for(recipe: Recipe, trained: nn.Module, device: torch.device) -> torch.amp.GradScaler | None:
+    """What scales the loss where gradients would vanish in float16; None in other precisions.
+
+    Source: Micikevicius et al. 2018, arXiv 1710.03740; the scale is torch's: halved after a step that overflows,
+    doubled after 2,000 that do not.
+
+    Raises:
+        PartError: Weights are of a dtype whose gradients have no scale.
+    """
+    if recipe.training.precision != "fp16":
+        return None
+    for name, weight in trained.named_parameters():
+        if weight.requires_grad and weight.dtype not in (torch.float32, torch.float64):
+            dtype = str(weight.dtype).removeprefix("torch.")
+            raise PartError(f'training.precision = "fp16" is for weights of float32, but {name} is {dtype}: use "bf16"')
+    scaler = torch.amp.GradScaler(device.type)
+    scaler.scale(torch.zeros((), device=device))  # now it has a scale, which checkpoints keep
+    return scaler

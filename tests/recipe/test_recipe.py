@@ -147,7 +147,7 @@ fields = {
         mixed=st.booleans(),
         lr=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
         betas=st.tuples(rates, rates),
-        precision=st.sampled_from(["fp32", "bf16"]),
+        precision=st.sampled_from(["fp32", "bf16", "fp16"]),
     ),
     "sampler": st.one_of(
         part(samplers, "ddim", eta=st.floats(0, 1), **grid),
@@ -494,11 +494,11 @@ def test_every_mistake_is_told_at_once(write):
         ('training = { betas = [0.9, "x"] }', "training.betas.1", "expected a finite number, got 'x'"),
         ("training = { betas = [0.9, 1.0] }", "training.betas", "'betas' must be < 1: 1.0"),
         (
-            'training = { precision = "fp16" }',
+            'training = { precision = "fp61" }',
             "training.precision",
-            "expected one of fp32, bf16, got 'fp16'. Did you mean",
+            "expected one of fp32, bf16, fp16, got 'fp61'. Did you mean",
         ),
-        ("training = { precision = 16 }", "training.precision", "expected one of fp32, bf16, got 16"),
+        ("training = { precision = 16 }", "training.precision", "expected one of fp32, bf16, fp16, got 16"),
         ('training = { noise = "emd" }', "training.noise.name", "Did you mean 'edm'?"),
         ("training = { noise = { std = 1.0 } }", "training.noise", "expected a table with a name"),
         ("training = { noise = { name = 3 } }", "training.noise", "expected a table with a name"),

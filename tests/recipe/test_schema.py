@@ -38,7 +38,7 @@ def test_every_shipped_file_is_valid(validator, path):
         {"training": {"batch_size": 0}},
         {"training": {"batch_size": "many"}},
         {"training": {"betas": [0.9]}},
-        {"training": {"precision": "fp16"}},
+        {"training": {"precision": "fp8"}},
         {"training": {"noise": {"name": "edmm"}}},
         {"encoder": {"name": "ddpmp"}},
         {"encoder": {"name": "ddpmpp", "chanels": 3}},
