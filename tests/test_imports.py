@@ -114,6 +114,7 @@ ALLOWED = {
         *BASES,
     ],
     "surveying": ["recipe", "datasets", "datasets.base"],
+    "launching": [],
     # The verbs, then a report of it all.
     "running": [
         "arguments",
@@ -155,6 +156,7 @@ ALLOWED = {
         "sampling",
         "running",
         "surveying",
+        "launching",
         "report",
         "authoring",
         "distributed",

@@ -13,6 +13,7 @@ from msdk.cli import display
 from msdk.cli.budgets import budgets
 from msdk.cli.clustering import cluster
 from msdk.cli.data import data
+from msdk.cli.launching import launching
 from msdk.cli.parts import list_parts, show
 from msdk.cli.plugins import plugins
 from msdk.cli.pretrained import pretrained
@@ -30,7 +31,7 @@ app = App(
     default_parameter=Parameter(json_list=False, json_dict=False),  # and so are they in names of files
     result_action="return_value",
 )
-for _group in (recipes, data, budgets, plugins, pretrained):
+for _group in (recipes, data, budgets, plugins, pretrained, launching):
     app.command(_group)
 for _command in (show, cluster, train, sample):
     app.command(_command)

@@ -109,7 +109,7 @@ def train(
 ) -> TrainingResult:
     """Trains a recipe in a run folder, on one device; with the other processes of torchrun, if there are any.
 
-    Ctrl-C (or SIGTERM, or SIGUSR1) finishes the step in hand, saves a checkpoint and returns; a second one stops at
+    Ctrl-C (or SIGTERM, or SIGUSR1) finishes the step in hand, saves a checkpoint and returns; a second Ctrl-C stops at
     once. Training 2N steps equals training N, stopping and resuming for N more: on the CPU, bit for bit. So does
     training on any number of processes, up to the order of sums, but for the masks of dropout.
 
@@ -431,14 +431,18 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal,
 
 @contextlib.contextmanager
 def _stoppable() -> Generator[list[int]]:
-    """A list that the first of these signals fills; the second one ends the program as usual."""
+    """A list that the first of these signals fills; Ctrl-C after it ends the program as usual.
+
+    Schedulers say theirs more than once: Slurm to each process and to torchrun, which passes it on, and SIGTERM after
+    SIGUSR1. That says nothing new, and must not end a process that is saving.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught  # only the main thread may handle signals
         return
 
     def catch(signum: int, frame: FrameType | None) -> None:
-        if caught:
+        if caught and signum == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(signum)
 
