@@ -20,7 +20,8 @@ from msdk.cli.pretrained import pretrained
 from msdk.cli.recipes import recipes
 from msdk.cli.sampling import sample
 from msdk.cli.training import run_all, train
-from msdk.errors import ElsewhereError, MsdkWarning
+from msdk.distributed import told_elsewhere
+from msdk.errors import ElsewhereError, MsdkError, MsdkWarning
 from msdk.threads import VARIABLE, asked
 
 app = App(
@@ -86,7 +87,7 @@ def main() -> NoReturn:
     except ElsewhereError:
         code = 2  # the process where it went wrong tells it
     except BaseException as error:  # a plugin may raise anything, SystemExit too
-        code = display.failed(error)
+        code = 2 if isinstance(error, MsdkError) and told_elsewhere(error) else display.failed(error)
     sys.exit(code)
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from commands import quick
 from hypothesis import example, given, settings
@@ -19,6 +20,7 @@ from processes import processes
 import msdk
 from msdk.launching import Job, batch_file, job_name, task, train_job
 from msdk.launching.yamltext import yaml as written
+from msdk.runs import latest, load_checkpoint
 from recipes import tiny
 
 HERE = Path(__file__).parent
@@ -179,29 +181,67 @@ def curve(run):
     return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
 
 
-def test_slurm_warns_and_the_job_goes_on(tmp_path, monkeypatch):
-    """Under a scheduler of scripts: warned, it saves in time, is queued again and ends with the curve of one go."""
-    steps = ("training.iterations=150", "training.log_every=5", "training.checkpoint_every=1000")
+def seen(run, lines, job):
+    """Waits until a run has told so many lines."""
+    until = time.monotonic() + 80
+    while not (run / "metrics.jsonl").exists() or len(curve(run)) < lines:
+        assert time.monotonic() < until
+        assert job.poll() is None
+        time.sleep(0.02)
+
+
+def process_of(rank, run):
+    """The process of torchrun that trains a run as such a rank."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if str(run).encode() in words and f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                return int(folder.name)
+        except OSError:
+            continue
+    raise AssertionError("there is none")
+
+
+@pytest.mark.slow
+def test_a_job_that_is_warned_and_loses_a_process_trains_the_same_run(tmp_path, monkeypatch):
+    """Under a Slurm of scripts: warned, it saves and is queued again; a process is killed, and torchrun goes on.
+
+    Lines of metrics and weights are those of a run that nothing disturbed, bit for bit. The killed process is the one
+    that writes, so its lock is in nobody's way.
+    """
     recipe = tmp_path / "it's a recipe.toml"
+    steps = ("training.iterations=200", "training.log_every=5", "training.checkpoint_every=12")
     recipe.write_text(msdk.recipe.to_toml(tiny(*steps)))
     fake(tmp_path, "srun", 'shift 2; "$@" & task=$!; trap "kill -USR1 $task" USR1; wait $task; trap - USR1; wait $task')
     fake(tmp_path, "scontrol", f'[ "$1" = show ] && echo 127.0.0.1 || echo "$@" > {tmp_path}/requeued')
     fake(tmp_path, "torchrun", f'exec {sys.executable} -m torch.distributed.run "$@"')
-    run, words = tmp_path / "run", ("train", str(recipe), "--out", str(tmp_path / "run"), "--device", "cpu", "--resume")
-    job = Job(words=words, name="x", gpus=0, processes=2, cpus=1)
-    (tmp_path / "job.sbatch").write_text(batch_file(job))
+    run = tmp_path / "run"
+    words = ("train", str(recipe), "--out", str(run), "--device", "cpu", "--resume")
+    (tmp_path / "job.sbatch").write_text(batch_file(Job(words=words, name="x", gpus=0, processes=2)))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
     monkeypatch.setenv("SLURM_JOB_NODELIST", "here")
-    first = subprocess.Popen(["bash", tmp_path / "job.sbatch"], stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
-    while not (run / "metrics.jsonl").exists() and time.monotonic() < until and first.poll() is None:
-        time.sleep(0.02)
+
+    def started():
+        return subprocess.Popen(["bash", tmp_path / "job.sbatch"], stderr=subprocess.PIPE, text=True)
+
+    first = started()
+    seen(run, 1, first)
     first.send_signal(signal.SIGUSR1)
-    _, err = first.communicate(timeout=60)
-    assert (tmp_path / "requeued").read_text().split() == ["requeue", os.environ["SLURM_JOB_ID"]], err
-    assert 0 < len(curve(run)) < 30
-    assert "saved at iteration" in err
-    subprocess.run(["bash", tmp_path / "job.sbatch"], check=True, timeout=60)
+    told = first.communicate(timeout=60)[1]
+    assert (tmp_path / "requeued").read_text().split() == ["requeue", os.environ["SLURM_JOB_ID"]], told
+    assert told.count("interrupted: saved at iteration") == 1
+    reached = len(curve(run))
+    assert reached < 40
+    second = started()
+    seen(run, reached + 5, second)
+    os.kill(process_of(0, run), signal.SIGKILL)
+    told = second.communicate(timeout=80)[1]
+    assert second.returncode == 0, told
+    assert told.count("another process of this run ended") == 1
+    assert "torchrun has started the processes again (1): the run goes on from" in told
     processes(2, lambda: msdk.train(str(recipe), tmp_path / "whole", device="cpu").seconds, tmp_path)
     assert curve(run) == curve(tmp_path / "whole")
+    ours, theirs = (load_checkpoint(latest(tmp_path / name)) for name in ("run", "whole"))
+    for part in ("model", "ema", "optimizer"):
+        assert all(torch.equal(value, getattr(theirs, part)[key]) for key, value in getattr(ours, part).items())
