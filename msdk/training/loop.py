@@ -314,7 +314,7 @@ class Trainer:
         counts = torch.zeros(len(self.images_by_stage), dtype=torch.int64)
         if any(self.untold):
             counts += torch.tensor(self.untold[1])
-            sums += torch.tensor(self.untold[0]).to(sums) * self.group.rank.first
+            sums += torch.tensor(self.untold[0], dtype=sums.dtype, device=sums.device) * self.group.rank.first
         last = self._at(0.0)
         with _stoppable() as stopped, torch.random.fork_rng():
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from processes import processes
 from torch.distributed import TCPStore
 
@@ -50,20 +48,14 @@ def disturbed(recipe, run, ends):
     return msdk.train(recipe, run, device="cpu", resume=True)
 
 
-@given(
-    log_every=st.integers(1, 4),
-    checkpoint_every=st.integers(1, 5),
-    ends=st.lists(st.tuples(st.integers(1, 8), st.booleans()), min_size=1, max_size=2),
-)
-@settings(max_examples=6, deadline=None)
-def test_the_curve_does_not_show_where_a_run_was_stopped(tmp_path_factory, log_every, checkpoint_every, ends):
+@pytest.mark.parametrize(("log_every", "checkpoint_every"), [(3, 2), (2, 5)])
+def test_the_curve_does_not_show_where_a_run_was_stopped(tmp_path, log_every, checkpoint_every):
     """Every line of metrics is the one of an undisturbed run, and each is there once."""
-    folder = tmp_path_factory.mktemp("runs")
     options = (f"training.log_every={log_every}", f"training.checkpoint_every={checkpoint_every}")
     recipe = tiny("training.iterations=9", *options)
-    whole = msdk.train(recipe, folder / "whole", device="cpu")
-    again = disturbed(recipe, folder / "run", sorted(ends))
-    assert curve(folder / "run") == curve(folder / "whole")
+    whole = msdk.train(recipe, tmp_path / "whole", device="cpu")
+    again = disturbed(recipe, tmp_path / "run", [(1, False), (5, True), (6, False)])
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
     assert again.images_by_stage == whole.images_by_stage
 
 
@@ -165,7 +157,6 @@ def test_a_full_disk_ends_all_processes_in_words(tmp_path, room):
     assert other is (ElsewhereError if room > 1 else GoneError), words
     assert int(latest(tmp_path / "run").name) == 2
     again = msdk.train(recipe, tmp_path / "run", device="cpu", resume=True)
-    msdk.train(recipe, tmp_path / "whole", device="cpu")
     assert again.last.iteration == 9
     assert [line["iteration"] for line in curve(tmp_path / "run")] == list(range(1, 10))
 
@@ -178,7 +169,7 @@ def test_a_cache_without_room_is_no_reason_to_end(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", str(self))
 
     monkeypatch.setattr(Path, "write_text", no_room)
-    assert msdk.budget(tiny()).params.total > 0
+    assert msdk.budget(tiny()).params > 0
     assert not list((tmp_path / "cache").rglob("*.json"))
 
 
