@@ -2,13 +2,14 @@
 
 import contextlib
 import datetime
+import hashlib
 import os
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from msdk.errors import ElsewhereError, MsdkError, RunError, cut, printable
+from msdk.errors import ElsewhereError, GoneError, MsdkError, RunError, cut, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,21 +43,31 @@ def this_rank() -> Rank:
     return Rank(*(int(os.environ.get(name, default)) for name, default in VARIABLES))
 
 
-def refuse_company(verb: str) -> None:
-    """Raises `RunError` where torchrun started more than one process for something that one does alone."""
-    count = this_rank().count
-    if count > 1:
-        raise RunError(
-            f"msdk {verb} works on one process so far, but WORLD_SIZE says that there are {count}: start it without "
-            "torchrun, or with --nproc-per-node=1; cluster, train and sample share their work over processes"
-        )
+def restarted() -> int:
+    """How often torchrun has started the processes of this job anew, since one of them had died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def told_elsewhere(error: BaseException) -> bool:
+    """Whether another process of torchrun tells the same: of those that ask, the first one is to tell it.
+
+    It asks the store of torchrun's agent, which is there before a group is and after it has fallen apart. Where that
+    cannot be reached, all tell.
+    """
+    if this_rank().count == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return False
+    what = "gone" if isinstance(error, GoneError) else str(error)
+    name = f"msdk/{restarted()}/{hashlib.sha256(what.encode()).hexdigest()}"
+    try:
+        from torch.distributed import TCPStore
+
+        place, patience = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), datetime.timedelta(seconds=5)
+        return TCPStore(*place, is_master=False, timeout=patience, wait_for_workers=False).add(name, 1) > 1
+    except (RuntimeError, KeyError, ValueError):
+        return False
 
 
 T = TypeVar("T")
-
-
-class LostError(RunError):
-    """Another process is gone, or does not answer."""
 
 
 VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
@@ -75,7 +86,7 @@ def alive(*, alone: bool = True) -> Generator[None]:
         if not alone and not _of_talk(error):
             raise
         reason = printable(cut(str(error).splitlines()[0], 200))
-        raise LostError(
+        raise GoneError(
             f"another process of this run ended, or cannot be reached ({reason}): look at what it said. What was saved "
             "is whole; start all processes again with --resume"
         ) from error
@@ -144,6 +155,10 @@ class Group:
             raise ElsewhereError(f"process {failed.index(True)} could not go on")
         return done[0]
 
+    def any(self, own: bool) -> bool:
+        """Whether something is so in any process."""
+        return bool(self.vote(lambda: int(own))())
+
     def same(self, what: str, value: str) -> None:
         """Raises `RunError` where a value differs between processes."""
         if self.rank.count == 1:
@@ -157,7 +172,8 @@ class Group:
         if others:
             raise RunError(
                 f"{what} of process {others[0]} is {found[others[0]] or 'none'}, but that of process 0 is "
-                f"{found[0] or 'none'}: all processes train one run, from the same data with the same versions"
+                f"{found[0] or 'none'}: all processes train one run, in one folder, from the same data with the same "
+                "versions"
             )
 
     def vote(self, own: Callable[[], int]) -> Callable[[], int]:
@@ -250,10 +266,11 @@ def together(rank: Rank) -> Generator[Group]:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         if torch.cuda.is_available():
             torch.cuda.set_device(rank.local)
-        dist.init_process_group(backend, timeout=datetime.timedelta(days=1))
+        with alive():
+            dist.init_process_group(backend, timeout=datetime.timedelta(days=1))
     try:
         yield Group(rank)
-    except LostError:
+    except GoneError:
         began = False  # to leave the group in order, NCCL may wait for the one that is gone
         raise
     finally:

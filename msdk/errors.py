@@ -111,6 +111,10 @@ class ElsewhereError(RunError):
     """What went wrong in another process of a run, which tells it there; this one need only end."""
 
 
+class GoneError(RunError):
+    """Another process of a run ended, so that this one cannot go on."""
+
+
 class TargetError(MsdkError):
     """A budget to solve for that cannot be read, or that no widths meet."""
 

@@ -1,5 +1,6 @@
 """`msdk run`: cluster if needed, budget, train, sample, report."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from msdk.arguments import as_annotated
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
 from msdk.clustering import Clusters, clusters_in, kept_clusters, with_edges
-from msdk.distributed import refuse_company
+from msdk.distributed import Group, restarted, this_rank, together
 from msdk.errors import PartError, RecipeError
 from msdk.recipe import Recipe, load_recipe, recipe_of
 from msdk.recipe.differences import compare
@@ -61,6 +62,9 @@ def run(
 ) -> TrainingResult:
     """Everything from a recipe to images and a report, in one run folder.
 
+    The processes of torchrun share the clustering, the training and the sampling; the first one alone counts budgets,
+    writes, and tells the watcher.
+
     Args:
         recipe: What to run: a recipe, or the file of one.
         run_dir: The run folder.
@@ -79,12 +83,18 @@ def run(
     Raises:
         MsdkError: As the single verbs do.
     """
-    refuse_company("run")
     place, watcher, loaded = Path(run_dir), watcher or Watcher(), recipe_of(recipe)
-    refuse_existing(place, force=force, resume=resume)
-    with one_writer(place):
+    with together(this_rank()) as group, contextlib.ExitStack() as opened:
+        resume = group.any(resume or restarted() > 0)
+
+        def begin() -> None:
+            if group.rank.first:
+                refuse_existing(place, force=force, resume=resume)
+                opened.enter_context(one_writer(place))
+
+        group.agreed(begin)
         return _run(
-            loaded, place, name, device, watcher, resume=resume, force=force, force_data=force_data, cache=cache
+            loaded, place, name, device, watcher, group, resume=resume, force=force, force_data=force_data, cache=cache
         )
 
 
@@ -94,6 +104,7 @@ def _run(
     name: str,
     device: str | None,
     watcher: Watcher,
+    group: Group,
     *,
     resume: bool,
     force: bool,
@@ -103,6 +114,8 @@ def _run(
     goes_on = resume and bool(checkpoints(place))
     paths = loaded.budget.compare
     others = [_compared(path) for path in paths]  # what is wrong with them is told before anything slow
+    first = group.rank.first
+    watcher = watcher if first else Watcher(warned=watcher.warned)
     recipe, found = with_edges(
         loaded, device=device, run=place if goes_on else None, cache=cache, progress=watcher.clustering
     )
@@ -112,11 +125,15 @@ def _run(
     for other in others:
         like.append((other, with_edges(other, device=device, like=like, cache=cache, progress=watcher.clustering)[0]))
     beside = [ready for _, ready in like[1:]]
-    budgets = [
-        budget(other, convention=recipe.budget.convention, name=path.stem)
-        for other, path in zip(beside, paths, strict=True)
-    ]
-    budgets.append(budget(recipe, name=name))
+
+    def counted() -> list[Budget]:
+        of_others = [
+            budget(other, convention=recipe.budget.convention, name=path.stem)
+            for other, path in zip(beside, paths, strict=True)
+        ]
+        return [*of_others, budget(recipe, name=name)]
+
+    budgets = group.agreed(lambda: counted() if first else [])
     watcher.budgeted(budgets)
     result = train_here(
         recipe,
@@ -128,12 +145,14 @@ def _run(
         progress=watcher.trained,
         warn=watcher.warned,
         furnish=lambda folder: kept_clusters(folder, found),
+        group=group,
     )
     if result.interrupted:
         return result
     started = time.perf_counter()
     write_samples(place, recipe, device=device, replace=True, keep=resume, progress=watcher.sampled)
-    _write_reports(place, [*beside, recipe], clusters_in(place), budgets, result, time.perf_counter() - started)
+    if first:
+        _write_reports(place, [*beside, recipe], clusters_in(place), budgets, result, time.perf_counter() - started)
     return result
 
 

@@ -126,6 +126,7 @@ ALLOWED = {
         "datasets.tar",
         "datasets.zip",
     ],
+    "launching": [],
     # The verbs, then a report of it all.
     "running": [
         "arguments",
@@ -169,6 +170,7 @@ ALLOWED = {
         "surveying",
         "preparing",
         "comparing",
+        "launching",
         "report",
         "authoring",
         "distributed",

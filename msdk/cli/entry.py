@@ -13,6 +13,7 @@ from msdk.cli import display
 from msdk.cli.budgets import budgets
 from msdk.cli.clustering import cluster
 from msdk.cli.data import data
+from msdk.cli.launching import launching
 from msdk.cli.parts import list_parts, show
 from msdk.cli.plugins import plugins
 from msdk.cli.pretrained import pretrained
@@ -21,7 +22,8 @@ from msdk.cli.runs import compare, runs
 from msdk.cli.sampling import sample
 from msdk.cli.stages import stages
 from msdk.cli.training import run_all, train
-from msdk.errors import ElsewhereError, MsdkWarning
+from msdk.distributed import told_elsewhere
+from msdk.errors import ElsewhereError, MsdkError, MsdkWarning
 from msdk.threads import VARIABLE, asked
 
 app = App(
@@ -32,7 +34,7 @@ app = App(
     default_parameter=Parameter(json_list=False, json_dict=False),  # and so are they in names of files
     result_action="return_value",
 )
-for _group in (recipes, data, budgets, plugins, pretrained, stages):
+for _group in (recipes, data, budgets, plugins, pretrained, stages, launching):
     app.command(_group)
 for _command in (show, cluster, train, sample, runs, compare):
     app.command(_command)
@@ -87,7 +89,7 @@ def main() -> NoReturn:
     except ElsewhereError:
         code = 2  # the process where it went wrong tells it
     except BaseException as error:  # a plugin may raise anything, SystemExit too
-        code = display.failed(error)
+        code = 2 if isinstance(error, MsdkError) and told_elsewhere(error) else display.failed(error)
     sys.exit(code)
 
 

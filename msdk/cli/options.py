@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from msdk.cli import display
+from msdk.distributed import this_rank
 from msdk.errors import MsdkError, RecipeError, UnknownNameError, unknown
 
 if TYPE_CHECKING:
@@ -125,10 +126,11 @@ def with_edges(
         return recipe, None  # without torch
     from msdk.clustering import with_edges as find
 
-    with display.bar() as report:
+    first = this_rank().first
+    with display.bar(quiet=not first) as report:
         ready, clusters = find(recipe, device=device, run=run, like=like, cache=cache, progress=report)
-    if clusters is None:
-        return ready, None
+    if clusters is None or not first:
+        return ready, clusters
     for name, warning in clusters.warnings():
         display.warn(f"{name}: {warning}")
     (found,) = clusters.strategies

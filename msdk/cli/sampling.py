@@ -17,6 +17,7 @@ from msdk.cli.options import (
     interruptible,
     seeds_of,
 )
+from msdk.distributed import this_rank
 from msdk.errors import RunError
 
 
@@ -89,7 +90,8 @@ def sample(
     from msdk.runs.writer import tidy
     from msdk.sampling.drawing import half_done
 
-    for sentence in (*uncalled(recipe), *undertrained(recipe)):
+    rank = this_rank()
+    for sentence in (*uncalled(recipe), *undertrained(recipe)) if rank.first else ():
         display.warn(sentence)
     place = out or (run / "samples" if force else free_path(run / "samples", half_done))
     if not explain and place.exists() and not force and not half_done(place):
@@ -100,12 +102,10 @@ def sample(
 
         display.show_calls(trace(run, recipe), as_json=as_json)
         return
-    from msdk.distributed import this_rank
     from msdk.sampling.drawing import write_samples
     from msdk.wrappers.inpaint import read_known
 
     known = None if inpaint is None else read_known(*inpaint, recipe.data.shape)
-    rank = this_rank()
     kept = f"what was drawn is kept in {place}.partial; the same command goes on"
     with (
         interruptible(lambda: kept if half_done(place) else "nothing was drawn; the same command begins anew"),

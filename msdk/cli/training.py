@@ -20,7 +20,7 @@ from msdk.cli.options import (
     load,
     with_edges,
 )
-from msdk.distributed import this_rank, together
+from msdk.distributed import Group, restarted, this_rank, together
 
 if TYPE_CHECKING:
     from msdk.training import TrainingResult
@@ -49,16 +49,20 @@ def train(
     recipe
         A TOML file; or a run folder, to go on with it by --resume.
     """
-    loaded = load(recipe, overrides)
     place, rank = out or default_run_dir(recipe), this_rank()
-    from msdk.recipe import cautions
-    from msdk.runs import checkpoints, refuse_existing
-    from msdk.runs.writer import one_writer
+    with interruptible(kept_of_run(place)), together(rank) as group, contextlib.ExitStack() as opened:
+        loaded = group.agreed(lambda: load(recipe, overrides))
+        resume = _goes_on(group, place, resume)
+        from msdk.recipe import cautions
+        from msdk.runs import checkpoints, refuse_existing
+        from msdk.runs.writer import one_writer
 
-    if rank.first:
-        refuse_existing(place, force=force, resume=resume)
-    writing = one_writer(place) if rank.first else contextlib.nullcontext()
-    with interruptible(kept_of_run(place)), writing, together(rank) as group:
+        def begin() -> None:
+            if rank.first:
+                refuse_existing(place, force=force, resume=resume)
+                opened.enter_context(one_writer(place))
+
+        group.agreed(begin)
         from msdk.clustering import kept_clusters
         from msdk.training.loop import train_here
 
@@ -107,6 +111,8 @@ def run_all(
 ) -> int:
     """Do everything: cluster if needed, budget, train, sample, report.
 
+    With torchrun, processes share the work: torchrun --nproc-per-node 2 -m msdk run R
+
     Examples: msdk run recipes/digits/multistage.toml
 
     Parameters
@@ -114,39 +120,43 @@ def run_all(
     recipe
         A TOML file; or a run folder, to go on with it by --resume.
     """
-    loaded = load(recipe, overrides)
-    place = out or default_run_dir(recipe)
-    from msdk.budgeting import Budget
-    from msdk.recipe import cautions
-    from msdk.report import comparison_grid, stages_grid
-    from msdk.running import Watcher
-    from msdk.running import run as run_recipe
+    place, rank = out or default_run_dir(recipe), this_rank()
+    with interruptible(kept_of_run(place)), together(rank) as group:
+        loaded = group.agreed(lambda: load(recipe, overrides))
+        resume = _goes_on(group, place, resume)
+        from msdk.budgeting import Budget
+        from msdk.recipe import cautions
+        from msdk.report import comparison_grid, stages_grid
+        from msdk.running import Watcher
+        from msdk.running import run as run_recipe
 
-    def budgeted(budgets: "list[Budget]") -> None:
-        display.show(comparison_grid(budgets), stages_grid(budgets[-1]))
+        def budgeted(budgets: "list[Budget]") -> None:
+            display.show(comparison_grid(budgets), stages_grid(budgets[-1]))
 
-    for sentence in cautions(loaded):
-        display.warn(sentence)
-    with interruptible(kept_of_run(place)), display.bar() as report, display.training_display() as watch:
-        watcher = Watcher(
-            clustering=report,
-            clustered=display.show_clusters,
-            budgeted=lambda budgets: budgeted(list(budgets)),
-            trained=watch,
-            sampled=lambda done, total: report("sampling", done, total),
-            warned=display.warn,
-        )
-        result = run_recipe(
-            loaded,
-            place,
-            name=recipe.name if recipe.is_dir() else recipe.stem,
-            device=device,
-            resume=resume,
-            force=force,
-            force_data=force_data,
-            cache=cache,
-            watcher=watcher,
-        )
+        for sentence in cautions(loaded) if rank.first else ():
+            display.warn(sentence)
+        with display.bar(quiet=not rank.first) as report, display.training_display() as watch:
+            watcher = Watcher(
+                clustering=report,
+                clustered=display.show_clusters,
+                budgeted=lambda budgets: budgeted(list(budgets)),
+                trained=watch,
+                sampled=lambda done, total: report("sampling", done, total),
+                warned=display.warn,
+            )
+            result = run_recipe(
+                loaded,
+                place,
+                name=recipe.name if recipe.is_dir() else recipe.stem,
+                device=device,
+                resume=resume,
+                force=force,
+                force_data=force_data,
+                cache=cache,
+                watcher=watcher,
+            )
+    if not rank.first:
+        return 128 + result.interrupted if result.interrupted else 0
     for sentence in result.warnings:
         display.warn(sentence)
     if result.interrupted:
@@ -155,6 +165,18 @@ def run_all(
     seen = sheet if sheet.is_file() else sheet.parent
     display.say(f"done: look at {seen} and {place / 'report.html'}")
     return 0
+
+
+def _goes_on(group: Group, place: Path, resume: bool) -> bool:
+    """Whether a run goes on where it has a checkpoint: as the command says, or as torchrun started it anew."""
+    times = restarted()
+    if times and group.rank.first:
+        from msdk.runs import checkpoints
+
+        found = checkpoints(place)
+        where = f"the run goes on from {found[-1]}" if found else "nothing was saved yet, and the run begins anew"
+        display.warn(f"torchrun has started the processes again ({times}): {where}")
+    return group.any(resume or times > 0)
 
 
 def _as_json(result: "TrainingResult") -> dict[str, object]:

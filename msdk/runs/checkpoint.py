@@ -44,6 +44,8 @@ class Checkpoint:
         seconds: Time spent training.
         objective: What the objective owns: weights and buffers as "raw/<name>", averaged weights as "ema/<name>"; empty
             where that is nothing.
+        untold: Sums of the losses by stage, and images by stage, since the last line of metrics that is due; empty
+            right after one.
     """
 
     iteration: int
@@ -54,6 +56,7 @@ class Checkpoint:
     seconds: float
     optimizer_numbers: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     objective: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
+    untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
 
 
 ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "objective")
@@ -101,6 +104,8 @@ def write_state(checkpoint: Checkpoint, folder: Path) -> None:
         "seconds": checkpoint.seconds,
         "optimizer": dict(checkpoint.optimizer_numbers),
     }
+    if any(checkpoint.untold):
+        state |= {"untold_losses": checkpoint.untold[0], "untold_images": checkpoint.untold[1]}
     (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
@@ -164,6 +169,12 @@ class _State:
     images_by_stage: tuple[int, ...] = attrs.field(validator=deep_iterable(ge(0)))
     seconds: float = attrs.field(validator=[_finite, ge(0)])
     optimizer: dict[str, Any] = attrs.field(factory=dict[str, Any], metadata=key("optimizer", read=_optimizer))
+    untold_losses: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable(_finite))
+    untold_images: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
+
+    def __attrs_post_init__(self) -> None:
+        if not len(self.untold_losses) == len(self.untold_images) in (0, len(self.images_by_stage)):
+            raise FieldError("untold_losses and untold_images have one number for each stage, or none")
 
 
 T = TypeVar("T")
@@ -209,6 +220,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         images_by_stage=state.images_by_stage,
         seconds=state.seconds,
         optimizer_numbers=state.optimizer,
+        untold=(state.untold_losses, state.untold_images),
         **{name: read_weights(stored(path, name)) for name in ALWAYS},
         **{name: _read_if_there(stored(path, name)) for name in OPTIONAL},
     )

@@ -19,7 +19,7 @@ from msdk.arguments import as_annotated
 from msdk.datasets.base import Source
 from msdk.denoiser.building import build, pick_device, weights_file
 from msdk.denoiser.memory import enough_memory
-from msdk.distributed import Group, this_rank, together
+from msdk.distributed import Group, restarted, this_rank, together
 from msdk.errors import ElsewhereError, RunError, RunFaultError
 from msdk.recipe import Recipe, check_trainable, recipe_of, unseen
 from msdk.registry.describing import in_words
@@ -114,7 +114,7 @@ def train(
 ) -> TrainingResult:
     """Trains a recipe in a run folder, on one device; with the other processes of torchrun, if there are any.
 
-    Ctrl-C (or SIGTERM, or SIGUSR1) finishes the step in hand, saves a checkpoint and returns; a second one stops at
+    Ctrl-C (or SIGTERM, or SIGUSR1) finishes the step in hand, saves a checkpoint and returns; a second Ctrl-C stops at
     once. Training 2N steps equals training N, stopping and resuming for N more: on the CPU, bit for bit. So does
     training on any number of processes, up to the order of sums, but for the masks of dropout.
 
@@ -122,7 +122,8 @@ def train(
         recipe: A recipe, or the file of one. Its stage edges must be known, see `msdk.clustering.with_edges`.
         run_dir: The run folder.
         device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one when not given.
-        resume: Go on from the newest checkpoint; begin where there is none.
+        resume: Go on from the newest checkpoint; begin where there is none. It is so where torchrun has started the
+            processes anew (`--max-restarts`).
         force: Replace an existing run folder.
         force_data: Go on although the data are not those that the run was trained on.
         progress: Told after every step.
@@ -169,6 +170,7 @@ def train_here(
     `furnish` puts more into a new run folder, before it is there.
     """
     run, group = Path(run_dir), (group or Group()).patient(PATIENCE)
+    resume = group.any(resume or restarted() > 0)
     how = _How(resume, force, force_data, warn or _warned, furnish or (lambda folder: None))
     device = group.rank.device(pick_device(device))
     with contextlib.ExitStack() as opened:
@@ -178,7 +180,14 @@ def train_here(
         trainer, checkpoint, changed = group.agreed(
             lambda: _ready(recipe, run, device, how, opened, group, goes_on=goes_on)
         )
-        for what, value in (("data", trainer.feed.source.digest), ("msdk", __version__), ("torch", torch.__version__)):
+        newest = latest(run).name if goes_on else ""
+        digest = trainer.feed.source.digest
+        for what, value in (
+            ("data", digest),
+            ("msdk", __version__),
+            ("torch", torch.__version__),
+            ("newest checkpoint", newest),
+        ):
             group.same(what, value)
         group.agreed(lambda: _begin(trainer, how, checkpoint, changed))
         recipe, options = trainer.recipe, trainer.recipe.training
@@ -305,6 +314,7 @@ class Trainer:
         self.iteration, self.seconds = 0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
         self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
+        self.untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
 
     def run(self, progress: Callable[[Step], None]) -> TrainingResult:
         """Steps until the recipe's number of them is done, or a signal comes."""
@@ -312,6 +322,9 @@ class Trainer:
         begun, at_start, spent = time.perf_counter(), self.iteration, self.seconds
         sums = torch.zeros(len(self.images_by_stage), dtype=torch.float64, device=self.feed.device)
         counts = torch.zeros(len(self.images_by_stage), dtype=torch.int64)
+        if any(self.untold):
+            counts += torch.tensor(self.untold[1])
+            sums += torch.tensor(self.untold[0], dtype=sums.dtype, device=sums.device) * self.group.rank.first
         last = self._at(0.0)
         with _stoppable() as stopped, torch.random.fork_rng(), self.feed.reader:
 
@@ -328,12 +341,14 @@ class Trainer:
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
                 done = self.iteration == options.iterations or bool(answer())
-                if self.iteration % options.log_every == 0 or done:
+                due = self.iteration % options.log_every == 0
+                if due or done:
                     self._log(sums, counts, rate)
+                if due:
                     sums.zero_()
                     counts.zero_()
                 if self.iteration % options.checkpoint_every == 0 or done:
-                    self._refuse_sick(sums)
+                    self._refuse_sick(sums, counts)
                     self._save()
                 last = self._at(rate)
                 progress(last)
@@ -388,10 +403,12 @@ class Trainer:
         for log in self.logs:
             log.log(self.iteration, numbers)
 
-    def _refuse_sick(self, sums: Tensor) -> None:
+    def _refuse_sick(self, sums: Tensor, counts: Tensor) -> None:
         """Raises `RunError` where a checkpoint would keep what is not finite. Waits for the device."""
-        if not math.isfinite(float(self.group.total(sums.cpu()).sum())):
+        sums = self.group.total(sums.cpu())
+        if not math.isfinite(float(sums.sum())):
             raise self._diverged("the loss is not finite")
+        self.untold = (tuple(sums.tolist()), tuple(counts.tolist())) if counts.any() else ((), ())
         found = sick(self.step)
         if found:
             raise self._diverged(f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}: not finite")
@@ -417,7 +434,11 @@ class Trainer:
     def state(self) -> Checkpoint:
         """What a checkpoint keeps."""
         return checkpoint_of(
-            self.step, iteration=self.iteration, images_by_stage=self.images_by_stage, seconds=self.seconds
+            self.step,
+            iteration=self.iteration,
+            images_by_stage=self.images_by_stage,
+            seconds=self.seconds,
+            untold=self.untold,
         )
 
     def checked(self, source: Path) -> Checkpoint:
@@ -434,9 +455,11 @@ class Trainer:
         """Takes training up where a checkpoint left it; trackers forget what they were told after it."""
         restore(self.step, checkpoint)
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
-        self.images_by_stage = list(checkpoint.images_by_stage)
+        self.images_by_stage, self.untold = list(checkpoint.images_by_stage), checkpoint.untold
+        # A line that was told because training stopped is not due: the next one has its images, as if it had not.
+        early = any(self.untold) and self.iteration < self.recipe.training.iterations
         for log in self.logs:
-            log.rewind(self.iteration)
+            log.rewind(self.iteration - early)
         told = last_numbers(self.run_dir)
         if told is not None:
             self.loss, self.loss_by_stage = told
@@ -448,14 +471,18 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal,
 
 @contextlib.contextmanager
 def _stoppable() -> Generator[list[int]]:
-    """A list that the first of these signals fills; the second one ends the program as usual."""
+    """A list that the first of these signals fills; Ctrl-C after it ends the program as usual.
+
+    Schedulers say theirs more than once: Slurm to each process and to torchrun, which passes it on, and SIGTERM after
+    SIGUSR1. That says nothing new, and must not end a process that is saving.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught  # only the main thread may handle signals
         return
 
     def catch(signum: int, frame: FrameType | None) -> None:
-        if caught:
+        if caught and signum == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(signum)
 

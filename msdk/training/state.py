@@ -21,7 +21,14 @@ PARTS = ("model", "ema", "objective", "optimizer")
 """Tensors of a checkpoint."""
 
 
-def checkpoint_of(step: TrainingStep, *, iteration: int, images_by_stage: Sequence[int], seconds: float) -> Checkpoint:
+def checkpoint_of(
+    step: TrainingStep,
+    *,
+    iteration: int,
+    images_by_stage: Sequence[int],
+    seconds: float,
+    untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ()),
+) -> Checkpoint:
     """What a checkpoint keeps.
 
     Raises:
@@ -55,6 +62,7 @@ def checkpoint_of(step: TrainingStep, *, iteration: int, images_by_stage: Sequen
         },
         objective=_of_objective(step, raw, averaged),
         seconds=seconds,
+        untold=untold,
     )
 
 

@@ -401,16 +401,6 @@ def test_a_lost_average_is_told(tmp_path):
         msdk.load_run(tmp_path / "run")
 
 
-def test_everything_at_once_runs_on_one_process(tmp_path, monkeypatch):
-    """`run` does not share its work yet; torchrun of more than one is told so, and nothing is made or clustered."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RunError, match=r"one process so far, but WORLD_SIZE says that there are 2: start it"):
-        msdk.run(tiny(), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert msdk.train(tiny("training.iterations=1"), tmp_path / "run").last.iteration == 1
-
-
 def test_frozen_weights_are_left_alone(tmp_path, monkeypatch):
     """Weights that need no gradient get none, do not move, and the optimiser keeps nothing of them."""
     recipe = tiny("training.weight_decay=0.1")
