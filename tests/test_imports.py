@@ -77,6 +77,7 @@ ALLOWED = {
         "batch",
         "partition",
         "threads",
+        "distributed",
         "layers",
         "report",
         "training",
