@@ -104,6 +104,8 @@ def wires_of(card: Card, nodes: int, gpus: int, bandwidth: float) -> Wires:
     for name, count in (("--nodes", nodes), ("--gpus", gpus)):
         if count < 1:
             raise MsdkError(f"{name} {count}: must be at least 1")
+    if not bandwidth > 0:
+        raise MsdkError(f"a bandwidth of {bandwidth:g} is none: give what a machine sends to others, above 0: 400G")
     if nodes * gpus > MOST:
         count = f"{nodes * gpus:,} processes"
         raise MsdkError(f"--nodes {nodes} with --gpus {gpus} are {count}: plans are made for at most {MOST:,}")
