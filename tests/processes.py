@@ -12,6 +12,10 @@ import torch
 PATIENCE = 120
 """Seconds."""
 
+# autograd starts its threads once. Where the first backward pass is a simulated one, it takes this for a machine
+# with GPUs, whose threads no fork survives: so a real one comes first.
+torch.ones(1, requires_grad=True).sum().backward()
+
 
 def processes(count, work, folder):
     """What `work()` returns in each of so many processes that torchrun could have started; None of those that died."""

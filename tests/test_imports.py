@@ -78,6 +78,7 @@ ALLOWED = {
         "batch",
         "partition",
         "threads",
+        "distributed",
         "layers",
         "report",
         "training",

@@ -42,7 +42,7 @@ def stage_flops(recipe: Recipe, denoiser: Denoiser) -> list[StageFlops]:
     """
     with simulated(denoiser) as (copied, _):
         step = TrainingStep(recipe, copied)
-        rules = {**_RULES, **of_the_second_counter(declared(copied))}
+        rules = {**RULES, **of_the_second_counter(declared(copied))}
 
         def counted(stage: int, *, recompute: bool) -> tuple[int, int]:
             copied.network.set_recompute(recompute)
@@ -96,7 +96,7 @@ def _convolution_backward(
     return one * sum(output_mask[:2])
 
 
-_RULES: dict[Any, Any] = {
+RULES: dict[Any, Any] = {
     **SECOND,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: raw(_attention),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: raw(_attention_backward),

@@ -15,6 +15,9 @@ from msdk.errors import MsdkError, UnknownNameError, unknown
 Rate = Literal["fp32", "tf32", "fp16", "bf16"]
 """How products are computed; "tf32" keeps float32 but rounds what is multiplied to 10 bits."""
 
+Wire = Literal["NVLink", "Infinity Fabric", "PCIe"]
+"""What cards of a machine reach each other by. NVLink and Infinity Fabric join all of the usual eight."""
+
 
 @attrs.frozen
 class Card:
@@ -25,6 +28,8 @@ class Card:
         title: As its maker spells it.
         memory: Bytes.
         peak: FLOP/s by rate; what is missing the card's matrix units do not compute.
+        link: Bytes/s that it sends to other cards of its machine, in one direction: half of what is stated for both.
+        wire: By which.
         source: The document of the maker that states them.
     """
 
@@ -32,6 +37,8 @@ class Card:
     title: str
     memory: int
     peak: Mapping[Rate, float] = attrs.field(hash=False)
+    link: float
+    wire: Wire
     source: str
 
     def rate(self, dtype: Literal["fp32", "bf16", "fp16"]) -> Rate:
@@ -53,14 +60,17 @@ def _card(
     gib: int,
     source: str,
     *,
+    link: float,
+    wire: Wire = "PCIe",
     fp32: float,
     tf32: float | None = None,
     fp16: float | None = None,
     bf16: float | None = None,
 ) -> Card:
-    """Memory in GiB, rates in TFLOP/s."""
+    """Memory in GiB, rates in TFLOP/s, the link in GB/s."""
     rates: dict[Rate, float | None] = {"fp32": fp32, "tf32": tf32, "fp16": fp16, "bf16": bf16}
-    return Card(name, title, gib * 2**30, {rate: 1e12 * peak for rate, peak in rates.items() if peak}, source)
+    peaks: dict[Rate, float] = {rate: 1e12 * peak for rate, peak in rates.items() if peak}
+    return Card(name, title, gib * 2**30, peaks, 1e9 * link, wire, source)
 
 
 _HOPPER = "NVIDIA H100 Tensor Core GPU Architecture, white paper, 2022, table 2"
@@ -69,24 +79,30 @@ _AMPERE = "NVIDIA A100 Tensor Core GPU, data sheet, 2021"
 CARDS: Mapping[str, Card] = {
     card.name: card
     for card in (
-        _card("v100", "NVIDIA V100 SXM2", 32, "NVIDIA V100, data sheet, 2020", fp32=15.7, fp16=125),
-        _card("t4", "NVIDIA T4", 16, "NVIDIA T4, data sheet, 2019", fp32=8.1, fp16=65),
-        _card("a10g", "NVIDIA A10G", 24, "NVIDIA A10G, data sheet for AWS, 2022", fp32=35, tf32=35, fp16=70, bf16=70),
-        _card("a100-40", "NVIDIA A100 40GB", 40, _AMPERE, fp32=19.5, tf32=156, fp16=312, bf16=312),
-        _card("a100-80", "NVIDIA A100 80GB", 80, _AMPERE, fp32=19.5, tf32=156, fp16=312, bf16=312),
+        _card("v100", "NVIDIA V100 SXM2", 32, "NVIDIA V100, data sheet, 2020",
+              link=150, wire="NVLink", fp32=15.7, fp16=125),
+        _card("t4", "NVIDIA T4", 16, "NVIDIA T4, data sheet, 2019", link=16, fp32=8.1, fp16=65),
+        _card("a10g", "NVIDIA A10G", 24, "NVIDIA A10G, data sheet for AWS, 2022",
+              link=32, fp32=35, tf32=35, fp16=70, bf16=70),
+        _card("a100-40", "NVIDIA A100 40GB", 40, _AMPERE,
+              link=300, wire="NVLink", fp32=19.5, tf32=156, fp16=312, bf16=312),
+        _card("a100-80", "NVIDIA A100 80GB", 80, _AMPERE,
+              link=300, wire="NVLink", fp32=19.5, tf32=156, fp16=312, bf16=312),
         _card("rtx-4090", "NVIDIA GeForce RTX 4090", 24, "NVIDIA Ada GPU Architecture, white paper, 2022, appendix A",
-              fp32=82.6, tf32=82.6, fp16=165.2, bf16=165.2),
-        _card("l4", "NVIDIA L4", 24, "NVIDIA L4, data sheet, 2023", fp32=30.3, tf32=60, fp16=121, bf16=121),
+              link=32, fp32=82.6, tf32=82.6, fp16=165.2, bf16=165.2),
+        _card("l4", "NVIDIA L4", 24, "NVIDIA L4, data sheet, 2023",
+              link=32, fp32=30.3, tf32=60, fp16=121, bf16=121),
         _card("l40s", "NVIDIA L40S", 48, "NVIDIA L40S, data sheet, 2023",
-              fp32=91.6, tf32=183, fp16=362.05, bf16=362.05),
-        _card("h100-pcie", "NVIDIA H100 PCIe", 80, _HOPPER, fp32=51.2, tf32=378, fp16=756, bf16=756),
-        _card("h100-sxm", "NVIDIA H100 SXM", 80, _HOPPER, fp32=66.9, tf32=494.7, fp16=989.4, bf16=989.4),
+              link=32, fp32=91.6, tf32=183, fp16=362.05, bf16=362.05),
+        _card("h100-pcie", "NVIDIA H100 PCIe", 80, _HOPPER, link=64, fp32=51.2, tf32=378, fp16=756, bf16=756),
+        _card("h100-sxm", "NVIDIA H100 SXM", 80, _HOPPER,
+              link=450, wire="NVLink", fp32=66.9, tf32=494.7, fp16=989.4, bf16=989.4),
         _card("h200", "NVIDIA H200 SXM", 141, "NVIDIA H200, data sheet, 2024",
-              fp32=67, tf32=494.5, fp16=989.5, bf16=989.5),
+              link=450, wire="NVLink", fp32=67, tf32=494.5, fp16=989.5, bf16=989.5),
         _card("b200", "NVIDIA B200 (HGX)", 180, "NVIDIA HGX B200, data sheet, 2025, an eighth of the board's",
-              fp32=75, tf32=1125, fp16=2250, bf16=2250),
+              link=900, wire="NVLink", fp32=75, tf32=1125, fp16=2250, bf16=2250),
         _card("mi300x", "AMD Instinct MI300X", 192, "AMD Instinct MI300X, data sheet, 2023",
-              fp32=163.4, tf32=653.7, fp16=1307.4, bf16=1307.4),
+              link=448, wire="Infinity Fabric", fp32=163.4, tf32=653.7, fp16=1307.4, bf16=1307.4),
     )
 }  # fmt: skip
 """By name, slower ones first."""

@@ -13,7 +13,7 @@ from attrs.validators import ge, min_len, optional
 
 from msdk.budgeting.ledger import Ledger
 from msdk.budgeting.limits import Limit
-from msdk.budgeting.requested import Estimate, Memory, Timing
+from msdk.budgeting.requested import Estimate, Memory, Plan, Timing
 from msdk.budgeting.training_price import ImageFlops
 from msdk.encoders.base import Shape
 from msdk.recipe import Convention
@@ -344,6 +344,7 @@ class Budget:
         audit: By the second counter.
         disagreements: Where the two counters differ, a sentence each.
         estimate: What training would take on a card, where it was asked for; JSON lacks the key elsewhere.
+        plan: What it would take on many cards, where it was asked for; JSON lacks the key elsewhere.
         image_flops: What training spends on one image, by stage; empty where JSON was read, or without a recipe.
     """
 
@@ -368,6 +369,7 @@ class Budget:
     audit: Audit
     disagreements: tuple[str, ...] = attrs.field(default=(), metadata=ABSENT)
     estimate: Estimate | None = None
+    plan: Plan | None = None
     image_flops: tuple[ImageFlops, ...] = attrs.field(default=(), metadata=ABSENT)
 
     @property
@@ -412,14 +414,16 @@ class Budget:
     def limits(self) -> tuple[Limit, ...]:
         """What the recipe allows itself, beside what it has."""
         training, memory = self.training, self.memory
-        spent = self.timing or self.estimate
+        many = self.plan and self.plan.step
+        spent = self.timing or many or self.estimate
+        priced = many or self.estimate
         found: dict[str, float | None] = {
             "params": self.params,
             "macs": self.equivalent_macs("sampling"),
             "flops": None if training is None else training.total_flops,
             "memory": None if memory is None else memory.peak,
             "hours": None if spent is None else spent.hours,
-            "cost": None if self.estimate is None else self.estimate.cost,
+            "cost": None if priced is None else priced.cost,
         }
         return tuple(Limit.of(name, most, found[name]) for name, most in self.allowed.items())
 
@@ -434,6 +438,7 @@ class Budget:
         return stages_grid(self).html()
 
     def _told(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """In JSON, limits stand beside what was found, and an estimate where there is one."""
+        """In JSON, limits stand beside what was found, and an estimate and a plan where there are any."""
+        absent = [name for name in ("estimate", "plan") if getattr(self, name) is None]
         told = {**plain, "limits": to_json(self.limits)}
-        return told if self.estimate is not None else {name: told[name] for name in told if name != "estimate"}
+        return {name: told[name] for name in told if name not in absent}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from msdk.budgeting.costs import PartCosts
 from msdk.budgeting.counting import count, weightless
 from msdk.denoiser import Denoiser
+from msdk.denoiser.declared import built
 from msdk.encoders.base import Features, Shape
 from msdk.objectives.base import Objective
 from msdk.threads import threads_for
@@ -58,7 +59,7 @@ def count_parts(denoiser: Denoiser, shape: Shape, only: Collection[Label] | None
 
 def count_objective(objective: Objective, denoiser: Denoiser) -> PartCosts:
     """The parameters that an objective owns; what it computes beside the network's passes costs no MACs."""
-    own = list(cast("nn.Module", objective.build(denoiser)).parameters())
+    own = list(cast("nn.Module", built(objective, lambda: objective.build(denoiser))).parameters())
     return PartCosts(
         params=sum(parameter.numel() for parameter in own),
         trained=sum(parameter.numel() for parameter in own if parameter.requires_grad),

@@ -144,3 +144,123 @@ class Estimate:
     hours_by_stage: tuple[float, ...]
     price: float | None
     cost: float | None
+
+
+Parallel = Literal["ddp", "fsdp"]
+"""Each process has all weights, and gradients are summed up; or each keeps a share of them (FSDP2)."""
+
+
+@attrs.frozen
+class StagePlan:
+    """One stage in a step on many processes.
+
+    Attributes:
+        index: Of the stage.
+        images: That a step is expected to have of it, on all processes.
+        presence: Chance that a step (of shared weights, a micro-batch) has any, so that its decoder takes part at all.
+        compute_seconds: That a process is expected to spend on its images.
+        bytes: Sizes of the collectives that a step has because the stage is present, whatever the number of its images.
+        communication_seconds: Of these, times the presence.
+    """
+
+    index: int
+    images: float
+    presence: float
+    compute_seconds: float
+    bytes: int
+    communication_seconds: float
+
+
+@attrs.frozen
+class StepPlan:
+    """A step on so many processes.
+
+    Attributes:
+        nodes: Machines.
+        gpus: Cards in each.
+        processes: All of them, one a card.
+        images: Of one process.
+        compute_seconds: Of the process with most to do.
+        communication_seconds: Of all collectives, one after the other.
+        exposed_seconds: Of these, what no computation hides.
+        seconds: Of the step.
+        images_per_second: Of all processes.
+        efficiency: Against one card that took as long for each image and had nobody to talk to.
+        hours: Of the whole training.
+        cost: Of all cards for so long; None without a price.
+    """
+
+    nodes: int
+    gpus: int
+    processes: int
+    images: int
+    compute_seconds: float
+    communication_seconds: float
+    exposed_seconds: float
+    seconds: float
+    images_per_second: float
+    efficiency: float
+    hours: float
+    cost: float | None
+
+
+@attrs.frozen
+class ProcessMemory:
+    """What one process has in memory, in bytes.
+
+    Attributes:
+        held: All the time: weights, gradients, what the optimiser keeps, averages; or its share of them.
+        gathered: Weights that it puts together from the shares of all; 0 where it has them.
+        peak: Largest number in use during a step.
+        card: That the card has.
+    """
+
+    held: int
+    gathered: int
+    peak: int
+    card: int
+
+
+@attrs.frozen
+class Plan:
+    """Training on many cards, see `msdk.budgeting.scaling`; the card and its rate are those of the estimate beside it.
+
+    Attributes:
+        parallel: How weights are kept.
+        link: Bytes/s between cards of a machine, in one direction, by the card's maker.
+        wire: What that is: "NVLink", "PCIe", ...
+        bandwidth: Bytes/s between machines, for a whole machine, in one direction; assumed, or told.
+        hop_seconds: Latency of a hop inside a machine, assumed.
+        far_hop_seconds: Latency of a hop between machines, assumed.
+        stages: By stage, least noise first.
+        shared_bytes: Sizes of the collectives that every step has: of a shared encoder, of the objective.
+        shared_seconds: How long these take.
+        collectives: Expected number of them in a step.
+        bytes: Expected sum of their sizes.
+        sent_bytes: Expected bytes that a process sends in a step.
+        hidden: Share of the bytes that is asked for while there is still something to compute.
+        step: On the cards that were asked for.
+        efficiency_of_node: Against one machine; None where there is only one.
+        memory: Of the process with the largest share.
+        price: Of one card for an hour; None where it was not told.
+        sweep: Steps on 1, 2, 4, ... machines up to those that were asked for, which the batch can be cut for.
+    """
+
+    parallel: Parallel
+    link: float
+    wire: str
+    bandwidth: float
+    hop_seconds: float
+    far_hop_seconds: float
+    stages: tuple[StagePlan, ...]
+    shared_bytes: int
+    shared_seconds: float
+    collectives: float
+    bytes: float
+    sent_bytes: float
+    hidden: float
+    step: StepPlan
+    efficiency_of_node: float | None
+    memory: ProcessMemory
+    price: float | None
+    sweep: tuple[StepPlan, ...]

@@ -8,6 +8,7 @@ import torch
 
 from msdk.batch import Batch, Condition
 from msdk.denoiser import Denoiser
+from msdk.distributed import Group
 from msdk.errors import PartError
 from msdk.objectives.base import Draw
 from msdk.recipe import Recipe
@@ -34,9 +35,9 @@ def trial(recipe: Recipe, denoiser: Denoiser, parts: Sequence[Counts]) -> tuple[
     return Batch(blank(recipe.data.shape), condition(recipe, denoiser, len(stages), device)), draw
 
 
-def started(recipe: Recipe, denoiser: Denoiser) -> TrainingStep:
+def started(recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> TrainingStep:
     """A training step whose optimiser keeps what it keeps after the first steps of a run, of all stages."""
-    step = TrainingStep(recipe, denoiser)
+    step = TrainingStep(recipe, denoiser, group)
     step.scaler = None  # it has two numbers, and of some optimisers it asks the device for one
     for parameter in step.trained.parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None

@@ -56,6 +56,18 @@ def budget(
         float | None, Parameter(help="Share of the card's peak that --gpu takes training to reach; 0.35 by default.")
     ] = None,
     price: Annotated[float | None, Parameter(help="Of that card for an hour, in any currency.")] = None,
+    nodes: Annotated[
+        int | None, Parameter(help="Machines of the plan, each with --gpus such cards; 1 when only --gpus is given.")
+    ] = None,
+    gpus: Annotated[int | None, Parameter(help="Cards in each machine of the plan, one process on each.")] = None,
+    parallel: Annotated[
+        Literal["ddp", "fsdp"] | None,
+        Parameter(help="Whether each process of the plan has all weights, or a share of them; as the recipe says."),
+    ] = None,
+    bandwidth: Annotated[
+        str | None,
+        Parameter(help="Of a machine to others, one way: 400G is bit/s (the default), 50GB is bytes/s."),
+    ] = None,
     batch: Annotated[
         int | None, Parameter(help="Images per step, for --memory and --measure; the recipe's by default.")
     ] = None,
@@ -94,11 +106,24 @@ def budget(
         raise MsdkError("--dtype is of --memory, --measure and --gpu: add one of them")
     if (utilisation is not None or price is not None) and not gpu:
         raise MsdkError("--utilisation and --price are of a card: name it by --gpu (msdk budget cards has all)")
+    planned = {"--nodes": nodes, "--gpus": gpus, "--parallel": parallel, "--bandwidth": bandwidth}
+    asked = [name for name, given in planned.items() if given is not None]
+    if asked and not gpu:
+        raise MsdkError(f"{', '.join(asked)}: many cards of which kind? Name it by --gpu (msdk budget cards has all)")
+    if asked and gpus is None:
+        raise MsdkError(f"{', '.join(asked)}: how many cards has a machine? Say it by --gpus, --gpus 8 for example")
     card = None if gpu is None else card_named(gpu)
     if batch is not None and batch < 1:
         raise MsdkError(f"--batch {batch}: must be at least 1")
+    wires = None
+    if card is not None and gpus is not None:
+        from msdk.budgeting.wires import BANDWIDTH, wires_of
+        from msdk.recipe.quantities import bandwidth as bytes_per_second
+
+        each = BANDWIDTH if bandwidth is None else bytes_per_second(bandwidth)
+        wires = wires_of(card, 1 if nodes is None else nodes, gpus, each)
     _refuse_files(files, force=force)
-    anew = {"--convention": convention, "--set": overrides, "--memory": memory, "--measure": measure}
+    anew = {"--convention": convention, "--set": overrides, "--memory": memory, "--measure": measure, "--gpus": gpus}
     saved = {path: _saved(path, [name for name, given in anew.items() if given]) for path in recipe if _is_saved(path)}
     loaded = list(_loaded(recipe, saved, overrides))
     named = [path for path, _ in loaded for _ in saved.get(path, (None,))]
@@ -136,6 +161,14 @@ def budget(
             attrs.evolve(one, estimate=estimate(one, card, precisions[path], utilisation=share, price=price))
             for path, one in zip(named, found, strict=True)
         ]
+    if card is not None and wires is not None:
+        from msdk.budgeting.scaling import plan
+
+        with display.spinner("rehearsing") as say:
+            for place, (one, complete) in enumerate(zip(found, ready, strict=True)):
+                say(f"rehearsing a step of {one.recipe} on {wires.processes:,} processes")
+                assert one.estimate is not None
+                found[place] = attrs.evolve(one, plan=plan(complete, one, one.estimate, card, wires, parallel))
     for file in files:
         # How recipes differ can be told where all of them are here.
         _write(file, found, () if saved else ready)

@@ -13,7 +13,7 @@ from msdk.arguments import as_annotated
 from msdk.autoencoders.base import Autoencoder
 from msdk.decoders.base import Decoder
 from msdk.denoiser import Denoiser, StagedNetwork
-from msdk.denoiser.declared import Declared, try_on_meta
+from msdk.denoiser.declared import Declared, built, try_latents_on_meta, try_on_meta
 from msdk.denoiser.memory import enough_memory
 from msdk.denoiser.weights import put_weights, read_weights, settle
 from msdk.encoders.adapter import Adapter
@@ -94,6 +94,7 @@ def build(
     autoencoder = None
     if recipe.autoencoder is not None:
         autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.shape, device, seed=recipe.training.seed)
+        try_latents_on_meta(recipe.autoencoder, autoencoder, recipe.data.shape)
     parts = Parts(
         encoder=recipe.encoder,
         decoders=recipe.decoders,
@@ -130,7 +131,7 @@ def build_autoencoder(
     meta = str(device) == "meta"
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         torch.manual_seed(seed)
-        autoencoder = spec.build(shape)
+        autoencoder = built(spec, partial(spec.build, shape))
     refuse_lazy(autoencoder)
     settle(autoencoder)
     if spec.weights is not None and not meta:
@@ -193,13 +194,19 @@ def join(
     count = len(parts.decoders) if parts.separate else 1
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):
         torch.manual_seed(seed)  # on the CPU, so that every device starts from the same weights
-        encoders = [make(f"encoders.{k}", partial(parts.encoder.build, shape)) for k in range(count)]
+        encoders = [
+            make(f"encoders.{k}", partial(built, parts.encoder, partial(parts.encoder.build, shape)))
+            for k in range(count)
+        ]
         adapters = (
-            [] if adapter is None else [make(f"adapters.{k}", partial(adapter.build, info)) for k in range(count)]
+            []
+            if adapter is None
+            else [make(f"adapters.{k}", partial(built, adapter, partial(adapter.build, info))) for k in range(count)]
         )
         adapted = info if adapter is None else adapter.info(info)
         decoders = [
-            make(f"decoders.{k}", partial(decoder.build, adapted, shape)) for k, decoder in enumerate(parts.decoders)
+            make(f"decoders.{k}", partial(built, decoder, partial(decoder.build, adapted, shape)))
+            for k, decoder in enumerate(parts.decoders)
         ]
     declared = Declared(parts.encoder, parts.decoders, info, shape)
     declared.networks(encoders, decoders)

@@ -4,8 +4,8 @@ Tensors of a wrong shape need not fail: they are broadcast, cut or added up, and
 """
 
 import copy
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from msdk.errors import PartError, PartFaultError
 from msdk.registry.faults import whose
 
 if TYPE_CHECKING:
+    from msdk.autoencoders.base import Autoencoder
     from msdk.decoders.base import Decoder
     from msdk.encoders.base import Encoder
 
@@ -119,13 +120,9 @@ def try_on_meta(network: Any, declared: Declared) -> None:
     """
     if not declared.foreign:
         return
-    memo: dict[int, Any] = {}
     label = torch.zeros(2, dtype=torch.int64, device="meta") if declared.info.classes else None
     try:
-        for tensor in (*network.parameters(), *network.buffers()):
-            bare = torch.empty_like(tensor, device="meta")
-            memo[id(tensor)] = nn.Parameter(bare, False) if isinstance(tensor, nn.Parameter) else bare
-        copied = copy.deepcopy(network, memo).eval()
+        copied = copy.deepcopy(network, _without_storage(network)).eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             x, noise = torch.empty(2, *declared.shape, device="meta"), torch.empty(2, device="meta")
             for stage in range(len(declared.decoders)):
@@ -134,6 +131,72 @@ def try_on_meta(network: Any, declared: Declared) -> None:
         raise
     except Exception:  # an operator that needs values, a module that cannot be copied: whatever plugins do
         return
+
+
+T = TypeVar("T")
+
+
+def built(part: object, build: Callable[[], T]) -> T:
+    """What a part builds, also where tensors have no storage, as budgets build it.
+
+    Raises:
+        PartError: It reads numbers of tensors there.
+    """
+    try:
+        return build()
+    except (RuntimeError, NotImplementedError) as error:
+        if "meta tensor" not in str(error):
+            raise
+        who = whose(type(part))
+        told = (
+            f"{type(part).__name__}{f' of {who}' if who else ''}: its `build` reads numbers of tensors, and budgets "
+            f'build without storage ({str(error).splitlines()[0]}): compute them in Python, or with device="cpu"'
+        )
+        raise (PartFaultError(told, who) if who else PartError(told)) from error
+
+
+def latents(part: "Autoencoder", found: object, images: Tensor) -> None:
+    """Looks at what an autoencoder makes of images.
+
+    Raises:
+        PartError: It is not of the shape that its `latent_shape` says.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # pyright: ignore[reportPrivateImportUsage]
+        return  # sizes of a trace are tensors
+    wanted = [len(images), *part.latent_shape(tuple(images.shape[1:]))]
+    size = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if size != wanted:
+        told = f"its `encode` gives {size} of images {list(images.shape)}, and `latent_shape` says {wanted}"
+        _refuse(part, told)
+
+
+def try_latents_on_meta(part: "Autoencoder", network: Any, shape: Shape) -> None:
+    """Encodes images without storage by an autoencoder of somebody else's, so that its latents are looked at.
+
+    What cannot run there is looked at in its first call instead, see `Denoiser.encode`.
+
+    Raises:
+        PartError: Latents are not of the shape that its `latent_shape` says.
+    """
+    if not whose(type(part)):
+        return
+    images = torch.empty(2, *shape, device="meta")
+    try:
+        copied = copy.deepcopy(network, _without_storage(network)).eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = copied.encode(images)
+    except Exception:  # as above
+        return
+    latents(part, found, images)
+
+
+def _without_storage(network: nn.Module) -> dict[int, Any]:
+    """What `copy.deepcopy` needs to copy a network onto the meta device."""
+    memo: dict[int, Any] = {}
+    for tensor in (*network.parameters(), *network.buffers()):
+        bare = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = nn.Parameter(bare, False) if isinstance(tensor, nn.Parameter) else bare
+    return memo
 
 
 def _shapes(info: FeatureInfo, channels: int, reduction: int, x: Tensor) -> list[tuple[int, ...]]:

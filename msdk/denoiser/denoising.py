@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from msdk.autoencoders.base import FirstStage
 from msdk.batch import Condition, per_image
+from msdk.denoiser.declared import latents
 from msdk.denoiser.network import StagedNetwork, StageNetwork
 from msdk.encoders.base import Shape
 from msdk.errors import PartError
@@ -109,7 +110,10 @@ class Denoiser(nn.Module):
         if self.autoencoder is None:
             return images
         first_stage = cast("FirstStage", self.autoencoder)
-        return first_stage.encode(images) * first_stage.scale
+        found = first_stage.encode(images)
+        if self.recipe is not None and self.recipe.autoencoder is not None:
+            latents(self.recipe.autoencoder, found, images)
+        return found * first_stage.scale
 
     def decode(self, x_0: Float[Tensor, "batch d *inner"]) -> Float[Tensor, "batch c *axes"]:
         """The images of what the network sees, nominally in [-1, 1]."""

@@ -11,6 +11,7 @@ UNITS = {
     "MACs": ("MACs", "MAC"),
     "FLOPs": ("FLOPs", "FLOP"),
     "B": ("B", "bytes"),
+    "bit/s": ("bit/s", "bits/s", "bps", "b/s", "bit", "b"),
     "h": ("hours", "h"),
     "money": ("money",),
 }
@@ -19,7 +20,15 @@ UNITS = {
 PLAIN = ("h", "money")
 """Units that are told without prefixes."""
 
-EXAMPLES = {"params": "250M", "MACs": "18.65G", "FLOPs": "3.4E", "B": "24GiB", "h": "100 h", "money": "500"}
+EXAMPLES = {
+    "params": "250M",
+    "MACs": "18.65G",
+    "FLOPs": "3.4E",
+    "B": "24GiB",
+    "bit/s": "400G",
+    "h": "100 h",
+    "money": "500",
+}
 
 
 BARE = 1e5
@@ -60,6 +69,16 @@ def quantity(text: str, unit: str) -> float:
     known = ", ".join(prefix for prefix in allowed if prefix)
     prefixes = f", perhaps with {known}" if known else ""
     raise QuantityError(f"'{text}' is no amount: write a number{prefixes}, and perhaps {unit}: {EXAMPLES[unit]}")
+
+
+def bandwidth(text: str) -> float:
+    """Bytes/s that a text stands for: "400G", "400Gbit/s" and "400Gbps" are bits, "50GB" and "50 GB/s" are bytes.
+
+    Raises:
+        QuantityError: It is no amount of either.
+    """
+    plain = text.strip().removesuffix("/s")
+    return quantity(plain, "B") if plain.endswith(("B", "bytes")) else quantity(text, "bit/s") / 8
 
 
 def _mixed(text: str, unit: str, other: str) -> str:

@@ -15,6 +15,7 @@ from msdk.report.figures import (
     title_of,
 )
 from msdk.report.grid import Grid
+from msdk.report.plans import plan_grid, sweep_grid
 from msdk.report.resources import estimate_grid, ledger_grid, limits_grid, memory_grid, timing_grid
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def budget_grids(budgets: Sequence["Budget"], *, by: By = "stage", sort: str | N
                 ("memory", memory_grid),
                 ("timing", timing_grid),
                 ("estimate", estimate_grid),
+                ("plan", plan_grid),
+                ("plan", sweep_grid),
                 ("ledger", ledger_grid),
             )
             if getattr(one, key)
@@ -79,6 +82,8 @@ def comparison_grid(budgets: Sequence["Budget"], *, sort: str | None = None) -> 
         "cost, planned": lambda one: (
             None if one.estimate is None or one.estimate.cost is None else significant(one.estimate.cost)
         ),
+        "hours, many cards": lambda one: one.plan and significant(one.plan.step.hours),
+        "efficiency": lambda one: one.plan and percent(one.plan.step.efficiency),
     }
     extra = {name: figure for name, figure in figures.items() if any(figure(one) for one in budgets)}
     rows: list[tuple[str, ...]] = []

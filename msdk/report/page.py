@@ -19,6 +19,7 @@ from msdk.errors import printable
 from msdk.recipe.quantities import prefix_of, significant, written
 from msdk.report.budgets import MACS, accounts_apart
 from msdk.report.figures import Json, apart, percent, planned_on, short
+from msdk.report.plans import plan_grids
 from msdk.report.rows import of_stage
 from msdk.report.runs import setting
 
@@ -237,6 +238,7 @@ def _recipe(index: int, one: "Budget", longest: float, largest: float) -> dict[s
         "operators": _operators(one),
         "memory": _memory(one.memory) if one.memory else None,
         "limits": [_limit(limit) for limit in one.limits],
+        "plans": plan_grids(one),
     }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from msdk.batch import Batch
 from msdk.denoiser import Denoiser
+from msdk.denoiser.declared import built
 from msdk.denoiser.weights import settle
 from msdk.distributed import Group, alive
 from msdk.errors import PartError
@@ -155,7 +156,8 @@ def learning_rate(options: Training, iteration: int) -> float:
 
 def objective_of(recipe: Recipe, denoiser: Denoiser) -> Loss:
     """The recipe's objective for a denoiser, with its initial weights, on the denoiser's device."""
-    objective, device = cast("nn.Module", recipe.training.loss.build(denoiser)), denoiser.place.device
+    loss, device = recipe.training.loss, denoiser.place.device
+    objective = cast("nn.Module", built(loss, lambda: loss.build(denoiser)))
     if any(tensor.device != device for tensor in objective.state_dict().values()):
         objective = objective.to(device)  # tensors without storage cannot be moved, nor need they be
     return cast("Loss", settle(objective))

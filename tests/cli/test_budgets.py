@@ -290,6 +290,32 @@ def test_a_card_that_is_not_at_hand(recipe, tmp_path, capsys, monkeypatch):
     assert "white paper" in quick(capsys, monkeypatch, "budget", "cards")[1]
 
 
+def test_many_cards_that_are_not_at_hand(recipe, tmp_path, capsys, monkeypatch):
+    """--gpus adds a step on many cards to table, JSON, limits and files, which a saved budget shows again."""
+    files = [tmp_path / f"plan{suffix}" for suffix in (".html", ".md", ".json")]
+    many = ("--gpu", "h100", "--nodes", "2", "--gpus", "4", "--bandwidth", "25GB", "--price", "2")
+    limits = ("--set", "budget.hours=1", "--set", "budget.cost=1e-12")
+    out_to = [word for file in files for word in ("--out", file)]
+    code, out, err = quick(capsys, monkeypatch, "budget", recipe, *many, *limits, "--check", *out_to)
+    assert code == 1
+    assert "exceeds its cost" in err
+    assert "a step on 2 machines with 4 h100-sxm" in out
+    words = " ".join(out.split())
+    assert "what process 0 of 8 sends in the real step" in words
+    assert "200.0 Gbit/s one way between machines" in words
+    assert all("2 machines with 4 h100-sxm" in file.read_text() for file in files[:2])
+    (found,) = json.loads(files[2].read_text())
+    plan, step = found["plan"], found["plan"]["step"]
+    assert (step["nodes"], step["gpus"], step["processes"], plan["parallel"]) == (2, 4, 8, "ddp")
+    assert (plan["bandwidth"], plan["link"], plan["wire"]) == (25e9, 450e9, "NVLink")
+    assert found["limits"][1]["found"] == step["cost"] == pytest.approx(8 * 2 * step["hours"])
+    code, out, _ = quick(capsys, monkeypatch, "budget", files[2], "--json")
+    assert (code, json.loads(out)) == (0, [found])
+    code, _, err = quick(capsys, monkeypatch, "budget", files[2], "--gpu", "h100", "--gpus", "8")
+    assert code == 2
+    assert "add --gpus to its recipe" in err
+
+
 @pytest.mark.slow
 def test_speed_is_measured(recipe, capsys, monkeypatch):
     """--measure adds rates and utilisation of this device, and the hours of training."""
@@ -309,6 +335,13 @@ def test_speed_is_measured(recipe, capsys, monkeypatch):
         (["--gpu", "h1000"], "no card named 'h1000'. Did you mean"),
         (["--gpu", "t4", "--dtype", "bf16"], "does not compute in bf16"),
         (["--gpu", "t4", "--utilisation", "35"], "a utilisation of 35 is none"),
+        (["--gpus", "8"], "--gpus: many cards of which kind? Name it by --gpu"),
+        (["--gpu", "h100", "--nodes", "2"], "--nodes: how many cards has a machine? Say it by --gpus"),
+        (["--gpu", "h100", "--gpus", "0"], "--gpus 0: must be at least 1"),
+        (["--gpu", "h100", "--gpus", "8", "--nodes", "256"], "are 2,048 processes: plans are made for at most 1,024"),
+        (["--gpu", "h100", "--gpus", "8", "--bandwidth", "fast"], "'fast' is no amount: write a number"),
+        (["--gpu", "h100", "--gpus", "8", "--bandwidth", "0"], "a bandwidth of 0 is none"),
+        (["--gpu", "h100", "--gpus", "7"], "cannot be cut evenly into 7 processes"),
         (["--set", "budget.hours=3 days"], "'3 days' is no amount: write a number, and perhaps h: 100 h"),
         (["--memory", "--batch", "0"], "--batch 0: must be at least 1"),
         (["--measure", "--device", "quantum"], "there is no device 'quantum' here. Known: cpu"),

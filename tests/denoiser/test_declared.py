@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from msdk.autoencoders.vq_net import VQNet
 from msdk.decoders.base import Decoder
-from msdk.denoiser.building import Parts, join
+from msdk.denoiser.building import Parts, build, join
 from msdk.denoiser.declared import Declared
 from msdk.encoders.base import Encoder, FeatureInfo, Features, Level
 from msdk.errors import PartError
 from msdk.parameterizations.eps import Eps
 from msdk.partition import Partition
 from msdk.schedules.vp import VPLinear
+from recipes import AUTOENCODER, tiny
 
 INFO = FeatureInfo((Level(1, (4,)), Level(2, (4, 6))), bottom=6, embedding=8)
 
@@ -67,7 +69,7 @@ class OddHead(Decoder):
         return Head(self.shape)
 
 
-def joined(encoder=Odd(), *decoders):
+def joined(encoder=Odd(), *decoders, device="cpu"):
     schedule = VPLinear()
     parts = Parts(
         encoder=encoder,
@@ -76,7 +78,7 @@ def joined(encoder=Odd(), *decoders):
         parameterization=Eps(),
         shape=(3, 8, 8),
     )
-    return join(parts, Partition.of_times((0.5,) * (len(parts.decoders) - 1), schedule))
+    return join(parts, Partition.of_times((0.5,) * (len(parts.decoders) - 1), schedule), device)
 
 
 def test_what_is_declared_is_no_problem():
@@ -180,3 +182,37 @@ def test_looking_changes_nothing():
     denoiser = joined()
     assert torch.equal(torch.get_rng_state(), before)
     assert all(parameter.device.type == "cpu" for parameter in denoiser.parameters())
+
+
+def test_numbers_that_are_not_there_are_told():
+    """A `build` that reads tensors works with storage, and is named with a remedy where budgets have none."""
+
+    class Reading(Odd):
+        def build(self, shape):
+            rates = [rate.item() for rate in torch.linspace(0, 1, 3)]
+            assert len(rates) == 3
+            return super().build(shape)
+
+    joined(Reading())
+    with pytest.raises(PartError, match=r"Reading of .*: its `build` reads numbers of tensors, .*: compute them in"):
+        joined(Reading(), device="meta")
+
+
+@pytest.mark.parametrize("where", ["meta", "cpu"])
+def test_latents_are_those_of_latent_shape(monkeypatch, where):
+    """An autoencoder of somebody else's that gives other latents than it says is told before anything is counted."""
+    recipe = tiny(f"autoencoder={AUTOENCODER}}}")
+    kind = type(recipe.autoencoder)
+    build(recipe, where)
+    plain = VQNet.encode
+
+    def pooled(self, x):
+        if where == "cpu" and x.is_meta:
+            raise NotImplementedError("an operator without a meta kernel: its first call is looked at instead")
+        return torch.nn.functional.avg_pool2d(plain(self, x), 2)
+
+    monkeypatch.setattr(VQNet, "encode", pooled)
+    monkeypatch.setattr("msdk.denoiser.declared.whose", lambda cls: "the plugin 'lab'" if cls is kind else None)
+    words = r"`encode` gives \[2, 2, 2, 2\] of images \[2, 1, 8, 8\], and `latent_shape` says \[2, 2, 4, 4\]"
+    with pytest.raises(PartError, match=words):
+        build(recipe, where).encode(torch.zeros(2, 1, 8, 8, device=where))
