@@ -594,7 +594,9 @@ def main() -> None:
         record(asked.record, asked.map, asked.minutes)
         return
     if asked.keys is not None and asked.keys.exists():
-        chosen = kept(asked.keys.read_text().splitlines())
+        chosen = [
+            mutant for mutant in kept(asked.keys.read_text().splitlines()) if mutant.module.startswith(asked.only)
+        ]
     else:
         chosen = drawn(asked.runs, asked.seed, asked.only)
     if asked.keys is not None and not asked.keys.exists():
