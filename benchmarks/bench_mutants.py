@@ -271,10 +271,23 @@ def overlaid(mutant: Mutant, folder: Path) -> None:
     file.write_text(mutant.source, encoding="utf-8")
 
 
+STARTED = """
+import atexit, importlib.util, pathlib, sys
+spec = importlib.util.spec_from_file_location("bench_mutants", {bench!r})
+bench = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bench)
+recorder = bench.Recorder(pathlib.Path(), set(), 0.0)
+here = pathlib.Path(__file__).parent
+atexit.register(recorder.tell, here)
+recorder.follow(here)
+"""
+"""What a Python that a test starts runs first."""
+
+
 class Recorder:
     """A plugin of pytest that writes a line for each test: which lines of msdk it executes, and its seconds.
 
-    What a fixture of several tests executes counts for each of them, and so do the processes that a test forks.
+    What a fixture of several tests executes counts for each of them, and so do the processes that a test starts.
     """
 
     def __init__(self, file: Path, known: set[str], until: float) -> None:
@@ -285,7 +298,7 @@ class Recorder:
         self.in_shared = 0.0
         self.failed: set[str] = set()
         self.begins = f"{HOME / 'msdk'}{os.sep}"
-        self.process = os.getpid()
+        self.leave = os._exit
 
     def trace(self, frame: Any, event: str, argument: object) -> Any:
         code = frame.f_code
@@ -330,51 +343,55 @@ class Recorder:
             return (yield)
         self.lines, self.in_shared = set(), 0.0
         self.calls.clear()
-        forked = Path(tempfile.mkdtemp())
-        leave = os._exit
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            started = Path(folder)
+            (started / "sitecustomize.py").write_text(STARTED.format(bench=str(Path(__file__).resolve())))
+            patch.setenv("PYTHONPATH", os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]))
+            self.follow(started)
+            begun = time.monotonic()
+            try:
+                return (yield)
+            finally:
+                sys.settrace(None)
+                threading.settrace(None)  # pyright: ignore[reportArgumentType]
+                os._exit = self.leave
+                seconds = time.monotonic() - begun - self.in_shared
+                told = [json.loads(file.read_text()) for file in started.glob("*.lines")]
+                self.told(item, seconds, self.lines.union(*(map(tuple, lines) for lines in told)))
+
+    def follow(self, started: Path) -> None:
+        """Trace this process; those that it forks tell their lines here when they leave."""
+        process = os.getpid()
 
         def leaving(status: int) -> None:
-            if os.getpid() != self.process:
-                (forked / f"{os.getpid()}").write_text(json.dumps(sorted(self.lines)))
-            leave(status)
+            if os.getpid() != process:
+                self.tell(started)
+            self.leave(status)
 
         os._exit = leaving
-        begun = time.monotonic()
         threading.settrace(self.trace)
         sys.settrace(self.trace)
-        try:
-            return (yield)
-        finally:
-            sys.settrace(None)
-            threading.settrace(None)  # pyright: ignore[reportArgumentType]
-            os._exit = leave
-            seconds = time.monotonic() - begun - self.in_shared
-            lines = self.lines.union(*(map(tuple, json.loads(file.read_text())) for file in forked.iterdir()))
-            shutil.rmtree(forked)
-            for name in item.fixturenames:
-                for fixture in item._fixtureinfo.name2fixturedefs.get(name, ()):
-                    more, longer = self.shared.get((fixture.baseid, name), (set(), 0.0))
-                    lines |= more
-                    seconds += longer
-            self.write(item.nodeid, seconds, lines)
 
-    def write(self, test: str, seconds: float, lines: set[tuple[str, int]]) -> None:
+    def tell(self, started: Path) -> None:
+        sys.settrace(None)
+        if started.is_dir():
+            (started / f"{os.getpid()}.lines").write_text(json.dumps(sorted(self.lines)))
+
+    def told(self, item: Any, seconds: float, lines: set[tuple[str, int]]) -> None:
+        """Write what a test and its fixtures executed."""
+        for name in item.fixturenames:
+            for fixture in item._fixtureinfo.name2fixturedefs.get(name, ()):
+                more, longer = self.shared.get((fixture.baseid, name), (set(), 0.0))
+                lines |= more
+                seconds += longer
         masks: dict[str, int] = {}
         for name, line in lines:
             name = module_of(Path(name)) if line else name
             masks[name] = masks.get(name, 0) | 1 << line
+        one = {"test": item.nodeid, "seconds": round(seconds, 2), "passed": item.nodeid not in self.failed}
+        one["lines"] = {name: f"{mask:x}" for name, mask in sorted(masks.items())}
         with self.file.open("a") as file:
-            file.write(
-                json.dumps(
-                    {
-                        "test": test,
-                        "seconds": round(seconds, 2),
-                        "passed": test not in self.failed,
-                        "lines": {name: f"{mask:x}" for name, mask in sorted(masks.items())},
-                    }
-                )
-                + "\n"
-            )
+            file.write(json.dumps(one) + "\n")
 
 
 def record(tests: list[str], file: Path, minutes: float) -> None:
