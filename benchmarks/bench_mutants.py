@@ -284,6 +284,19 @@ recorder.follow(here)
 """What a Python that a test starts runs first."""
 
 
+SLOWEST = 12.0
+"""Seconds of processor time: tests that take longer are stopped, and left out of the map."""
+
+
+def stopped(signum: int, frame: object) -> None:
+    raise TimeoutError(f"the test takes longer than {SLOWEST} s")
+
+
+def spent() -> float:
+    """Seconds of processor time, with the processes that have ended."""
+    return sum(os.times()[:4])
+
+
 class Recorder:
     """A plugin of pytest that writes a line for each test: which lines of msdk it executes, and its seconds.
 
@@ -323,11 +336,11 @@ class Recorder:
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
         if fixturedef.scope == "function":
             return (yield)
-        outer, self.lines, begun = self.lines, set(), time.monotonic()
+        outer, self.lines, begun = self.lines, set(), spent()
         try:
             return (yield)
         finally:
-            seconds = time.monotonic() - begun
+            seconds = spent() - begun
             self.in_shared += seconds
             self.shared[fixturedef.baseid, fixturedef.argname] = (self.lines, seconds)
             self.lines = outer
@@ -348,14 +361,16 @@ class Recorder:
             (started / "sitecustomize.py").write_text(STARTED.format(bench=str(Path(__file__).resolve())))
             patch.setenv("PYTHONPATH", os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]))
             self.follow(started)
-            begun = time.monotonic()
+            begun = spent()
+            signal.setitimer(signal.ITIMER_PROF, SLOWEST)
             try:
                 return (yield)
             finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 sys.settrace(None)
                 threading.settrace(None)  # pyright: ignore[reportArgumentType]
                 os._exit = self.leave
-                seconds = time.monotonic() - begun - self.in_shared
+                seconds = spent() - begun - self.in_shared
                 told = [json.loads(file.read_text()) for file in started.glob("*.lines")]
                 self.told(item, seconds, self.lines.union(*(map(tuple, lines) for lines in told)))
 
@@ -398,6 +413,7 @@ def record(tests: list[str], file: Path, minutes: float) -> None:
     """Write the map of tests that are not in it yet."""
     known = {json.loads(line)["test"] for line in file.read_text().splitlines()} if file.exists() else set()
     recorder = Recorder(file, known, time.monotonic() + minutes * 60)
+    signal.signal(signal.SIGPROF, stopped)
     os.chdir(HOME)
     sys.path.insert(0, str(HOME))
     pytest.main([*tests, "-q", "-p", "no:cacheprovider", "-m", "not slow", *QUIET], plugins=[recorder])
