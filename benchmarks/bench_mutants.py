@@ -35,7 +35,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -359,6 +359,7 @@ class Recorder:
             return (yield)
         self.lines, self.in_shared = set(), 0.0
         self.calls.clear()
+        self.write(item.nodeid, 0.0, passed=False)  # until it has ended: stopping it may end this process
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
             started = Path(folder)
             (started / "sitecustomize.py").write_text(STARTED.format(bench=str(Path(__file__).resolve())))
@@ -402,11 +403,14 @@ class Recorder:
                 more, longer = self.shared.get((fixture.baseid, name), (set(), 0.0))
                 lines |= more
                 seconds += longer
+        self.write(item.nodeid, seconds, passed=item.nodeid not in self.failed, lines=lines)
+
+    def write(self, test: str, seconds: float, *, passed: bool, lines: Iterable[tuple[str, int]] = ()) -> None:
         masks: dict[str, int] = {}
         for name, line in lines:
             name = module_of(Path(name)) if line else name
             masks[name] = masks.get(name, 0) | 1 << line
-        one = {"test": item.nodeid, "seconds": round(seconds, 2), "passed": item.nodeid not in self.failed}
+        one = {"test": test, "seconds": round(seconds, 2), "passed": passed}
         one["lines"] = {name: f"{mask:x}" for name, mask in sorted(masks.items())}
         with self.file.open("a") as file:
             file.write(json.dumps(one) + "\n")
@@ -441,6 +445,17 @@ class Map:
             if one["passed"]
         ]
         self.sources = {module_of(path): path.read_text(encoding="utf-8") for path in (HOME / "msdk").rglob("*.py")}
+        self.words: dict[str, str] = {}
+        for path in (HOME / "tests").rglob("test_*.py"):
+            text = path.read_text(encoding="utf-8")
+            for node in ast.parse(text).body:
+                if isinstance(node, ast.FunctionDef):
+                    self.words[f"{path.relative_to(HOME)}::{node.name}"] = ast.get_source_segment(text, node) or ""
+
+    def naming(self, names: list[str]) -> set[str]:
+        """Tests that say one of these names."""
+        word = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
+        return {test for test, text in self.words.items() if names and word.search(text)}
 
     def mentions(self, name: str) -> dict[str, int]:
         """Lines of msdk that say this name."""
@@ -452,13 +467,16 @@ class Map:
         }
         return {module: sum(1 << line for line in lines) for module, lines in found.items() if lines}
 
-    def sought(self, mutant: Mutant) -> Iterator[dict[str, int]]:
-        """Lines that a test should reach, the most telling first."""
-        chain = [
+    def around(self, mutant: Mutant) -> list[ast.stmt]:
+        """Classes, functions and statements that a mutant stands in, the innermost last."""
+        return [
             node
             for node in ast.walk(ast.parse(self.sources[mutant.module]))
             if isinstance(node, ast.stmt) and node.lineno <= mutant.line <= (node.end_lineno or 0)
         ]
+
+    def sought(self, mutant: Mutant, chain: list[ast.stmt]) -> Iterator[dict[str, int]]:
+        """Lines that a test should reach, the most telling first."""
         inner = chain[-1]
         functions = [node for node in chain if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         classes = [node.name for node in chain if isinstance(node, ast.ClassDef)]
@@ -482,15 +500,21 @@ class Map:
         """The tests for a mutant: those that reach its place, near and quick ones first, then those of its room."""
         near = tuple(itertools.chain(*tests_of(mutant.module)))
         left, telling, taken = {one.test: one for one in self.tests}, [], 0.0
+        chain = self.around(mutant)
+        names = [node.name for node in chain if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        naming = self.naming([name for name in names if not name.startswith("__")])
 
         def order(one: Reached) -> float:
-            return one.seconds * (0.2 if one.test.startswith(near) else 1)
+            named = one.test.partition("[")[0] in naming
+            return one.seconds * (0.2 if one.test.startswith(near) else 1) * (0.2 if named else 1)
 
         groups = [
             [one for one in self.tests if any(one.lines.get(name, 0) & mask for name, mask in lines.items())]
-            for lines in self.sought(mutant)
+            for lines in self.sought(mutant, chain)
         ]
-        groups.append([one for one in self.tests if one.test.startswith(near)])
+        about = [one for one in self.tests if one.test.startswith(near)]
+        groups.insert(0, [one for one in about if one.test.partition("[")[0] in naming and one.seconds < 1])
+        groups.append(about)
         for group in groups:
             for one in sorted(group, key=order):
                 if one.test in left and (taken + one.seconds <= seconds or not telling):
