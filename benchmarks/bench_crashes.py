@@ -270,13 +270,18 @@ def _right(words: Sequence[str], here: Path, log: Path) -> None:
 
 
 def _states(left: Path, note: Path, here: Path, *, torn: bool) -> Iterator[str]:
-    """What a killed process left, and then the same with its last file cut in half; their digests."""
+    """What a killed process left, and then the same with its last file cut in half; their digests.
+
+    A file of lines grows: only the line in hand is cut, for the others were there before.
+    """
     yield json.dumps(content(left), sort_keys=True)
     last = Path(note.read_text() or "/")
     if torn and last.is_relative_to(here):
         file = left / last.relative_to(here)
         if file.is_file() and file.stat().st_size:
-            os.truncate(file, file.stat().st_size // 2)
+            data = file.read_bytes()
+            in_hand = len(data.splitlines(keepends=True)[-1]) if file.suffix == ".jsonl" else len(data)
+            os.truncate(file, len(data) - (in_hand + 1) // 2)
             yield json.dumps(content(left), sort_keys=True)
 
 

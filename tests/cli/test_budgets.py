@@ -362,6 +362,11 @@ def test_wrong_options_exit_2(recipe, capsys, monkeypatch, options, words):
     assert not out
 
 
+def test_one_image_is_a_batch(recipe, capsys, monkeypatch):
+    """The least that --batch takes."""
+    assert quick(capsys, monkeypatch, "budget", recipe, "--check", "--batch", "1")[0] == 0
+
+
 def test_limits_follow_what_is_asked_for(recipe):
     """A budget's limits are checked against what it has by now."""
     found = count(tiny("budget.memory=1MiB", "budget.params=1"))

@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import attrs
 import pytest
 from commands import command, quick
 
 import msdk
+from msdk.pretrained.converting import Converted
 from recipes import tiny
 
 
@@ -282,6 +285,40 @@ def test_pretrained_convert_tells_what_is_wrong(capsys, monkeypatch, tmp_path, o
     assert (code, out) == (2, "")
     assert words in " ".join(err.split())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("made", "told", "warned"),
+    [
+        (
+            Converted(Path("run"), "edm-a", 1234, 2, {"name": "kl-f8"}, "edm"),
+            ["edm-a: 1,234 parameters, 2 stages; run folder run (edm), with its autoencoder", "next: msdk sample run"],
+            "",
+        ),
+        (
+            Converted(Path("run"), "vp", 5, 1, process="vp-linear", averages=True, latents=True),
+            ["vp: 5 parameters, 1 stage; run folder run (vp-linear)", "next: msdk sample run"],
+            "averaged weights too, which published scores are of: --weights ema takes them | samples are latents",
+        ),
+        (
+            Converted(Path("vq"), "vq-f4", 12, 0, {"name": "vq-f4", "weights": "vq"}),
+            ['vq-f4: 12 parameters; a recipe points to it by: autoencoder = { name = "vq-f4", weights = "vq" }'],
+            "",
+        ),
+    ],
+    ids=["latent", "pixels", "autoencoder"],
+)
+def test_pretrained_convert_tells_what_it_made(capsys, monkeypatch, tmp_path, made, told, warned):
+    """Name, size and place, what was assumed, what is missing, what comes next; with --json an object of it."""
+    monkeypatch.setattr("msdk.pretrained.converting.convert", lambda *given, **more: made)
+    words = ("pretrained", "convert", "w.pt", "--family", "edm", "--out", tmp_path / "run")
+    code, out, err = quick(capsys, monkeypatch, *words)
+    assert (code, out.splitlines()) == (0, told)
+    assert all(one in " ".join(err.split()) for one in warned.split(" | "))
+    assert err.count("msdk:") == len(warned.split(" | ")) * bool(warned)
+    assert json.loads(quick(capsys, monkeypatch, *words, "--json")[1]) == attrs.asdict(made) | {
+        "folder": str(made.folder)
+    }
 
 
 def test_bases_among_several_recipes_are_passed_over(capsys, monkeypatch):

@@ -193,6 +193,8 @@ def test_hints_can_be_typed(run, capsys, monkeypatch):
     assert out.splitlines()[-1].startswith("next: msdk train tiny.toml --set 'stages={}' --set 'stages={ from = ")
     out = quick(capsys, monkeypatch, "budget", "tiny.toml")[1]
     assert out.splitlines()[-1] == "next: msdk train tiny.toml"
+    out = quick(capsys, monkeypatch, "budget", "tiny.toml", "--set", override)[1]
+    assert out.splitlines()[-1] == f"next: msdk train tiny.toml --set '{override}'"
     for words in (("recipe", "show", "tiny.toml", "--json"), ("budget", "tiny.toml", "--json")):
         assert "next:" not in quick(capsys, monkeypatch, *words)[1]
 

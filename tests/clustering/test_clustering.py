@@ -8,6 +8,7 @@ import torch
 from commands import command, torchrun
 
 import msdk
+from msdk.clustering import clusters as clusters_module
 from msdk.clustering import finding, write_clusters, write_edges
 from msdk.clustering import points as points_module
 from msdk.clustering.points import DataPoints
@@ -174,6 +175,22 @@ def test_an_artefact_is_what_a_recipe_points_to(digits, tmp_path):
     data = to_data(tiny())
     data["stages"] = {"from": str(path)}
     assert structure(data, "test").partition() == found.partition()
+
+
+@pytest.mark.parametrize("before", ["", "edges.png", "edges.json"])
+def test_what_was_there_stays_if_writing_fails(tmp_path, monkeypatch, before):
+    """A plot that was drawn for an artefact that could not be written goes, one that is somebody's does not."""
+
+    def full(*given):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(clusters_module, "write_json", full)
+    if before:
+        (tmp_path / before).write_bytes(b"mine")
+    with pytest.raises(OSError, match="no space left"):
+        write_clusters(tmp_path / "edges.json", msdk.cluster(tiny(), strategy="timestep"), force=True)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == ({before, "edges.png"} if before else set())
 
 
 def test_writing_edges_keeps_comments(digits, tmp_path):

@@ -139,6 +139,9 @@ def test_building_and_training_a_file_find_its_edges(clustered, tmp_path, device
     assert devices == [None, "cpu"]
     msdk.train(clustered, tmp_path / "run", device="cpu", resume=True)
     assert devices == [None, "cpu"]
+    clustered.write_text(clustered.read_text().replace('"snr"', '"timestep"'))
+    msdk.train(clustered, tmp_path / "run", device="cpu", force=True)  # begins anew, with edges of its own
+    assert msdk.load_run(tmp_path / "run").partition == msdk.build(clustered, "meta").partition != edges
     with pytest.raises(RunError, match="exists"):
         msdk.train(clustered, tmp_path / "run", device="cpu")
     for verb in (msdk.build, lambda recipe: msdk.train(recipe, tmp_path / "none")):

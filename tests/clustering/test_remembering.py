@@ -84,15 +84,17 @@ def test_the_key_has_all_that_edges_depend_on(tmp_path):
     assert key(tiny(gradient)) == key(tiny(gradient, 'title="x"')) != key(tiny(gradient, "training.lr=0.5"))
 
 
-def test_weights_of_an_autoencoder_are_data(tmp_path):
-    """Other weights under the same name make other latents."""
-    recipe = latent(tmp_path, STAGES)
-    before = key(recipe)
+@pytest.mark.parametrize("name", msdk.clusterings.names())
+def test_weights_of_an_autoencoder_are_data(name, tmp_path):
+    """Other weights under the same name make other latents, for strategies that look at latents, and for no others."""
+    recipe, spec = latent(tmp_path, STAGES), msdk.clusterings.get(name)()
+    before = key_of(recipe, spec, "d", 0, "cpu")
     weights = tmp_path / "vq.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert key(recipe) != before
+    looks = not {"data", "models"}.isdisjoint(spec.needs)
+    assert (key_of(recipe, spec, "d", 0, "cpu") != before) == looks
 
 
 def test_other_data_are_looked_at(searches, tmp_path):

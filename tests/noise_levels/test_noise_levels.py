@@ -52,6 +52,13 @@ def test_draws_fall_inside_their_stage(law, schedule):
     assert torch.equal(times, law.draw(schedule, PAPER, stages, torch.Generator().manual_seed(0)))
 
 
+def test_draws_have_53_bits():
+    """Draws of 24 bits would hit one time twice: among 20,000 some twelve would."""
+    stages = torch.ones(20_000, dtype=torch.int64)
+    times = Uniform().draw(VPLinear(), PAPER, stages, torch.Generator().manual_seed(0))
+    assert len(times.unique()) == 20_000
+
+
 @every_schedule
 @every_law
 def test_shares_are_what_unified_draws_make(law, schedule):

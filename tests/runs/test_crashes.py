@@ -18,7 +18,7 @@ BENCH = Path(__file__).parents[2] / "benchmarks" / "bench_crashes.py"
 
 
 @pytest.fixture(scope="module")
-def attack(tmp_path_factory):
+def benchmark(tmp_path_factory):
     """The benchmark's module, and a folder in which its commands run."""
     spec = importlib.util.spec_from_file_location("bench_crashes", BENCH)
     module = importlib.util.module_from_spec(spec)
@@ -29,7 +29,26 @@ def attack(tmp_path_factory):
         spec.loader.exec_module(module)
         work = tmp_path_factory.mktemp("crashes").resolve()
         module.prepared(work)
-        yield lambda name, **options: module.attacked(module.CASES[name], work, **options)
+        yield module, work
+
+
+@pytest.fixture
+def attack(benchmark):
+    module, work = benchmark
+    return lambda name, **options: module.attacked(module.CASES[name], work, **options)
+
+
+def test_only_the_line_in_hand_is_cut(benchmark, tmp_path):
+    """Lines that a checkpoint already knows do not go, however long they are beside the last one."""
+    module, _ = benchmark
+    left, note = tmp_path / "left", tmp_path / "note"
+    left.mkdir()
+    first, second = b'{"iteration": 1, "seconds": 0.123456789}\n', b'{"iteration": 2}\n'
+    for name, kept in (("metrics.jsonl", len(first) + len(second) // 2), ("state.json", len(first + second) // 2)):
+        (left / name).write_bytes(first + second)
+        note.write_text(str(tmp_path / "here" / name))
+        assert len(list(module._states(left, note, tmp_path / "here", torn=True))) == 2
+        assert (left / name).read_bytes() == (first + second)[:kept]
 
 
 @pytest.mark.parametrize(("name", "points"), [("train", 2), ("sample-zip", 2), ("convert", 1)])

@@ -38,6 +38,7 @@ def test_each_stage_gets_its_intervals(name):
     if words:
         reasons = ("cannot be cut at the edges of stages", "use the schedule", "steps", "it is ddim")
         assert any(reason in words for reason in reasons)
+        assert solver.adaptive or "cannot be cut" not in words  # steps found on the way have no node at an edge
         return
     nodes = [t for t in times if t > 0]
     assert all(any(abs(t - edge) < 1e-12 for t in nodes) for edge in (0.442, 0.6308))
