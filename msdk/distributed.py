@@ -59,7 +59,7 @@ def told_elsewhere(error: BaseException) -> bool:
     what = "gone" if isinstance(error, GoneError) else str(error)
     name = f"msdk/{restarted()}/{hashlib.sha256(what.encode()).hexdigest()}"
     try:
-        from torch.distributed import TCPStore
+        from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
         place, patience = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), datetime.timedelta(seconds=5)
         return TCPStore(*place, is_master=False, timeout=patience, wait_for_workers=False).add(name, 1) > 1

@@ -66,7 +66,8 @@ class TrainingStep:
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
         self.ema = EMA(self.trained, decay) if options.averaged else None
         if self.sharded and options.precision == "fp16":  # each process would scale by what its own rows hold
-            raise PartError('training.precision = "fp16" needs whole gradients: use "bf16", or training.parallel = "ddp"')
+            told = 'training.precision = "fp16" needs whole gradients: use "bf16", or training.parallel = "ddp"'
+            raise PartError(told)
         self.scaler = scaler_for(recipe, self.trained, denoiser.place.device)
         # EDM's bound is of the sum over an image's numbers, whose mean is the loss here.
         self.bound = INFINITE / math.prod(recipe.shape)
