@@ -160,6 +160,8 @@ def put(target: Tensor, whole: Tensor) -> None:
 @torch.no_grad()
 def clip(gradients: list[Tensor], most: float, group: "Group") -> None:
     """Scales rows of gradients so that all of all processes have at most this norm, as `clip_grad_norm_` does."""
+    if not gradients:
+        return
     squares = torch.stack([gradient.square() for gradient in torch._foreach_norm(gradients)]).sum()  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     group.add_up([squares])()
     torch._foreach_mul_(gradients, (most / (squares.sqrt() + 1e-6)).clamp(max=1.0))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]

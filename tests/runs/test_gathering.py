@@ -4,22 +4,28 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed.fsdp  # once, and not in each process that is forked
 from commands import quick
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from parity import STILL
 from processes import processes
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
 import msdk
+from msdk.denoiser.weights import read_weights
 from msdk.distributed import this_rank
 from msdk.errors import RunError
-from msdk.runs import checkpoints, latest, load_checkpoint
+from msdk.runs import checkpoints, fork, latest, load_checkpoint
 from msdk.runs.shards import gather
 from recipes import tiny
 
@@ -96,7 +102,7 @@ def test_shards_are_read_wherever_weights_are(run, tmp_path, capsys, monkeypatch
     drawn = {offload: msdk.load_run(run, offload=offload) for offload in (False, True)}
     x = torch.zeros(1, *drawn[True].shape)
     torch.testing.assert_close(*(denoiser(x, 0.2) for denoiser in drawn.values()))
-    fork = msdk.fork(run, recipe(2), lambda name: [name], tmp_path / "fork")
+    forked = fork(run, recipe(2), lambda name: [name], tmp_path / "fork")
     found = {name: torch.empty_like(value) for name, value in kept.model.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is one process
@@ -104,17 +110,35 @@ def test_shards_are_read_wherever_weights_are(run, tmp_path, capsys, monkeypatch
     code, out, err = quick(capsys, monkeypatch, "stage", "gather", run)
     assert (code, "made model.safetensors, optimizer.safetensors, ema.safetensors" in out + err) == (0, True)
     assert {path.name for path in where.iterdir()} == {*(f"{part}.safetensors" for part in PARTS), "state.json"}
-    same(run, fork)
+    same(run, forked)
     for name, value in load_file(where / "model.safetensors").items():
         assert torch.equal(value, kept.model[name])
         assert torch.equal(value, found[name])
-    origin = json.loads((fork / "lock.json").read_text())["forked_from"][0]["sha256"]
-    again = msdk.fork(run, recipe(2), lambda name: [name], tmp_path / "again")
+    origin = json.loads((forked / "lock.json").read_text())["forked_from"][0]["sha256"]
+    again = fork(run, recipe(2), lambda name: [name], tmp_path / "again")
     assert json.loads((again / "lock.json").read_text())["forked_from"][0]["sha256"] == origin
     code, out, err = quick(capsys, monkeypatch, "stage", "gather", run, "--checkpoint", "2")
     assert (code, "has no shards" in out + err) == (0, True)
     code, _, err = quick(capsys, monkeypatch, "stage", "gather", run, "--checkpoint", "7")
     assert (code, "no checkpoint of iteration 7. Known: 2." in err) == (2, True)
+
+
+@given(shape=st.lists(st.integers(0, 7), max_size=3), count=st.integers(1, 5), seed=st.integers(0, 9))
+@settings(max_examples=50, deadline=None)
+def test_rows_of_any_cut_join_again(shape, count, seed):
+    """What is cut into rows for any number of processes, of which the last ones may have none, is read as it was."""
+    value = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    each = -(-shape[0] // count) if shape else 1
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(count):
+            first = min(index * each, shape[0]) if shape else 0
+            own = value[first : first + each] if shape else value
+            kept = {"x": own.contiguous()} if not index or (shape and len(own)) else {}
+            told = {"x": {"saved_offsets": [first, 0, 0][: len(shape)]}} if kept else {}
+            file = Path(folder) / f"shard-{index + 1:05d}-of-{count:05d}.safetensors"
+            save_file(kept, file, {"DCP_SHARDING_INFO": json.dumps(told)})
+        found = read_weights(Path(folder))
+    assert torch.equal(found["x"], value)
 
 
 def _missing(folder):
@@ -134,9 +158,6 @@ def _rewritten(change):
     def damage(folder):
         file = folder / "shard-00002-of-00002.safetensors"
         tensors = load_file(file)
-        offsets = {name: {"saved_offsets": [1, *[0] * (value.ndim - 1)]} for name, value in tensors.items()}
-        from safetensors import safe_open
-
         with safe_open(file, "pt") as opened:
             offsets = json.loads(opened.metadata()["DCP_SHARDING_INFO"])
         name = max(tensors, key=lambda key: tensors[key].numel())
