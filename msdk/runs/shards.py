@@ -59,7 +59,7 @@ def save_shards(run: Path, checkpoint: Checkpoint, keep: int, group: "Group") ->
                 for part in (*ALWAYS, *OPTIONAL):
                     tensors: Mapping[str, Tensor] = getattr(checkpoint, part)
                     if tensors or part in ALWAYS:
-                        (temporary / part).mkdir(exist_ok=True)
+                        (temporary / part).mkdir(parents=True, exist_ok=True)
                         _save(tensors, temporary / part / name, first=rank.first)
                         sync(temporary / part / name)
                 if rank.first:

@@ -7,7 +7,7 @@ whole. All processes run the same units in the same order, by the way images are
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -65,8 +65,8 @@ def _units(network: "StagedNetwork") -> list[nn.Module]:
     """Innermost first."""
     found: list[nn.Module] = []
     for part in (*network.encoders, *network.adapters, *network.decoders):
-        inner: Any = getattr(part, "shard_units", None)
-        found += [*(inner() if callable(inner) else ()), part]
+        inner: Callable[[], Sequence[nn.Module]] | None = getattr(part, "shard_units", None)
+        found += [*(() if inner is None else inner()), part]
     return list(dict.fromkeys(unit for unit in found if any(True for _ in unit.parameters())))
 
 
@@ -158,8 +158,10 @@ def put(target: Tensor, whole: Tensor) -> None:
 
 
 @torch.no_grad()
-def clip(gradients: Sequence[Tensor], most: float, group: "Group") -> None:
+def clip(gradients: list[Tensor], most: float, group: "Group") -> None:
     """Scales rows of gradients so that all of all processes have at most this norm, as `clip_grad_norm_` does."""
+    if not gradients:
+        return
     squares = torch.stack([gradient.square() for gradient in torch._foreach_norm(gradients)]).sum()  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     group.add_up([squares])()
     torch._foreach_mul_(gradients, (most / (squares.sqrt() + 1e-6)).clamp(max=1.0))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]

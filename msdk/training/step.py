@@ -5,6 +5,7 @@ gradients, update. What it is given is made in `msdk.training.drawing`; budgets 
 (`msdk.budgeting.memory`) and time it on a device (`msdk.budgeting.measuring`).
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import cast
@@ -92,7 +93,8 @@ class TrainingStep:
         for done, (each, own, counted) in enumerate(zip(batch.split(sizes), draw.split(sizes), flags, strict=True), 1):
             if self.sums is not None and done == len(sizes):
                 self.sums.expect(set(own.stages.tolist()))
-            with alive(alone=False):  # networks in shards talk
+            # Networks in shards talk with other processes.
+            with alive(alone=False) if self.sharded else contextlib.nullcontext():
                 values.append(self._backward(each, own, counted, total))
         if self.sums is not None:
             self.sums.finish()

@@ -6,7 +6,9 @@ is over follows then. All processes run the same modules in the same order (`msd
 gradients are there in all of them, and they send the same buckets in the same order without talking.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -87,6 +89,6 @@ class GradientSums:
 
 def stage_of(name: str, trained: nn.Module) -> int | None:
     """The stage that alone uses a weight; None where several do."""
-    _, kind, index, *_ = (*name.split("."), "", "", "")
-    several = kind == "decoders" or len(trained.get_submodule("network.encoders")) > 1  # pyright: ignore[reportArgumentType]
-    return int(index) if kind in ("encoders", "adapters", "decoders") and several else None
+    own = re.match(r"network\.(encoders|adapters|decoders)\.(\d+)\.", name)
+    several = cast("nn.ModuleList", trained.get_submodule("network.encoders"))
+    return int(own[2]) if own and (own[1] == "decoders" or len(several) > 1) else None
