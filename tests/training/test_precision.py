@@ -44,6 +44,8 @@ def test_float16_resumes_exactly(tmp_path, monkeypatch):
     assert state(tmp_path / "halves")["scaler"]["scale"] != 2.0**20
     trained("halves", 6)
     assert torch.tensor(result.last.loss).isfinite()
+    line = json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["loss_scale"] == state(tmp_path / "whole")["scaler"]["scale"]
     assert state(tmp_path / "whole") == state(tmp_path / "halves")
     whole, halves = (load_checkpoint(latest(tmp_path / name)) for name in ("whole", "halves"))
     for part in ("model", "ema", "optimizer"):
