@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,19 @@ def test_benchmark_runs(path):
     done = subprocess.run([sys.executable, str(path), "--runs", "1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["results"]
+
+
+def test_the_script_for_gpus_runs(tmp_path):
+    """It runs a check, goes on where another one fails, and writes a table of both; here without a GPU."""
+    env = {**os.environ, "DEVICE": "cpu", "OUT": str(tmp_path), "CHECKS": "nothing parity", "BENCH": "0"}
+    done = subprocess.run(
+        ["sh", "benchmarks/gpu.sh"], env=env | {"PYTHON": sys.executable}, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    failed, parity = (json.loads(line) for line in (tmp_path / "checks.jsonl").read_text().splitlines())
+    assert (failed["check"], failed["passed"]) == ("nothing", False)
+    assert (parity["check"], parity["passed"]) == ("parity", True)
+    assert "| parity |" in (tmp_path / "gpu.md").read_text()
 
 
 def test_mutants_are_tried():

@@ -93,6 +93,8 @@ def train(
         return _interrupted(result)
     if not as_json:
         display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
+        if result.reading:
+            display.say(result.reading)
         display.hint("sample", place)
     return 0
 

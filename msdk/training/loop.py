@@ -90,6 +90,7 @@ class TrainingResult:
         seconds: Time spent training, since the first step.
         interrupted: The signal that ended it early, 0 where it ran to its end.
         warnings: Sentences on what training did not do, such as stages that saw no image.
+        reading: How images were read, in words, where they do not lie in memory.
     """
 
     run_dir: Path
@@ -98,6 +99,7 @@ class TrainingResult:
     seconds: float
     interrupted: int
     warnings: tuple[str, ...] = ()
+    reading: str = ""
 
 
 @as_annotated
@@ -354,7 +356,8 @@ class Trainer:
                 progress(last)
             interrupted = answer()
         idle = tuple(unseen(self.recipe, self.images_by_stage))
-        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, interrupted, idle)
+        how = self.feed.reader.told()
+        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, interrupted, idle, how)
 
     def _at(self, rate: float) -> Step:
         return Step(
@@ -400,6 +403,8 @@ class Trainer:
             "images_per_second": rate,
             "seconds": self.seconds,
         }
+        if self.step.scaler is not None:
+            numbers["loss_scale"] = self.step.scaler.get_scale()
         for log in self.logs:
             log.log(self.iteration, numbers)
 

@@ -91,6 +91,15 @@ class Reader:
         self.waited += time.perf_counter() - begun
         return found
 
+    def told(self) -> str:
+        """How images were read, in words; nothing of those that lie in memory."""
+        found: list[str] = []
+        if self.workers:
+            found.append(f"read ahead by {self.workers} thread{'s' if self.workers > 1 else ''}")
+        if self.decoded is not None:
+            found.append(f"kept decoded in {self.decoded.path}")
+        return f"images were {' and '.join(found)}; steps waited {self.waited:.1f} s for them" if found else ""
+
     def _begin(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.set_device(

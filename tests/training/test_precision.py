@@ -44,6 +44,8 @@ def test_float16_resumes_exactly(tmp_path, monkeypatch):
     assert state(tmp_path / "halves")["scaler"]["scale"] != 2.0**20
     trained("halves", 6)
     assert torch.tensor(result.last.loss).isfinite()
+    line = json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["loss_scale"] == state(tmp_path / "whole")["scaler"]["scale"]
     assert state(tmp_path / "whole") == state(tmp_path / "halves")
     whole, halves = (load_checkpoint(latest(tmp_path / name)) for name in ("whole", "halves"))
     for part in ("model", "ema", "optimizer"):
@@ -148,3 +150,26 @@ def test_a_scaled_step_waits_for_no_device(tmp_path):
     with reads:
         torch.ones(()).item()
     assert reads.found == 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_everything_lies_channels_last(tmp_path, precision):
+    """Weights, averages and gradients, and what every convolution takes and gives, also of a batch of mixed stages."""
+    recipe = tiny(f"training.precision={precision}", "training.batch_size=16", "training.stage_draw=uniform")
+    trainer = Trainer(recipe, tmp_path, recipe.data.open(), [], "cpu")
+    seen = []
+
+    def looked(_, given, output):
+        seen.extend((*given, output))
+
+    for part in trainer.step.denoiser.network.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            part.register_forward_hook(looked)
+    for _ in range(2):
+        trainer.advance()
+    weights = [weight for weight in trainer.step.trained.parameters() if weight.ndim == 4]
+    kept = [average for average in trainer.step.ema.averages if average.ndim == 4]
+    moments = [value for of in trainer.step.optimizer.state.values() for value in of.values() if value.ndim == 4]
+    assert len(seen) > 40
+    for tensor in (*weights, *kept, *moments, *(each for each in seen if each.ndim == 4)):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)

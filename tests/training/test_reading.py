@@ -175,7 +175,9 @@ def readers():
 def test_a_run_goes_on_with_other_threads(zipped, tmp_path):
     """Stopped by a signal and resumed with other settings, it is the same run, and no thread outlives it."""
     recipe = tiny(*zipped, "training.workers=2")
-    msdk.train(recipe, tmp_path / "whole")
+    told = msdk.train(recipe, tmp_path / "whole").reading
+    assert told.startswith("images were read ahead by 2 threads and kept decoded in ")
+    assert not msdk.train(tiny("training.iterations=1"), tmp_path / "digits").reading
 
     def stop(step):
         assert readers()
