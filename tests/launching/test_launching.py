@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from commands import quick
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,6 +21,8 @@ from msdk.launching import Job, batch_file, job_name, task, train_job
 from msdk.launching.yamltext import yaml as written
 from msdk.runs import latest, load_checkpoint
 from recipes import tiny
+
+yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
 
 HERE = Path(__file__).parent
 RECIPE = "recipes/digits/multistage.toml"
