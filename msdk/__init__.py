@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from msdk.errors import DataError as DataError
     from msdk.errors import DuplicateNameError as DuplicateNameError
     from msdk.errors import ElsewhereError as ElsewhereError
+    from msdk.errors import GoneError as GoneError
     from msdk.errors import MsdkError as MsdkError
     from msdk.errors import PartError as PartError
     from msdk.errors import PartFaultError as PartFaultError
@@ -71,6 +72,7 @@ _HOMES = {
     "Denoiser": "msdk.denoiser",
     "DuplicateNameError": "msdk.errors",
     "ElsewhereError": "msdk.errors",
+    "GoneError": "msdk.errors",
     "MsdkError": "msdk.errors",
     "PartError": "msdk.errors",
     "PartFaultError": "msdk.errors",
@@ -106,6 +108,7 @@ __all__ = [
     "Denoiser",
     "DuplicateNameError",
     "ElsewhereError",
+    "GoneError",
     "MsdkError",
     "PartError",
     "PartFaultError",

@@ -59,10 +59,10 @@ def told_elsewhere(error: BaseException) -> bool:
     what = "gone" if isinstance(error, GoneError) else str(error)
     name = f"msdk/{restarted()}/{hashlib.sha256(what.encode()).hexdigest()}"
     try:
-        from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+        import torch.distributed as dist
 
         place, patience = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), datetime.timedelta(seconds=5)
-        return TCPStore(*place, is_master=False, timeout=patience, wait_for_workers=False).add(name, 1) > 1
+        return dist.TCPStore(*place, is_master=False, timeout=patience, wait_for_workers=False).add(name, 1) > 1
     except (RuntimeError, KeyError, ValueError):
         return False
 
@@ -246,7 +246,7 @@ class Group:
             return values
         import torch.distributed as dist
 
-        shared = values.cpu().contiguous()  # gloo works on the CPU
+        shared = values.to("cpu", copy=True).contiguous()  # gloo works on the CPU, and in place
         with alive():
             dist.all_reduce(shared, getattr(dist.ReduceOp, operation), self.handle)
         return shared.to(values.device)

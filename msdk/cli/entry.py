@@ -22,7 +22,7 @@ from msdk.cli.runs import compare, runs
 from msdk.cli.sampling import sample
 from msdk.cli.stages import stages
 from msdk.cli.training import run_all, train
-from msdk.distributed import told_elsewhere
+from msdk.distributed import this_rank, told_elsewhere
 from msdk.errors import ElsewhereError, MsdkError, MsdkWarning
 from msdk.threads import VARIABLE, asked
 
@@ -84,7 +84,8 @@ def main() -> NoReturn:
         display.warn(f"{error.filename or 'a file'}: {error.strerror or error}")
         code = 2
     except KeyboardInterrupt as error:
-        display.warn(f"interrupted: {str(error) or 'nothing was written, and the same command begins anew'}")
+        if this_rank().first:  # Ctrl-C reaches all processes
+            display.warn(f"interrupted: {str(error) or 'nothing was written, and the same command begins anew'}")
         code = 130
     except ElsewhereError:
         code = 2  # the process where it went wrong tells it

@@ -13,7 +13,7 @@ from msdk.arguments import as_annotated
 from msdk.clustering.clusters import kept_clusters
 from msdk.clustering.edges import with_edges
 from msdk.denoiser import building
-from msdk.distributed import this_rank, together
+from msdk.distributed import restarted, this_rank, together
 from msdk.partition import Partition
 from msdk.recipe import Recipe, recipe_of
 from msdk.runs import checkpoints, refuse_existing
@@ -73,6 +73,7 @@ def train(
         MsdkError: As `msdk.training.train` and `msdk.cluster` do.
     """
     with together(this_rank()) as group:
+        resume = group.any(resume or restarted() > 0)
         ready, clusters = recipe_of(recipe), None
         if not isinstance(recipe, Recipe):
             if group.rank.first:

