@@ -1,8 +1,9 @@
 """How near is a plan for several processes to what they really take?
 
-Trains a multistage network of 3 M parameters with 1, 2 and 4 gloo processes of one thread on this machine. The "card"
-of the plan is measured beside them: what a process computes in steps that it makes for itself, while the others do so too,
-and what gloo carries between them. Prints one JSON line: seconds of a step as planned and as measured, and their ratio.
+Trains a multistage network of 3 M parameters with 1, 2 and 4 gloo processes of one thread on this machine. What the
+plan takes for a card is measured beside them: what a process computes in steps that it makes for itself, while the
+others do so too, and what gloo carries between them. Prints one JSON line: seconds of a step as planned and as
+measured, and their ratio.
 
 `python benchmarks/bench_scaling.py --runs 5`
 """
