@@ -76,6 +76,13 @@ def _card(
 _HOPPER = "NVIDIA H100 Tensor Core GPU Architecture, white paper, 2022, table 2"
 _AMPERE = "NVIDIA A100 Tensor Core GPU, data sheet, 2021"
 
+# Checked in November 2026 against copies of the makers' documents, and against the tables of PyTorch Lightning
+# (throughput.py) and torchtitan (get_peak_flops), which cite them: volta-v100-datasheet-update-us-1165301-r5,
+# t4-tensor-core-datasheet-951643, nvidia-a100-datasheet-us-nvidia-1758950-r4 (312 dense, NVLink 600 GB/s both ways),
+# l40s-datasheet-28413 (TF32 183 | 366, PCIe 4.0 64 GB/s both ways), the H100 white paper (494.7 and 989.4 dense, NVLink
+# 900 GB/s), blackwell-datasheet-3384703 (of one card TF32 2.2 sparse: 18 of a board's eight, rounded; NVLink 1.8 TB/s),
+# the pages of H200 and MI300X (seven links of 128 GB/s), the Ada white paper 2.01. The A10G's 70 are its own: the A10
+# has 125.
 CARDS: Mapping[str, Card] = {
     card.name: card
     for card in (

@@ -1,0 +1,144 @@
+"""How near is a plan for several processes to what they really take?
+
+Trains a multistage network of 3 M parameters with 1, 2 and 4 gloo processes of one thread on this machine. What the
+plan takes for a card is measured beside them: what a process computes in steps that it makes for itself, while the
+others do so too, and what gloo carries between them. Prints one JSON line: seconds of a step as planned and as
+measured, and their ratio.
+
+`python benchmarks/bench_scaling.py --runs 5`
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import socket
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+import msdk
+from msdk.budgeting.cards import Card
+from msdk.budgeting.planning import estimate
+from msdk.budgeting.scaling import plan
+from msdk.budgeting.wires import Wires
+from msdk.distributed import Group, this_rank, together
+from msdk.training.drawing import Feed
+from msdk.training.step import TrainingStep, in_training
+
+SETTINGS = (
+    "stages={edges_ratio=[0.3, 2.5]}",
+    "encoder.channels=64",
+    "decoders.0.channels=96",
+    "decoders.1.channels=64",
+    "decoders.2.channels=32",
+    "training.batch_size=32",
+)
+SMALL, LARGE = 2**12, 2**24
+"""Bytes that are summed up to find latency and bandwidth of gloo."""
+
+
+def recipe_of() -> Any:
+    return msdk.load_recipe("recipes/digits/multistage.toml", list(SETTINGS))
+
+
+def seconds(group: Group, runs: int, work: Callable[[int], object]) -> float:
+    """Median over calls, which all processes begin together; the first call is for nothing."""
+    found: list[float] = []
+    for run in range(runs + 1):
+        group.wait()
+        begun = time.perf_counter()
+        work(run)
+        found.append(time.perf_counter() - begun)
+    return statistics.median(found[1:])
+
+
+def measured(runs: int) -> dict[str, float]:
+    """Of this process: FLOP/s without the others, bytes/s and latency of sums with them, and seconds of a step."""
+    torch.set_num_threads(1)
+    recipe = recipe_of()
+    prices = [price.forward + price.backward for price in msdk.budget(recipe).image_flops]
+    with together(this_rank()) as group:
+        denoiser = in_training(msdk.build(recipe))
+        feed = Feed(recipe, denoiser, recipe.data.open(), group.rank)
+        works = [feed(run) for run in range(runs + 1)]
+        flops = statistics.mean(sum(prices[k] for k in work.draw.stages.tolist()) for work in works[1:])
+        found: dict[str, float] = {}
+        for name, who in (("alone", Group()), ("together", group)):
+            step = TrainingStep(recipe, denoiser, who)
+
+            def once(run: int, step: TrainingStep = step) -> object:
+                return step(works[run].batch, works[run].draw, run, works[run].hand)
+
+            found[name] = seconds(group, runs, once)
+        found["flops_per_second"] = flops / found["alone"]
+        found["latency"] = found["bandwidth"] = 0.0
+        if group.rank.count > 1:
+            count, numbers = group.rank.count, [torch.ones(size // 4) for size in (SMALL, LARGE)]
+            small, large = (seconds(group, runs + 4, lambda _, each=each: group.total(each)) for each in numbers)
+            found["latency"] = small / (2 * (count - 1))
+            found["bandwidth"] = 2 * (count - 1) / count * (LARGE - SMALL) / (large - small)
+    return found
+
+
+def processes(count: int, runs: int) -> dict[str, float]:
+    """What so many processes measure, the slowest of them: they wait for each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    queue: Any = context.Queue()
+
+    def work(rank: int) -> None:
+        names = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
+        queue.put(measured(runs))
+
+    started = [context.Process(target=work, args=(rank,)) for rank in range(count)]
+    for process in started:
+        process.start()
+    found = [queue.get(timeout=120) for _ in started]
+    for process in started:
+        process.join()
+    lowest = {"flops_per_second", "bandwidth"}
+    return {name: (min if name in lowest else max)(each[name] for each in found) for name in found[0]}
+
+
+def compared(count: int, real: dict[str, float]) -> dict[str, float]:
+    """A step of so many processes, as planned from the rates that they have, and as measured."""
+    recipe = recipe_of()
+    budget = msdk.budget(recipe)
+    wires = Wires(1, count, real["bandwidth"] or 1.0, 1.0, real["latency"], 0.0)
+    rates: Any = {"fp32": real["flops_per_second"]}
+    card = Card("this machine", "this machine", 2**34, rates, wires.link, "PCIe", "measured")
+    told = estimate(budget, card, "fp32", utilisation=1.0)
+    assert told is not None
+    found = plan(recipe, budget, told, card, wires, "ddp")
+    return {
+        "processes": count,
+        **real,
+        "planned": found.step.seconds,
+        "planned_communication": found.step.communication_seconds,
+        "planned_bytes": found.bytes,
+        "planned_over_measured": found.step.seconds / real["together"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
+    asked = parser.parse_args()
+    # Processes are forked before this one has computed anything: autograd's threads would not survive it.
+    real = {count: processes(count, asked.runs) for count in asked.processes}
+    results = [compared(count, found) for count, found in real.items()]
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    print(json.dumps({"benchmark": "scaling", "cores": os.cpu_count(), **versions, "results": results}))
+
+
+if __name__ == "__main__":
+    main()
