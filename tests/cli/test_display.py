@@ -131,6 +131,8 @@ def test_quoted_values_are_cut(value):
     assert len(quoted(value)) <= 500
     assert quoted(12.5) == "12.5"
     assert quoted("a") == "'a'"
+    for short in ({1}, frozenset({"a"}), [1, [2]], (1,), {"a": None}, True):  # of every built-in kind, as Python does
+        assert quoted(short) == repr(short)
     assert (cut("abcdefghij", 9), cut("abc", 9)) == ("abc...hij", "abc")
 
 
