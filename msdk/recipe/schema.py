@@ -106,8 +106,10 @@ def _value(kind: Any) -> Json:
         return dict(SIMPLE[kind])
     if attrs.has(kind):
         table = _table(kind, (kind.__doc__ or "").strip().partition("\n")[0])
-        # The bare name of a table that has one stands for it.
-        return {"anyOf": [table["properties"]["name"], table]} if "name" in table["properties"] else table
+        if "name" not in table["properties"]:
+            return table
+        bare = {keyword: told for keyword, told in table["properties"]["name"].items() if keyword != "default"}
+        return {"anyOf": [bare, table]}  # the bare name of a table that has one stands for it
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return {"enum": list(arguments)}

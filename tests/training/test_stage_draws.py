@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from processes import processes
 
 import msdk
-from msdk.budgeting.memory import memory
+from msdk.budgeting.memory import grouped_counts, memory
 from msdk.denoiser.building import build
 from msdk.distributed import this_rank, together
 from msdk.errors import PartError, RecipeError, RunError
 from msdk.recipe import StageDraw, cautions, load_recipe, to_data, to_toml, unseen
 from msdk.recipe.checks import check_trainable
+from msdk.recipe.schema import recipe_schema
 from msdk.runs import latest, load_checkpoint, run_recipe
 from msdk.training.drawing import Feed, draw_stages, draw_times, mixed_seed, strata
 from msdk.training.loop import Trainer
@@ -300,6 +301,16 @@ def test_what_is_frozen_costs_no_backward_pass():
     assert held.params == 4 * plain.parameters.total
 
 
+@given(st.integers(1, 64), st.integers(1, 64), st.sampled_from([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.9, 0.1]]))
+def test_a_simulated_batch_has_no_more_stages_than_groups(batch, groups, shares):
+    """What memory is simulated with: whole groups of the stages that are drawn, all images among them."""
+    groups = min(batch, groups)
+    counts = grouped_counts(batch, groups, shares)
+    assert sum(counts.values()) == batch
+    assert len(counts) <= groups
+    assert all(shares[stage] > 0 and count >= batch // groups for stage, count in counts.items())
+
+
 def test_ledger_and_metrics_tell_what_was_expected(tmp_path):
     """A curriculum's expectation follows its turns, so that it can be compared at any step."""
     settings = ("stages.train=[0, 2]", "training.stage_draw=curriculum", "training.iterations=6")
@@ -336,6 +347,16 @@ def test_a_law_is_written_as_it_was_read(tmp_path, law):
     recipe = tiny(*LAWS[law])
     (tmp_path / "again.toml").write_text(to_toml(recipe))
     assert load_recipe(tmp_path / "again.toml") == recipe
+
+
+def test_the_schema_knows_names_and_tables():
+    """So that editors complete both."""
+    draw = recipe_schema()[0]["properties"]["training"]["properties"]["stage_draw"]
+    bare, table = draw["anyOf"]
+    assert "round-robin" in bare["enum"]
+    assert "default" not in bare
+    assert table["properties"].keys() == {"name", "shares", "every"}
+    assert table["properties"]["every"]["minimum"] == 1
 
 
 def test_edges_leave_what_is_trained_alone():
