@@ -68,9 +68,14 @@ def test_killed_anywhere_is_never_stuck_nor_different(attack, name, points):
 
 
 @pytest.mark.parametrize(
-    "shares", [(0.6,), pytest.param([n / 12 for n in range(12)], marks=pytest.mark.slow)], ids=["one", "many"]
+    "deaths",
+    [
+        [(0, 0.6)],
+        pytest.param([(victim, n / 12) for victim in (0, 1) for n in range(12)], marks=pytest.mark.slow),
+    ],
+    ids=["one", "many"],
 )
-def test_killed_while_shards_are_written(attack, tmp_path, monkeypatch, shares):
+def test_killed_while_shards_are_written(attack, tmp_path, monkeypatch, deaths):
     """Whichever process and when: the checkpoint before is there or the new one, whole, and one process goes on."""
     bench = sys.modules["bench_crashes"]
     often = ("training.parallel=fsdp", "training.checkpoint_every=1", "training.keep=1", "training.log_every=1")
@@ -95,7 +100,7 @@ def test_killed_while_shards_are_written(attack, tmp_path, monkeypatch, shares):
 
     totals = struck("whole", [sys.maxsize] * 2)
     right = load_checkpoint(latest(tmp_path / "whole"))
-    for number, (victim, share) in enumerate((victim, share) for victim in (0, 1) for share in shares):
+    for number, (victim, share) in enumerate(deaths):
         points = [sys.maxsize] * 2
         points[victim] = 1 + int(share * totals[victim])
         found = struck(f"run-{number}", points)
