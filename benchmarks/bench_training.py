@@ -166,7 +166,9 @@ def cifar(name: str, size: str, batch: int, *more: str) -> Recipe:
 
 
 def digits(name: str, *more: str) -> Recipe:
-    return msdk.load_recipe(RECIPES / "digits" / f"{name}.toml", list(more))
+    """A recipe for the digits, with edges where it would look for them."""
+    edges = ("stages={edges_ratio=[0.3, 2.5]}",) if name == "multistage" else ()
+    return msdk.load_recipe(RECIPES / "digits" / f"{name}.toml", [*edges, *more])
 
 
 @attrs.frozen

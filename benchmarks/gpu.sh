@@ -16,13 +16,20 @@ CHECKS=${CHECKS:-$("$PYTHON" benchmarks/gpu_checks.py names)} || exit 2
 mkdir -p "$OUT" || exit 2
 : > "$OUT/checks.jsonl"
 failed=0
+end=$(($(date +%s) + 470))
+left() { # seconds of at most so many that are left of all; timeout takes 0 for no limit
+    seconds=$((end - $(date +%s)))
+    [ "$seconds" -lt 1 ] && seconds=1
+    [ "$seconds" -gt "$1" ] && seconds=$1
+    echo "$seconds"
+}
 for check in $CHECKS; do
     begun=$(date +%s)
     # A check that crashes or hangs costs only itself.
-    if ! timeout 75 "$PYTHON" benchmarks/gpu_checks.py "$check" --device "$DEVICE" > "$OUT/line" 2> "$OUT/$check.log"; then
+    if ! timeout "$(left 75)" "$PYTHON" benchmarks/gpu_checks.py "$check" --device "$DEVICE" > "$OUT/line" 2> "$OUT/$check.log"; then
         failed=1
         if [ ! -s "$OUT/line" ]; then
-            printf '{"check": "%s", "found": "failed: see %s", "wanted": "an answer in 75 s", "passed": false, "seconds": %s}\n' \
+            printf '{"check": "%s", "found": "failed: see %s", "wanted": "an answer in time", "passed": false, "seconds": %s}\n' \
                 "$check" "$OUT/$check.log" "$(($(date +%s) - begun))" > "$OUT/line"
         fi
     fi
@@ -32,7 +39,7 @@ done
 if [ "${BENCH:-1}" = 1 ]; then
     runs=2
     [ "$DEVICE" = cpu ] && runs=1
-    timeout 150 "$PYTHON" benchmarks/bench_training.py --runs $runs --device "$DEVICE" \
+    timeout "$(left 150)" "$PYTHON" benchmarks/bench_training.py --runs $runs --device "$DEVICE" \
         --only overhead --only data --only edm --only diffusers > "$OUT/training.json" 2> "$OUT/training.log" || failed=1
 fi
 "$PYTHON" benchmarks/gpu_checks.py table "$OUT/checks.jsonl" | tee "$OUT/gpu.md" || failed=1

@@ -147,10 +147,10 @@ class Decoded:
         """Puts the pixels of an image where they are wanted, and says whether they are its own."""
         checksum = bytearray(CHECKSUM)
         try:
-            size = os.preadv(self._file, [checksum, image.reshape(-1)], index * (CHECKSUM + image.nbytes))
+            size = os.preadv(self._file, [checksum, image.reshape(-1).data], index * (CHECKSUM + image.nbytes))
         except OSError:
             return False
-        return size == CHECKSUM + image.nbytes and checksum == _checksum(index, image)
+        return size == CHECKSUM + image.nbytes and bytes(checksum) == _checksum(index, image)
 
     def _keep(self, index: int, image: Pixels) -> None:
         try:
@@ -166,7 +166,7 @@ CHECKSUM = 4
 
 
 def _checksum(index: int, image: Pixels) -> bytes:
-    return zlib.crc32(image.reshape(-1), index + 1).to_bytes(CHECKSUM)
+    return zlib.crc32(image.reshape(-1).data, index + 1).to_bytes(CHECKSUM)
 
 
 def decoded(source: Source) -> Decoded | None:
