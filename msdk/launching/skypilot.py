@@ -75,7 +75,11 @@ def task(
 
 
 RUN = """head=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)
+if [ "$SKYPILOT_NODE_RANK" = 0 ]; then host=1; fi
 exec torchrun --nnodes="$SKYPILOT_NUM_NODES" --nproc-per-node={processes} --max-restarts={restarts} \\
-    --node-rank="$SKYPILOT_NODE_RANK" --master-addr="$head" --master-port=29500 \\
-    -m msdk {words}
+    --rdzv-backend=c10d --rdzv-endpoint="$head:29500" --rdzv-id="$SKYPILOT_TASK_ID" \\
+    --rdzv-conf=is_host="${{host:-0}}" -m msdk {words}
+"""
+"""c10d, since torchrun's static meeting of several machines cannot start the processes again; SkyPilot's documentation
+has that one. The first machine is told that it is the host: addresses that clouds translate do not show it.
 """
