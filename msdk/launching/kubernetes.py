@@ -47,7 +47,7 @@ def train_job(
         trainer["image"] = plain("--image", image)
     # Kubernetes replaces $(NAME) in a command, and takes $$ for a dollar.
     words = [word.replace("$(", "$$(") for word in job.words]
-    trainer["command"] = ["bash", "-c", START.format(name=job.name, restarts=job.restarts), "-", *words]
+    trainer["command"] = ["torchrun", f"--max-restarts={job.in_place}", "-m", "msdk", *words]
     trainer["env"] = [{"name": "PET_SHUTDOWN_TIMEOUT", "value": str(grace - 30)}]  # torchrun's time for its processes
     requests: dict[str, Any] = {}
     if job.cpus:
@@ -75,10 +75,3 @@ def train_job(
         "spec": {"runtimeRef": {"name": plain("--runtime", runtime)}, "trainer": trainer, "runtimePatches": [patch]},
     }
     return f"# {job.size}; written by `msdk launch kubernetes`. Start it by: kubectl apply -f FILE\n{yaml(data)}"
-
-
-START = """if [ "$PET_NODE_RANK" = 0 ]; then host=1; fi
-exec torchrun --max-restarts={restarts} --rdzv-backend=c10d --rdzv-endpoint="$PET_MASTER_ADDR:$PET_MASTER_PORT" \\
-    --rdzv-id={name} --rdzv-conf=is_host="${{host:-0}}" -m msdk "$@"
-"""
-"""As of SkyPilot: only in c10d's meeting processes of several machines can be started again."""

@@ -70,16 +70,12 @@ def task(
         kept = {"source" if "://" in bucket else "name": plain("--bucket", bucket)}
         data["file_mounts"] = {folder: {**kept, "mode": "MOUNT_CACHED"}}
     data["setup"] = f"{setup.strip()}\n"
-    data["run"] = RUN.format(processes=job.processes, restarts=job.restarts, words=shlex.join(job.words))
+    data["run"] = RUN.format(processes=job.processes, restarts=job.in_place, words=shlex.join(job.words))
     return f"# {job.size}; written by `msdk launch skypilot`. Start it by: sky jobs launch FILE\n{yaml(data)}"
 
 
 RUN = """head=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)
-if [ "$SKYPILOT_NODE_RANK" = 0 ]; then host=1; fi
 exec torchrun --nnodes="$SKYPILOT_NUM_NODES" --nproc-per-node={processes} --max-restarts={restarts} \\
-    --rdzv-backend=c10d --rdzv-endpoint="$head:29500" --rdzv-id="$SKYPILOT_TASK_ID" \\
-    --rdzv-conf=is_host="${{host:-0}}" -m msdk {words}
-"""
-"""c10d, since torchrun's static meeting of several machines cannot start the processes again; SkyPilot's documentation
-has that one. The first machine is told that it is the host: addresses that clouds translate do not show it.
+    --node-rank="$SKYPILOT_NODE_RANK" --master-addr="$head" --master-port=29500 \\
+    -m msdk {words}
 """
