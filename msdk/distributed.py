@@ -62,7 +62,8 @@ def told_elsewhere(error: BaseException) -> bool:
         import torch.distributed as dist
 
         place, patience = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), datetime.timedelta(seconds=5)
-        return dist.TCPStore(*place, is_master=False, timeout=patience, wait_for_workers=False).add(name, 1) > 1
+        store = dist.TCPStore(*place, is_master=False, timeout=patience, wait_for_workers=False)  # pyright: ignore[reportPrivateImportUsage]
+        return store.add(name, 1) > 1
     except (RuntimeError, KeyError, ValueError):
         return False
 

@@ -30,7 +30,7 @@ class Machines:
     gpu: Annotated[str | None, Parameter(help="Which GPU, as the scheduler calls it.")] = None
     cpus: Annotated[int | None, Parameter(help="CPU cores of each machine.")] = None
     memory: Annotated[int | None, Parameter(help="Memory of each machine, in GB.")] = None
-    restarts: Annotated[int, Parameter(help="How often torchrun starts all anew after a process has died.")] = 3
+    restarts: Annotated[int, Parameter(help="How often all are started anew after a process has died.")] = 3
 
 
 @attrs.frozen(kw_only=True)

@@ -43,7 +43,7 @@ class Job:
         gpu: Which GPU, as the scheduler calls it; any when not given.
         cpus: CPU cores of each machine.
         memory: Of each machine, in GB.
-        restarts: How often torchrun starts the processes anew after one of them has died.
+        restarts: How often all processes are started anew after one of them has died.
 
     Raises:
         MsdkError: A number is too small, or a word is not printable.
@@ -78,6 +78,15 @@ class Job:
     def world(self) -> int:
         """Processes in all."""
         return self.nodes * self.processes
+
+    @property
+    def in_place(self) -> int:
+        """How often torchrun starts the processes anew; on several machines the scheduler does.
+
+        The agents of several machines count restarts for themselves, and the count is in the names by which processes
+        find each other (`/worker/attempt_N` in torch/distributed/rendezvous.py), so that they get out of step.
+        """
+        return self.restarts if self.nodes == 1 else 0
 
     @property
     def size(self) -> str:

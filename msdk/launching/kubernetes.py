@@ -47,7 +47,7 @@ def train_job(
         trainer["image"] = plain("--image", image)
     # Kubernetes replaces $(NAME) in a command, and takes $$ for a dollar.
     words = [word.replace("$(", "$$(") for word in job.words]
-    trainer["command"] = ["torchrun", f"--max-restarts={job.restarts}", "-m", "msdk", *words]
+    trainer["command"] = ["torchrun", f"--max-restarts={job.in_place}", "-m", "msdk", *words]
     trainer["env"] = [{"name": "PET_SHUTDOWN_TIMEOUT", "value": str(grace - 30)}]  # torchrun's time for its processes
     requests: dict[str, Any] = {}
     if job.cpus:

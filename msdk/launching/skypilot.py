@@ -70,7 +70,7 @@ def task(
         kept = {"source" if "://" in bucket else "name": plain("--bucket", bucket)}
         data["file_mounts"] = {folder: {**kept, "mode": "MOUNT_CACHED"}}
     data["setup"] = f"{setup.strip()}\n"
-    data["run"] = RUN.format(processes=job.processes, restarts=job.restarts, words=shlex.join(job.words))
+    data["run"] = RUN.format(processes=job.processes, restarts=job.in_place, words=shlex.join(job.words))
     return f"# {job.size}; written by `msdk launch skypilot`. Start it by: sky jobs launch FILE\n{yaml(data)}"
 
 

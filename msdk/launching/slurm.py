@@ -62,7 +62,8 @@ def batch_file(
         cpus=cpus,
         nodes=job.nodes,
         processes=job.processes,
-        restarts=job.restarts,
+        restarts=job.in_place,
+        ending="" if job.nodes == 1 else AGAIN.format(restarts=job.restarts),
         words=shlex.join(job.words),
     )
 
@@ -95,10 +96,19 @@ warned() {{
 trap warned USR1
 
 # torchrun itself is not to end by the signal where its version does not know the variables above.
-srun --ntasks-per-node=1 --cpus-per-task={cpus} bash -c 'trap "" USR1; exec "$@"' - \\
+srun --kill-on-bad-exit=1 --ntasks-per-node=1 --cpus-per-task={cpus} bash -c 'trap "" USR1; exec "$@"' - \\
     torchrun --nnodes={nodes} --nproc-per-node={processes} --max-restarts={restarts} \\
     --rdzv-backend=c10d --rdzv-endpoint="$head:$port" --rdzv-id="$SLURM_JOB_ID" \\
     -m msdk {words} &
 step=$!
 wait "$step"
+{ending}"""
+
+AGAIN = """code=$?
+
+# A process has died: all of them are started again.
+if [ "$code" != 0 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
 """

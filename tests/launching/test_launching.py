@@ -122,7 +122,7 @@ def test_words_arrive_as_they_are(tmp_path_factory, words):
     folder = tmp_path_factory.mktemp("fake")
     seen = folder / "seen"
     fake(folder, "torchrun", 'printf "%s\\0" "$@" > ' + shlex.quote(str(seen)))
-    fake(folder, "srun", 'shift 2; exec "$@"')
+    fake(folder, "srun", 'shift 3; exec "$@"')
     fake(folder, "scontrol", "echo here")
     job = Job(words=("train", *words), name="x", gpu="H100")
     path = {"PATH": f"{folder}:{os.environ['PATH']}"}
@@ -213,7 +213,7 @@ def test_a_job_that_is_warned_and_loses_a_process_trains_the_same_run(tmp_path, 
     recipe = tmp_path / "it's a recipe.toml"
     steps = ("training.iterations=120", "training.log_every=5", "training.checkpoint_every=12")
     recipe.write_text(msdk.recipe.to_toml(tiny(*steps)))
-    fake(tmp_path, "srun", 'shift 2; "$@" & task=$!; trap "kill -USR1 $task" USR1; wait $task; trap - USR1; wait $task')
+    fake(tmp_path, "srun", 'shift 3; "$@" & task=$!; trap "kill -USR1 $task" USR1; wait $task; trap - USR1; wait $task')
     fake(tmp_path, "scontrol", f'[ "$1" = show ] && echo 127.0.0.1 || echo "$@" > {tmp_path}/requeued')
     fake(tmp_path, "torchrun", f'exec {sys.executable} -m torch.distributed.run "$@"')
     run = tmp_path / "run"
