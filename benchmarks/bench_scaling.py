@@ -58,7 +58,7 @@ def timed(group: Group, work: Callable[[], object]) -> float:
 def measured(runs: int) -> dict[str, float]:
     """Of this process: FLOP/s without the others, bytes/s and latency of sums with them, and seconds of a step.
 
-    All are timed in turn, so that other work on the machine disturbs them alike; medians, the first turn is for nothing.
+    They are timed in turn, so that other work on the machine disturbs all alike; medians, but for the first turn.
     """
     torch.set_num_threads(1)
     recipe = recipe_of()
