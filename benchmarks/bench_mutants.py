@@ -444,6 +444,7 @@ class Map:
             for one in {one["test"]: one for one in told}.values()
             if one["passed"]
         ]
+        self.passed = {one.test for one in self.tests}
         self.sources = {module_of(path): path.read_text(encoding="utf-8") for path in (HOME / "msdk").rglob("*.py")}
         self.words: dict[str, str] = {}
         for path in (HOME / "tests").rglob("test_*.py"):
@@ -680,7 +681,10 @@ def main() -> None:
     preloaded()
     by_key = {mutant.key: mutant for mutant in left}
     until = time.monotonic() + asked.minutes * 60
-    sound = {fate["by"] for fate in known.values() if fate["fate"] == "caught"}
+    # Tests of the map passed when it was made.
+    sound = {fate["by"] for fate in known.values() if fate["fate"] == "caught"} | (
+        by_place.passed if by_place else set()
+    )
     fates = measure(left, asked.processes, asked.limit, until, runs_of, sound)
     for number, fate in enumerate(fates, start=1):
         known[fate["key"]] = fate

@@ -1,7 +1,11 @@
 """The cache: what cannot be believed is counted or found again."""
 
+import importlib
 import json
+import sys
 from typing import Any
+
+import pytest
 
 import msdk
 from msdk import cache as store
@@ -23,6 +27,32 @@ DAMAGES = (
     lambda file: json.dumps({"key": json.loads(file.read_text())["key"]}).encode(),
     older,
 )
+
+
+@pytest.mark.parametrize(("file", "neighbour"), [("lab/__init__.py", True), ("lab.py", False)])
+def test_the_code_of_a_part_is_its_package(file, neighbour, tmp_path, monkeypatch):
+    """Any file of a package may change what its parts do; of a module alone, its neighbours do not."""
+    place = tmp_path / file
+    place.parent.mkdir(exist_ok=True)
+    for path in (place, place.with_name("other.py")):
+        path.write_text("class Part:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lab", raising=False)
+    importlib.invalidate_caches()
+    part = importlib.import_module("lab").Part
+
+    def now():
+        store._digest_of.cache_clear()
+        return store.fingerprint(part)
+
+    before = now()
+    assert now() == before
+    place.with_name("other.py").write_text("changed = True\n")
+    assert (now() != before) == neighbour
+    before = now()
+    place.write_text("class Part:\n    changed = True\n")
+    assert now() != before
+    del sys.modules["lab"]
 
 
 def test_a_cache_that_cannot_be_believed_is_counted_again(tmp_path, monkeypatch):

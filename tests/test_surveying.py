@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 from commands import quick
@@ -17,7 +18,7 @@ from msdk.datasets.digits import Digits
 from msdk.datasets.folder import Folder
 from msdk.errors import DataError
 from msdk.report import survey_grids
-from msdk.surveying import dataset_at, survey
+from msdk.surveying import Size, dataset_at, survey
 
 
 def encoded(seed, kind="png", *, size=16, mode="RGB"):
@@ -66,6 +67,7 @@ def test_everything_is_told(mixed):
     assert counts(found.formats) == {"PNG": 7, "JPEG": 3}
     assert counts(found.modes) == {"RGB": 9, "L": 1}
     assert (found.lowest, found.highest) == (0, 255)
+    assert sorted("(2 such images)" in problem for problem in found.problems) == [False, False, True]
     assert (found.duplicates.count, found.duplicates.of_two_classes) == (1, 1)
     assert [Path(name).name for name in found.duplicates.example] == ["copy.png", "0.png"]
     assert len(found.problems) == 3
@@ -133,6 +135,15 @@ def test_sixty_columns_are_enough(mixed):
     lines = [line for grid in survey_grids(survey(dataset_at(mixed), fitted=True)) for line, _ in grid.lines(60)]
     assert max(map(len, lines)) <= 60
     assert any(line.split()[:2] == ["images", "13"] for line in lines)
+
+
+def test_many_sizes_are_summed_up(mixed):
+    """Eight have rows of their own; the rest are one, with an example and all their images."""
+    found = survey(dataset_at(mixed), fitted=True)
+    sizes = tuple(Size((side, side), side, f"{side}.png") for side in range(1, 12))
+    (grid, *_) = survey_grids(attrs.evolve(found, sizes=sizes))
+    rows = [row for row in grid.rows if "size" in row[0] and "another" not in row[0]]
+    assert rows[7:] == [("size 8x8", "8.png", "8"), ("3 more sizes", "9.png", "30")]
 
 
 def test_the_command_takes_zips_shards_recipes_and_runs(tmp_path, capsys, monkeypatch):

@@ -15,6 +15,7 @@ from msdk.errors import PartError, RunError, UnknownNameError
 from msdk.noise_levels.steps import Steps
 from msdk.pretrained import FAMILIES
 from msdk.pretrained.autoencoders import pieces_of, spec_of
+from msdk.pretrained.checkpoints import has_averages
 from msdk.pretrained.config import Config
 from msdk.pretrained.converting import convert
 from msdk.pretrained.files import read_checkpoint
@@ -185,6 +186,8 @@ def test_averages_of_score_sde_are_a_list():
     for weights, state in (("raw", raw), ("ema", expected)):
         found = estimate(msdk.load_pretrained("score_sde", saved, config, weights=weights))
         torch.testing.assert_close(found, estimate(msdk.load_pretrained("score_sde", state, config)), rtol=0, atol=0)
+    assert has_averages(saved)
+    assert not has_averages(saved["model"])
     saved["ema"]["shadow_params"].pop()
     with pytest.raises(PartError, match=rf"has {len(trained) - 1} tensors, but the network trains {len(trained)}"):
         msdk.load_pretrained("score_sde", saved, config, weights="ema")
@@ -199,6 +202,16 @@ def test_averages_of_ldm_have_names_without_dots():
     for weights, alone in (("raw", raw), ("ema", averaged)):
         found = estimate(msdk.load_pretrained("ldm", {"state_dict": state}, LDM, weights=weights))
         torch.testing.assert_close(found, estimate(msdk.load_pretrained("ldm", alone, LDM)), rtol=0, atol=0)
+    assert has_averages({"state_dict": state})
+    assert not has_averages({"state_dict": {key: value for key, value in state.items() if "model_ema" not in key}})
+
+
+@pytest.mark.parametrize(("rates", "second"), [([1, 2], (2,)), ([2], ())])
+def test_later_decoders_of_multistage_ldm_attend_less(rates, second):
+    """The original halves the rate on from one decoder to the next: at most the lowest level is left to the second."""
+    config = {**LDM, "attention_resolutions": rates, "de_nfs": [8, 8, 8], "stage_interval": [400, 700, 1000]}
+    original = FAMILIES["multistage-ldm"]("multistage-ldm", Config(config))
+    assert [decoder.attention for decoder in original.parts.decoders] == [None, second, ()]
 
 
 @pytest.mark.parametrize(("family", "config"), [("edm", SONG), ("score_sde", SDE), ("ldm", LDM)])
@@ -478,17 +491,21 @@ def test_published_configurations_are_the_published_ones(outside_data):
         "sde-cifar10-ncsnpp-continuous-ve": "sde_cifar10_ncsnpp_ve",
         "sde-cifar10-ncsnpp-deep-continuous-ve": "sde_cifar10_ncsnpp_deep_ve",
         "ldm-celebahq256": "ldm_celebahq_unet",
+        "ldm-vq-f4": "ldm_vq_f4",
         "multistage-edm": "ms_edm_cifar10",
         "multistage-dpm-cifar10": "ms_sde_cifar10_v2",
         "multistage-ldm-celebahq256": "ms_ldm_celebahq_unet",
     }
     for family, configs in PUBLISHED.items():
         for name, config in configs.items():
-            if name in ("edm-ffhq64-uncond-ve", "sde-cifar10-ddpm-discrete-vp", "ldm-vq-f4"):
-                continue  # no vectors of the first; the others have those of a neighbour and a test of their own
+            if name in ("edm-ffhq64-uncond-ve", "sde-cifar10-ddpm-discrete-vp"):
+                continue  # no vectors of the first; the other has those of a neighbour
             wanted = json.loads((outside_data / "golden" / "shapes" / f"{files.pop(name)}.json").read_text())["keys"]
-            denoiser = msdk.load_pretrained(family, None, config, device="meta")
-            pieces = FAMILIES[family](family, Config(config)).pieces(denoiser.network).found
+            network = msdk.load_pretrained(family, None, config, device="meta")
+            if family == "vq":
+                pieces = pieces_of(spec_of(config)[0], network)
+            else:
+                pieces = FAMILIES[family](family, Config(config)).pieces(network.network).found
             assert {piece.key: list(piece.shape) for piece in pieces} == {
                 key: value[0] for key, value in wanted.items()
             }

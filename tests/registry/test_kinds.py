@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import attrs
 import pytest
 from installed import as_installed, dist_info, python
 
@@ -398,3 +399,35 @@ def test_the_package_of_a_kind_is_its_record(kind):
     """Beside imports for types, the record with the names of its parts, and the four verbs."""
     body = ast.parse(inspect.getsource(getattr(msdk, kind))).body
     assert [type(node).__name__ for node in body] == ["Expr", "ImportFrom", "ImportFrom", "If", "AnnAssign", "Assign"]
+
+
+LEAST = {
+    **dict.fromkeys(("classes", "augment"), 0),  # no classes, and no augmentation that the network is told
+    **dict.fromkeys(("stages", "steps", "count"), 2),  # one stage is not looked for, one step has no next
+    **dict.fromkeys(("channels", "width", "points"), 4),  # sines and cosines of two frequencies; a curve
+    **dict.fromkeys([(name, "channels") for name in ("kl", "vq-f4", "uncertainty")], 1),
+    ("ldm", "head_width"): 0,  # left to the number of heads
+    ("dpm-adaptive", "order"): 2,  # an error is estimated from two orders
+    ("dit", "depth"): 0,  # all of the depth may be in the encoder, or in the decoders
+    ("uvit", "depth"): 2,  # a block on either side of the middle
+    "draws": 10,  # a mean that is worth one
+    "projection": 16,
+}
+"""The least of a whole number, by its field, or by part and field; 1 of all others."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_numbers_begin_at_one(kind):
+    """A count of nothing, or less, is refused where it is set, and the least that has a meaning is taken."""
+    registry = registries()[kind]
+    for name in registry.own_names():
+        part = registry.get(name)
+        fields = attrs.fields(part)
+        required = {field.name: 8 for field in fields if field.default is attrs.NOTHING}
+        for field in fields:
+            if type(field.default) is not int or kind == "datasets":  # images have 1 or 3 channels
+                continue
+            least = LEAST.get((name, field.name), LEAST.get(field.name, 1))
+            part(**required | {field.name: least})
+            with pytest.raises(ValueError, match=field.name):
+                part(**required | {field.name: least - 1})

@@ -106,6 +106,9 @@ def test_tooltips_are_in_full(page):
             assert number == pytest.approx(100 * float(value), rel=1e-11)
         else:
             assert number == float(value)
+    shares = re.findall(r'title="([^"]+)"[^>]*>[^<]* <span class="unit">%</span>', page)
+    assert len(shares) > 10
+    assert all(title.endswith(" %") for title in shares)
 
 
 def test_plans_for_a_card(budgets):

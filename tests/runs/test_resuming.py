@@ -219,6 +219,9 @@ def test_run_goes_on_in_its_phase(tmp_path, capsys, monkeypatch):
     again = (run / "report.md").read_text()
     assert again.partition("## Samples")[0] == report.partition("## Samples")[0]
     assert "## Stages" in again
+    losses = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["loss_by_stage"]
+    told = [line.split("|")[5].strip() for line in report.partition("What each stage saw")[2].splitlines()[4:7]]
+    assert told == ["-" if loss is None else f"{loss:.4f}" for loss in losses]
 
 
 def test_going_on_once_more_writes_the_same_again(tmp_path):
