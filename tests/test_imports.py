@@ -46,7 +46,8 @@ ALLOWED = {
         "samplers.staged",
         "samplers.tracing",
         *BASES,
-        "objectives",  # of a kind its torch-free registry, none of its parts
+        "averages",  # of a kind its torch-free registry, none of its parts
+        "objectives",
         "optimizers",
     ],
     "cache": ["registry", "recipe"],
