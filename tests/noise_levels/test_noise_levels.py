@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import msdk
-from msdk.noise_levels.base import stage_probabilities
 from msdk.noise_levels.edm import EDM
 from msdk.noise_levels.steps import Steps
 from msdk.noise_levels.uniform import Uniform
@@ -123,9 +122,3 @@ def test_steps_of_ldms_stages():
     assert Steps().shares(VPScaledLinear(), partition) == pytest.approx([0.442, 0.189, 0.369], rel=1e-12)
     drawn = Steps(count=7).quantile(VE(), torch.linspace(0.001, 0.999, 700, dtype=torch.float64))
     assert drawn.unique().tolist() == pytest.approx([i / 6 for i in range(7)], rel=1e-12)
-
-
-def test_stage_probabilities():
-    """`natural` keeps the law's shares; `uniform` is even over the stages that the law reaches at all."""
-    assert stage_probabilities("natural", [0.9, 0.1, 0.0]) == [0.9, 0.1, 0.0]
-    assert stage_probabilities("uniform", [0.9, 0.1, 0.0]) == [0.5, 0.5, 0.0]
