@@ -129,6 +129,7 @@ ALLOWED = {
         "datasets.zip",
     ],
     "launching": [],
+    "surgery": ["arguments", "recipe", "runs", "denoiser", "averages.power"],
     # The verbs, then a report of it all.
     "running": [
         "arguments",
@@ -173,6 +174,7 @@ ALLOWED = {
         "preparing",
         "comparing",
         "launching",
+        "surgery",
         "report",
         "authoring",
         "distributed",
