@@ -46,7 +46,8 @@ ALLOWED = {
         "samplers.staged",
         "samplers.tracing",
         *BASES,
-        "objectives",  # of a kind its torch-free registry, none of its parts
+        "averages",  # of a kind its torch-free registry, none of its parts
+        "objectives",
         "optimizers",
     ],
     "cache": ["registry", "recipe"],
@@ -128,6 +129,7 @@ ALLOWED = {
         "datasets.zip",
     ],
     "launching": [],
+    "surgery": ["arguments", "recipe", "runs", "denoiser", "averages.power"],
     # The verbs, then a report of it all.
     "running": [
         "arguments",
@@ -172,6 +174,7 @@ ALLOWED = {
         "preparing",
         "comparing",
         "launching",
+        "surgery",
         "report",
         "authoring",
         "distributed",

@@ -99,7 +99,7 @@ class Held:
         params: The networks' weights, and the objective's own.
         gradients: Of those that are trained.
         optimizer: What the optimiser keeps of those: of Adam, two moments (and, in bytes, counters of steps).
-        ema: The averages, of all weights; 0 where the recipe keeps none.
+        ema: The averages, each of all weights; 0 where the recipe keeps none.
         autoencoder: The frozen autoencoder.
     """
 
@@ -118,7 +118,7 @@ def held(options: Training, params: int, trained: int, *, autoencoder: int = 0, 
     """What training holds.
 
     Args:
-        options: Say what the optimiser keeps, and whether averages are kept.
+        options: Say what the optimiser keeps, and which averages are kept.
         params: Of the networks and the objective, in bytes or in numbers; the result is in the same.
         trained: Of those, the ones that training changes.
         autoencoder: Of the frozen autoencoder.
@@ -128,6 +128,6 @@ def held(options: Training, params: int, trained: int, *, autoencoder: int = 0, 
         params=params,
         gradients=trained,
         optimizer=options.rule.moments * trained + counters,
-        ema=params if options.averaged else 0,
+        ema=params * len(options.kept_averages),
         autoencoder=autoencoder,
     )

@@ -39,3 +39,32 @@ def gather_shards(
     made = gather(run, None if checkpoint is None else known[checkpoint])
     place = known[max(known) if checkpoint is None else checkpoint]
     display.say(f"{place}: made {', '.join(made)}" if made else f"{place} has no shards: nothing was to be done")
+
+
+@stages.command(name="ema")
+def average_weights(
+    run: Path,
+    /,
+    *,
+    length: float,
+    out: Path,
+    checkpoint: Annotated[int | None, Parameter(help="Where the average ends; at the newest one by default.")] = None,
+) -> None:
+    """Make a run folder whose average has another length, of those that training kept as snapshots (EDM2).
+
+    Examples: msdk stage ema runs/large --length 0.08 --out runs/large-0.08 && msdk sample runs/large-0.08
+
+    Parameters
+    ----------
+    run
+        A run folder whose recipe has averages by a power function, and training.snapshot_every.
+    length
+        Standard deviation of the average's profile, relative to the training so far: 0.05, 0.1, ...
+    out
+        The new run folder.
+    """
+    from msdk.surgery import average
+
+    made = average(run, length, out, checkpoint=checkpoint)
+    display.say(f"{made}: its average has length {length:g}")
+    display.hint("sample", made)

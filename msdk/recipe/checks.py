@@ -509,7 +509,14 @@ def _stage_count(recipe: Recipe) -> int:
     return len(edges or ()) + 1
 
 
+def _snapshots(recipe: Recipe) -> Iterable[Problem]:
+    options = recipe.training
+    if options.snapshot_every and not options.averaged:
+        yield Problem("training.snapshot_every", "is of averages, and training keeps none: name training.averages")
+
+
 CHECKS: tuple[Check, ...] = (
+    _snapshots,
     _stages_given_twice,
     _schedule_of_nothing,
     _decoders_for_stages,

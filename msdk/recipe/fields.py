@@ -8,8 +8,9 @@ from typing import Any, Literal
 import attrs
 from attrs.validators import deep_iterable, ge, gt, le, lt, min_len, optional
 
-from msdk import objectives, optimizers
+from msdk import averages, objectives, optimizers
 from msdk.autoencoders.base import Autoencoder
+from msdk.averages.base import Average
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
@@ -136,6 +137,10 @@ class Training:
         ema_decay: Decay of the averaged weights, ramped up as min(decay, (1 + n) / (10 + n)); 0 keeps none.
         ema_half_life: Images after which a weight counts half in the average (EDM); 0 means `ema_decay` rules instead.
         ema_ramp: The half-life is at most this share of the images seen so far; 0 does not ramp it up.
+        averages: Averages of the weights, in the place of those that the three keys above name: the first is what is
+            sampled, all are kept in checkpoints. `[]` keeps none.
+        snapshot_every: Steps between snapshots of all averages, which no later checkpoint removes: `msdk stage ema`
+            makes averages of other lengths from those of `power`. 0 takes none.
         flip: Whether images are mirrored left to right with probability 1/2, without telling the network.
         augment: Probability of each geometric change of EDM's augmentation; 0 changes nothing. Its labels are fed to
             an encoder with `augment = 9`. See `msdk.training.augmentation`.
@@ -175,6 +180,8 @@ class Training:
     ema_decay: float = attrs.field(default=0.9999, validator=[ge(0), lt(1)])
     ema_half_life: float = attrs.field(default=0.0, validator=ge(0))
     ema_ramp: float = attrs.field(default=0.05, validator=ge(0))
+    averages: tuple[Average, ...] | None = None
+    snapshot_every: int = attrs.field(default=0, validator=ge(0))
     flip: bool = False
     augment: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
     label_dropout: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
@@ -196,7 +203,18 @@ class Training:
     @property
     def averaged(self) -> bool:
         """Whether averaged weights are kept."""
-        return bool(self.ema_decay or self.ema_half_life)
+        return bool(self.kept_averages)
+
+    @property
+    def kept_averages(self) -> tuple[Average, ...]:
+        """The averages that are kept, whichever way they are given; the first is what is sampled."""
+        if self.averages is not None:
+            return self.averages
+        half_life: Any = averages.get("msdk:half-life")
+        ramped: Any = averages.get("msdk:ramped")
+        if self.ema_half_life:
+            return (half_life(images=self.ema_half_life, ramp=self.ema_ramp),)
+        return (ramped(value=self.ema_decay),) if self.ema_decay else ()
 
     @property
     def loss(self) -> Objective:

@@ -39,6 +39,7 @@ class Checkpoint:
         images_by_stage: Images that each stage has seen, for the ledger.
         model: Weights and buffers of the staged network.
         ema: Averaged weights under the same names; empty where the recipe keeps none.
+        averages: Those behind the first one, `"<number>/<weight>"`, from 1.
         optimizer: Tensors that the optimiser keeps, `"<moment>/<weight>"`.
         optimizer_numbers: Its numbers: "state" under the same names, and "groups", one table each; in float16 "scaler".
         seconds: Time spent training.
@@ -55,11 +56,12 @@ class Checkpoint:
     optimizer: Mapping[str, Tensor]
     seconds: float
     optimizer_numbers: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    averages: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
     objective: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
 
 
-ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "objective")
+ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective")
 """Files of tensors that every checkpoint has, and those that are there if they hold any."""
 
 

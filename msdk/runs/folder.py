@@ -70,6 +70,8 @@ def sweep_run(path: Path) -> None:
             sweep(path / name)
     for left in (path / "checkpoints").glob(".*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
+    for left in (path / "snapshots").glob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
@@ -137,7 +139,10 @@ def refuse_existing(path: Path, *, force: bool, resume: bool = False) -> None:
         )
 
 
-FILES = ("recipe.toml", LOCK, "metrics.jsonl", "ledger.json", "checkpoints", CODE, AUTOENCODER, ".*.tmp", ".*.writer")
+FILES = (
+    *("recipe.toml", LOCK, "metrics.jsonl", "ledger.json", "checkpoints", "snapshots", CODE, AUTOENCODER),
+    *(".*.tmp", ".*.writer"),
+)
 """What is in a run folder before it has a checkpoint, unless its trackers write more."""
 
 RESULTS = ("clustering.*", "samples*", "report.md", "report.html")

@@ -43,6 +43,7 @@ from msdk.runs.checkpoint import keep_newest
 from msdk.runs.metrics import last_numbers
 from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
 from msdk.runs.shards import save_shards
+from msdk.runs.snapshots import save_snapshot
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
@@ -51,7 +52,7 @@ from msdk.training.dealing import refuse_uneven
 from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
-from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick
+from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
 
 PATIENCE = 30.0
@@ -349,6 +350,8 @@ class Trainer:
                 if due:
                     sums.zero_()
                     counts.zero_()
+                if options.snapshot_every and self.iteration % options.snapshot_every == 0:
+                    self._snapshot()
                 if self.iteration % options.checkpoint_every == 0 or done:
                     self._refuse_sick(sums, counts)
                     self._save()
@@ -373,6 +376,11 @@ class Trainer:
             save_shards(self.run_dir, self.state(), self.recipe.training.keep, self.group)
         else:
             self.group.agreed(save)
+
+    def _snapshot(self) -> None:
+        """Keeps the averages as they are now."""
+        kept = snapshot_of(self.step) if self.step.sharded or self.group.rank.first else {}
+        self.group.agreed(lambda: save_snapshot(self.run_dir, self.iteration, kept) if self.group.rank.first else None)
 
     def advance(self) -> tuple[Work, Tensor]:
         """One step: what it did, and the losses of its images, on the device."""

@@ -158,6 +158,12 @@ def put(target: Tensor, whole: Tensor) -> None:
 
 
 @torch.no_grad()
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, on the CPU; of one that is cut, all processes call it at once."""
+    return (cast("Any", tensor).full_tensor() if is_cut(tensor) else tensor).detach().cpu()
+
+
+@torch.no_grad()
 def clip(gradients: list[Tensor], most: float, group: "Group") -> None:
     """Scales rows of gradients so that all of all processes have at most this norm, as `clip_grad_norm_` does."""
     if not gradients:

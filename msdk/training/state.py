@@ -11,13 +11,13 @@ from msdk.denoiser.weights import aliases, not_finite, put_weights, refuse_misfi
 from msdk.errors import RunError
 from msdk.runs import Checkpoint
 from msdk.runs.checkpoint import unsavable
-from msdk.training.sharding import as_rows_of, local, put
+from msdk.training.sharding import as_rows_of, local, put, whole
 from msdk.training.step import TrainingStep
 
 NETWORK, OBJECTIVE = "network.", "objective."
 """How names in `TrainingStep.trained` begin. In checkpoints those of the network do without."""
 
-PARTS = ("model", "ema", "objective", "optimizer")
+PARTS = ("model", "ema", "averages", "objective", "optimizer")
 """Tensors of a checkpoint."""
 
 
@@ -54,6 +54,7 @@ def checkpoint_of(
         images_by_stage=tuple(images_by_stage),
         model=_under(NETWORK, raw),
         ema=_under(NETWORK, averaged),
+        averages=_further(step),
         optimizer=moments,
         optimizer_numbers={
             "state": numbers,
@@ -105,13 +106,15 @@ def check(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
     buffers = _buffers(step)
     if own.ema and not checkpoint.ema:
         raise RunError(f"{source} has no ema.safetensors, but the recipe keeps averaged weights: it is damaged")
-    for part in ("model", "ema", "objective"):
+    for part in ("model", "ema", "averages", "objective"):
         wanted, found = getattr(own, part), getattr(checkpoint, part)
-        if wanted or part == "objective":
+        if wanted or part in ("averages", "objective"):
             refuse_misfits(wanted, found, source / f"{part}.safetensors", "recipe", buffers)
     also = aliases(step.denoiser.network)
     for part in ("model", "ema"):
         refuse_unequal(getattr(checkpoint, part), also, source / f"{part}.safetensors")
+    for place in range(1, len(step.emas)):
+        refuse_unequal(_under(f"{place}/", checkpoint.averages), also, source / "averages.safetensors")
     also = aliases(step.trained["objective"])
     for kind in ("raw/", "ema/"):
         refuse_unequal(_under(kind, checkpoint.objective), also, source / "objective.safetensors")
@@ -201,6 +204,9 @@ def restore(step: TrainingStep, checkpoint: Checkpoint) -> None:
         averages = {f"{NETWORK}{name}": value for name, value in checkpoint.ema.items()}
         averages |= {f"{OBJECTIVE}{name}": value for name, value in _under("ema/", checkpoint.objective).items()}
         step.ema.load(averages)
+    for place, ema in enumerate(step.emas[1:], start=1):
+        further = _under(f"{place}/", checkpoint.averages)
+        ema.load({name if name.startswith(OBJECTIVE) else f"{NETWORK}{name}": each for name, each in further.items()})
     weights = {
         name.removeprefix(NETWORK): (parameter, own)
         for (name, parameter), own in zip(step.trained.named_parameters(), step.own, strict=True)
@@ -250,6 +256,26 @@ def _of_objective(step: TrainingStep, raw: Mapping[str, Tensor], averaged: Mappi
     kept = {f"raw/{name}": value for name, value in _under(OBJECTIVE, raw).items()}
     owned = (name for name, _ in step.trained["objective"].named_parameters(remove_duplicate=False))
     return kept | {f"ema/{name}": averaged[f"{OBJECTIVE}{name}"] for name in owned if averaged}
+
+
+def _further(step: TrainingStep) -> dict[str, Tensor]:
+    """The averages behind the first one, "<number>/<weight>", those of what the objective owns included."""
+    return {
+        f"{place}/{name.removeprefix(NETWORK)}": value
+        for place, ema in enumerate(step.emas[1:], start=1)
+        for name, value in ema.state_dict().items()
+    }
+
+
+def snapshot_of(step: TrainingStep) -> dict[str, Tensor]:
+    """All averages of the network, "<number>/<weight>", whole and on the CPU; each process calls it."""
+    kept = {
+        f"{place}/{name.removeprefix(NETWORK)}": value
+        for place, ema in enumerate(step.emas)
+        for name, value in ema.state_dict().items()
+        if name.startswith(NETWORK)
+    }
+    return {name: whole(value) for name, value in kept.items()}
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from msdk.objectives.base import Draw, Loss
 from msdk.recipe import Recipe, Training
 from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
-from msdk.training.ema import EMA, halving, ramped
+from msdk.training.ema import EMA
 from msdk.training.sharding import Trained, clip, refuse_whole, rows, shard, take_gradients
 from msdk.training.summing import GradientSums
 
@@ -44,7 +44,7 @@ class TrainingStep:
         objective: What is minimised, as the recipe's objective builds it.
         trained: All that is trained, averaged and saved: `network` and `objective`.
         optimizer: As the recipe's optimiser builds it.
-        ema: Averages of what is trained; None where the recipe keeps none.
+        emas: Averages of what is trained, as many as the recipe keeps; the first is what is sampled.
         sharded: Whether this process keeps rows of the weights, and of all that belongs to them.
         own: What the optimiser moves of each weight that is trained: all of it, or this process's rows.
         scaler: What keeps the gradients of float16 in its range; None in other precisions.
@@ -63,15 +63,18 @@ class TrainingStep:
         self.own = [rows(each) if self.sharded else each for each in self.trained.parameters()]
         self.sums = None if self.sharded else GradientSums(self.trained, self.group)
         self.optimizer = options.rule.build(self.own, options.lr)
-        half_life, ramp = options.ema_half_life, options.ema_ramp
-        decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
-        self.ema = EMA(self.trained, decay) if options.averaged else None
+        self.emas = [EMA(self.trained, average, options.batch_size) for average in options.kept_averages]
         if self.sharded and options.precision == "fp16":  # each process would scale by what its own rows hold
             told = 'training.precision = "fp16" needs whole gradients: use "bf16", or training.parallel = "ddp"'
             raise PartError(told)
         self.scaler = scaler_for(recipe, self.trained, denoiser.place.device)
         # EDM's bound is of the sum over an image's numbers, whose mean is the loss here.
         self.bound = INFINITE / math.prod(recipe.shape)
+
+    @property
+    def ema(self) -> EMA | None:
+        """The average that is sampled; None where the recipe keeps none."""
+        return self.emas[0] if self.emas else None
 
     def __call__(self, batch: Batch, draw: Draw, iteration: int, hand: Hand | None = None) -> Float[Tensor, " batch"]:
         """One step: the loss of every image, on their device; 0 of those that do not count.
@@ -145,8 +148,8 @@ class TrainingStep:
         else:  # fused optimisers look at the device whether to step; others make the host look, once a step
             scaler.step(self.optimizer)
             scaler.update()
-        if self.ema is not None:
-            self.ema.update(iteration + 1)
+        for ema in self.emas:
+            ema.update(iteration + 1)
 
 
 def learning_rate(options: Training, iteration: int) -> float:

@@ -13,11 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 import msdk
+from msdk.averages.half_life import HalfLife
+from msdk.averages.ramped import Ramped
 from msdk.denoiser.building import build
 from msdk.errors import RunError
 from msdk.runs import checkpoints, latest, load_checkpoint
 from msdk.training import step
-from msdk.training.ema import EMA, halving, ramped
+from msdk.training.ema import EMA
 from recipes import tiny
 
 
@@ -188,7 +190,7 @@ def test_averages_ramp_up():
     """The average after n updates uses min(decay, (1 + n) / (10 + n)); buffers are taken as they are."""
     layer = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(layer.weight)
-    ema = EMA(layer, ramped(0.9))
+    ema = EMA(layer, Ramped(value=0.9), 1)
     torch.nn.init.ones_(layer.weight)
     ema.update(1)
     assert ema.state_dict()["weight"].item() == pytest.approx(1 - 2 / 11)
@@ -199,11 +201,14 @@ def test_averages_ramp_up():
 
 def test_half_lives_ramp_up():
     """EDM's decay: after h images a weight counts half, with h at most a share of the images seen before."""
-    decay = halving(half_life=1000, ramp=0.05, batch=100)
+
+    def decay(update, ramp=0.05):
+        return HalfLife(images=1000, ramp=ramp).decay(update, 100)
+
     assert decay(1) == 0  # nothing has been seen: the first weights are forgotten at once
     assert decay(11) == pytest.approx(0.5 ** (100 / 50))
     assert decay(10_000) ** 10 == pytest.approx(0.5)
-    assert halving(half_life=1000, ramp=0, batch=100)(1) ** 10 == pytest.approx(0.5)
+    assert decay(1, ramp=0) ** 10 == pytest.approx(0.5)
 
 
 def test_weight_decay_is_decoupled(tmp_path):

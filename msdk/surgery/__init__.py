@@ -1,0 +1,3 @@
+"""`msdk stage`: what is done to the weights of a run after training."""
+
+from msdk.surgery.averaging import average as average
