@@ -49,7 +49,7 @@ def stage_flops(recipe: Recipe, denoiser: Denoiser) -> list[StageFlops]:
             batch, draw = trial(recipe, copied, [{stage: 1}])
             clean = batch._replace(images=torch.zeros_like(draw.noise))
             with FlopCounterMode(display=False, custom_mapping=rules) as forward:
-                values = image_losses(step.objective, recipe, copied, clean, draw)
+                values = image_losses(step.objective.loss, recipe, copied, clean, draw)
             with FlopCounterMode(display=False, custom_mapping=rules) as backward:
                 if values.requires_grad:  # a stage that is wholly frozen has nothing to go back to
                     values.sum().backward()

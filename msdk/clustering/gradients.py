@@ -73,7 +73,7 @@ class LossGradient:
                 times = torch.full((len(noise),), time, dtype=torch.float64)
                 stages = self.denoiser.partition.at(times, own)
                 draw = Draw(stages, times, self.recipe.weighting.weight(own, times), noise)
-                loss = image_losses(self.objective, self.recipe, self.denoiser, batch, draw).sum() / len(noises)
+                loss = image_losses(self.objective.loss, self.recipe, self.denoiser, batch, draw).sum() / len(noises)
                 found = torch.autograd.grad(loss, parameters, materialize_grads=True)
                 summed += torch.cat([each.flatten() for each in found])
         return summed

@@ -7,7 +7,7 @@ gradients, update. What it is given is made in `msdk.training.drawing`; budgets 
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -27,6 +27,8 @@ from msdk.training.drawing import layout
 from msdk.training.ema import EMA
 from msdk.training.sharding import Trained, clip, refuse_whole, rows, shard, take_gradients
 from msdk.training.summing import GradientSums
+
+Losses = Callable[[Batch, Draw, Denoiser], Tensor]
 
 INFINITE = 1e5
 """What EDM puts in the place of an infinite gradient of its loss."""
@@ -113,8 +115,7 @@ class TrainingStep:
             The loss of every image; 0 of those that do not count.
         """
         clean = batch._replace(images=encoded(self.recipe, self.denoiser, batch.images))
-        with autocast(self.recipe, clean.images.device):
-            values = self.trained(clean, draw, self.denoiser)
+        values = image_losses(self.trained, self.recipe, self.denoiser, clean, draw)
         values = values if counted is None else values * counted
         if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing
             loss = values.sum() / total
@@ -187,12 +188,10 @@ def encoded(
         return denoiser.encode(images).to(images.dtype)
 
 
-def image_losses(
-    objective: Loss, recipe: Recipe, denoiser: Denoiser, batch: Batch, draw: Draw
-) -> Float[Tensor, " batch"]:
-    """The loss of every clean image under the recipe's precision."""
+def image_losses(loss: Losses, recipe: Recipe, denoiser: Denoiser, batch: Batch, draw: Draw) -> Float[Tensor, " batch"]:
+    """The loss of every clean image under the recipe's precision, by an objective's `loss` or all that is trained."""
     with autocast(recipe, batch.images.device):
-        return objective.loss(batch, draw, denoiser)
+        return loss(batch, draw, denoiser)
 
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -103,15 +103,9 @@ def overflowing_in_one(folder):
     with together(this_rank()) as group:
         recipe = tiny(HALF)
         trainer = Trainer(recipe, folder, recipe.data.open(), [], "cpu", group)
-        backward, scales = trainer.step._backward, []
-
-        def poisoned(*given):
-            values = backward(*given)
-            if trainer.iteration == 1 and group.rank.index == group.rank.count - 1:
-                next(w for w in trainer.step.trained.parameters() if w.grad is not None).grad[0] = torch.inf
-            return values
-
-        trainer.step._backward = poisoned
+        scales, last = [], group.rank.index == group.rank.count - 1
+        weight = trainer.step.denoiser.network.encoder(0).stem.weight
+        weight.register_hook(lambda grad: grad + torch.inf if last and trainer.iteration == 1 else grad)
         for _ in range(3):
             trainer.advance()
             scales.append(trainer.step.scaler.get_scale())
