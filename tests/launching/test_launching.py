@@ -239,7 +239,8 @@ def test_a_job_that_is_warned_and_loses_a_process_trains_the_same_run(tmp_path, 
     os.kill(process_of(0, run), signal.SIGKILL)
     told = second.communicate(timeout=80)[1]
     assert second.returncode == 0, told
-    assert told.count("another process of this run ended") <= 1  # torchrun may end the other one before it has told
+    starts = told.count("torchrun has started the processes again")
+    assert told.count("another process of this run ended") <= starts, told  # or torchrun ends it before it has told
     assert "Traceback" not in told
     assert "torchrun has started the processes again (1): the run goes on from" in told
     processes(2, lambda: msdk.train(str(recipe), tmp_path / "whole", device="cpu").seconds, tmp_path)
