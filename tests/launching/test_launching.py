@@ -92,7 +92,6 @@ def test_a_file_is_written_once(capsys, monkeypatch, tmp_path):
         ("slurm", (RECIPE, "--force"), "--force replaces what exists"),
         ("slurm", ("budget", RECIPE), "msdk budget works on one process"),
         ("slurm", ("sample", "runs/nowhere"), "runs/nowhere is not a run folder"),
-        ("slurm", ("train", "--help"), "only tells something"),
         ("slurm", (), "say what is to be launched"),
         ("slurm", (f"{RECIPE}\n#SBATCH --nodes=99",), "cannot be printed"),
         ("slurm --partition", ("gpu\n#SBATCH --nodes=99", "--", RECIPE), "--partition"),
@@ -239,7 +238,8 @@ def test_a_job_that_is_warned_and_loses_a_process_trains_the_same_run(tmp_path, 
     os.kill(process_of(0, run), signal.SIGKILL)
     told = second.communicate(timeout=80)[1]
     assert second.returncode == 0, told
-    assert told.count("another process of this run ended") <= 1  # torchrun may end the other one before it has told
+    starts = told.count("torchrun has started the processes again")
+    assert told.count("another process of this run ended") <= starts, told  # or torchrun ends it before it has told
     assert "Traceback" not in told
     assert "torchrun has started the processes again (1): the run goes on from" in told
     processes(2, lambda: msdk.train(str(recipe), tmp_path / "whole", device="cpu").seconds, tmp_path)
