@@ -444,7 +444,7 @@ class Map:
         self.tests = [
             Reached(
                 one["test"],
-                one["seconds"] if one["passed"] else max(SLOWEST, one["seconds"]),  # it was stopped, or failed
+                one["seconds"] if one["passed"] else max(2 * SLOWEST, one["seconds"]),  # it was stopped, or failed
                 {name: int(mask, 16) for name, mask in one["lines"].items()},
             )
             for one in last
