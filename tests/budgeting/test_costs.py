@@ -8,8 +8,10 @@ import pytest
 import msdk
 from msdk.budgeting.costs import Audit
 from msdk.budgeting.parts import count_parts
+from msdk.budgeting.shares import stage_lengths
 from msdk.clustering import with_edges
 from msdk.errors import PartError
+from msdk.partition import Partition
 from msdk.report import comparison_grid, stages_grid
 from msdk.samplers.tracing import explain
 from recipes import AUTOENCODER, tiny
@@ -334,3 +336,12 @@ def test_the_file_of_a_recipe_gets_its_edges():
     assert recipe.clustered
     ready, _ = with_edges(recipe)
     assert msdk.budget(path).as_json() == msdk.budget(ready, name=path).as_json()
+
+
+@pytest.mark.parametrize("name", msdk.schedules.names())
+def test_lengths_are_shares_of_the_whole_time(name):
+    """Of any schedule, wherever its times begin and end."""
+    schedule = msdk.schedules.get(name)()
+    whole = schedule.t_max - schedule.t_min
+    edges = [schedule.t_min + share * whole for share in (0.25, 0.75)]
+    assert stage_lengths(Partition.of_times(edges, schedule), schedule) == pytest.approx([0.25, 0.5, 0.25], rel=1e-3)

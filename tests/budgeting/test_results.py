@@ -7,6 +7,7 @@ are three strategies of `msdk cluster --compare`, the ledger that of 12 iteratio
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 
 import msdk
@@ -123,3 +124,15 @@ def test_other_json_is_told(tmp_path, change, words):
         read_several(path, Budget, "a saved budget")
     assert f"{path} is not a saved budget: " in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_counts_of_a_training_are_none_or_more():
+    """A budget of no iteration sees no image and spends nothing; nothing is negative, and a batch has an image."""
+    path = GOLDEN / "digits-multistage.budget.json"
+    (budget,) = read_several(path, Budget, "a budget")
+    for field in attrs.fields(type(budget.training)):
+        if type(getattr(budget.training, field.name)) is int:
+            least = int(field.name in ("batch_size", "accumulation"))
+            attrs.evolve(budget.training, **{field.name: least})
+            with pytest.raises(ValueError, match=field.name):
+                attrs.evolve(budget.training, **{field.name: least - 1})
