@@ -223,7 +223,7 @@ def test_run_goes_on_in_its_phase(tmp_path, capsys, monkeypatch):
     assert again.partition("## Samples")[0] == report.partition("## Samples")[0]
     assert "## Stages" in again
     losses = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["loss_by_stage"]
-    told = [line.split("|")[5].strip() for line in report.partition("What each stage saw")[2].splitlines()[4:7]]
+    told = [line.split("|")[6].strip() for line in report.partition("What each stage saw")[2].splitlines()[4:7]]
     assert told == ["-" if loss is None else f"{loss:.4f}" for loss in losses]
 
 
