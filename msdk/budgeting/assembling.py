@@ -324,9 +324,12 @@ def _training(
         autoencoder_flops=2 * float(images * (0 if coder is None else coder.encode_macs)),
         stages=tuple(
             StageTraining(index, *each)
-            for index, each in enumerate(zip(seen, flops.forward, flops.backward, flops.recompute, strict=True))
+            for index, each in enumerate(
+                zip(seen, flops.forward, flops.backward, flops.recompute, recipe.stage_updates(), strict=True)
+            )
         ),
         explanation=_explanation(recipe, stages, means, flops),
+        stage_groups=options.groups(options.batch_size),
     )
 
 
@@ -458,6 +461,10 @@ def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:
     if recipe.autoencoder is not None:
         settings = {"shape": recipe.data.shape, "autoencoder": _identity(recipe.autoencoder)}
         keys |= {f"autoencoder.{way}": {"kind": f"autoencoder.{way}", **settings} for way in ("encode", "decode")}
+    for label in keys:
+        kind, _, index = label.partition(".")
+        if index.isdecimal() and recipe.freezes(kind, int(index)):
+            keys[label] = {**keys[label], "frozen": True}
     objective = _identity(recipe.training.loss)
     return {**keys, "objective": {"kind": "objective", "objective": objective, "parts": list(keys.values())}}
 

@@ -200,15 +200,33 @@ class GuidanceCosts:
     extra_calls: int
 
 
+def _known(plain: dict[str, Any], name: str) -> dict[str, Any]:
+    """The table without a key that older files lack, where it is not known: what was read is written as it was."""
+    return {key: value for key, value in plain.items() if key != name or value is not None}
+
+
 @attrs.frozen
 class StageTraining:
-    """What training is expected to spend in one stage."""
+    """What training is expected to spend in one stage.
+
+    Attributes:
+        index: Of the stage.
+        images: Drawn in it.
+        forward_flops: Of those.
+        backward_flops: Of those.
+        recompute_flops: Of those.
+        updates: Steps that have an image of it, in which its decoder is updated; None in JSON of before it was told.
+    """
 
     index: int
     images: float = attrs.field(validator=ge(0))
     forward_flops: float = attrs.field(validator=ge(0))
     backward_flops: float = attrs.field(validator=ge(0))
     recompute_flops: float = attrs.field(validator=ge(0))
+    updates: float | None = attrs.field(default=None, validator=optional(ge(0)))
+
+    def _told(self, plain: dict[str, Any]) -> dict[str, Any]:
+        return _known(plain, "updates")
 
 
 @attrs.frozen
@@ -231,6 +249,7 @@ class TrainingCosts:
         autoencoder_flops: To encode all images for a latent model, which no stage and no total has.
         stages: What each stage is expected to see and to spend.
         explanation: A sentence: where the paper's accounting and the real cost differ.
+        stage_groups: Groups of images in a step, of which each draws a stage; None in JSON of before it was told.
     """
 
     iterations: int = attrs.field(validator=ge(0))
@@ -246,11 +265,15 @@ class TrainingCosts:
     autoencoder_flops: float = attrs.field(validator=ge(0))
     stages: tuple[StageTraining, ...]
     explanation: str
+    stage_groups: int | None = attrs.field(default=None, validator=optional(ge(1)))
 
     @property
     def paper_macs(self) -> float:
         """The paper's account as what it is: MACs."""
         return 1e15 * self.paper_pflops
+
+    def _told(self, plain: dict[str, Any]) -> dict[str, Any]:
+        return _known(plain, "stage_groups")
 
 
 @attrs.frozen

@@ -1,6 +1,7 @@
 """The ledger of a run: what training really spent in each stage, beside what the recipe predicted."""
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -131,8 +132,9 @@ def ledger(budget: "Budget", images_by_stage: Sequence[int], iteration: int, rec
     options, images = recipe.training, sum(images_by_stage)
     macs = [price.forward // 2 for price in budget.image_flops]  # of all passes that the objective makes
     forward = [seen * each for seen, each in zip(images_by_stage, macs, strict=True)]
-    expected_images = iteration * options.batch_size
-    expected = [expected_images * (stage.weights["training"] or 0.0) for stage in budget.stages]
+    # A law of stages may change on the way, so its shares up to here are what counts, not those of the whole training.
+    shares, expected = recipe.training_shares(iteration), recipe.training_images(iteration)
+    call = math.fsum(share * stage.macs for share, stage in zip(shares, budget.stages, strict=True))
     spent, predicted = (Flops.of(seen, budget.image_flops) for seen in (images_by_stage, expected))
     return Ledger(
         iteration=iteration,
@@ -145,12 +147,12 @@ def ledger(budget: "Budget", images_by_stage: Sequence[int], iteration: int, rec
         total_flops=sum(spent.by_stage),
         spent=Spent(spent.forward, spent.backward, spent.recompute, spent.by_stage),
         predicted=Predicted(
-            forward_macs=images * options.loss.calls * (budget.equivalent_macs("training") or 0.0),
+            forward_macs=images * options.loss.calls * call,
             total_flops=sum(predicted.by_stage),
             iterations=iteration,
             batch_size=options.batch_size,
             accumulation=options.accumulation,
-            images=expected_images,
+            images=iteration * options.batch_size,
             images_by_stage=tuple(expected),
             forward_flops_by_stage=predicted.forward,
             backward_flops_by_stage=predicted.backward,

@@ -28,7 +28,6 @@ from msdk.budgeting.trials import (
 )
 from msdk.denoiser import Denoiser, scaled
 from msdk.denoiser.building import build
-from msdk.noise_levels.base import stage_probabilities
 from msdk.recipe import Recipe
 from msdk.threads import threads_for
 from msdk.training.drawing import layout
@@ -56,7 +55,7 @@ def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None 
     objective = cast("nn.Module", options.loss.build(denoiser))
     weights = [*network.parameters(), *objective.parameters()]
     trained = [parameter for parameter in weights if parameter.requires_grad]
-    shares = stage_probabilities(options.stage_draw, options.noise.shares(denoiser.schedule, denoiser.partition))
+    shares = recipe.training_shares()
     peaks, mixed = training_peaks(recipe, denoiser, micro, shares)
     drawn = [peak for peak, share in zip(peaks, shares, strict=True) if share > 0]
     sampled = min(recipe.sampling.batch_size, recipe.sampling.images)
@@ -117,7 +116,8 @@ def training_peaks(
     recipe: Recipe, denoiser: Denoiser, micro: int, shares: Sequence[float]
 ) -> tuple[list[int], int | None]:
     """The peak of a training step with all images in one stage, for every stage; and that of a step of mixed stages."""
-    parts = min(recipe.training.accumulation, 2)  # a third micro-batch finds what the second found
+    accumulation = recipe.training.accumulation
+    parts = min(accumulation, 2)  # a third micro-batch finds what the second found
     recipe = attrs.evolve(recipe, training=attrs.evolve(recipe.training, accumulation=parts))
     with simulated(denoiser) as (copied, live):
         step = started(recipe, copied)
@@ -128,8 +128,9 @@ def training_peaks(
             return live.peak
 
         alone = [peak({stage: micro}) for stage in range(len(shares))]
-        mixed = recipe.training.mixed and len(shares) > 1
-        return alone, peak(expected_counts(micro, shares)) if mixed else None
+        groups = min(max(recipe.training.groups(micro * accumulation) // accumulation, 1), micro)
+        mixed = groups > 1 and sum(share > 0 for share in shares) > 1
+        return alone, peak(grouped_counts(micro, groups, shares)) if mixed else None
 
 
 def sampling_peak(recipe: Recipe, denoiser: Denoiser, batch: int) -> int:
@@ -155,6 +156,14 @@ def expected_counts(batch: int, shares: Sequence[float]) -> dict[int, int]:
         # The stage that lies furthest below its share gets the next image.
         counts[max(present, key=lambda stage: batch * shares[stage] - counts[stage])] += 1
     return counts
+
+
+def grouped_counts(batch: int, groups: int, shares: Sequence[float]) -> dict[int, int]:
+    """Images of each stage in a batch that is cut into groups of one stage each; see `expected_counts`."""
+    sizes, rest = divmod(batch, groups)
+    counts = {stage: sizes * count for stage, count in expected_counts(groups, shares).items()}
+    first = next(iter(counts))
+    return {**counts, first: counts[first] + rest}
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

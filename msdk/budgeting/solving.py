@@ -57,6 +57,10 @@ def solve(recipe: Recipe, question: Question, *, name: str = "") -> Solution:
         TargetError: The question does not suit the recipe, or nothing within the limits comes near the target; the
             message has the nearest that can be reached.
     """
+    if recipe.stages.train is not None or not recipe.stages.train_encoder:
+        raise TargetError(
+            "widths are solved for with all parts trained: leave out stages.train and stages.train_encoder"
+        )
     space = Space(recipe, question)
     for interpolate in (True, False):
         pricing = Pricing(

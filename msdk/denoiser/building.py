@@ -106,8 +106,17 @@ def build(
     )
     with enough_memory("the networks do", "lower their widths (channels, width), depths or classes"):
         denoiser = join(parts, partition, device, seed=recipe.training.seed, autoencoder=autoencoder, make=make)
+    _freeze(denoiser.network, recipe)
     denoiser.recipe = recipe.with_partition(partition)
     return denoiser
+
+
+def _freeze(network: StagedNetwork, recipe: Recipe) -> None:
+    """What the recipe does not train (`stages.train`, `stages.train_encoder`) asks for no gradient."""
+    for kind, parts in (("encoder", network.encoders), ("adapter", network.adapters), ("decoder", network.decoders)):
+        for index, part in enumerate(parts):
+            if recipe.freezes(kind, index):
+                part.requires_grad_(False)
 
 
 def build_autoencoder(

@@ -2,12 +2,12 @@
 
 A law is given by its distribution function over `t` and the inverse, so that a draw inside one stage is a draw of a
 uniform number between the values at the stage's two edges: exact, with no rejection. Which stage is drawn is a second
-choice: `natural` leaves it to the law, `uniform` gives each stage the same share.
+choice, `training.stage_draw`.
 """
 
 import abc
 import itertools
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from msdk.partition import Partition
 from msdk.schedules.base import Schedule
@@ -44,15 +44,3 @@ class NoiseLevel(abc.ABC):
         low, high = edges[stages], edges[stages + 1]
         u = torch.rand(stages.shape, generator=generator, dtype=torch.float64)
         return self.quantile(schedule, low + (high - low) * u)
-
-
-StageDraw = Literal["natural", "uniform"]
-"""How training picks a stage: with the law's own shares (EDM's multistage code), or each alike (score_sde's)."""
-
-
-def stage_probabilities(stage_draw: StageDraw, shares: list[float]) -> list[float]:
-    """Probability that training draws each stage, given the law's own shares."""
-    if stage_draw == "natural":
-        return shares
-    reachable = sum(share > 0 for share in shares)
-    return [(share > 0) / reachable for share in shares]

@@ -52,21 +52,31 @@ def undertrained(recipe: Recipe) -> list[str]:
     if not recipe.schedule.trainable:
         return []
     return [
-        f"{_named(recipe, index)} gets {_percent(share)} of the training images: set training.stage_draw to "
-        '"uniform", training.noise to a law that draws there, or other edges'
+        f"{_named(recipe, index)} gets {_percent(share)} of the training images: {_remedy(recipe)}, training.noise to "
+        "a law that draws there, or other edges"
         for index, share in enumerate(recipe.training_shares())
-        if share < LEAST
+        if share < LEAST and index in recipe.trained
     ]
 
 
 def unseen(recipe: Recipe, images_by_stage: Sequence[int]) -> list[str]:
     """Stages that saw no image when training ended, a sentence each."""
     return [
-        f"{_named(recipe, index)} saw no image in training, so its decoder is as it began: train longer, or set "
-        'training.stage_draw to "uniform"'
+        f"{_named(recipe, index)} saw no image in training, so its decoder is as it began: train longer, or "
+        f"{_remedy(recipe)}"
         for index, images in enumerate(images_by_stage)
-        if not images
+        if not images and index in recipe.trained
     ]
+
+
+def _remedy(recipe: Recipe) -> str:
+    """What gives a stage more images under the law that its recipe has."""
+    draw = recipe.training.stage_draw
+    if draw.name == "curriculum":
+        return "set training.stage_draw.every to shorter turns"
+    if isinstance(draw.shares, tuple):
+        return "set training.stage_draw.shares to more of it"
+    return 'set training.stage_draw to "uniform"'
 
 
 def _named(recipe: Recipe, index: int) -> str:
@@ -119,6 +129,23 @@ def _training(recipe: Recipe) -> Iterable[str]:
         )
     yield from _attention(recipe)
     yield from _draws(recipe)
+    yield from _stage_draws(recipe)
+
+
+def _stage_draws(recipe: Recipe) -> Iterable[str]:
+    """Weights by importance that do nothing, or less than they seem to."""
+    if not recipe.training.importance:
+        return
+    name = recipe.training.stage_draw.name
+    if len(recipe.trained) == 1:
+        yield "training.importance does nothing where one stage is trained: leave it out"
+    elif name == "natural":
+        yield 'training.importance does nothing where training.stage_draw is "natural": leave it out'
+    elif name == "round-robin":
+        yield (
+            "training.importance makes up for round-robin only over a whole round of the stages: each step is of one "
+            'stage, so its gradient is that stage\'s own. "stratified" is right in each step'
+        )
 
 
 def _attention(recipe: Recipe) -> Iterable[str]:

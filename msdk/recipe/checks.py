@@ -154,6 +154,9 @@ def check_trainable(recipe: Recipe) -> None:
             "Train under another schedule"
         )
     recipe.training.loss.check(recipe)
+    told = [*_drawn_stages(recipe), *_stage_draw(recipe)]  # once more, now that the edges are known
+    if told:
+        raise PartError(f"{told[0].path}: {told[0].message}")
 
 
 def check_axes(part: Encoder | Decoder | Autoencoder, shape: Shape) -> None:
@@ -356,6 +359,82 @@ def _micro_batches(recipe: Recipe) -> Iterable[Problem]:
         )
 
 
+def _stage_groups(recipe: Recipe) -> Iterable[Problem]:
+    options = recipe.training
+    if not _given(options, "stage_groups"):
+        return
+    groups, batch = options.groups(0), options.batch_size
+    if batch % groups:
+        fitting = max(divisor for divisor in range(1, min(groups, batch) + 1) if batch % divisor == 0)
+        yield Problem(
+            "training.stage_groups",
+            f"a batch_size of {batch} cannot be cut into {groups} groups of one size: use {fitting}, or another "
+            "divisor of it, or another batch_size",
+        )
+    elif groups > 1 and not options.mixed:
+        yield Problem("training.mixed", f"false means stage_groups = 1, but stage_groups is {groups}: leave mixed out")
+    elif groups > 1 and not options.stage_draw.grouped:
+        yield Problem(
+            "training.stage_groups",
+            f"{options.stage_draw} gives a whole batch one stage, so there are no {groups} groups: leave this key out",
+        )
+
+
+def _stage_draw(recipe: Recipe) -> Iterable[Problem]:
+    misfit = list(failing("training.stage_draw", lambda: recipe.training.stage_draw.check(len(recipe.decoders))))
+    yield from misfit
+    natural = None if misfit else _natural(recipe)
+    if natural is None:
+        return
+    misfit = list(failing("training.stage_draw", lambda: recipe.stage_draw.reach(natural)))
+    yield from misfit
+    if not misfit and recipe.training.importance:
+        yield from failing("training.importance", lambda: recipe.stage_draw.unbiased(natural))
+
+
+def _shares(recipe: Recipe) -> list[float] | None:
+    """The shares of all stages under the law of training times.
+
+    None where edges are still to be found, or what is wrong with them or with the law is told elsewhere.
+    """
+    if recipe.clustered or _stage_count(recipe) != len(recipe.decoders):
+        return None
+    try:
+        shares = recipe.training.noise.shares(recipe.schedule, recipe.partition())
+    except (MsdkError, ArithmeticError, ValueError):
+        return None
+    return shares if all(map(math.isfinite, shares)) else None
+
+
+def _natural(recipe: Recipe) -> list[float] | None:
+    """Those of the stages that are trained; None also where these are not told rightly."""
+    wrong = [*_trained_stages(recipe), *_drawn_stages(recipe)]
+    return None if wrong or _shares(recipe) is None else recipe.natural_shares()
+
+
+def _trained_stages(recipe: Recipe) -> Iterable[Problem]:
+    if not _given(recipe.stages, "train"):
+        return
+    stages, count = recipe.stages.train or (), len(recipe.decoders)
+    beyond = [stage for stage in stages if not 0 <= stage < count]
+    if beyond:
+        yield Problem(
+            "stages.train", f"there is no stage {beyond[0]}: there are {count}, 0 to {count - 1}, least noise first"
+        )
+    elif not stages:
+        yield Problem("stages.train", "names no stage, so nothing would be trained: name one, or leave this key out")
+    elif len(set(stages)) < len(stages):
+        yield Problem("stages.train", f"names a stage twice: {list(stages)}")
+
+
+def _drawn_stages(recipe: Recipe) -> Iterable[Problem]:
+    if not _given(recipe.stages, "train") or list(_trained_stages(recipe)):
+        return
+    shares = _shares(recipe)
+    if shares is not None and not any(shares[stage] > 0 for stage in recipe.trained):
+        yield Problem("stages.train", "training.noise draws no time in these stages: name others, or move the law")
+
+
 def _optimizer_twice(recipe: Recipe) -> Iterable[Problem]:
     options = recipe.training
     if _given(options, "optimizer") and (options.betas != (0.9, 0.999) or options.weight_decay):
@@ -439,6 +518,10 @@ CHECKS: tuple[Check, ...] = (
     _sampling,
     _wrappers,
     _micro_batches,
+    _stage_groups,
+    _trained_stages,
+    _drawn_stages,
+    _stage_draw,
     _optimizer_twice,
     _objective,
     _trackers,

@@ -5,6 +5,7 @@ from typing import Any
 
 from msdk.encoders.adapter import Adapter
 from msdk.recipe.fields import BudgetOptions, Recipe, Sampling, Stages, Training
+from msdk.recipe.stage_draws import StageDraw
 from msdk.registry import registry_of
 from msdk.registry.describing import Description, fields_of, fields_table, purpose
 
@@ -13,6 +14,7 @@ TABLES: dict[str, type[Any]] = {
     "stages": Stages,
     "adapter": Adapter,
     "training": Training,
+    "stage_draw": StageDraw,
     "sampling": Sampling,
     "budget": BudgetOptions,
 }
@@ -52,6 +54,6 @@ def tables_page() -> str:
     ]
     for name in TABLES:
         table = describe_table(name)
-        title = "The file" if name == "recipe" else f"`[{name}]`"
+        title = {"recipe": "The file", "stage_draw": "`stage_draw` of `[training]`"}.get(name, f"`[{name}]`")
         lines += [f"## {title}", "", table.description, "", *fields_table(table.fields)]
     return "\n".join(lines).rstrip() + "\n"

@@ -17,13 +17,14 @@ from msdk.encoders.adapter import Adapter
 from msdk.encoders.base import Encoder, Shape
 from msdk.errors import MsdkError, PartError, cut, printable
 from msdk.lr_schedules.base import LRSchedule
-from msdk.noise_levels.base import NoiseLevel, StageDraw, stage_probabilities
+from msdk.noise_levels.base import NoiseLevel
 from msdk.objectives.base import Objective
 from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.recipe.files import Artefact, File
 from msdk.recipe.quantities import quantity
+from msdk.recipe.stage_draws import StageDraw, normalised
 from msdk.recipe.structuring import strict_converter
 from msdk.registry import registry_for, registry_of_part
 from msdk.samplers.base import Sampler, steps_for
@@ -59,7 +60,7 @@ def _left_to_the_schedule() -> Any:
 
 @attrs.frozen(kw_only=True)
 class Stages:
-    """How time is cut; exactly one of the four ways, or none for one stage.
+    """How time is cut; exactly one of the four ways, or none for one stage. And which of the stages are trained.
 
     Args:
         edges_ratio: Interior edges in ratio = sigma / alpha, ascending.
@@ -68,6 +69,9 @@ class Stages:
         clustering: A strategy that finds the edges from the data.
         from_: `from` in TOML: the file of an earlier clustering. Its edges, read with the recipe, become `edges_ratio`;
             where they came from is remembered, but is no part of the value.
+        train: The stages that are trained, 0 has the least noise; all of them when not given. The decoders of the
+            others, and their encoders where `sharing = "separate"`, stay as they are, and no time is drawn in them.
+        train_encoder: Whether the encoder is trained, and the adapter behind it.
     """
 
     edges_ratio: tuple[float, ...] | None = None
@@ -75,6 +79,8 @@ class Stages:
     schedule: Schedule | None = None
     clustering: Clustering | None = None
     from_: Artefact | None = attrs.field(default=None, eq=False)
+    train: tuple[int, ...] | None = None
+    train_encoder: bool = True
 
     def __attrs_post_init__(self) -> None:
         if self.from_ is not None and self.ways() == ["from"]:
@@ -107,8 +113,14 @@ class Training:
         objective: What is minimised; `denoising` when not given. A recipe whose decoders predict a variance trains with
             an objective that is named and learns it.
         noise: The law of training times; the one that suits the schedule when not given, which the recipe then holds.
-        stage_draw: "natural" draws stages with the law's own shares, "uniform" draws each stage alike.
-        mixed: Whether a batch mixes stages; false draws one stage per batch, as the paper's code does.
+        stage_draw: Which stages are drawn: "natural", "uniform", "stratified", "round-robin", "curriculum", or
+            `{ shares = [..] }`, see `msdk show stage_draw`.
+        stage_groups: Groups of images that a batch is cut into, each of one stage: 1 is one stage for a batch, 4 what
+            four processes do of which each draws one. When not given, each image is a group of its own.
+        mixed: False is an older word for `stage_groups = 1`.
+        importance: Whether the loss of a stage is weighted by its natural share over the share that it is drawn with,
+            so that the mean gradient is that of natural draws, in the shared encoder above all. The loss that is logged
+            is the weighted one.
         lr: Learning rate.
         warmup: Steps over which the learning rate rises linearly from 0, which the first step has, as in the originals:
             lr min(steps done / warmup, 1).
@@ -139,8 +151,10 @@ class Training:
     recompute: bool = False
     objective: Objective | None = None
     noise: NoiseLevel = _left_to_the_schedule()
-    stage_draw: StageDraw = "natural"
+    stage_draw: StageDraw = attrs.field(factory=lambda: StageDraw(name="natural"), converter=StageDraw.of)
+    stage_groups: int | None = attrs.field(default=None, validator=optional(ge(1)))
     mixed: bool = True
+    importance: bool = False
     lr: float = attrs.field(default=2e-4, validator=gt(0))
     warmup: int = attrs.field(default=0, validator=ge(0))
     lr_schedule: LRSchedule | None = None
@@ -160,6 +174,12 @@ class Training:
     log_every: int = attrs.field(default=100, validator=ge(1))
     checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))
     keep: int = attrs.field(default=2, validator=ge(1))
+
+    def groups(self, images: int) -> int:
+        """Groups of one stage each that a batch of so many images is cut into."""
+        if self.stage_groups is not None:
+            return self.stage_groups
+        return images if self.mixed and self.stage_draw.grouped else 1
 
     @property
     def averaged(self) -> bool:
@@ -378,10 +398,50 @@ class Recipe:
         """How sampling is guided."""
         return Guidance(weight=self.sampling.guidance, interval=self.sampling.guidance_interval)
 
-    def training_shares(self) -> list[float]:
-        """The share of each stage in the images that training draws; the stage edges are known."""
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """The stages that are trained, in ascending order."""
+        return tuple(range(len(self.decoders))) if self.stages.train is None else tuple(sorted(self.stages.train))
+
+    def freezes(self, kind: str, index: int) -> bool:
+        """Whether training leaves a part as it is: the encoder, adapter or decoder of that number in the network."""
+        of_one_stage = kind == "decoder" or self.sharing == "separate"
+        frozen_encoder = kind != "decoder" and not self.stages.train_encoder
+        return frozen_encoder or (of_one_stage and index not in self.trained)
+
+    @property
+    def stage_draw(self) -> StageDraw:
+        """How training picks stages, with nothing left open."""
+        return self.training.stage_draw.settled(self.training.iterations, len(self.decoders))
+
+    def natural_shares(self, partition: Partition | None = None) -> list[float]:
+        """The share of each stage under the law of training times, 0 for stages that are not trained.
+
+        Args:
+            partition: The stages; the recipe's own when not given.
+        """
+        shares = self.training.noise.shares(self.schedule, self.partition() if partition is None else partition)
+        if len(self.trained) == len(shares):
+            return shares
+        return normalised([share if stage in self.trained else 0.0 for stage, share in enumerate(shares)])
+
+    def training_shares(self, iterations: int | None = None) -> list[float]:
+        """The share of each stage in the images that training draws; the stage edges are known.
+
+        Args:
+            iterations: In the first so many steps; in all of them when not given.
+        """
+        return self.stage_draw.mean(iterations or self.training.iterations, self.natural_shares())
+
+    def training_images(self, iterations: int) -> list[float]:
+        """How many images of each stage the first so many steps are expected to have."""
+        images = iterations * self.training.batch_size
+        return [images * share for share in self.training_shares(iterations)]
+
+    def stage_updates(self) -> list[float]:
+        """In how many steps of the training each decoder is expected to be updated; the stage edges are known."""
         options = self.training
-        return stage_probabilities(options.stage_draw, options.noise.shares(self.schedule, self.partition()))
+        return self.stage_draw.steps(options.iterations, self.natural_shares(), options.groups(options.batch_size))
 
     def calls(self, partition: Partition | None = None, times: Sequence[Sequence[float]] | None = None) -> list[Call]:
         """Every network call that makes an image as this recipe says, in order, with its stage.
@@ -421,7 +481,13 @@ class Recipe:
         """The same recipe with its edges written out; where they came from is remembered while they are the same."""
         origin = self.stages.from_
         kept = origin if origin is not None and origin.edges_ratio == partition.edges else None
-        return attrs.evolve(self, stages=Stages(edges_ratio=partition.edges or None, from_=kept))
+        stages = Stages(
+            edges_ratio=partition.edges or None,
+            from_=kept,
+            train=self.stages.train,
+            train_encoder=self.stages.train_encoder,
+        )
+        return attrs.evolve(self, stages=stages)
 
 
 def _with_noise(recipe: Recipe) -> Training:

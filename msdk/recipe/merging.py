@@ -179,15 +179,24 @@ ALTERNATIVES = tuple(("sampling", *pair) for pair in itertools.permutations(("st
 """(table, key, key that it replaces): an overlay that chooses one drops the other."""
 
 
+CHOICES = (("training", "stage_draw"),)
+"""Tables that replace as a whole: each is one choice."""
+
+NO_WAYS = ("train", "train_encoder")
+"""Keys of `[stages]` that say nothing of its edges."""
+
+
 def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...], source: str, sources: Sources) -> None:
-    """Tables merge, everything else replaces. A part with another name drops the old part's keys; so do `stages`.
+    """Tables merge, everything else replaces. A part with another name drops the old part's keys; so do `stages` edges.
 
     The bare name of a part over its table, or under it, is `{ name = ... }`.
     """
     replaces_part = "name" in over and base.get("name") not in (None, over["name"])
-    replaces_stages = path == ("stages",) and set(over) - {"schedule"}
+    replaces_stages = path == ("stages",) and set(over) - {"schedule", *NO_WAYS}
     if replaces_part or replaces_stages:
+        kept = {key: base[key] for key in NO_WAYS if replaces_stages and key in base}
         base.clear()
+        base.update(kept)
     for table, key, other in ALTERNATIVES:
         if path == (table,) and key in over and other not in over:
             base.pop(other, None)
@@ -195,6 +204,8 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...],
         here = (*path, key)
         sources[here] = source
         old = base.get(key)
+        if here in CHOICES:
+            old = None
         if isinstance(value, dict) and isinstance(old, str):
             old = base[key] = {"name": old}
         if isinstance(value, str) and isinstance(old, dict):

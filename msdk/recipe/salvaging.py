@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import attrs
 
 from msdk.errors import MsdkError
-from msdk.recipe.structuring import named, strict_converter
+from msdk.recipe.structuring import meant, named, spelt_out, strict_converter
 from msdk.registry import is_base, registry_for
 from msdk.registry.lookup import lacking
 
@@ -57,13 +57,13 @@ def salvaged(value: object, kind: Any, *, defaults: bool = True, finished: bool 
         finished: Whether a table does what it does once all its fields are there; false leaves that to the caller.
     """
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        kind = next(inner for inner in typing.get_args(kind) if inner is not type(None))
+        kind = meant(value, kind)
     if typing.get_origin(kind) is tuple:
         return _tuple(value, typing.get_args(kind), defaults=defaults)
     if is_base(kind):
         return _part(value, kind, defaults=defaults)
     if attrs.has(kind):
-        return _table(value, kind, defaults=defaults, finished=finished)
+        return _table(spelt_out(value, kind), kind, defaults=defaults, finished=finished)
     try:
         return strict_converter().structure(value, kind)
     except Exception:

@@ -105,7 +105,9 @@ def _value(kind: Any) -> Json:
     if kind in SIMPLE:
         return dict(SIMPLE[kind])
     if attrs.has(kind):
-        return _table(kind, (kind.__doc__ or "").strip().partition("\n")[0])
+        table = _table(kind, (kind.__doc__ or "").strip().partition("\n")[0])
+        # The bare name of a table that has one stands for it.
+        return {"anyOf": [table["properties"]["name"], table]} if "name" in table["properties"] else table
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return {"enum": list(arguments)}

@@ -33,7 +33,8 @@ def to_data(value: Any) -> Any:
         registry = registry_of_part(type(value))
         if registry is not None:
             fields = {"name": registry.name_of(type(value)), **fields}
-        return {key: item for key, item in fields.items() if item is not None}
+        found = {key: item for key, item in fields.items() if item is not None}
+        return found["name"] if registry is None and list(found) == ["name"] else found
     if isinstance(value, tuple):
         return [to_data(item) for item in typing.cast("tuple[object, ...]", value)]
     return str(value) if isinstance(value, Path) else value
@@ -70,7 +71,11 @@ def strict_converter() -> cattrs.Converter:
     converter.register_structure_hook_func(
         lambda kind: typing.get_origin(kind) is tuple, lambda value, kind: _tuple(value, kind, converter)
     )
-    converter.register_structure_hook_func(_is_optional, lambda value, kind: _optional(value, kind, converter))
+    converter.register_structure_hook_func(
+        _is_union,
+        # TOML has no null: an absent key is the only None.
+        lambda value, kind: converter.structure(value, meant(value, kind)),
+    )
     converter.register_structure_hook_factory(attrs.has, lambda kind: _attrs_hook(kind, converter))
     # Bound by identity: a hook on the base class would also catch its concrete subclasses and never end.
     converter.register_structure_hook_func(
@@ -119,15 +124,18 @@ def _literal(value: object, kind: Any) -> object:
     return value
 
 
-def _is_optional(kind: object) -> bool:
-    return typing.get_origin(kind) in (typing.Union, types.UnionType) and type(None) in typing.get_args(kind)
+def _is_union(kind: object) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)
 
 
-def _optional(value: object, kind: object, converter: cattrs.Converter) -> object:
-    inner = [arg for arg in typing.get_args(kind) if arg is not type(None)]
-    if inner == [float, str]:
-        inner = [str] if type(value) is str else [float]
-    return converter.structure(value, inner[0])  # TOML has no null: an absent key is the only None
+def meant(value: object, kind: object) -> Any:
+    """The one of several types that a value is to be of: for text, and for a list, one of those, else the first."""
+    kinds = [arg for arg in typing.get_args(kind) if arg is not type(None)]
+    for each in kinds:
+        origin = typing.get_origin(each)
+        if (type(value) is str and (each is str or origin is Literal)) or (isinstance(value, list) and origin is tuple):
+            return each
+    return kinds[0]
 
 
 def _tuple(value: object, kind: object, converter: cattrs.Converter) -> tuple[object, ...]:
@@ -172,11 +180,17 @@ def _attrs_hook(kind: type, converter: cattrs.Converter) -> Callable[[object, ob
     generated = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **fields)
 
     def hook(value: object, _: object) -> object:
+        value = spelt_out(value, kind)
         if not isinstance(value, Mapping):
             raise FieldError(f"expected a table, got {quoted(value)}")
         return generated(typing.cast("Mapping[str, Any]", value), kind)
 
     return hook
+
+
+def spelt_out(value: object, kind: Any) -> object:
+    """The table for which the bare name of a table that has one stands."""
+    return {"name": value} if type(value) is str and "name" in attrs.fields_dict(kind) else value
 
 
 def named(value: object) -> dict[str, Any] | None:

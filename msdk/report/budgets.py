@@ -20,7 +20,7 @@ from msdk.report.resources import estimate_grid, ledger_grid, limits_grid, memor
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
-    from msdk.budgeting.costs import AutoencoderCosts
+    from msdk.budgeting.costs import AutoencoderCosts, TrainingCosts
 
 MACS = {
     "exact": "MACs of convolutions, linear maps and attention (1 multiply-accumulate = 2 FLOPs)",
@@ -234,8 +234,23 @@ def _training_notes(one: "Budget") -> list[str]:
         kept,
         f"training: {training.iterations:,} iterations of {training.batch_size:,} images{cut}: "
         f"{told(training.forward_flops)} forward, {told(training.backward_flops)} backward{again}{latents}.",
+        *_updates_note(one, training),
         *([training.explanation] if training.explanation else []),
     ]
+
+
+def _updates_note(one: "Budget", training: "TrainingCosts") -> list[str]:
+    """How often the decoders are updated, which depends on how many stages a batch draws."""
+    groups = training.stage_groups
+    if len(one.stages) == 1 or groups is None:
+        return []
+    size = training.batch_size // groups
+    cut = (
+        "each image draws a stage of its own" if size == 1 else f"{groups} groups of {size:,} images draw a stage each"
+    )
+    cut = "a batch is of one stage" if groups == 1 else cut
+    updates = " / ".join(f"{stage.updates or 0:,.0f}" for stage in training.stages)
+    return [f"{cut}, so the decoders are expected to get {updates} updates by stage."]
 
 
 def _not_counted(one: "Budget") -> list[str]:

@@ -58,11 +58,18 @@ def run_markdown(
             str(index),
             f"{images:,}",
             percent(images / max(ledger.images, 1)),
+            percent(expected / max(ledger.predicted.images, 1)),
             scaled(macs, 1e12),
             "-" if loss is None else f"{loss:.4f}",
         )
-        for index, (images, macs, loss) in enumerate(
-            zip(ledger.images_by_stage, ledger.forward_macs_by_stage, training["loss_by_stage"], strict=True)
+        for index, (images, expected, macs, loss) in enumerate(
+            zip(
+                ledger.images_by_stage,
+                ledger.predicted.images_by_stage,
+                ledger.forward_macs_by_stage,
+                training["loss_by_stage"],
+                strict=True,
+            )
         )
     )
     notes = (
@@ -71,7 +78,7 @@ def run_markdown(
         f"Spent {written(ledger.total_flops, 'FLOPs')}, predicted {written(ledger.predicted.total_flops, 'FLOPs')}: "
         "forward, backward and what is recomputed.",
     )
-    head = ("stage", "images seen", "share", "forward TMACs", "last loss")
+    head = ("stage", "images seen", "share", "expected", "forward TMACs", "last loss")
     parts += ["## Training\n", Grid("What each stage saw", head, stages, notes).markdown()]
     calls = " / ".join(str(stage.calls) for stage in own.stages)
     parts += [

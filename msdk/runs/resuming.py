@@ -58,7 +58,8 @@ def refuse_other_recipe(run: Path, recipe: Recipe) -> Changed:
 
 def _essence(recipe: Recipe) -> Recipe:
     """Equal for recipes that train the same; code is compared by its content."""
-    training = attrs.evolve(recipe.training, objective=recipe.training.loss)  # the default, named or not
+    # Defaults, named or not: a curriculum's turns may be left to the iterations, which may change where they are not.
+    training = attrs.evolve(recipe.training, objective=recipe.training.loss, stage_draw=recipe.stage_draw)
     return attrs.evolve(recipe.with_partition(recipe.partition()), use=(), training=training)
 
 

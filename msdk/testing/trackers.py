@@ -33,6 +33,7 @@ def _numbers(step: int) -> Numbers:
         "loss": 1 / step,
         "loss_by_stage": [1 / step, None, 0.5],
         "images_by_stage": [6 * step, 0, 2 * step],
+        "expected_images_by_stage": [5.5 * step, 0.25 * step, 2.25 * step],
         "lr": 1e-3,
         "images_per_second": 80.0,
         "seconds": step / 10,

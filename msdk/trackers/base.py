@@ -18,8 +18,8 @@ Number = float | int | None
 Numbers = Mapping[str, Number | Sequence[Number]]
 """Numbers by name; those by stage are sequences, least noise first.
 
-Training tells `images`, `loss`, `loss_by_stage`, `images_by_stage` (since the first step), `lr`, `images_per_second`
-and `seconds`.
+Training tells `images`, `loss`, `loss_by_stage`, `images_by_stage` (since the first step), `expected_images_by_stage`
+(by the recipe, for the same steps), `lr`, `images_per_second` and `seconds`.
 """
 
 ALWAYS = registry.record.always

@@ -16,9 +16,8 @@ from msdk.batch import Batch, Condition
 from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
 from msdk.distributed import Rank
-from msdk.noise_levels.base import stage_probabilities
 from msdk.objectives.base import Draw
-from msdk.recipe import Recipe
+from msdk.recipe import Recipe, StageDraw
 from msdk.training.augmentation import draw_changes
 from msdk.training.dealing import Hand, deal
 from msdk.training.labels import withheld
@@ -66,8 +65,12 @@ class Feed:
         torch.manual_seed(mixed_seed(options.seed, "noise", iteration))
         generator = self._generator("draw", iteration)
         mirrored = torch.rand(size, generator=generator) < 0.5 if options.flip else None
-        stages, times = draw_times(self.recipe, self.denoiser, size, generator)
+        stages, times = draw_times(self.recipe, self.denoiser, size, generator, iteration)
         weights = self.recipe.weighting.weight(self.denoiser.schedule, times)
+        if options.importance:
+            natural = self.recipe.natural_shares(self.denoiser.partition)
+            importance = self.recipe.stage_draw.importance(iteration, natural)
+            weights = weights * torch.tensor(importance, dtype=torch.float64)[stages]
         hand = deal(stages, self.rank, options.accumulation)
         shape = self.denoiser.shape
         noise = torch.empty(size, *shape, device=self.device, memory_format=layout(len(shape) + 1)).normal_()
@@ -102,14 +105,41 @@ class Feed:
         return Generator().manual_seed(mixed_seed(self.recipe.training.seed, purpose, iteration))
 
 
-def draw_times(recipe: Recipe, denoiser: Denoiser, batch: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Draws a stage per image, int64 [batch], or one for all of them; then a time inside each, float64 [batch]."""
+def draw_times(
+    recipe: Recipe, denoiser: Denoiser, batch: int, generator: Generator, iteration: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Draws a stage for each group of a batch, int64 [batch]; then a time inside it for each image, float64 [batch]."""
     noise, schedule, partition = recipe.training.noise, denoiser.schedule, denoiser.partition
-    chances = stage_probabilities(recipe.training.stage_draw, noise.shares(schedule, partition))
-    count = batch if recipe.training.mixed else 1
-    weights = torch.tensor(chances, dtype=torch.float64)
-    stages = torch.multinomial(weights, count, replacement=True, generator=generator).expand(batch)
+    groups, law = recipe.training.groups(batch), recipe.stage_draw
+    stages = draw_stages(law, law.at(iteration, recipe.natural_shares(partition)), groups, generator)
+    stages = stages.repeat_interleave(batch // groups)  # neighbours, so that micro-batches need few decoders
     return stages, noise.draw(schedule, partition, stages, generator)
+
+
+def draw_stages(law: StageDraw, shares: Sequence[float], groups: int, generator: Generator) -> Tensor:
+    """A stage for each of so many groups, int64 [groups]; each group is of a stage with the probability of its share.
+
+    Groups are independent, but for a stratified law: there a stage with the share p has p x groups of them, rounded up
+    or down.
+    """
+    weights = torch.tensor(shares, dtype=torch.float64)
+    if law.name != "stratified":
+        return torch.multinomial(weights, groups, replacement=True, generator=generator)
+    counts = strata(weights, groups, torch.rand((), generator=generator, dtype=torch.float64))
+    stages = torch.arange(len(shares)).repeat_interleave(counts)
+    return stages[torch.randperm(groups, generator=generator)]
+
+
+def strata(shares: Tensor, groups: int, u: Tensor) -> Tensor:
+    """How many of the groups each stage gets, int64 [stages]: its share of them, rounded up or down.
+
+    Over a uniform u in [0, 1) the mean is exact: stages are cut from a line as long as there are groups, each as long
+    as its share, and get the points u, u + 1, ... that lie on them (systematic sampling).
+    """
+    ends = groups * shares.cumsum(0) / shares.sum()
+    ends = torch.where((ends - ends.round()).abs() < 1e-9, ends.round(), ends)  # thirds of three are whole
+    below = ends.floor() + (u < ends.frac())
+    return below.diff(prepend=below.new_zeros(1)).long()
 
 
 def to_range(images: UInt8[Tensor, "batch c *axes"], *, unit_range: bool = False) -> Float[Tensor, "batch c *axes"]:

@@ -364,6 +364,7 @@ class Trainer:
             "loss": self.loss,
             "loss_by_stage": [None if math.isnan(value) else value for value in self.loss_by_stage],
             "images_by_stage": list(self.images_by_stage),
+            "expected_images_by_stage": self.recipe.training_images(self.iteration),
             "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": rate,
             "seconds": self.seconds,

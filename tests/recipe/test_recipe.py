@@ -25,7 +25,7 @@ from msdk import (
 )
 from msdk.errors import MsdkWarning, PartError, RecipeError
 from msdk.partition import Partition
-from msdk.recipe import BudgetOptions, Recipe, Sampling, Stages, Training, load_recipe, structure, to_toml
+from msdk.recipe import BudgetOptions, Recipe, Sampling, StageDraw, Stages, Training, load_recipe, structure, to_toml
 from msdk.registry import Origin
 
 DDIM, DPMpp2M, Heun = (samplers.get(name) for name in ("ddim", "dpmpp-2m", "heun"))
@@ -143,7 +143,7 @@ fields = {
         Training,
         iterations=st.integers(1, 10**12),
         noise=noises,
-        stage_draw=st.sampled_from(["natural", "uniform"]),
+        stage_draw=st.sampled_from(["natural", "uniform", StageDraw(name="curriculum", every=7)]),
         mixed=st.booleans(),
         lr=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
         betas=st.tuples(rates, rates),
