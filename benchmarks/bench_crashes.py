@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,33 @@ class Case:
         words: Of the command.
         before: Commands that make what is there before.
         others: Options that may help afterwards, beside the plain command.
+        change: What is done to what they made.
     """
 
     words: tuple[str, ...]
     before: tuple[tuple[str, ...], ...] = ()
     others: tuple[str, ...] = ("--force",)
+    change: Callable[[Path], None] = lambda here: None
+
+
+def in_shards(here: Path) -> None:
+    """Puts shards of two processes in the place of a run's files of weights."""
+    from safetensors.torch import load_file, save_file
+
+    for file in sorted((here / "run").glob("checkpoints/*/*.safetensors")):
+        tensors, folder = load_file(file), file.with_suffix("")
+        folder.mkdir()
+        for shard in (0, 1):
+            own: dict[str, Any] = {}
+            told: dict[str, Any] = {}
+            for name, value in tensors.items():
+                first = (len(value) + 1) // 2 if value.ndim else 1
+                if value.ndim or not shard:
+                    own[name] = (value[first:] if shard else value[:first]) if value.ndim else value
+                    told[name] = {"saved_offsets": [first * shard, *[0] * (value.ndim - 1)][: value.ndim]}
+            header = {"DCP_SHARDING_INFO": json.dumps(told)}
+            save_file(own, folder / f"shard-0000{shard + 1}-of-00002.safetensors", header)
+        file.unlink()
 
 
 KINDS = ("folder", "zip", "npz", "safetensors")
@@ -82,6 +104,7 @@ CASES = {
     **{f"sample-{kind}": Case((*SAMPLE, f"out.{kind}".removesuffix(".folder")), (TRAIN,)) for kind in KINDS},
     "sample-force": Case((*SAMPLE, "out", "--force"), (TRAIN, (*SAMPLE, "out", "--steps", "3"))),
     "cluster": Case(("cluster", "r.toml", "--strategy", "timestep", "--out", "c.json")),
+    "gather": Case(("stage", "gather", "run"), (TRAIN,), (), in_shards),
     "convert": Case(CONVERT),
     "convert-force": Case((*CONVERT, "--force"), (CONVERT,)),
 }
@@ -233,6 +256,7 @@ def attacked(
     copied(work / "start", here)
     for words in case.before:
         _right(words, here, log)
+    case.change(here)
     copied(here, before)
     _right(case.words, here, log)
     for name in log.with_suffix(".modules").read_text().split():  # once, and not in each process that is forked

@@ -54,37 +54,37 @@ def refuse_company(verb: str) -> None:
 
 T = TypeVar("T")
 
+
+class LostError(RunError):
+    """Another process is gone, or does not answer."""
+
+
 VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
 @contextlib.contextmanager
-def _alive() -> Generator[None]:
-    """Turns what torch raises where another process is gone into words."""
+def alive(*, alone: bool = True) -> Generator[None]:
+    """Turns what torch raises where another process is gone into words.
+
+    Args:
+        alone: Whether nothing but talk with other processes can fail here.
+    """
     try:
         yield
     except RuntimeError as error:
+        if not alone and not _of_talk(error):
+            raise
         reason = printable(cut(str(error).splitlines()[0], 200))
-        raise RunError(
+        raise LostError(
             f"another process of this run ended, or cannot be reached ({reason}): look at what it said. What was saved "
             "is whole; start all processes again with --resume"
         ) from error
 
 
-BUCKET = 25 * 2**20
-"""Bytes that are sent together: fewer take as long each, more keep the first of them waiting (as DDP has it)."""
+def _of_talk(error: RuntimeError) -> bool:
+    import torch.distributed as dist
 
-
-def _buckets(tensors: "Sequence[Tensor]") -> "list[list[Tensor]]":
-    """In their order, the next bucket where one is full or the dtype is another."""
-    found: list[list[Tensor]] = []
-    held = 0
-    for tensor in tensors:
-        if not found or held > BUCKET or tensor.dtype != found[-1][0].dtype:
-            found.append([])
-            held = 0
-        found[-1].append(tensor)
-        held += tensor.numel() * tensor.element_size()
-    return found
+    return isinstance(error, dist.DistError) or "gloo" in str(error)  # gloo's own are plain RuntimeErrors
 
 
 class Group:
@@ -92,18 +92,31 @@ class Group:
 
     Args:
         rank: Which of them this one is.
+        handle: torch's group of these processes; that of all when not given.
     """
 
-    def __init__(self, rank: Rank | None = None) -> None:
-        self.rank = rank or Rank()
+    def __init__(self, rank: Rank | None = None, handle: Any = None) -> None:
+        self.rank, self.handle = rank or Rank(), handle
+
+    def patient(self, minutes: float) -> "Group":
+        """The same processes, which wait for each other for so long; all of them call it.
+
+        gloo notices a process that has ended at once, and one that hangs after that time; NCCL both after that time.
+        """
+        if self.rank.count == 1:
+            return self
+        import torch.distributed as dist
+
+        with alive():
+            return Group(self.rank, dist.new_group(timeout=datetime.timedelta(minutes=minutes)))
 
     def wait(self) -> None:
         """Returns once all processes have called it."""
         if self.rank.count > 1:
             import torch.distributed as dist
 
-            with _alive():
-                dist.barrier()
+            with alive():
+                dist.barrier(self.handle)
 
     def agreed(self, work: Callable[[], T]) -> T:
         """Does something in each process, and ends it in all of them where it goes wrong in one.
@@ -123,8 +136,8 @@ class Group:
         except MsdkError as error:
             own = error
         failed: list[bool] = [False] * self.rank.count
-        with _alive():
-            dist.all_gather_object(failed, own is not None)
+        with alive():
+            dist.all_gather_object(failed, own is not None, group=self.handle)
         if True in failed:
             if own is not None and failed.index(True) == self.rank.index:
                 raise own
@@ -138,8 +151,8 @@ class Group:
         import torch.distributed as dist
 
         found = [""] * self.rank.count
-        with _alive():
-            dist.all_gather_object(found, value)
+        with alive():
+            dist.all_gather_object(found, value, group=self.handle)
         others = [index for index, other in enumerate(found) if other != found[0]]
         if others:
             raise RunError(
@@ -159,15 +172,25 @@ class Group:
         import torch.distributed as dist
 
         asked = torch.tensor(own())
-        with _alive():
-            work: Any = dist.all_reduce(asked, dist.ReduceOp.MAX, async_op=True)
+        with alive():
+            work: Any = dist.all_reduce(asked, dist.ReduceOp.MAX, self.handle, async_op=True)
 
         def answer() -> int:
-            with _alive():
+            with alive():
                 work.wait()
             return int(asked)
 
         return answer
+
+    def union(self, names: Sequence[str]) -> list[str]:
+        """The names that any process gives, each once."""
+        found: list[Sequence[str]] = [names] * self.rank.count
+        if self.rank.count > 1:
+            import torch.distributed as dist
+
+            with alive():
+                dist.all_gather_object(found, list(names), group=self.handle)
+        return list(dict.fromkeys(name for each in found for name in each))
 
     def total(self, values: "Tensor") -> "Tensor":
         """The sum over processes, which all of them get; each gives values of the same shape."""
@@ -177,26 +200,30 @@ class Group:
         """The largest over processes, number by number."""
         return self._reduced(values, "MAX")
 
-    def add_up(self, tensors: "Sequence[Tensor]") -> None:
-        """Puts the sums over processes into tensors, of which all have as many, of the same shapes and in one order.
+    def add_up(self, tensors: "Sequence[Tensor]") -> Callable[[], None]:
+        """Sends tensors on their device, of one dtype, so that they are summed over processes; does not wait for that.
 
-        They go in buckets, on their own device; none waits for another one.
+        All processes send as many, of the same shapes, in one order.
+
+        Returns:
+            Puts the sums into the tensors.
         """
         if self.rank.count == 1 or not tensors:
-            return
+            return lambda: None
         import torch
         import torch.distributed as dist
 
-        sent: list[tuple[Any, Tensor, list[Tensor]]] = []
-        for bucket in _buckets(tensors):
-            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            with _alive():
-                sent.append((dist.all_reduce(flat, async_op=True), flat, bucket))
-        for work, flat, bucket in sent:
-            with _alive():
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with alive():
+            work: Any = dist.all_reduce(flat, group=self.handle, async_op=True)
+
+        def put() -> None:
+            with alive():
                 work.wait()
-            for tensor, piece in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+            for tensor, piece in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(piece.view_as(tensor))
+
+        return put
 
     def _reduced(self, values: "Tensor", operation: str) -> "Tensor":
         if self.rank.count == 1:
@@ -204,8 +231,8 @@ class Group:
         import torch.distributed as dist
 
         shared = values.cpu().contiguous()  # gloo works on the CPU
-        with _alive():
-            dist.all_reduce(shared, getattr(dist.ReduceOp, operation))
+        with alive():
+            dist.all_reduce(shared, getattr(dist.ReduceOp, operation), self.handle)
         return shared.to(values.device)
 
 
@@ -226,6 +253,9 @@ def together(rank: Rank) -> Generator[Group]:
         dist.init_process_group(backend, timeout=datetime.timedelta(days=1))
     try:
         yield Group(rank)
+    except LostError:
+        began = False  # to leave the group in order, NCCL may wait for the one that is gone
+        raise
     finally:
         if began:
             dist.destroy_process_group()

@@ -18,6 +18,7 @@ from msdk.cli.plugins import plugins
 from msdk.cli.pretrained import pretrained
 from msdk.cli.recipes import recipes
 from msdk.cli.sampling import sample
+from msdk.cli.stages import stages
 from msdk.cli.training import run_all, train
 from msdk.errors import ElsewhereError, MsdkWarning
 from msdk.threads import VARIABLE, asked
@@ -30,7 +31,7 @@ app = App(
     default_parameter=Parameter(json_list=False, json_dict=False),  # and so are they in names of files
     result_action="return_value",
 )
-for _group in (recipes, data, budgets, plugins, pretrained):
+for _group in (recipes, data, budgets, plugins, pretrained, stages):
     app.command(_group)
 for _command in (show, cluster, train, sample):
     app.command(_command)

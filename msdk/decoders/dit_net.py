@@ -31,3 +31,7 @@ class DiTDecoder(Blockwise):
         for block in self.blocks:
             h = self.block(block, h, features.embedding)
         return unpatchify(self.head(h, features.embedding)[:, self.front :], self.grid, self.patch)
+
+    def shard_units(self) -> list[nn.Module]:
+        """See `msdk.training.sharding`."""
+        return [*self.blocks]

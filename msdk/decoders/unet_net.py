@@ -1,5 +1,8 @@
 """The network of every U-Net decoder."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,7 +35,7 @@ class DecoderLevel(Blockwise):
         return block_pairs(self.blocks, self.attentions)
 
     def forward(self, h: Tensor, skips: list[Tensor], embedding: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The features for the next level, and this level's own prediction."""
+        """The features for the next level, and this level's own prediction; takes its skips off their list."""
         for block, attend in self.pairs():
             h = self.block(joined, block, attend, h, skips.pop(), embedding)
         predicted = None if self.head is None else self.block(self.head, h)
@@ -81,10 +84,16 @@ class UNetDecoderNet(nn.Module):
         if self.middle is not None:
             h = self.middle(h, embedding)
         image: Tensor | None = None
-        for level in self.levels:
-            h, predicted = level(h, skips, embedding)
+        for level in cast("Iterable[DecoderLevel]", self.levels):
+            own = skips[-len(level.blocks) :]
+            del skips[-len(level.blocks) :]
+            h, predicted = level(h, own, embedding)
             if image is not None and self.up_output is not None:
                 predicted = self.up_output(image) + predicted
             image = predicted
         assert image is not None  # the finest level always predicts
         return image
+
+    def shard_units(self) -> list[nn.Module]:
+        """See `msdk.training.sharding`."""
+        return [*self.levels, *([] if self.middle is None else [self.middle])]

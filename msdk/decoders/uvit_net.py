@@ -64,3 +64,7 @@ class UViTDecoder(Blockwise):
         # As published, the tokens in front are mapped too before they are left out; the counts agree so.
         patches = self.head(self.norm(h))[:, self.front :]
         return self.conv(unpatchify(patches, self.grid, self.patch))
+
+    def shard_units(self) -> list[nn.Module]:
+        """See `msdk.training.sharding`."""
+        return [*self.blocks]

@@ -1,7 +1,11 @@
 """Files of weights: safetensors read onto the CPU, and put into a module that they fit; and how it holds them."""
 
-from collections.abc import Collection, Iterator, Mapping
+import contextlib
+import json
+import re
+from collections.abc import Collection, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -77,21 +81,100 @@ def _extent(tensor: Tensor) -> tuple[int, int]:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file onto the CPU.
+SHARDS, OFFSETS = "DCP_SHARDING_INFO", "saved_offsets"
+"""Where the header of a shard says at which row of a tensor it goes on: {name: {OFFSETS: [row, 0, ...]}}."""
+
+
+class Stored:
+    """Tensors of an open safetensors file, or of all files of a folder of shards, each of which has rows of them.
+
+    Attributes:
+        shapes: Of each tensor.
+    """
+
+    def __init__(self) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._pieces: dict[str, list[tuple[int, Any]]] = {}
+
+    def add(self, file: Any, offsets: Any) -> None:
+        """Takes in a file; of shards with what its header says of rows."""
+        for name in file.keys():  # noqa: SIM118  a file is no mapping
+            first = 0 if offsets is None else int(next(iter(offsets[name][OFFSETS]), 0))
+            self._pieces.setdefault(name, []).append((first, file))
+
+    def join(self) -> None:
+        """Finds the shapes of what the files have together.
+
+        Raises:
+            ValueError: Rows of a tensor are missing, or there twice, or do not belong to each other.
+        """
+        for name, pieces in self._pieces.items():
+            slices = [file.get_slice(name) for _, file in pieces]
+            shapes = [tuple(each.get_shape()) for each in slices]
+            if len({(each.get_dtype(), shape[1:]) for each, shape in zip(slices, shapes, strict=True)}) > 1:
+                raise ValueError(f"the rows of {name} are not of one kind")
+            if len(pieces) > 1 and () in shapes:
+                raise ValueError(f"{name} is there {len(pieces)} times")
+            rows = 0
+            for (first, _), shape in sorted(zip(pieces, shapes, strict=True), key=lambda each: each[0][0]):
+                if first != rows:
+                    raise ValueError(f"the rows of {name} go on with {first} instead of {rows}")
+                rows += shape[0] if shape else 0
+            self.shapes[name] = (rows, *shapes[0][1:]) if shapes[0] else ()
+            pieces.sort(key=lambda piece: piece[0])
+
+    def tensor(self, name: str) -> Tensor:
+        """A whole tensor, on the CPU."""
+        found: list[Tensor] = [file.get_tensor(name) for _, file in self._pieces[name]]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Generator[Stored]:
+    """The tensors of a safetensors file or of a folder of shards, each of which is read when it is asked for.
 
     Raises:
-        RunError: It is missing or damaged.
+        RunError: It is missing or damaged, be that found here or by who reads.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  a file is no mapping
+        with contextlib.ExitStack() as files:
+            found = Stored()
+            for each in _shards(path) if path.is_dir() else [path]:
+                file: Any = files.enter_context(safe_open(each, framework="pt"))
+                found.add(file, json.loads((file.metadata() or {})[SHARDS]) if path.is_dir() else None)
+            found.join()
+            yield found
+    except MsdkError:
+        raise
     except UNREADABLE as error:
         raise RunError(f"the file of weights {path} is damaged: {error}") from error
 
 
-UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError)
+UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
 """What safetensors raises for a damaged file: its own, and those of making the tensors of a strange header."""
+
+SHARD = re.compile(r"shard-(\d{5})-of-(\d{5})\.safetensors")
+"""Name of what one process has written: number, from 1, and number of processes."""
+
+
+def _shards(path: Path) -> list[Path]:
+    found = {each.name: each for each in path.iterdir() if SHARD.fullmatch(each.name)}
+    count = max((int(name[-17:-12]) for name in found), default=1)
+    wanted = [f"shard-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+    if sorted(found) != wanted:
+        missing = next((name for name in wanted if name not in found), "")
+        raise ValueError(f"{missing} is missing" if missing else "it has shards of two numbers of processes")
+    return [found[name] for name in wanted]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file, or a folder of shards, onto the CPU.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    with opened(path) as file:
+        return {name: file.tensor(name) for name in file.shapes}
 
 
 def fill(module: nn.Module, source: Path, prefix: str = "") -> None:
@@ -107,24 +190,18 @@ def fill(module: nn.Module, source: Path, prefix: str = "") -> None:
     """
     own, also = module.state_dict(), aliases(module)
     buffers = [name for name, _ in module.named_buffers(remove_duplicate=False)]
-    try:
-        with safe_open(source, framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  no mapping
-            ours = {name: tuple(value.shape) for name, value in own.items()}
-            refuse_others(ours, _under(shapes, prefix), source, "recipe")
-        for names in _pieces(own):
-            # Each time anew, because what was read counts as memory of the process for as long as the file is open.
-            with safe_open(source, framework="pt") as file:
-                for name in names:
-                    value = file.get_tensor(prefix + name)
-                    refuse_unusable({name: own[name]}, {name: value}, source, buffers)
-                    if name in also:
-                        refuse_unequal({name: value, also[name]: own[also[name]]}, {name: also[name]}, source)
-                    own[name].copy_(value)
-    except MsdkError:
-        raise
-    except UNREADABLE as error:
-        raise RunError(f"the file of weights {source} is damaged: {error}") from error
+    with opened(source) as file:
+        ours = {name: tuple(value.shape) for name, value in own.items()}
+        refuse_others(ours, _under(file.shapes, prefix), source, "recipe")
+    for names in _pieces(own):
+        # Each time anew, because what was read counts as memory of the process for as long as the file is open.
+        with opened(source) as file:
+            for name in names:
+                value = file.tensor(prefix + name)
+                refuse_unusable({name: own[name]}, {name: value}, source, buffers)
+                if name in also:
+                    refuse_unequal({name: value, also[name]: own[also[name]]}, {name: also[name]}, source)
+                own[name].copy_(value)
 
 
 PIECE = 64 * 2**20

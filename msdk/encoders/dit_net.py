@@ -40,3 +40,7 @@ class DiTEncoder(Blockwise):
         for block in self.blocks:
             h = self.block(block, h, embedding)
         return Features((), h, embedding)
+
+    def shard_units(self) -> list[nn.Module]:
+        """See `msdk.training.sharding`."""
+        return [*self.blocks]

@@ -66,8 +66,9 @@ class EncoderLevel(Blockwise):
         """Each block, and what attends behind it: `Attention2d`, or the identity."""
         return block_pairs(self.blocks, self.attentions)
 
-    def forward(self, h: Tensor, pyramid: Tensor, embedding: Tensor, skips: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Adds its skips; returns the features and the input pyramid for the next level."""
+    def forward(self, h: Tensor, pyramid: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The features and the input pyramid for the next level, and its skips."""
+        skips: list[Tensor] = []
         for block, attend in self.pairs():
             h = self.block(attended, block, attend, h, embedding)
             skips.append(h)
@@ -76,7 +77,7 @@ class EncoderLevel(Blockwise):
             if self.pyramid is not None:
                 h, pyramid = self.pyramid(h, pyramid)
             skips.append(h)
-        return h, pyramid
+        return h, pyramid, skips
 
 
 class UNetEncoder(nn.Module):
@@ -129,10 +130,15 @@ class UNetEncoder(nn.Module):
         h, pyramid = self.stem(x), x
         skips: list[Tensor] = [h]
         for level in self.levels:
-            h, pyramid = level(h, pyramid, embedding, skips)
+            h, pyramid, own = level(h, pyramid, embedding)
+            skips += own
         if self.middle is not None:
             h = self.middle(h, embedding)
         return Features(tuple(skips), h, embedding, self._output_scale(c_noise))
+
+    def shard_units(self) -> list[nn.Module]:
+        """See `msdk.training.sharding`."""
+        return [*self.levels, *([] if self.middle is None else [self.middle])]
 
     def _output_scale(self, c_noise: Tensor) -> Tensor | None:
         if self.plan.output_scale is None:

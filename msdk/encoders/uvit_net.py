@@ -50,3 +50,7 @@ class UViTEncoder(Blockwise):
             h = self.block(block, h)
             skips.append(h)
         return Features(tuple(skips), self.block(self.middle, h), time)
+
+    def shard_units(self) -> list[nn.Module]:
+        """See `msdk.training.sharding`."""
+        return [*self.blocks, self.middle]

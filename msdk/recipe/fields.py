@@ -108,6 +108,8 @@ class Training:
         batch_size: Images per step.
         accumulation: Micro-batches that a step is made of; each has `batch_size / accumulation` images, and only one is
             in memory at a time. What is drawn for a step, dropout excepted, does not depend on it.
+        parallel: How processes train together: each with all weights ("ddp"), or with its rows of all weights, moments
+            and averages, which are gathered part by part ("fsdp"). Nothing that is trained depends on it.
         recompute: Whether activations are computed again in the backward pass, block by block, instead of being kept:
             a third more to compute, for a fraction of the memory.
         objective: What is minimised; `denoising` when not given. A recipe whose decoders predict a variance trains with
@@ -148,6 +150,7 @@ class Training:
     iterations: int = attrs.field(default=100_000, validator=ge(1))
     batch_size: int = attrs.field(default=128, validator=ge(1))
     accumulation: int = attrs.field(default=1, validator=ge(1))
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     recompute: bool = False
     objective: Objective | None = None
     noise: NoiseLevel = _left_to_the_schedule()

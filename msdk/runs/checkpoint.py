@@ -89,14 +89,25 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
             tensors: Mapping[str, Tensor] = getattr(checkpoint, name)
             if tensors or name in ALWAYS:
                 save_tensors(tensors, temporary / f"{name}.safetensors")
-        state = {
-            "iteration": checkpoint.iteration,
-            "images_by_stage": list(checkpoint.images_by_stage),
-            "seconds": checkpoint.seconds,
-            "optimizer": dict(checkpoint.optimizer_numbers),
-        }
-        (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        write_state(checkpoint, temporary)
     return path
+
+
+def write_state(checkpoint: Checkpoint, folder: Path) -> None:
+    """Writes what is no tensor."""
+    state = {
+        "iteration": checkpoint.iteration,
+        "images_by_stage": list(checkpoint.images_by_stage),
+        "seconds": checkpoint.seconds,
+        "optimizer": dict(checkpoint.optimizer_numbers),
+    }
+    (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+
+def stored(checkpoint: Path, part: str) -> Path:
+    """Where a checkpoint has tensors: in a file, or in a folder of shards (`msdk.runs.shards`)."""
+    file = checkpoint / f"{part}.safetensors"
+    return checkpoint / part if not file.is_file() and (checkpoint / part).is_dir() else file
 
 
 def unsavable(value: object) -> str:
@@ -197,17 +208,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         images_by_stage=state.images_by_stage,
         seconds=state.seconds,
         optimizer_numbers=state.optimizer,
-        **{name: read_weights(path / f"{name}.safetensors") for name in ALWAYS},
-        **{name: _read_if_there(path / f"{name}.safetensors") for name in OPTIONAL},
+        **{name: read_weights(stored(path, name)) for name in ALWAYS},
+        **{name: _read_if_there(stored(path, name)) for name in OPTIONAL},
     )
 
 
 def _read_if_there(path: Path) -> dict[str, Tensor]:
-    return read_weights(path) if path.is_file() else {}
+    return read_weights(path) if path.exists() else {}
 
 
 def weights_of(checkpoint: Path, recipe: Recipe, weights: Weights) -> Path:
-    """The file of the network's weights in a checkpoint.
+    """The file of the network's weights in a checkpoint, or the folder of its shards.
 
     Args:
         checkpoint: Its folder.
@@ -215,10 +226,10 @@ def weights_of(checkpoint: Path, recipe: Recipe, weights: Weights) -> Path:
         weights: "ema" for the averaged weights, or the last ones where there is no average and the recipe keeps none
             (`ema_decay = 0`); "raw" for the last ones.
     """
-    averaged = checkpoint / "ema.safetensors"
-    if weights == "ema" and (recipe.training.averaged or averaged.is_file()):
+    averaged = stored(checkpoint, "ema")
+    if weights == "ema" and (recipe.training.averaged or averaged.exists()):
         return averaged
-    return checkpoint / "model.safetensors"
+    return stored(checkpoint, "model")
 
 
 def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path) -> None:

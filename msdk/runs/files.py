@@ -23,20 +23,24 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Generator[Path]:
+def written_whole(path: Path, mark: object = None) -> Generator[Path]:
     """Gives a temporary path beside `path`; what is written there takes its place once it is on disk.
+
+    Args:
+        path: What is written.
+        mark: Ends the temporary name, see `temporary_of`.
 
     Raises:
         RunError: The disk is full, or the place cannot be written; nothing of the attempt is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path, mark)
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         if temporary.is_dir() and path.exists():
             remove_whole(path)
         temporary.replace(path)
-        _sync(path.parent, deep=False)
+        sync(path.parent, deep=False)
     except BaseException as error:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -46,6 +50,11 @@ def written_whole(path: Path) -> Generator[Path]:
         if isinstance(error, (OSError, SafetensorError)):
             raise not_written(path, error) from error
         raise
+
+
+def temporary_of(path: Path, mark: object = None) -> Path:
+    """The name under which a path is written; with a mark that other processes know, if they write there too."""
+    return path.with_name(f".{path.name}.{os.getpid() if mark is None else mark}.tmp")
 
 
 def remove_whole(path: Path) -> None:
@@ -64,10 +73,15 @@ def sweep(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
+def save_tensors(tensors: "Mapping[str, Tensor]", path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes tensors of any device and layout, which may be one under several names, as a safetensors file.
 
     It has the permissions that other new files get; safetensors itself lets nobody read.
+
+    Args:
+        tensors: By name.
+        path: The file.
+        metadata: Of the file's header.
     """
     from safetensors.torch import save_file
 
@@ -80,7 +94,7 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
         held.add(place)
     path.touch()
     mode = path.stat().st_mode
-    save_file(whole, path)
+    save_file(whole, path, None if metadata is None else dict(metadata))
     path.chmod(mode)
 
 
@@ -118,9 +132,10 @@ def append_text(path: Path, text: str) -> None:
         raise not_written(path, error) from error
 
 
-def _sync(path: Path, *, deep: bool = True) -> None:
+def sync(path: Path, *, deep: bool = True) -> None:
+    """Returns once a file, or a folder and all that is in it, is on disk."""
     for inner in path.iterdir() if deep and path.is_dir() else ():
-        _sync(inner)
+        sync(inner)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

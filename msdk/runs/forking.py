@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import attrs
+from safetensors.torch import save
 from torch import Tensor
 
 from msdk.arguments import as_annotated
 from msdk.denoiser.building import build
-from msdk.denoiser.weights import aliases
+from msdk.denoiser.weights import aliases, read_weights
 from msdk.errors import RecipeError, RunError, quoted
 from msdk.recipe import Recipe
 from msdk.recipe.checks import misfits
-from msdk.runs.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
+from msdk.runs.checkpoint import Checkpoint, load_checkpoint, stored, write_checkpoint
 from msdk.runs.folder import latest, refuse_existing, run_recipe, start_run
 from msdk.runs.lock import class_names, read_lock
 
@@ -84,8 +85,7 @@ def fork(
     elif not new.ema:  # averages begin with the weights
         new = attrs.evolve(new, ema={name: value.clone() for name, value in new.model.items()})
     lock = read_lock(run)
-    with (source / "model.safetensors").open("rb") as file:
-        origin = {"run": str(run), "checkpoint": source.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    origin = {"run": str(run), "checkpoint": source.name, "sha256": _digest(stored(source, "model"))}
     start_run(
         out,
         recipe,
@@ -95,6 +95,14 @@ def fork(
         furnish=lambda folder: write_checkpoint(folder, new),
     )
     return out
+
+
+def _digest(weights: Path) -> str:
+    """Of a file of weights; of shards, that of the file which they would be gathered to."""
+    if weights.is_dir():
+        return hashlib.sha256(save(read_weights(weights))).hexdigest()
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkpoint:

@@ -26,7 +26,7 @@ FREE_IN_TRAINING = tuple(
     f"training.{key}"
     for key in (
         *("iterations", "lr", "warmup", "lr_schedule", "clip_norm", "sanitize"),
-        *("accumulation", "recompute", "log_every", "checkpoint_every", "keep"),
+        *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep"),
     )
 )
 """Keys of training that may change on the way: no batch that is drawn, no weight and no average is another by them."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from msdk.training.sharding import local, put
+
 Decay = Callable[[int], float]
 """The decay d of the n-th update, n = 1, 2, ..."""
 
@@ -56,9 +58,10 @@ class EMA:
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Takes in the weights after `updates` optimiser steps."""
-        weights = [parameter.detach() for parameter in self._averaged()]
+        weights = [local(parameter) for parameter in self._averaged()]
+        averages = [local(average) for average in self.averages]
         # torch's own averaging calls it too; there is no public name for it.
-        torch._foreach_lerp_(self.averages, weights, 1 - self.decay(updates))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+        torch._foreach_lerp_(averages, weights, 1 - self.decay(updates))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Averages and buffers under the module's own names, all of them."""
@@ -72,4 +75,4 @@ class EMA:
         """Takes averages up again where `state_dict` left them."""
         names = {id(parameter): name for name, parameter in self.module.named_parameters()}
         for weight, average in zip(self._averaged(), self.averages, strict=True):
-            average.copy_(weights[names[id(weight)]])
+            put(average, weights[names[id(weight)]])

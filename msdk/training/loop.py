@@ -42,6 +42,7 @@ from msdk.runs import (
 from msdk.runs.checkpoint import keep_newest
 from msdk.runs.metrics import last_numbers
 from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
+from msdk.runs.shards import save_shards
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
 from msdk.trackers.base import ALWAYS, Log
@@ -51,6 +52,9 @@ from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick
 from msdk.training.step import TrainingStep, in_training, learning_rate
+
+PATIENCE = 30.0
+"""Minutes that processes wait for each other: all do the same in a step, but the first alone writes."""
 
 
 @attrs.frozen
@@ -163,7 +167,7 @@ def train_here(
 
     `furnish` puts more into a new run folder, before it is there.
     """
-    run, group = Path(run_dir), group or Group()
+    run, group = Path(run_dir), (group or Group()).patient(PATIENCE)
     how = _How(resume, force, force_data, warn or _warned, furnish or (lambda folder: None))
     device = group.rank.device(pick_device(device))
     with contextlib.ExitStack() as opened:
@@ -324,7 +328,7 @@ class Trainer:
                     counts.zero_()
                 if self.iteration % options.checkpoint_every == 0 or done:
                     self._refuse_sick(sums)
-                    self.group.agreed(self._save)
+                    self._save()
                 last = self._at(rate)
                 progress(last)
             interrupted = answer()
@@ -337,8 +341,14 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        if self.group.rank.first:
-            save_checkpoint(self.run_dir, self.state(), self.recipe.training.keep)
+        def save() -> None:
+            if self.group.rank.first:
+                save_checkpoint(self.run_dir, self.state(), self.recipe.training.keep)
+
+        if self.step.sharded:
+            save_shards(self.run_dir, self.state(), self.recipe.training.keep, self.group)
+        else:
+            self.group.agreed(save)
 
     def advance(self) -> tuple[Work, Tensor]:
         """One step: what it did, and the losses of its images, on the device."""

@@ -11,6 +11,7 @@ from msdk.denoiser.weights import aliases, not_finite, put_weights, refuse_misfi
 from msdk.errors import RunError
 from msdk.runs import Checkpoint
 from msdk.runs.checkpoint import unsavable
+from msdk.training.sharding import as_rows_of, local, put
 from msdk.training.step import TrainingStep
 
 NETWORK, OBJECTIVE = "network.", "objective."
@@ -28,11 +29,11 @@ def checkpoint_of(step: TrainingStep, *, iteration: int, images_by_stage: Sequen
     """
     moments: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
-    for name, parameter in step.trained.named_parameters():
+    for (name, parameter), own in zip(step.trained.named_parameters(), step.own, strict=True):
         weight = name.removeprefix(NETWORK)
-        for moment, value in step.optimizer.state.get(parameter, {}).items():
+        for moment, value in step.optimizer.state.get(own, {}).items():
             if isinstance(value, Tensor):
-                moments[f"{moment}/{weight}"] = value
+                moments[f"{moment}/{weight}"] = as_rows_of(value, parameter)
             elif isinstance(value, (int, float)):
                 numbers[f"{moment}/{weight}"] = value
             elif value is not None:
@@ -67,7 +68,7 @@ def refuse_unsavable(step: TrainingStep) -> None:
     ]
     if wrong:
         raise RunError(f"checkpoints cannot hold what is trained: {'; '.join(wrong[:3])}{', ...' * (len(wrong) > 3)}")
-    kinds = {(parameter.shape, parameter.dtype): parameter for parameter in step.trained.parameters()}
+    kinds = {(parameter.shape, parameter.dtype): parameter for parameter in step.own}
     tried = {parameter.dtype: parameter for parameter in kinds.values() if parameter.requires_grad}
     for parameter in tried.values():
         _kept_of(step, parameter)
@@ -76,8 +77,11 @@ def refuse_unsavable(step: TrainingStep) -> None:
 def sick(step: TrainingStep) -> list[str]:
     """What is not finite of all that a checkpoint keeps: "model NAME", "ema NAME", ... Waits for the device."""
     kept = checkpoint_of(step, iteration=0, images_by_stage=(), seconds=0.0)
-    buffers = _buffers(step)
-    return [f"{part} {name}" for part in PARTS for name in not_finite(getattr(kept, part), buffers)]
+    buffers, found = _buffers(step), list[str]()
+    for part in PARTS:
+        own = {name: local(value) for name, value in getattr(kept, part).items()}
+        found += [f"{part} {name}" for name in not_finite(own, buffers)]
+    return step.group.union(found) if step.sharded else found
 
 
 def check(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
@@ -145,7 +149,8 @@ def _check_optimizer(step: TrainingStep, checkpoint: Checkpoint, source: Path) -
 
 def _kept_of(step: TrainingStep, parameter: nn.Parameter) -> dict[str, object]:
     """What the optimiser keeps of a weight like this one, by name: tried on zeros."""
-    zeros = nn.Parameter(torch.zeros_like(parameter))
+    like = local(parameter)
+    zeros = nn.Parameter(torch.zeros_like(like if like.shape == parameter.shape else like.new_empty(parameter.shape)))
     zeros.grad = torch.zeros_like(zeros)
     options = step.recipe.training
     tried = options.rule.build([zeros], options.lr)
@@ -169,23 +174,35 @@ def _buffers(step: TrainingStep) -> set[str]:
 
 def restore(step: TrainingStep, checkpoint: Checkpoint) -> None:
     """Takes weights, averages and the optimiser's state up where a checkpoint that was checked left them."""
-    step.denoiser.network.load_state_dict(checkpoint.model)
-    step.trained["objective"].load_state_dict(_under("raw/", checkpoint.objective))
+    if step.sharded:
+        wholes = {f"{NETWORK}{name}": value for name, value in checkpoint.model.items()}
+        wholes |= {f"{OBJECTIVE}{name}": value for name, value in _under("raw/", checkpoint.objective).items()}
+        for name, kept in step.trained.state_dict().items():
+            put(kept, wholes[name])
+    else:
+        step.denoiser.network.load_state_dict(checkpoint.model)
+        step.trained["objective"].load_state_dict(_under("raw/", checkpoint.objective))
     if step.ema is not None:
         averages = {f"{NETWORK}{name}": value for name, value in checkpoint.ema.items()}
         averages |= {f"{OBJECTIVE}{name}": value for name, value in _under("ema/", checkpoint.objective).items()}
         step.ema.load(averages)
-    parameters = {name.removeprefix(NETWORK): parameter for name, parameter in step.trained.named_parameters()}
+    weights = {
+        name.removeprefix(NETWORK): (parameter, own)
+        for (name, parameter), own in zip(step.trained.named_parameters(), step.own, strict=True)
+    }
     for key, value in checkpoint.optimizer.items():
         moment, _, name = key.partition("/")
-        parameter = parameters[name]
+        parameter, own = weights[name]
         # Fused Adam walks weights and moments by memory, so they must have one layout.
-        like = parameter if value.shape == parameter.shape else value
-        kept = torch.empty_like(like, dtype=value.dtype, device=parameter.device).copy_(value)
-        step.optimizer.state[parameter][moment] = kept
+        if value.shape == parameter.shape:
+            kept = torch.empty_like(own, dtype=value.dtype)
+            put(as_rows_of(kept, parameter), value)
+        else:
+            kept = value.to(own.device, copy=True)
+        step.optimizer.state[own][moment] = kept
     for key, value in checkpoint.optimizer_numbers.get("state", {}).items():
         moment, _, name = key.partition("/")
-        step.optimizer.state[parameters[name]][moment] = value
+        step.optimizer.state[weights[name][1]][moment] = value
     saved = checkpoint.optimizer_numbers.get("groups", ())
     for group, numbers in zip(step.optimizer.param_groups, saved, strict=False):
         for key, value in numbers.items():

@@ -17,12 +17,14 @@ from msdk.batch import Batch
 from msdk.denoiser import Denoiser
 from msdk.denoiser.declared import built
 from msdk.denoiser.weights import settle
-from msdk.distributed import Group
+from msdk.distributed import Group, alive
 from msdk.objectives.base import Draw, Loss
 from msdk.recipe import Recipe, Training
 from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA, halving, ramped
+from msdk.training.sharding import Trained, clip, refuse_whole, rows, shard, take_gradients
+from msdk.training.summing import GradientSums
 
 INFINITE = 1e5
 """What EDM puts in the place of an infinite gradient of its loss."""
@@ -41,6 +43,8 @@ class TrainingStep:
         trained: All that is trained, averaged and saved: `network` and `objective`.
         optimizer: As the recipe's optimiser builds it.
         ema: Averages of what is trained; None where the recipe keeps none.
+        sharded: Whether this process keeps rows of the weights, and of all that belongs to them.
+        own: What the optimiser moves of each weight that is trained: all of it, or this process's rows.
     """
 
     def __init__(self, recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> None:
@@ -48,8 +52,14 @@ class TrainingStep:
         self.recipe, self.denoiser, self.group = recipe, denoiser, group or Group()
         denoiser.network.set_recompute(options.recompute)
         self.objective = objective_of(recipe, denoiser)
-        self.trained = nn.ModuleDict({"network": denoiser.network, "objective": cast("nn.Module", self.objective)})
-        self.optimizer = options.rule.build(list(self.trained.parameters()), options.lr)
+        self.trained = Trained({"network": denoiser.network, "objective": cast("nn.Module", self.objective)})
+        self.sharded = options.parallel == "fsdp" and self.group.rank.count > 1
+        if self.sharded:
+            refuse_whole(options.rule)
+            shard(self.trained, denoiser.place.device, self.group)
+        self.own = [rows(each) if self.sharded else each for each in self.trained.parameters()]
+        self.sums = None if self.sharded else GradientSums(self.trained, self.group)
+        self.optimizer = options.rule.build(self.own, options.lr)
         half_life, ramp = options.ema_half_life, options.ema_ramp
         decay = halving(half_life, ramp, options.batch_size) if half_life else ramped(options.ema_decay)
         self.ema = EMA(self.trained, decay) if options.averaged else None
@@ -72,11 +82,18 @@ class TrainingStep:
         flags: Sequence[Tensor | None] = [None] * len(sizes)
         if hand is not None and hand.counted is not None:
             flags = hand.counted.to(batch.images.device, non_blocking=True).split(list(sizes))
-        micro_batches = zip(batch.split(sizes), draw.split(sizes), flags, strict=True)
-        values = torch.cat([self._backward(*each, total) for each in micro_batches])
-        self.group.add_up([weight.grad for weight in self.trained.parameters() if weight.grad is not None])
+        values: list[Tensor] = []
+        for done, (each, own, counted) in enumerate(zip(batch.split(sizes), draw.split(sizes), flags, strict=True), 1):
+            if self.sums is not None and done == len(sizes):
+                self.sums.expect(set(own.stages.tolist()))
+            with alive(alone=False):  # networks in shards talk
+                values.append(self._backward(each, own, counted, total))
+        if self.sums is not None:
+            self.sums.finish()
+        else:
+            take_gradients(self.trained, self.own)
         self.update(iteration)
-        return values
+        return torch.cat(values)
 
     def _backward(self, batch: Batch, draw: Draw, counted: Tensor | None, total: int) -> Tensor:
         """Adds the gradients of a micro-batch to those of its step, whose loss is a mean over so many images.
@@ -85,7 +102,8 @@ class TrainingStep:
             The loss of every image; 0 of those that do not count.
         """
         clean = batch._replace(images=encoded(self.recipe, self.denoiser, batch.images))
-        values = image_losses(self.objective, self.recipe, self.denoiser, clean, draw)
+        with autocast(self.recipe, clean.images.device):
+            values = self.trained(clean, draw, self.denoiser)
         values = values if counted is None else values * counted
         if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing
             (values.sum() / total).backward()
@@ -94,12 +112,14 @@ class TrainingStep:
     def update(self, iteration: int) -> None:
         """Takes the gradients in: sanitized, clipped, by the optimiser at the step's learning rate, then averaged."""
         options = self.recipe.training
+        gradients = [weight.grad for weight in self.own if weight.grad is not None]
         if options.sanitize:
-            for parameter in self.trained.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
-        if options.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), options.clip_norm)
+            for gradient in gradients:
+                gradient.nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
+        if options.clip_norm and self.sharded:
+            clip(gradients, options.clip_norm, self.group)
+        elif options.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.own, options.clip_norm)
         rate = learning_rate(options, iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

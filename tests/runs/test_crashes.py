@@ -1,15 +1,22 @@
 """Promises of killed and interrupted commands, at a few points each: benchmarks/bench_crashes.py tries all of them."""
 
+import contextlib
 import importlib.util
 import signal
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commands import quick
+from parity import STILL
+from processes import processes
 
 import msdk
+from msdk.distributed import this_rank
+from msdk.errors import RunError
 from msdk.recipe import to_toml
+from msdk.runs import latest, load_checkpoint
 from msdk.sampling import drawing
 from recipes import tiny
 
@@ -32,13 +39,54 @@ def attack(tmp_path_factory):
         yield lambda name, **options: module.attacked(module.CASES[name], work, **options)
 
 
-@pytest.mark.parametrize(("name", "points"), [("train", 2), ("sample-zip", 2), ("convert", 1)])
+@pytest.mark.parametrize(("name", "points"), [("train", 2), ("sample-zip", 2), ("convert", 1), ("gather", 2)])
 def test_killed_anywhere_is_never_stuck_nor_different(attack, name, points):
     """The plain command, --resume and --force end as if nothing had been, or the plain one says which does."""
     found = attack(name, most=points)
     assert found.killed == points < found.points
-    assert found.commands >= 2 * points
+    assert found.commands >= (1 if name == "gather" else 2) * points
     assert (found.stuck, found.different) == ([], [])
+
+
+MANY = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.5, 0.95), pytest.param([n / 12 for n in range(12)], marks=MANY)], ids=["", "all"]
+)
+def test_killed_while_shards_are_written(attack, tmp_path, monkeypatch, shares):
+    """Whichever process and when: the checkpoint before is there or the new one, whole, and one process goes on."""
+    bench = sys.modules["bench_crashes"]
+    monkeypatch.chdir(tmp_path)
+    often = ("training.parallel=fsdp", "training.checkpoint_every=1", "training.keep=1", "training.log_every=1")
+    recipe = tiny(STILL, *often, "training.iterations=2", "training.batch_size=8")
+
+    def killed(folder, victim, point):
+        def strike(step):
+            if this_rank().index == victim and step.iteration == 1:
+                counts.append(bench.strike_at(point, signal.SIGKILL, tmp_path / "note"))
+
+        def work():
+            with contextlib.suppress(RunError):
+                msdk.train(recipe, tmp_path / folder, device="cpu", progress=strike)
+            return len(counts[0]) if counts else 0
+
+        counts = []
+        return processes(2, work, tmp_path)
+
+    totals = [max(killed(f"whole-{victim}", victim, sys.maxsize)) for victim in (0, 1)]
+    right = load_checkpoint(latest(tmp_path / "whole-0"))
+    for number, (victim, share) in enumerate((victim, share) for victim in (0, 1) for share in shares):
+        found = killed(f"run-{number}", victim, 1 + int(share * totals[victim]))
+        assert found[victim] is None
+        assert load_checkpoint(latest(tmp_path / f"run-{number}")).iteration in (1, 2)
+        result = msdk.train(recipe, tmp_path / f"run-{number}", device="cpu", resume=True)
+        assert result.last.iteration == 2
+        again = load_checkpoint(latest(tmp_path / f"run-{number}"))
+        assert again.images_by_stage == right.images_by_stage
+        for name, value in right.model.items():
+            torch.testing.assert_close(again.model[name], value, rtol=1e-3, atol=1e-5)
+        assert not list((tmp_path / f"run-{number}").rglob(".*.tmp"))
 
 
 @pytest.mark.parametrize("name", ["train", "sample-folder", "cluster"])
