@@ -17,6 +17,7 @@ import socket
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,42 +47,39 @@ def recipe_of() -> Any:
     return msdk.load_recipe("recipes/digits/multistage.toml", list(SETTINGS))
 
 
-def seconds(group: Group, runs: int, work: Callable[[int], object]) -> float:
-    """Median over calls, which all processes begin together; the first call is for nothing."""
-    found: list[float] = []
-    for run in range(runs + 1):
-        group.wait()
-        begun = time.perf_counter()
-        work(run)
-        found.append(time.perf_counter() - begun)
-    return statistics.median(found[1:])
+def timed(group: Group, work: Callable[[], object]) -> float:
+    """Of a call that all processes begin together."""
+    group.wait()
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
 
 
 def measured(runs: int) -> dict[str, float]:
-    """Of this process: FLOP/s without the others, bytes/s and latency of sums with them, and seconds of a step."""
+    """Of this process: FLOP/s without the others, bytes/s and latency of sums with them, and seconds of a step.
+
+    They are timed in turn, so that other work on the machine disturbs all alike; medians, but for the first turn.
+    """
     torch.set_num_threads(1)
     recipe = recipe_of()
     prices = [price.forward + price.backward for price in msdk.budget(recipe).image_flops]
     with together(this_rank()) as group:
         denoiser = in_training(msdk.build(recipe))
         feed = Feed(recipe, denoiser, recipe.data.open(), group.rank)
-        works = [feed(run) for run in range(runs + 1)]
-        flops = statistics.mean(sum(prices[k] for k in work.draw.stages.tolist()) for work in works[1:])
-        found: dict[str, float] = {}
-        for name, who in (("alone", Group()), ("together", group)):
-            step = TrainingStep(recipe, denoiser, who)
-
-            def once(run: int, step: TrainingStep = step) -> object:
-                return step(works[run].batch, works[run].draw, run, works[run].hand)
-
-            found[name] = seconds(group, runs, once)
-        found["flops_per_second"] = flops / found["alone"]
-        found["latency"] = found["bandwidth"] = 0.0
-        if group.rank.count > 1:
-            count, numbers = group.rank.count, [torch.ones(size // 4) for size in (SMALL, LARGE)]
-            small, large = (seconds(group, runs + 4, lambda _, each=each: group.total(each)) for each in numbers)
-            found["latency"] = small / (2 * (count - 1))
-            found["bandwidth"] = 2 * (count - 1) / count * (LARGE - SMALL) / (large - small)
+        alone, shared = TrainingStep(recipe, denoiser), TrainingStep(recipe, denoiser, group)
+        numbers = [torch.ones(size // 4) for size in (SMALL, LARGE)]
+        turns: list[list[float]] = []
+        for run in range(runs + 1):
+            work = feed(run)
+            steps = [partial(step, work.batch, work.draw, run, work.hand) for step in (alone, shared)]
+            times = [timed(group, call) for call in (*steps, *(partial(group.total, each) for each in numbers))]
+            turns.append([sum(prices[k] for k in work.draw.stages.tolist()) / times[0], *times])
+        rate, own, both, small, large = (statistics.median(each) for each in zip(*turns[1:], strict=True))
+        count = group.rank.count
+    found = {"flops_per_second": rate, "alone": own, "together": both, "latency": 0.0, "bandwidth": 0.0}
+    if count > 1:
+        found["latency"] = small / (2 * (count - 1))
+        found["bandwidth"] = 2 * (count - 1) / count * (LARGE - SMALL) / max(large - small, 1e-9)
     return found
 
 

@@ -131,15 +131,17 @@ def cards_grid(cards: "Iterable[Card]") -> Grid:
             card.name,
             f"{card.memory / 2**30:g}",
             *(significant(card.peak[rate] / 1e12) if rate in card.peak else "-" for rate in rates),
+            f"{card.link / 1e9:g} {card.wire}",
             card.source,
         )
         for card in cards
     )
     notes = (
         "TFLOP/s, dense, by the makers' own documents. float32 is multiplied as TF32 where a card has that.",
-        "msdk budget RECIPE --gpu NAME --utilisation 0.35 --price 2 plans training on one.",
+        "GB/s: what a card sends to others of its machine, in one direction, and by which wire.",
+        "msdk budget RECIPE --gpu NAME --utilisation 0.35 --price 2 plans training on one, with --gpus 8 on eight.",
     )
-    return Grid("Cards", ("card", "GiB", *rates, "source"), rows, notes)
+    return Grid("Cards", ("card", "GiB", *rates, "GB/s", "source"), rows, notes)
 
 
 def ledger_grid(one: "Budget") -> Grid:
