@@ -38,7 +38,7 @@ def trial(recipe: Recipe, denoiser: Denoiser, parts: Sequence[Counts]) -> tuple[
 def started(recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> TrainingStep:
     """A training step whose optimiser keeps what it keeps after the first steps of a run, of all stages."""
     step = TrainingStep(recipe, denoiser, group)
-    for parameter in step.trained.parameters():
+    for parameter in step.own:
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     step.update(0)
     step.optimizer.zero_grad(set_to_none=True)
