@@ -14,12 +14,14 @@ DRAWN = 64
 
 
 def presence(recipe: Recipe, images: int) -> list[float]:
-    """The chance that so many images of a batch have at least one of each stage.
+    """The chance that so many images of a batch have at least one of each stage, as a mean over the training.
 
-    1 - (1 - p)^images where each image draws its stage; p itself where one stage is drawn for all of them.
+    1 - (1 - p)^groups where each group of images draws its stage, see `StageDraw.steps`.
     """
-    shares = recipe.training_shares()
-    return [1 - (1 - share) ** images for share in shares] if recipe.training.mixed else shares
+    options = recipe.training
+    groups = max(options.groups(options.batch_size) * images // options.batch_size, 1)
+    steps = recipe.stage_draw.steps(options.iterations, recipe.natural_shares(), groups)
+    return [count / options.iterations for count in steps]
 
 
 def excess(recipe: Recipe, denoiser: Denoiser, processes: int, flops: Sequence[float]) -> float:
@@ -37,8 +39,9 @@ def excess(recipe: Recipe, denoiser: Denoiser, processes: int, flops: Sequence[f
     generator = Generator().manual_seed(mixed_seed(options.seed, "attendance"))
     price = torch.tensor(flops, dtype=torch.float64)
     more = 0.0
-    for _ in range(DRAWN):
-        stages, _ = draw_times(recipe, denoiser, options.batch_size, generator)
+    for batch in range(DRAWN):
+        iteration = batch * options.iterations // DRAWN  # laws may change on the way
+        stages, _ = draw_times(recipe, denoiser, options.batch_size, generator, iteration)
         parts = [price @ hands(own, processes, len(flops)) for own in stages.chunk(options.accumulation)]
         more += float(torch.stack(parts).sum(0).max() - price[stages].sum() / processes)
     return more / DRAWN

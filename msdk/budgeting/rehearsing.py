@@ -6,8 +6,7 @@ on tensors without storage, with the images that process 0 is dealt; every colle
 
 import contextlib
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
-from typing import Any
+from collections.abc import Generator, Iterable, Mapping, Sequence
 
 import attrs
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from msdk.budgeting.memory import STEP_COUNTER, expected_counts
 from msdk.budgeting.recording import Recorder
-from msdk.budgeting.requested import Parallel
 from msdk.budgeting.simulating import simulated, tensors_of
 from msdk.budgeting.training_price import held
 from msdk.budgeting.trials import Counts, started, trial, without_weights
@@ -65,14 +63,14 @@ def pretended(processes: int) -> Generator[Group]:
         raise RunError("processes that work together cannot pretend to be others: plan on one, without torchrun")
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=processes)
     try:
-        yield Group(Rank(0, processes))
+        yield Group(Rank(0, processes), dist.group.WORLD)
     finally:
         dist.destroy_process_group()
 
 
 @threads_for(0)
-def rehearse(recipe: Recipe, processes: int, parallel: Parallel) -> Rehearsal:
-    """Runs training steps as process 0 of so many.
+def rehearse(recipe: Recipe, processes: int) -> Rehearsal:
+    """Runs training steps as process 0 of so many, in the recipe's way to be parallel.
 
     Raises:
         PartError: The stage edges are not known yet, the batch does not go round, or a network does what cannot be
@@ -91,23 +89,20 @@ def rehearse(recipe: Recipe, processes: int, parallel: Parallel) -> Rehearsal:
         batches.append(together)
     dealt = [_dealt(counts, options.accumulation, processes) for counts in batches]
     found: list[tuple[Sent, ...]] = []
-    with pretended(processes) as group:
-        start = sharded if parallel == "fsdp" else whole
-        mesh = mesh_of(processes)  # before tensors are fake: it reads its own numbers
-        with simulated(denoiser) as (copied, live):
-            step, peaks = start(recipe, copied, group, mesh), list[int]()
-            kept = _held(recipe, copied, step)
-            for hand, parts in dealt:
-                live.peak = live.now
-                with Recorder() as recorder:
-                    step(*trial(recipe, copied, parts), 0, hand)
-                found.append(recorder.sent)
-                peaks.append(live.peak)
-    gathered = 0
-    if parallel == "fsdp":
+    with pretended(processes) as group, simulated(denoiser) as (copied, live):
+        step, peaks = started(recipe, copied, group), list[int]()
+        kept = _held(recipe, copied, step)
+        for hand, parts in (dealt[-1], *dealt):  # the first learns which gradients there are, and sends them late
+            live.peak = live.now
+            with Recorder() as recorder:
+                step(*trial(recipe, copied, parts), 0, hand)
+            found.append(recorder.sent)
+            peaks.append(live.peak)
+    found, peaks, gathered = found[1:], peaks[1:], 0
+    if step.sharded:
         # Shares come and go in storages that are resized, which is not followed: so the peak of a process with all
-        # weights is taken, less what it holds, more what a process with shares does.
-        gathered, peaks = _bytes(denoiser.network.parameters()), []
+        # weights is taken, less what it holds, more what a process with shares does, and the two units at a time.
+        gathered, peaks = max(map(_put_together, found)), []
         with simulated(denoiser) as (copied, live):
             step = started(recipe, copied)
             less = _held(recipe, copied, step, gradients=False)
@@ -116,40 +111,22 @@ def rehearse(recipe: Recipe, processes: int, parallel: Parallel) -> Rehearsal:
                 step(*trial(recipe, copied, parts), 0, hand)
                 peaks.append(kept + gathered + live.peak - less)
     alone = dict(zip(drawn, found, strict=False))
-    peak = peaks[-1] if options.mixed else max(peaks[: len(drawn)])
+    peak = peaks[-1] if options.groups(options.batch_size) > 1 else max(peaks[: len(drawn)])
     return Rehearsal(alone, tuple(together), found[-1], kept, gathered, peak)
 
 
-def whole(recipe: Recipe, denoiser: Denoiser, group: Group, mesh: Any) -> TrainingStep:
-    """A step of a process that has all weights."""
-    return started(recipe, denoiser, group)
-
-
-def sharded(recipe: Recipe, denoiser: Denoiser, group: Group, mesh: Any) -> TrainingStep:
-    """A step of a process that has its share of the weights of each encoder and decoder."""
-    from torch.distributed.fsdp import fully_shard
-
-    network = denoiser.network
-    for weight in network.parameters():
-        weight.data = weight.data.contiguous()  # FSDP2 takes no other layout
-    for part in (*network.encoders, *network.adapters, *network.decoders):
-        fully_shard(part, mesh=mesh)
-    return TrainingStep(recipe, denoiser)
-
-
-def mesh_of(processes: int) -> Any:
-    from torch.distributed.device_mesh import init_device_mesh
-
-    return init_device_mesh("cpu", (processes,))
+def _put_together(sent: Sequence[Sent]) -> int:
+    """Most bytes of weights that are whole at a time: of one unit that is in use, and of the next."""
+    sizes = [each.size for each in sent if each.kind == "all_gather"]
+    return max((sum(sizes[place : place + 2]) for place in range(len(sizes))), default=0)
 
 
 def _held(recipe: Recipe, denoiser: Denoiser, step: TrainingStep, *, gradients: bool = True) -> int:
     """Bytes that this process has of a step all the time."""
-    weights = list(step.trained.parameters())
-    trained = [weight for weight in weights if weight.requires_grad]
+    trained = [weight for weight in step.own if weight.requires_grad]
     found = held(
         recipe.training,
-        _bytes(weights),
+        _bytes(step.own),
         _bytes(trained),
         autoencoder=0 if denoiser.autoencoder is None else _bytes(tensors_of(denoiser.autoencoder)),
         counters=STEP_COUNTER * len(trained),
@@ -158,9 +135,7 @@ def _held(recipe: Recipe, denoiser: Denoiser, step: TrainingStep, *, gradients: 
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    """Of those that are shared out, this process's share."""
-    own = (getattr(tensor, "_local_tensor", tensor) for tensor in tensors)
-    return sum(tensor.numel() * tensor.element_size() for tensor in own)
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _dealt(counts: Counts, parts: int, processes: int) -> tuple[Hand, list[Counts]]:

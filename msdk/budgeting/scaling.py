@@ -42,11 +42,11 @@ def plan(
     Raises:
         PartError: The batch does not go round the processes, or a part cannot be simulated.
     """
-    training, options = budget.training, attrs.evolve(recipe.training, precision=estimate.dtype)
+    training, how = budget.training, parallel or recipe.training.parallel
     assert training is not None
+    options = attrs.evolve(recipe.training, precision=estimate.dtype, parallel=how)
     recipe, batch = attrs.evolve(recipe, training=options), options.batch_size
-    how: Parallel = parallel or getattr(options, "parallel", "ddp")
-    rehearsal = rehearse(recipe, wires.processes, how)
+    rehearsal = rehearse(recipe, wires.processes)
     shares, rate = recipe.training_shares(), estimate.utilisation * estimate.peak_flops_per_second
     encoding = training.autoencoder_flops / training.images
     flops = [encoding + each.forward + each.backward + each.recompute for each in budget.image_flops]
@@ -58,7 +58,7 @@ def plan(
     def step(wires: Wires) -> StepPlan:
         count = wires.processes
         talk = expected(rehearsal, chances, wires.total)
-        if options.mixed:
+        if options.groups(batch) > 1:
             compute = alike / count + excess(recipe, denoiser, count, flops) / rate
             kinds = [(1.0, compute, rehearsal.together)]
         else:

@@ -39,7 +39,7 @@ def started(recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> T
     """A training step whose optimiser keeps what it keeps after the first steps of a run, of all stages."""
     step = TrainingStep(recipe, denoiser, group)
     step.scaler = None  # it has two numbers, and of some optimisers it asks the device for one
-    for parameter in step.trained.parameters():
+    for parameter in step.own:
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     step.update(0)
     step.optimizer.zero_grad(set_to_none=True)
