@@ -219,6 +219,8 @@ def _parsed(words: tuple[str, ...]) -> dict[str, Any]:
     from msdk.cli.entry import app
     from msdk.launching import VERBS
 
+    if {"--help", "-h", "--version"} & set(words):
+        raise MsdkError(f"msdk {shlex.join(words)} only tells something: call it here")
     _, general, _ = app.meta.parse_args(list(words), exit_on_error=False, print_error=False)
     if general.arguments.get("allow_code"):
         from msdk.registry.local_code import allow_code
@@ -228,7 +230,5 @@ def _parsed(words: tuple[str, ...]) -> dict[str, Any]:
     if len(own) > 1 and own[0] == "train" and own[1] in app:
         known = ", ".join(VERBS)
         raise MsdkError(f"msdk {own[1]} works on one process, so it is not launched; on several work {known}")
-    if {"--help", "-h", "--version"} & set(own):
-        raise MsdkError(f"msdk {shlex.join(words)} only tells something: call it here")
     _, bound, _ = app.parse_args(own, exit_on_error=False, print_error=False)
     return dict(bound.arguments)

@@ -92,6 +92,7 @@ def test_a_file_is_written_once(capsys, monkeypatch, tmp_path):
         ("slurm", (RECIPE, "--force"), "--force replaces what exists"),
         ("slurm", ("budget", RECIPE), "msdk budget works on one process"),
         ("slurm", ("sample", "runs/nowhere"), "runs/nowhere is not a run folder"),
+        ("slurm", ("train", "--help"), "only tells something"),
         ("slurm", (), "say what is to be launched"),
         ("slurm", (f"{RECIPE}\n#SBATCH --nodes=99",), "cannot be printed"),
         ("slurm --partition", ("gpu\n#SBATCH --nodes=99", "--", RECIPE), "--partition"),
