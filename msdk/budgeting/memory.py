@@ -28,6 +28,7 @@ from msdk.budgeting.trials import (
 )
 from msdk.denoiser import Denoiser, scaled
 from msdk.denoiser.building import build
+from msdk.denoiser.declared import built
 from msdk.recipe import Recipe
 from msdk.threads import threads_for
 from msdk.training.drawing import layout
@@ -53,7 +54,7 @@ def memory(recipe: Recipe, *, batch: int | None = None, dtype: Precision | None 
     recipe = attrs.evolve(without_weights(recipe), training=attrs.evolve(options, batch_size=batch, precision=dtype))
     denoiser = build(recipe, "meta").train()
     network = denoiser.network
-    objective = cast("nn.Module", options.loss.build(denoiser))
+    objective = cast("nn.Module", built(options.loss, lambda: options.loss.build(denoiser)))
     weights = [*network.parameters(), *objective.parameters()]
     trained = [parameter for parameter in weights if parameter.requires_grad]
     shares = recipe.training_shares()
