@@ -21,6 +21,8 @@ MOST_CLASS = 32
 
 
 class _Tar(FileSource):
+    parallel = True
+
     def __init__(self, path: Path, shape: Shape) -> None:
         super().__init__(shape)
         if not path.is_file():

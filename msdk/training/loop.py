@@ -309,10 +309,11 @@ class Trainer:
         group: Group | None = None,
     ) -> None:
         self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
-        self.step = TrainingStep(recipe, in_training(build(recipe, device)), self.group)
-        refuse_unsavable(self.step)  # now, not hours later
+        denoiser = in_training(build(recipe, device))
         if recipe.training.compile:
-            compile_parts(self.step.denoiser.network)
+            compile_parts(denoiser.network)  # before weights are cut into rows, which adds hooks
+        self.step = TrainingStep(recipe, denoiser, self.group)
+        refuse_unsavable(self.step)  # now, not hours later
         self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
         self.iteration, self.seconds = 0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
