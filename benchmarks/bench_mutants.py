@@ -90,6 +90,17 @@ LOOSE = [
 EQUIVALENT: dict[str, str] = {
     "msdk.datasets.shards: differs = next(((a, b) for a, b in zip(names, longest, strict=False) if a != b), None)"
     " -> differs = next(((a, b) for a, b in (zip(names, longest)) if a != b), None)": "strict=False is the default",
+    "msdk.report.runs: zip(ledger.images_by_stage, ledger.forward_macs_by_stage, "
+    'training["loss_by_stage"], strict=True)'
+    " -> (zip(ledger.images_by_stage, ledger.forward_macs_by_stage, training['loss_by_stage']))": (
+        "one entry a stage in all three: an assertion of ours that nothing can trip"
+    ),
+    "msdk.autoencoders.conv_net: for block, attend in zip(self.blocks, self.attentions, strict=True):"
+    " -> for block, attend in zip(self.blocks, self.attentions, strict=False):": (
+        "both are made side by side: an assertion of ours that nothing can trip"
+    ),
+    'msdk.report.page: "flops",'
+    " -> 'flopsx',": "the key joins a button and its figure in the page, both written from here; any name does",
 }
 """Mutants that no test can tell from the original, by module, line of old code and line of new code: why."""
 
