@@ -242,6 +242,7 @@ def kept(keys: list[str]) -> list[Mutant]:
     lines = functools.cache(lambda path: path.read_text(encoding="utf-8").splitlines())
     by_key: dict[str, Mutant] = {}
     for path, place, other in found():
+        assert isinstance(place, ast.expr | ast.stmt)
         if (module_of(path), lines(path)[place.lineno - 1].strip().partition(" -> ")[0]) in begins:
             one = mutant(path, place, other)
             by_key.setdefault(one.key, one)
@@ -421,8 +422,8 @@ class Recorder:
         for name, line in lines:
             name = module_of(Path(name)) if line else name
             masks[name] = masks.get(name, 0) | 1 << line
-        one = {"test": test, "seconds": round(seconds, 2), "passed": passed}
-        one["lines"] = {name: f"{mask:x}" for name, mask in sorted(masks.items())}
+        told = {name: f"{mask:x}" for name, mask in sorted(masks.items())}
+        one = {"test": test, "seconds": round(seconds, 2), "passed": passed, "lines": told}
         with self.file.open("a") as file:
             file.write(json.dumps(one) + "\n")
 
