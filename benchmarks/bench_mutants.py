@@ -8,12 +8,12 @@ Survivors are printed as a diff; those that no test can tell are in `EQUIVALENT`
 95 % of 200.
 
     python benchmarks/bench_mutants.py --map map.jsonl --record tests
-    python benchmarks/bench_mutants.py --map map.jsonl --runs 200 --seed 0 --keys keys.txt --out mutants.jsonl
+    python benchmarks/bench_mutants.py --map map.jsonl --keys benchmarks/mutants.txt --out mutants.jsonl
 
 The first call, repeated until it says that nothing is left, notes which lines each fast test executes and how long it
 takes: a mutant then meets the tests that reach its place, the quickest and nearest first, for `--seconds`. Without a
 map it meets all tests of its room, which takes minutes. The second call goes on where it stopped, and `--again` tries
-the survivors once more; the keys keep the drawn mutants the same when msdk's source changes a little.
+the survivors once more. The keys, drawn by `--runs 200 --seed 0`, are the same mutants when msdk changes a little.
 """
 
 import argparse
