@@ -460,3 +460,14 @@ STYLES = (
 
 def block(style):
     return ResidualBlock(8, 16, style, embedding=None)
+
+
+def test_a_failure_names_the_parts_own_line():
+    """Not that of torch, where it was raised."""
+    inner = nn.Linear(3, 3)
+    wrong = Calls(lambda x: inner(x[:, :2]) + 0)
+    wrong.inner = inner
+    with pytest.raises(
+        PartError, match=r"`wrong = Calls\(lambda x: inner\(x\[:, :2\]\) \+ 0\)` \(test_counting\.py:\d+\)"
+    ):
+        count(wrong, [torch.zeros(1, 5)])

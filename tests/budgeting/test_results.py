@@ -136,3 +136,11 @@ def test_counts_of_a_training_are_none_or_more():
             attrs.evolve(budget.training, **{field.name: least})
             with pytest.raises(ValueError, match=field.name):
                 attrs.evolve(budget.training, **{field.name: least - 1})
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_memory_of_either_precision_is_read_back(dtype):
+    """A saved budget may be of any precision that training has."""
+    (budget, *_) = read_several(GOLDEN / "digits.memory.json", Budget, "a budget")
+    told = attrs.evolve(budget.memory, dtype=dtype)
+    assert from_json(to_json(told), type(told)) == told

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msdk.report import Grid
+from msdk.report.plugins import plugins_grid
 
 CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
 
@@ -36,3 +37,19 @@ def test_a_notebook_shows_text():
     text = Grid(hostile, (hostile, "x"), ((hostile, "1"),), (hostile,)).html()
     assert text.count("&lt;b&gt;&amp;") == 4
     assert "<b>" not in text
+
+
+def test_plugins_are_a_table():
+    """What each gives and costs, figures to the right, and what is wrong with the cure below."""
+    parts = [{"kind": "sampler", "name": "a"}, {"kind": "schedule", "name": "b"}]
+    finding = {"what": "it imports torch.", "fix": "import it later"}
+    known = {"version": "1", "requires": ">=1", "parts": parts, "seconds": 12.3456, "findings": []}
+    unknown = {"version": None, "requires": None, "parts": [], "seconds": None, "findings": [finding]}
+    grid = plugins_grid([{"name": "good", **known}, {"name": "bad", **unknown}])
+    assert [line.strip() for line, role in grid.lines(100) if line and role != "rule"] == [
+        "Plugins",
+        "plugin  version  for msdk  parts                    import s    state",
+        "good    1        >=1       sampler: a, schedule: b     12.35     good",
+        "bad     ?        any       none                            -  1 wrong",
+        "bad: it imports torch. Fix: import it later.",
+    ]

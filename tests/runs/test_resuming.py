@@ -240,3 +240,16 @@ def test_going_on_once_more_writes_the_same_again(tmp_path):
     assert locks[0] == locks[1]
     assert json.loads(locks[1])["resumed"] == [{"iteration": 1, "recipe": {"training.iterations": [1, 2]}}]
     assert class_names(tmp_path / "run") == ("cat", "dog")
+
+
+def test_a_run_is_known_by_its_resolved_recipe(tmp_path):
+    """Without its lock a run folder may still be replaced, also one that was changed, but none with another recipe."""
+    run, recipe = tmp_path / "run", tiny(*SHORT)
+    msdk.train(recipe, run)
+    (run / "lock.json").unlink()
+    own = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text("# mine\n" + own)
+    with pytest.raises(RunError):
+        msdk.train(recipe, run, force=True)
+    (run / "recipe.toml").write_text("# Changed at iteration 1: training.lr was 0.1\n" + own)
+    assert msdk.train(recipe, run, force=True).last.iteration == 2
