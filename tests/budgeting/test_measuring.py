@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import msdk
 from msdk.budgeting import measuring
@@ -55,6 +56,24 @@ def test_measuring_leaves_no_trace():
 def test_the_peak_is_that_of_products():
     """More than a few GFLOP/s on any machine of this century, and less than there can be."""
     assert 1e9 < matmul_peak(torch.device("cpu"), "fp32", 0.2) < 1e15
+
+
+def test_the_peak_divides_by_what_is_computed(monkeypatch):
+    """The FLOPs of each attempt are those of its products, padding of convolutions included."""
+    counted = []
+
+    def seconds(run, device, least):
+        with FlopCounterMode(display=False) as counter:
+            run()
+        counted.append(counter.get_total_flops())
+        return counted[-1]
+
+    monkeypatch.setattr(measuring, "_seconds", seconds)
+    monkeypatch.setattr(measuring, "MATRICES", {"cpu": (16,)})
+    monkeypatch.setattr(measuring, "MAPS", {"cpu": (2, 4, 8)})
+    assert matmul_peak(torch.device("cpu"), "fp32", 1.0) == 1.0
+    # torch's counter leaves nothing out at the edges, as the attempts do.
+    assert counted == [2 * 16**3, 2 * 2 * 8**2 * 4 * 4, 2 * 2 * 8**2 * 4 * 4 * 9]
 
 
 def test_devices_that_are_not_there_are_told():

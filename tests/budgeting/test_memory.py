@@ -252,3 +252,13 @@ def test_activations_beside_the_published_networks(recipe, config, outside_data)
         assert found.as_json()["backward_over_forward"][ours.index] == pytest.approx(
             stage["training"]["backward_over_forward"], abs=0.01
         )
+
+
+def test_nothing_lives_before_the_first_operator():
+    """Bytes are counted from 0, and the peak is never below what is alive."""
+    live = Live(FakeTensorMode())
+    assert (live.now, live.peak) == (0, 0)
+    with live.fake, live:
+        kept = torch.empty(8, dtype=torch.float32)
+    assert (live.now, live.peak) == (32, 32)
+    del kept

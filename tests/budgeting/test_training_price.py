@@ -9,9 +9,10 @@ import torch
 from commands import quick
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 import msdk
-from msdk.budgeting.backward import stage_flops
+from msdk.budgeting.backward import RULES, stage_flops
 from msdk.budgeting.ledger import ledger
 from msdk.budgeting.memory import memory
 from msdk.budgeting.questions import Question, target_of
@@ -289,3 +290,14 @@ def test_an_old_cache_is_counted_again(monkeypatch, tmp_path):
             lacking += 1
     assert msdk.budget(tiny(*TWO)).as_json() == before
     assert lacking
+
+
+def test_attention_is_counted_by_its_own_axes():
+    """Two products a head, forward; four, backward: of 3 heads, 5 queries, 7 keys and 4 channels."""
+    query, key, value = (torch.rand(2, 3, length, 4, requires_grad=True) for length in (5, 7, 7))
+    product = 2 * 2 * 3 * 5 * 7 * 4
+    with FlopCounterMode(display=False, custom_mapping=RULES) as forward:
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    with FlopCounterMode(display=False, custom_mapping=RULES) as backward:
+        out.sum().backward()
+    assert (forward.get_total_flops(), backward.get_total_flops()) == (2 * product, 4 * product)

@@ -9,7 +9,7 @@ import msdk
 from msdk.budgeting.cards import card_named
 from msdk.budgeting.planning import estimate
 from msdk.report import budget_grids, comparison_grid
-from msdk.report.budgets import accounts_apart
+from msdk.report.budgets import accounts_apart, parts_grid
 from recipes import tiny
 
 
@@ -88,3 +88,17 @@ def test_plans_are_columns_and_a_table(budgets):
     assert "is within the card's 80 GiB" in of_card[1].notes[-1]
     small = attrs.evolve(plans[1], estimate=attrs.evolve(plans[1].estimate, memory=2**20))
     assert any("is MORE THAN the card's 1 MiB" in note for grid in budget_grids([small]) for note in grid.notes)
+
+
+def test_parts_share_the_cost_of_a_sample():
+    """Each part's calls times its MACs over all of them: the shares of encoder and decoders add up to one."""
+    budget = msdk.budget(tiny("sampling.steps=9"))
+    grid = parts_grid(budget)
+    whole = sum(stage.calls * stage.costs.total for stage in budget.stages)
+    wanted = [budget.nfe * budget.stages[0].costs.encoder / whole]
+    wanted += [stage.calls * stage.costs.decoder / whole for stage in budget.stages]
+    told = [each for each in column(grid, "of sampling") if each != "-"]
+    assert [float(each.removesuffix(" %")) for each in told] == pytest.approx(
+        [100 * share for share in wanted], abs=0.06
+    )
+    assert sum(wanted) == pytest.approx(1, rel=1e-12)
