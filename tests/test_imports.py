@@ -116,7 +116,7 @@ ALLOWED = {
         "clusterings",
         *BASES,
     ],
-    "comparing": ["recipe", "runs"],
+    "browsing": ["recipe", "runs"],
     "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
         "arguments",
@@ -172,7 +172,7 @@ ALLOWED = {
         "running",
         "surveying",
         "preparing",
-        "comparing",
+        "browsing",
         "launching",
         "surgery",
         "report",

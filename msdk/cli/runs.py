@@ -17,7 +17,7 @@ def runs(folder: Path = Path("runs"), /, *, as_json: AsJson = False) -> None:
     folder
         Where run folders lie, also in folders of it; a run folder is listed alone.
     """
-    from msdk.comparing import runs_below
+    from msdk.browsing import runs_below
 
     found = runs_below(folder)
     if as_json:
@@ -45,7 +45,7 @@ def compare(*run: Path, out: Path | None = None, force: Force = False, as_json: 
     out
         Also write it: .html has curves and samples; .png and .svg are the curves; .md, .json.
     """
-    from msdk.comparing import compare as beside
+    from msdk.browsing import compare as beside
     from msdk.report.comparisons import comparison_file, comparison_grids
 
     if out is not None and out.exists() and not force:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from msdk.comparing import Comparison, RunSummary
+    from msdk.browsing import Comparison, RunSummary
 
 
 def runs_grid(runs: "Sequence[RunSummary]", folder: Path) -> Grid:

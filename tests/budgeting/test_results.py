@@ -132,7 +132,7 @@ def test_counts_of_a_training_are_none_or_more():
     (budget,) = read_several(path, Budget, "a budget")
     for field in attrs.fields(type(budget.training)):
         if type(getattr(budget.training, field.name)) is int:
-            least = int(field.name in ("batch_size", "accumulation"))
+            least = int(field.name in ("batch_size", "accumulation", "stage_groups"))
             attrs.evolve(budget.training, **{field.name: least})
             with pytest.raises(ValueError, match=field.name):
                 attrs.evolve(budget.training, **{field.name: least - 1})

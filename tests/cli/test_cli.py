@@ -94,17 +94,6 @@ def test_show_as_json(capsys, monkeypatch):
     assert json.loads(out)["fields"][0]["required"]
 
 
-def test_everything_at_once_runs_on_one_process(capsys, monkeypatch, tmp_path):
-    """Started by torchrun for two, `run` says what to do, before anything is clustered or made."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, out, errors = quick(
-        capsys, monkeypatch, "run", "recipes/digits/multistage.toml", "--out", str(tmp_path / "run")
-    )
-    assert (code, out) == (2, "")
-    assert "start it without torchrun" in " ".join(errors.split())
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

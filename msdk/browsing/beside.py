@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from msdk.comparing.summaries import Line, RunSummary, lines_of, summary
+from msdk.browsing.summaries import Line, RunSummary, lines_of, summary
 from msdk.errors import MsdkError, RunError
 from msdk.recipe.differences import Difference
 from msdk.recipe.differences import compare as differences

@@ -8,7 +8,7 @@ import pytest
 from commands import quick
 
 import msdk
-from msdk.comparing import compare, lines_of, runs_below, summary
+from msdk.browsing import compare, lines_of, runs_below, summary
 from msdk.errors import MsdkError
 from msdk.runs.writer import one_writer
 from msdk.training import train
