@@ -267,8 +267,15 @@ def together(rank: Rank) -> Generator[Group]:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         if torch.cuda.is_available():
             torch.cuda.set_device(rank.local)
+        from torch.distributed.rendezvous import rendezvous
+
+        patience = datetime.timedelta(days=1)
         with alive():
-            dist.init_process_group(backend, timeout=datetime.timedelta(days=1))
+            # What processes that were started anew say of themselves stands apart: torch leaves what the dead ones
+            # said in the store of torchrun's agent, and who reads that waits for them.
+            store, index, count = next(iter(rendezvous("env://", timeout=patience)))
+            store = dist.PrefixStore(f"msdk/{restarted()}", store)
+            dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=patience)
     try:
         yield Group(rank)
     except GoneError:

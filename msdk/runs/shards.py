@@ -90,9 +90,11 @@ def _save(tensors: Mapping[str, Tensor], path: Path, *, first: bool) -> None:
 
 def first_row(tensor: Tensor) -> int:
     """Where this process's rows of a tensor begin that FSDP2 has cut: each has as many, the last ones fewer."""
-    mesh = cast("Any", tensor).device_mesh
-    each = -(-tensor.shape[0] // mesh.size())
-    return min(mesh.get_local_rank() * each, tensor.shape[0])
+    import torch.distributed as dist
+
+    each = -(-tensor.shape[0] // dist.get_world_size())
+    # The mesh is of all processes. It may be an equal one of before, as torch remembers them, so it is not asked.
+    return min(dist.get_rank() * each, tensor.shape[0])
 
 
 def gather(run: Path, checkpoint: Path | None = None) -> list[str]:

@@ -114,7 +114,7 @@ overrides = st.fixed_dictionaries(
         "training.ema_decay": st.floats(0, 0.9999).map(repr),
         "training.flip": st.sampled_from(["true", "false"]),
         "training.stage_draw": st.sampled_from(
-            ["natural", "uniform", "stratified", '{ name = "round-robin", every = 9 }']
+            ["natural", "uniform", "stratified", '{ name = "curriculum", every = 9 }']
         ),
         "sampling.steps": st.integers(4, 200).map(str),
         "sampling.noise": st.sampled_from(["fresh", "brownian"]),
