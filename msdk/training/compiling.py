@@ -73,7 +73,8 @@ def _any_length(tensor: Tensor) -> None:
 
 
 def _at_start(tensor: Tensor) -> Tensor:
-    return cast("Tensor", _Alone.apply(tensor)) if tensor.storage_offset() else tensor
+    # Guards are of the batch behind a view too, which a batch of one stage alone has not.
+    return cast("Tensor", _Alone.apply(tensor)) if tensor.storage_offset() or tensor._is_view() else tensor
 
 
 class _Twice(torch.autograd.Function):
