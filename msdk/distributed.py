@@ -274,7 +274,7 @@ def together(rank: Rank) -> Generator[Group]:
             # What processes that were started anew say of themselves stands apart: torch leaves what the dead ones
             # said in the store of torchrun's agent, and who reads that waits for them.
             store, index, count = next(iter(rendezvous("env://", timeout=patience)))
-            store = dist.PrefixStore(f"msdk/{restarted()}", store)
+            store = dist.PrefixStore(f"msdk/{restarted()}", store)  # pyright: ignore[reportPrivateImportUsage]
             dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=patience)
     try:
         yield Group(rank)
