@@ -55,6 +55,14 @@ def test_every_image_is_dealt_once(stages):
         assert max(own) - min(own) <= parts
 
 
+def test_what_is_repeated_does_not_count():
+    """Who lacks an image of a stage that others have runs it on the first of its own, which counts for nothing."""
+    lacks, has = (deal(torch.tensor([0, 0, 0, 1]), Rank(index, 2)) for index in range(2))
+    assert (lacks.images.tolist(), lacks.draws.tolist()) == ([0, 2, 0], [0, 2, 3])
+    assert lacks.counted.tolist() == [True, True, False]
+    assert (has.images.tolist(), has.counted) == ([1, 3], None)
+
+
 @pytest.mark.parametrize(
     ("count", "steps", "settings"),
     [
