@@ -274,7 +274,8 @@ def together(rank: Rank) -> Generator[Group]:
             # What processes that were started anew say of themselves stands apart: torch leaves what the dead ones
             # said in the store of torchrun's agent, and who reads that waits for them.
             store, index, count = next(iter(rendezvous("env://", timeout=patience)))
-            store = dist.PrefixStore(f"msdk/{restarted()}", store)  # pyright: ignore[reportPrivateImportUsage]
+            attempt = restarted() if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else 0
+            store = dist.PrefixStore(f"msdk/{attempt}", store)  # pyright: ignore[reportPrivateImportUsage]
             dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=patience)
     try:
         yield Group(rank)
