@@ -133,26 +133,22 @@ def _of_stage(losses: Sequence[float | None], stage: int) -> float | None:
 
 def comparison_page(found: "Comparison") -> str:
     """One page that loads nothing from elsewhere: tables, curves, and the contact sheets of each run."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from msdk.report.templates import templates
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        finalize=lambda value: printable(value, keep="\n\t") if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sheets = [
         (name, _inline((Path(run.path) / run.samples).read_bytes()))
         for name, run in zip(found.names, found.runs, strict=True)
         if run.samples
     ]
-    return environment.get_template("comparison.html").render(
-        title=" and ".join(short(name) for name in found.names),
-        grids=comparison_grids(found),
-        curves=_inline(curves_plot(found, "png")),
-        sheets=sheets,
+    return (
+        templates()
+        .get_template("comparison.html")
+        .render(
+            title=" and ".join(short(name) for name in found.names),
+            grids=comparison_grids(found),
+            curves=_inline(curves_plot(found, "png")),
+            sheets=sheets,
+        )
     )
 
 

@@ -8,20 +8,18 @@ import itertools
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from msdk.errors import printable
 from msdk.recipe.quantities import prefix_of, significant, written
 from msdk.report.budgets import MACS, accounts_apart
 from msdk.report.figures import Json, apart, percent, planned_on, short
 from msdk.report.plans import plan_grids
 from msdk.report.rows import of_stage
 from msdk.report.runs import setting
+from msdk.report.templates import templates
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget, StageCosts
@@ -50,14 +48,7 @@ def budgets_page(
     Returns:
         HTML, all text escaped. Keys that a budget does not have leave their part of the page out.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        finalize=lambda value: printable(value, keep="\n\t") if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     flops = all(one.convention == "exact" for one in budgets)
     filters: dict[str, Callable[..., object]] = {
         "amount": lambda value: figure(value, ""),
