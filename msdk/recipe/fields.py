@@ -153,6 +153,8 @@ class Training:
             them in between. When not given, up to 4 for data in files, and 0 for others.
         cache_images: Whether decoded images are kept in the cache folder, for all processes and runs on these data:
             where they take at most a quarter of the free memory and of the free disk, and are read more than once.
+        latents: Folder of the latents of the data, as `msdk data encode` keeps them: they are read instead of images,
+            which are then not encoded. Nothing that is trained depends on it.
         seed: Seed of the initial weights and of everything drawn in training.
         log_every: Steps between lines of metrics.jsonl.
         checkpoint_every: Steps between checkpoints; the last step always makes one.
@@ -190,6 +192,7 @@ class Training:
     compile: bool = False
     workers: int | None = attrs.field(default=None, validator=optional([ge(0), le(64)]))
     cache_images: bool = True
+    latents: Path | None = None
     seed: int = attrs.field(default=0, validator=ge(0))
     log_every: int = attrs.field(default=100, validator=ge(1))
     checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))

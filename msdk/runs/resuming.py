@@ -27,7 +27,7 @@ FREE_IN_TRAINING = tuple(
     for key in (
         *("iterations", "lr", "warmup", "lr_schedule", "clip_norm", "sanitize"),
         *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep"),
-        *("compile", "workers", "cache_images", "snapshot_every"),
+        *("compile", "workers", "cache_images", "latents", "snapshot_every"),
     )
 )
 """Keys of training that may change on the way: no batch that is drawn, no weight and no average is another by them."""

@@ -53,6 +53,7 @@ from msdk.training.dealing import refuse_uneven
 from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
+from msdk.training.latents import open_data, refuse_unsampled, refuse_unsuited
 from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
@@ -241,7 +242,8 @@ def _ready(
     if recipe.autoencoder is not None:
         weights_file(recipe.autoencoder)  # told before anything slow
     check_trainable(recipe)
-    source = recipe.data.open()
+    refuse_unsuited(recipe)
+    source = open_data(recipe)
     if goes_on:
         refuse_other_data(run, recipe, source.digest, force=how.force_data)
     training_labels(recipe, source)
@@ -322,6 +324,8 @@ class Trainer:
     ) -> None:
         self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
         denoiser = in_training(build(recipe, device))
+        if denoiser.autoencoder is not None:
+            refuse_unsampled(recipe, denoiser.autoencoder)
         self.start = start_of(recipe, denoiser.network) if begins and recipe.init is not None else None
         if recipe.training.compile:
             compile_parts(denoiser.network)  # before weights are cut into rows, which adds hooks
