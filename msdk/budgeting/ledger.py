@@ -97,6 +97,14 @@ class Seen:
 
     iteration: int = attrs.field(validator=ge(0))
     images_by_stage: tuple[int, ...] = attrs.field(validator=deep_iterable(ge(0)))
+    predicted: Any = None
+
+    @property
+    def expected(self) -> list[float] | None:
+        """Images of each stage that were expected, which a run that changed its batch or stages alone knows."""
+        found: Any = self.predicted.get("images_by_stage") if isinstance(self.predicted, dict) else None
+        good = isinstance(found, list) and len(found) == len(self.images_by_stage)
+        return found if good and all(type(each) in (int, float) and each >= 0 for each in found) else None
 
     @classmethod
     def _heard(cls, found: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -119,7 +127,13 @@ def read_seen(path: Path) -> Seen:
     return parsed(content, path, Seen, what)
 
 
-def ledger(budget: "Budget", images_by_stage: Sequence[int], iteration: int, recipe: Recipe) -> Ledger:
+def ledger(
+    budget: "Budget",
+    images_by_stage: Sequence[int],
+    iteration: int,
+    recipe: Recipe,
+    expected: Sequence[float] | None = None,
+) -> Ledger:
     """The ledger at one iteration.
 
     Args:
@@ -128,12 +142,20 @@ def ledger(budget: "Budget", images_by_stage: Sequence[int], iteration: int, rec
         images_by_stage: Images that each stage has really seen.
         iteration: Optimiser steps done.
         recipe: What is trained.
+        expected: Images of each stage that were expected; by the recipe when not given. Batch and stages may change on
+            the way.
     """
     options, images = recipe.training, sum(images_by_stage)
     macs = [price.forward // 2 for price in budget.image_flops]  # of all passes that the objective makes
     forward = [seen * each for seen, each in zip(images_by_stage, macs, strict=True)]
     # A law of stages may change on the way, so its shares up to here are what counts, not those of the whole training.
-    shares, expected = recipe.training_shares(iteration), recipe.training_images(iteration)
+    shares, usual = recipe.training_shares(iteration), recipe.training_images(iteration)
+    read = iteration * options.batch_size
+    if expected is None or list(expected) == usual:
+        expected = usual
+    else:
+        read = round(math.fsum(expected))
+        shares = [each / max(read, 1) for each in expected]
     call = math.fsum(share * stage.macs for share, stage in zip(shares, budget.stages, strict=True))
     spent, predicted = (Flops.of(seen, budget.image_flops) for seen in (images_by_stage, expected))
     return Ledger(
@@ -152,7 +174,7 @@ def ledger(budget: "Budget", images_by_stage: Sequence[int], iteration: int, rec
             iterations=iteration,
             batch_size=options.batch_size,
             accumulation=options.accumulation,
-            images=iteration * options.batch_size,
+            images=read,
             images_by_stage=tuple(expected),
             forward_flops_by_stage=predicted.forward,
             backward_flops_by_stage=predicted.backward,
@@ -184,7 +206,8 @@ class _Account(Log):
 
     def log(self, step: int, numbers: Numbers) -> None:
         seen = cast("Sequence[int]", numbers["images_by_stage"])
-        write_json(self.path, ledger(self.costs, seen, step, self.recipe).as_json())
+        expected = cast("Sequence[float] | None", numbers.get("expected_images_by_stage"))
+        write_json(self.path, ledger(self.costs, seen, step, self.recipe, expected).as_json())
 
     def image(self, name: str, step: int, image: "Tensor") -> None:
         pass

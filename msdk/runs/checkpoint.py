@@ -47,6 +47,8 @@ class Checkpoint:
             where that is nothing.
         untold: Sums of the losses by stage, and images by stage, since the last line of metrics that is due; empty
             right after one.
+        before: Steps done when the batch or the stages were changed last, and the images of each stage that were
+            expected until then, which together are all that were read; (0, ()) where that never was.
     """
 
     iteration: int
@@ -59,6 +61,7 @@ class Checkpoint:
     averages: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
     objective: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
+    before: tuple[int, tuple[float, ...]] = (0, ())
 
 
 ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective")
@@ -98,8 +101,18 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
+def rewrite_state(checkpoint: Checkpoint, folder: Path) -> None:
+    """Writes what is no tensor in a checkpoint that is there, in a folder that nobody else writes."""
+    with written_whole(folder / "state.json") as temporary:
+        temporary.write_text(_state_of(checkpoint), encoding="utf-8")
+
+
 def write_state(checkpoint: Checkpoint, folder: Path) -> None:
     """Writes what is no tensor."""
+    (folder / "state.json").write_text(_state_of(checkpoint), encoding="utf-8")
+
+
+def _state_of(checkpoint: Checkpoint) -> str:
     state = {
         "iteration": checkpoint.iteration,
         "images_by_stage": list(checkpoint.images_by_stage),
@@ -108,7 +121,9 @@ def write_state(checkpoint: Checkpoint, folder: Path) -> None:
     }
     if any(checkpoint.untold):
         state |= {"untold_losses": checkpoint.untold[0], "untold_images": checkpoint.untold[1]}
-    (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    if checkpoint.before[0]:
+        state |= {"changed_at": checkpoint.before[0], "expected_until_then": checkpoint.before[1]}
+    return json.dumps(state)
 
 
 def stored(checkpoint: Path, part: str) -> Path:
@@ -173,8 +188,14 @@ class _State:
     optimizer: dict[str, Any] = attrs.field(factory=dict[str, Any], metadata=key("optimizer", read=_optimizer))
     untold_losses: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable(_finite))
     untold_images: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
+    changed_at: int = attrs.field(default=0, validator=ge(0))
+    expected_until_then: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable([_finite, ge(0)]))
 
     def __attrs_post_init__(self) -> None:
+        if len(self.expected_until_then) != (len(self.images_by_stage) if self.changed_at else 0):
+            raise FieldError("expected_until_then has one number for each stage, or none")
+        if self.changed_at > self.iteration:
+            raise FieldError("changed_at is beyond the iteration")
         if not len(self.untold_losses) == len(self.untold_images) in (0, len(self.images_by_stage)):
             raise FieldError("untold_losses and untold_images have one number for each stage, or none")
 
@@ -223,6 +244,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         seconds=state.seconds,
         optimizer_numbers=state.optimizer,
         untold=(state.untold_losses, state.untold_images),
+        before=(state.changed_at, state.expected_until_then),
         **{name: read_weights(stored(path, name)) for name in ALWAYS},
         **{name: _read_if_there(stored(path, name)) for name in OPTIONAL},
     )

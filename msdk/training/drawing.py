@@ -19,6 +19,7 @@ from msdk.denoiser import Denoiser
 from msdk.distributed import Rank
 from msdk.objectives.base import Draw
 from msdk.recipe import Recipe, StageDraw
+from msdk.runs.resuming import images_read
 from msdk.training.augmentation import draw_changes
 from msdk.training.dealing import Hand, deal
 from msdk.training.labels import withheld
@@ -56,6 +57,7 @@ class Feed:
         self.device = denoiser.place.device
         info = recipe.encoder.info(recipe.shape)
         self.told, self.reads = info.augment > 0, info.text > 0
+        self.before: tuple[int, tuple[float, ...]] = (0, ())  # of checkpoints; a run that goes on sets it
         self.reader = Reader(source, self._indices, recipe.training, self.device)
 
     def __call__(self, iteration: int) -> Work:
@@ -102,7 +104,8 @@ class Feed:
     def _indices(self, iteration: int) -> Sequence[int]:
         """The images of the data set that the process reads in a step; asked for by threads that read ahead."""
         options, size = self.recipe.training, self.recipe.training.batch_size
-        order = batch_indices(iteration * size, size, len(self.source), options.seed)
+        first = images_read(self.recipe, self.before, iteration)
+        order = batch_indices(first, size, len(self.source), options.seed)
         turned = options.latents is not None and options.flip
         if self.rank.count == 1 and not turned:
             return order

@@ -39,9 +39,18 @@ from msdk.runs import (
     with_autoencoder_of,
     write_recipe,
 )
-from msdk.runs.checkpoint import keep_newest
+from msdk.runs.checkpoint import keep_newest, rewrite_state
 from msdk.runs.metrics import last_numbers
-from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
+from msdk.runs.resuming import (
+    Changed,
+    changing,
+    expected_images,
+    jumps,
+    refuse_other_data,
+    resumed,
+    told,
+    write_resumed,
+)
 from msdk.runs.shards import save_shards
 from msdk.runs.snapshots import save_snapshot
 from msdk.runs.starting import start_of
@@ -95,6 +104,7 @@ class TrainingResult:
         interrupted: The signal that ended it early, 0 where it ran to its end.
         warnings: Sentences on what training did not do, such as stages that saw no image.
         reading: How images were read, in words, where they do not lie in memory.
+        expected_by_stage: Images that each stage was expected to see.
     """
 
     run_dir: Path
@@ -104,6 +114,7 @@ class TrainingResult:
     interrupted: int
     warnings: tuple[str, ...] = ()
     reading: str = ""
+    expected_by_stage: tuple[float, ...] = ()
 
 
 @as_annotated
@@ -252,7 +263,9 @@ def _ready(
         logs.append(spec.open(run, recipe))
         opened.callback(logs[-1].close)
     trainer = Trainer(recipe, run, source, logs, device, group, begins=not goes_on)
-    return trainer, use(latest(run), trainer.checked) if goes_on else None, changed
+    if not goes_on:
+        return trainer, None, changed
+    return trainer, changing(run, use(latest(run), trainer.checked), changed), changed
 
 
 def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed: Changed) -> None:
@@ -260,6 +273,8 @@ def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed
     run, recipe, digest = trainer.run_dir, trainer.recipe, trainer.feed.source.digest
     if trainer.group.rank.first:
         if checkpoint is not None:
+            if checkpoint.before[0] == checkpoint.iteration and changed:
+                rewrite_state(checkpoint, latest(run))  # first, so that a process that is killed here loses nothing
             for sentence in _go_on(run, recipe, checkpoint.iteration, digest, changed):
                 how.warn(sentence)
         else:
@@ -381,7 +396,8 @@ class Trainer:
             interrupted = answer()
         idle = tuple(unseen(self.recipe, self.images_by_stage))
         how = self.feed.reader.told()
-        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, interrupted, idle, how)
+        seen, expected = tuple(self.images_by_stage), tuple(self.expected())
+        return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, expected)
 
     def _at(self, rate: float) -> Step:
         return Step(
@@ -427,7 +443,7 @@ class Trainer:
             "loss": self.loss,
             "loss_by_stage": [None if math.isnan(value) else value for value in self.loss_by_stage],
             "images_by_stage": list(self.images_by_stage),
-            "expected_images_by_stage": self.recipe.training_images(self.iteration),
+            "expected_images_by_stage": self.expected(),
             "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": rate,
             "seconds": self.seconds,
@@ -473,7 +489,12 @@ class Trainer:
             images_by_stage=self.images_by_stage,
             seconds=self.seconds,
             untold=self.untold,
+            before=self.feed.before,
         )
+
+    def expected(self) -> list[float]:
+        """The images of each stage that were expected until now."""
+        return expected_images(self.recipe, self.feed.before, self.iteration)
 
     def checked(self, source: Path) -> Checkpoint:
         """A checkpoint that training can go on from.
@@ -490,6 +511,7 @@ class Trainer:
         restore(self.step, checkpoint)
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
         self.images_by_stage, self.untold = list(checkpoint.images_by_stage), checkpoint.untold
+        self.feed.before = checkpoint.before
         # A line that was told because training stopped is not due: the next one has its images, as if it had not.
         early = any(self.untold) and self.iteration < self.recipe.training.iterations
         for log in self.logs:

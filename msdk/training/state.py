@@ -28,6 +28,7 @@ def checkpoint_of(
     images_by_stage: Sequence[int],
     seconds: float,
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ()),
+    before: tuple[int, tuple[float, ...]] = (0, ()),
 ) -> Checkpoint:
     """What a checkpoint keeps.
 
@@ -64,6 +65,7 @@ def checkpoint_of(
         objective=_of_objective(step, raw, averaged),
         seconds=seconds,
         untold=untold,
+        before=before,
     )
 
 
