@@ -116,7 +116,10 @@ def group_norm(new: nn.GroupNorm, old: nn.GroupNorm, layout: Layout) -> None:
 
     Raises:
         GroupsError: They would not.
+        PartError: It is given other channels.
     """
+    if len(layout) != new.num_channels:
+        raise PartError(f"what it is given has {len(layout)} channels, and it takes {new.num_channels}")
     size = old.num_channels // old.num_groups
     for group in layout.view(new.num_groups, -1):
         known = group[group >= 0]
