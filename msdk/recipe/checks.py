@@ -19,6 +19,7 @@ from msdk.noise_levels.base import NoiseLevel
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, known
+from msdk.recipe.watching import watching_misfits
 from msdk.registry import registry_for
 from msdk.registry.describing import in_words
 from msdk.registry.faults import fault_in, whose
@@ -527,6 +528,7 @@ def _init(recipe: Recipe) -> Iterable[Problem]:
 CHECKS: tuple[Check, ...] = (
     _init,
     _snapshots,
+    watching_misfits,
     _stages_given_twice,
     _schedule_of_nothing,
     _decoders_for_stages,

@@ -1,6 +1,7 @@
 """Averaged weights: what `msdk.averages` says, done to the weights of a module."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,23 @@ class EMA:
         averages = [local(average) for average in self.averages]
         # torch's own averaging calls it too; there is no public name for it.
         torch._foreach_lerp_(averages, weights, 1 - self.average.decay(updates, self.batch))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+    @contextlib.contextmanager
+    def in_place(self) -> Generator[None]:
+        """Has the averages where the module's weights are, until the block ends; then both are what they were."""
+        self._change_places()
+        try:
+            yield
+        finally:
+            self._change_places()
+
+    @torch.no_grad()
+    def _change_places(self) -> None:
+        for parameter, average in zip(self._averaged(), self.averages, strict=True):
+            weight, other = local(parameter), local(average)
+            kept = weight.clone()
+            weight.copy_(other)
+            other.copy_(kept)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Averages and buffers under the module's own names, all of them."""
