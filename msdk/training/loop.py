@@ -54,6 +54,7 @@ from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
+from msdk.training.telling import Shielded
 
 PATIENCE = 30.0
 """Minutes that processes wait for each other: all do the same in a step, but the first alone writes."""
@@ -244,7 +245,8 @@ def _ready(
     training_labels(recipe, source)
     logs: list[Log] = []
     for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers) if group.rank.first else ():
-        logs.append(spec.open(run, recipe))
+        log = spec.open(run, recipe)
+        logs.append(Shielded(spec, log, how.warn) if spec in recipe.trackers else log)
         opened.callback(logs[-1].close)
     trainer = Trainer(recipe, run, source, logs, device, group)
     return trainer, use(latest(run), trainer.checked) if goes_on else None, changed
