@@ -58,6 +58,7 @@ from msdk.training.labels import training_labels
 from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
+from msdk.training.telling import Shielded
 from msdk.training.watching import Watch
 
 PATIENCE = 30.0
@@ -252,7 +253,8 @@ def _ready(
     training_labels(recipe, source)
     logs: list[Log] = []
     for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers) if group.rank.first else ():
-        logs.append(spec.open(run, recipe))
+        log = spec.open(run, recipe)
+        logs.append(Shielded(spec, log, how.warn) if spec in recipe.trackers else log)
         opened.callback(logs[-1].close)
     trainer = Trainer(recipe, run, source, logs, device, group, begins=not goes_on)
     return trainer, use(latest(run), trainer.checked) if goes_on else None, changed
