@@ -29,18 +29,25 @@ class Draw:
         times: float64 [batch], on the CPU, each inside its stage.
         weights: float64 [batch], on the CPU: the recipe's weighting at these times, see `msdk.weightings.base`.
         noise: Standard normal, of the shape of the clean images and on their device.
+        extra: More of it, [batch, n, ...] with n = `Objective.extra`; None where that is 0.
+        iteration: Steps of the run done before, for losses that change as training goes on.
     """
 
     stages: "Tensor"
     times: "Tensor"
     weights: "Tensor"
     noise: "Tensor"
+    extra: "Tensor | None" = None
+    iteration: int = 0
 
     def split(self, size: int | Sequence[int]) -> "list[Draw]":
         """Those of so many images each, or of these sizes; views."""
         sizes = size if isinstance(size, int) else list(size)
         parts = (whole.split(sizes) for whole in (self.stages, self.times, self.weights, self.noise))
-        return [Draw(*part) for part in zip(*parts, strict=True)]
+        drawn = [Draw(*part, iteration=self.iteration) for part in zip(*parts, strict=True)]
+        if self.extra is None:
+            return drawn
+        return [attrs.evolve(each, extra=extra) for each, extra in zip(drawn, self.extra.split(sizes), strict=True)]
 
 
 class Loss(Protocol):
@@ -63,9 +70,11 @@ class Objective(abc.ABC):
     Attributes:
         calls: Forward passes of the network for the loss of an image, for budgets.
         learns_variance: Whether it trains the variance that decoders with `variance = true` predict.
+        extra: How many normal numbers it wants for each number of an image, beside `Draw.noise`.
     """
 
     calls: ClassVar[int] = 1
+    extra: ClassVar[int] = 0
     learns_variance: ClassVar[bool] = False
 
     @abc.abstractmethod
