@@ -78,11 +78,24 @@ class Feed:
             weights = weights * torch.tensor(importance, dtype=torch.float64)[stages]
         shape = self.denoiser.shape
         noise = torch.empty(size, *shape, device=self.device, memory_format=layout(len(shape) + 1)).normal_()
+        extra, count = None, options.loss.extra
+        if count:
+            extra = torch.empty(size, count, *shape, device=self.device).normal_()
         if self.rank.count > 1:
-            noise = noise.index_select(0, hand.draws.to(self.device, non_blocking=True))
+            drawn = hand.draws.to(self.device, non_blocking=True)
+            noise = noise.index_select(0, drawn)
+            extra = None if extra is None else extra.index_select(0, drawn)
             if self.rank.index:
                 torch.manual_seed(mixed_seed(options.seed, "dropout", iteration, self.rank.index))
-        draw = Draw(stages[hand.draws], times[hand.draws], weights[hand.draws], noise, self._posterior(iteration, hand))
+        draw = Draw(
+            stages[hand.draws],
+            times[hand.draws],
+            weights[hand.draws],
+            noise,
+            posterior=self._posterior(iteration, hand),
+            extra=extra,
+            iteration=iteration,
+        )
         mirrored = None if mirrored is None else mirrored[hand.images]
         return Work(self._presented(self.reader(iteration), mirrored, hand.images, iteration), draw, hand, stages)
 

@@ -208,7 +208,8 @@ def encoded(
         with autocast(recipe, images.device):
             images = moments_of(first_stage, images).to(dtype)
     elif noise is None:
-        images = images.to(DTYPES[recipe.training.precision])  # as it came out of the autoencoder, and is scaled there
+        means = images[:, : denoiser.shape[0]]  # log-variances lie behind them
+        images = means.to(DTYPES[recipe.training.precision])  # as it came out of the autoencoder, and is scaled there
     return (drawn(images, noise) * cast("FirstStage", first_stage).scale).to(dtype)
 
 
