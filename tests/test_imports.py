@@ -64,6 +64,7 @@ ALLOWED = {
         "cache",  # for where decoded images are kept
         "denoiser",
         "runs",
+        "sampling",  # for contact sheets
         "batch",
         "threads",
         "distributed",

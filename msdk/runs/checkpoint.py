@@ -49,6 +49,8 @@ class Checkpoint:
         untold: Sums of the losses by stage, and images by stage, since the last line of metrics that is due; empty
             right after one.
         watched: What those keep who watch the training; None where nobody does.
+        best: Weights of what goes by a held-out loss of its own, at its best look: `"<number>/raw/<weight>"`, and each
+            average as `"<number>/<average>/<weight>"`.
     """
 
     iteration: int
@@ -62,9 +64,10 @@ class Checkpoint:
     objective: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
     watched: Watched | None = None
+    best: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
 
 
-ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective")
+ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective", "best")
 """Files of tensors that every checkpoint has, and those that are there if they hold any."""
 
 

@@ -30,6 +30,7 @@ def checkpoint_of(
     seconds: float,
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ()),
     watched: Watched | None = None,
+    best: Mapping[str, Tensor] | None = None,
 ) -> Checkpoint:
     """What a checkpoint keeps.
 
@@ -67,6 +68,7 @@ def checkpoint_of(
         seconds=seconds,
         untold=untold,
         watched=watched,
+        best=best or {},
     )
 
 
