@@ -516,7 +516,17 @@ def _snapshots(recipe: Recipe) -> Iterable[Problem]:
         yield Problem("training.snapshot_every", "is of averages, and training keeps none: name training.averages")
 
 
+def _init(recipe: Recipe) -> Iterable[Problem]:
+    if not _given(recipe, "init"):
+        return
+    stages = recipe.init.stages if recipe.init is not None else "copy"
+    if stages != "copy" and len(stages) != len(recipe.decoders):
+        count = len(recipe.decoders)
+        yield Problem("init.stages", f'has {len(stages)} entries for {count} stages: give one for each, or "copy"')
+
+
 CHECKS: tuple[Check, ...] = (
+    _init,
     _snapshots,
     watching_misfits,
     _stages_given_twice,

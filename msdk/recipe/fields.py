@@ -26,6 +26,7 @@ from msdk.partition import Partition
 from msdk.recipe.files import Artefact, File
 from msdk.recipe.quantities import quantity
 from msdk.recipe.stage_draws import StageDraw, normalised
+from msdk.recipe.starts import Init
 from msdk.recipe.structuring import strict_converter
 from msdk.recipe.watching import Stop
 from msdk.registry import registry_for, registry_of_part
@@ -355,6 +356,7 @@ class Recipe:
         decoders: One for each stage, least noise first.
         sharing: "shared" has one encoder for all stages, "separate" one for each; "unified" is one stage.
         weighting: Weight of the loss by noise level.
+        init: A trained run that the weights start from; random ones when not given.
         training: How the networks are trained.
         sampler: What draws images.
         samplers: A sampler for each stage, least noise first, with `sampling.steps_per_stage`.
@@ -375,6 +377,7 @@ class Recipe:
     decoders: tuple[Decoder, ...] = attrs.field(validator=min_len(1))
     sharing: Literal["shared", "separate", "unified"] = "shared"
     weighting: Weighting = _part(Weighting, "uniform")
+    init: Init | None = None
     training: Training = attrs.field(factory=Training)
     sampler: Sampler = _part(Sampler, "dpmpp-2m")
     samplers: tuple[Sampler, ...] = ()

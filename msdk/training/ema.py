@@ -71,7 +71,8 @@ class EMA:
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes averages up again where `state_dict` left them."""
+        """Takes averages up again where `state_dict` left them; those that are not given stay."""
         names = {id(parameter): name for name, parameter in self.module.named_parameters()}
         for weight, average in zip(self._averaged(), self.averages, strict=True):
-            put(average, weights[names[id(weight)]])
+            if names[id(weight)] in weights:
+                put(average, weights[names[id(weight)]])

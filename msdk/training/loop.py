@@ -45,6 +45,7 @@ from msdk.runs.metrics import last_numbers
 from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
 from msdk.runs.shards import save_shards
 from msdk.runs.snapshots import save_snapshot
+from msdk.runs.starting import start_of
 from msdk.runs.watched import Watched
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
@@ -55,8 +56,10 @@ from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
 from msdk.training.sheets import save_sheet
+from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
+from msdk.training.telling import Shielded
 from msdk.training.vitals import memory
 from msdk.training.watching import Watch
 
@@ -197,6 +200,7 @@ def train_here(
             ("msdk", __version__),
             ("torch", torch.__version__),
             ("newest checkpoint", newest),
+            ("init.run", "" if trainer.start is None else trainer.start.origin["sha256"]),
         ):
             group.same(what, value)
         group.agreed(lambda: _begin(trainer, how, checkpoint, changed))
@@ -251,9 +255,10 @@ def _ready(
     training_labels(recipe, source)
     logs: list[Log] = []
     for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers) if group.rank.first else ():
-        logs.append(spec.open(run, recipe))
+        log = spec.open(run, recipe)
+        logs.append(Shielded(spec, log, how.warn) if spec in recipe.trackers else log)
         opened.callback(logs[-1].close)
-    trainer = Trainer(recipe, run, source, logs, device, group)
+    trainer = Trainer(recipe, run, source, logs, device, group, begins=not goes_on)
     return trainer, use(latest(run), trainer.checked) if goes_on else None, changed
 
 
@@ -272,8 +277,11 @@ def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed
                 data_digest=digest,
                 class_names=trainer.feed.source.class_names if recipe.classes else None,
                 protocol=trainer.feed.source.protocol,
+                started_from=None if trainer.start is None else trainer.start.origin,
                 furnish=how.furnish,
             )
+            for sentence in () if trainer.start is None else trainer.start.told:
+                how.warn(sentence)
     if checkpoint is not None:
         trainer.restore(checkpoint)
 
@@ -304,6 +312,10 @@ class Trainer:
         logs: The opened trackers; none but in the first process.
         device: Where to train.
         group: The processes that share the run; this one alone when not given.
+        begins: Whether the recipe's `init` is taken up.
+
+    Attributes:
+        start: What was taken of it; None where nothing was.
     """
 
     def __init__(
@@ -314,13 +326,19 @@ class Trainer:
         logs: Sequence[Log],
         device: str,
         group: Group | None = None,
+        *,
+        begins: bool = False,
     ) -> None:
         self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
         denoiser = in_training(build(recipe, device))
+        self.start = start_of(recipe, denoiser.network) if begins and recipe.init is not None else None
         if recipe.training.compile:
             compile_parts(denoiser.network)  # before weights are cut into rows, which adds hooks
         self.step = TrainingStep(recipe, denoiser, self.group)
         refuse_unsavable(self.step)  # now, not hours later
+        if self.start is not None:
+            put_start(self.step, self.start)
+            self.start = attrs.evolve(self.start, ema={}, optimizer={})  # they are in their places
         self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
         self.watch = Watch(recipe, self.step, self.feed, self.group)
         self.iteration, self.seconds, self.waited = 0, 0.0, 0.0
