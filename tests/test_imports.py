@@ -141,6 +141,7 @@ ALLOWED = {
         "budgeting",
         "training",
         "sampling",
+        "browsing",
         "report",
     ],
     # for the authors of plugins; the kit looks at parts of every kind, as their users do

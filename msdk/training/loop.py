@@ -78,6 +78,7 @@ class Step:
         loss: Mean loss, nan before the first line.
         loss_by_stage: Mean loss of each stage; nan where it saw no image.
         logged: The iteration of that line; 0 before the first one of this process.
+        held_out_by_stage: Losses of the last look at held-out images; nan before the first one of this process.
     """
 
     iteration: int
@@ -86,6 +87,7 @@ class Step:
     loss: float
     loss_by_stage: tuple[float, ...]
     logged: int = 0
+    held_out_by_stage: tuple[float, ...] = ()
 
 
 @attrs.frozen
@@ -111,6 +113,16 @@ class TrainingResult:
     warnings: tuple[str, ...] = ()
     reading: str = ""
     watched: Watched | None = None
+
+    @property
+    def stops(self) -> list[str]:
+        """Sentences on the stages that held-out losses stopped."""
+        frozen = () if self.watched is None else self.watched.frozen
+        return [
+            f"stage {stage} has had the weights of its best look at held-out images since iteration {at:,}"
+            for stage, at in enumerate(frozen)
+            if at is not None
+        ]
 
 
 @as_annotated
@@ -394,9 +406,8 @@ class Trainer:
         return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, kept)
 
     def _at(self, rate: float) -> Step:
-        return Step(
-            self.iteration, self.recipe.training.iterations, rate, self.loss, self.loss_by_stage, logged=self.logged
-        )
+        iterations, held = self.recipe.training.iterations, tuple(self.watch.losses)
+        return Step(self.iteration, iterations, rate, self.loss, self.loss_by_stage, self.logged, held)
 
     def _save(self) -> None:
         def save() -> None:
