@@ -54,7 +54,7 @@ class Validation:
     def losses(self) -> tuple[list[float], float]:
         """The mean loss of each stage, nan where it has none; and of all, as training draws them. Waits for the device.
 
-        Leaves weights, averages, and random numbers as they are.
+        Leaves weights and averages as they are.
         """
         step, device = self.step, self.feed.device
         averaged = self.recipe.training.validate_weights == "ema" and step.ema is not None
@@ -66,8 +66,8 @@ class Validation:
         padded = own + [0] * (-(-self.images // rank.count) - len(own))
         step.trained.eval()
         try:
-            with torch.no_grad(), torch.random.fork_rng(), placed:
-                torch.manual_seed(0)
+            with torch.no_grad(), placed:
+                torch.manual_seed(0)  # of objectives that draw; a step has a seed of its own
                 for start in range(0, len(padded), self.at_a_time):
                     places = padded[start : start + self.at_a_time]
                     counted = places[: max(len(own) - start, 0)]
