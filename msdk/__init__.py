@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from msdk import datasets as datasets
     from msdk import decoders as decoders
     from msdk import encoders as encoders
+    from msdk import extractors as extractors
     from msdk import lr_schedules as lr_schedules
+    from msdk import metrics as metrics
     from msdk import noise_levels as noise_levels
     from msdk import objectives as objectives
     from msdk import optimizers as optimizers
@@ -134,10 +136,12 @@ __all__ = [
     "datasets",
     "decoders",
     "encoders",
+    "extractors",
     "load_pretrained",
     "load_recipe",
     "load_run",
     "lr_schedules",
+    "metrics",
     "noise_levels",
     "objectives",
     "optimizers",
