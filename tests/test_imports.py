@@ -52,7 +52,7 @@ ALLOWED = {
     ],
     "cache": ["registry", "recipe"],
     "denoiser": ["arguments", "registry", "recipe", "batch", "partition", "encoders.adapter", *BASES],
-    "runs": ["arguments", "registry", "recipe", "denoiser", "trackers.base"],
+    "runs": ["arguments", "registry", "recipe", "denoiser", "partition", "trackers.base"],
     # It names our parts one by one, because it says which of them each published network is, and how a run samples it.
     "pretrained": ["arguments", "recipe", "denoiser", "runs", "partition", "layers", *(f"{kind}.*" for kind in KINDS)],
     # verbs

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import attrs
-from attrs.validators import ge, in_, matches_re, optional
+from attrs.validators import ge, in_, lt, matches_re, optional
 
 from msdk.batch import Batch, Condition
 from msdk.encoders.base import Shape
@@ -72,8 +72,16 @@ class Source(abc.ABC):
         return Batch(images, Condition(torch.tensor([self.labels[index] for index in indices], dtype=torch.int64)))
 
 
+@attrs.frozen(kw_only=True)
 class Dataset(abc.ABC):
-    """Spec of a data set. Concrete ones are frozen attrs classes."""
+    """Spec of a data set. Concrete ones are frozen attrs classes.
+
+    Args:
+        held_out: Share of the images that never trains: those whose content, hashed, is among the first such share of
+            all hashes, wherever they lie. `training.validate_every` looks at the loss on them.
+    """
+
+    held_out: float = attrs.field(default=0.0, validator=[ge(0), lt(1)])
 
     @property
     @abc.abstractmethod

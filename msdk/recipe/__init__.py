@@ -29,4 +29,5 @@ from msdk.recipe.loading import recipe_of as recipe_of
 from msdk.recipe.loading import structure as structure
 from msdk.recipe.loading import to_toml as to_toml
 from msdk.recipe.stage_draws import StageDraw as StageDraw
+from msdk.recipe.starts import Init as Init
 from msdk.recipe.structuring import to_data as to_data

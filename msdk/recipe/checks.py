@@ -19,6 +19,7 @@ from msdk.noise_levels.base import NoiseLevel
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, known
+from msdk.recipe.watching import watching_misfits
 from msdk.registry import registry_for
 from msdk.registry.describing import in_words
 from msdk.registry.faults import fault_in, whose
@@ -515,8 +516,19 @@ def _snapshots(recipe: Recipe) -> Iterable[Problem]:
         yield Problem("training.snapshot_every", "is of averages, and training keeps none: name training.averages")
 
 
+def _init(recipe: Recipe) -> Iterable[Problem]:
+    if not _given(recipe, "init"):
+        return
+    stages = recipe.init.stages if recipe.init is not None else "copy"
+    if stages != "copy" and len(stages) != len(recipe.decoders):
+        count = len(recipe.decoders)
+        yield Problem("init.stages", f'has {len(stages)} entries for {count} stages: give one for each, or "copy"')
+
+
 CHECKS: tuple[Check, ...] = (
+    _init,
     _snapshots,
+    watching_misfits,
     _stages_given_twice,
     _schedule_of_nothing,
     _decoders_for_stages,

@@ -6,6 +6,7 @@ from typing import Any
 from msdk.encoders.adapter import Adapter
 from msdk.recipe.fields import BudgetOptions, Recipe, Sampling, Stages, Training
 from msdk.recipe.stage_draws import StageDraw
+from msdk.recipe.starts import Init
 from msdk.registry import registry_of
 from msdk.registry.describing import Description, fields_of, fields_table, purpose
 
@@ -13,6 +14,7 @@ TABLES: dict[str, type[Any]] = {
     "recipe": Recipe,
     "stages": Stages,
     "adapter": Adapter,
+    "init": Init,
     "training": Training,
     "stage_draw": StageDraw,
     "sampling": Sampling,

@@ -20,11 +20,12 @@ from msdk.denoiser.offloading import Shelves
 from msdk.denoiser.weights import fill, put_weights, read_weights
 from msdk.errors import RunError
 from msdk.recipe import Recipe
-from msdk.recipe.results import key, parsed
+from msdk.recipe.results import key, parsed, to_json
 from msdk.recipe.structuring import FieldError
 from msdk.runs.files import remove_whole, save_tensors, written_whole
 from msdk.runs.folder import checkpoints, latest, run_recipe
 from msdk.runs.lock import class_names
+from msdk.runs.watched import Watched
 from msdk.runs.writer import one_writer
 
 Weights = Literal["ema", "raw"]
@@ -47,6 +48,7 @@ class Checkpoint:
             where that is nothing.
         untold: Sums of the losses by stage, and images by stage, since the last line of metrics that is due; empty
             right after one.
+        watched: What those keep who watch the training; None where nobody does.
     """
 
     iteration: int
@@ -59,6 +61,7 @@ class Checkpoint:
     averages: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
     objective: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
+    watched: Watched | None = None
 
 
 ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective")
@@ -108,6 +111,8 @@ def write_state(checkpoint: Checkpoint, folder: Path) -> None:
     }
     if any(checkpoint.untold):
         state |= {"untold_losses": checkpoint.untold[0], "untold_images": checkpoint.untold[1]}
+    if checkpoint.watched is not None:
+        state["watched"] = to_json(checkpoint.watched)
     (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
@@ -173,10 +178,13 @@ class _State:
     optimizer: dict[str, Any] = attrs.field(factory=dict[str, Any], metadata=key("optimizer", read=_optimizer))
     untold_losses: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable(_finite))
     untold_images: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
+    watched: Watched | None = None
 
     def __attrs_post_init__(self) -> None:
         if not len(self.untold_losses) == len(self.untold_images) in (0, len(self.images_by_stage)):
             raise FieldError("untold_losses and untold_images have one number for each stage, or none")
+        if self.watched is not None:
+            self.watched.check(len(self.images_by_stage))
 
 
 T = TypeVar("T")
@@ -223,6 +231,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         seconds=state.seconds,
         optimizer_numbers=state.optimizer,
         untold=(state.untold_losses, state.untold_images),
+        watched=state.watched,
         **{name: read_weights(stored(path, name)) for name in ALWAYS},
         **{name: _read_if_there(stored(path, name)) for name in OPTIONAL},
     )

@@ -8,6 +8,7 @@ import fnmatch
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -32,6 +33,7 @@ def start_run(
     forked_from: Sequence[Mapping[str, str]] = (),
     class_names: Sequence[str] | None = None,
     protocol: str = "",
+    started_from: Mapping[str, Any] | None = None,
     furnish: Callable[[Path], object] = lambda folder: None,
 ) -> None:
     """Makes a new run folder with the resolved recipe, the lock, and the weights of the autoencoder if there is one.
@@ -44,6 +46,7 @@ def start_run(
         forked_from: For the lock: what the run was made from, its parent first, see `fork`.
         class_names: Of the data, for the lock, so that sampling can take a class by its name.
         protocol: What the data were made by, for the lock.
+        started_from: For the lock: the run whose weights were the first ones, see `msdk.runs.starting`.
         furnish: Puts more into the folder before it is there: it appears with all of that, or not at all.
 
     Raises:
@@ -54,12 +57,13 @@ def start_run(
     # Read before an old folder goes, which may be the one that holds them.
     frozen = None if recipe.autoencoder is None else _bytes(weights_file(recipe.autoencoder))
     path = path.resolve()
+    made = lock(recipe, data_digest, frozen, forked_from, class_names, protocol, started_from)
     with one_writer(path), written_whole(path) as temporary:
         temporary.mkdir()
         if frozen is not None:
             (temporary / AUTOENCODER).write_bytes(frozen)
         write_recipe(temporary, recipe)
-        write_json(temporary / LOCK, lock(recipe, data_digest, frozen, forked_from, class_names, protocol))
+        write_json(temporary / LOCK, made)
         furnish(temporary)
 
 

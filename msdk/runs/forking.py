@@ -86,19 +86,20 @@ def fork(
     elif not new.ema:  # averages begin with the weights
         new = attrs.evolve(new, ema={name: value.clone() for name, value in new.model.items()})
     lock = read_lock(run)
-    origin = {"run": str(run), "checkpoint": source.name, "sha256": _digest(stored(source, "model"))}
+    origin = {"run": str(run), "checkpoint": source.name, "sha256": digest_of(stored(source, "model"))}
     start_run(
         out,
         recipe,
         data_digest=lock.data.get("sha256", "") if recipe.data == parent.data else "",
         class_names=class_names(run) if recipe.data == parent.data else None,
         forked_from=[origin, *lock.forked_from],
+        started_from=lock.started_from,
         furnish=lambda folder: write_checkpoint(folder, new),
     )
     return out
 
 
-def _digest(weights: Path) -> str:
+def digest_of(weights: Path) -> str:
     """Of a file of weights; of shards, that of the file which they would be gathered to."""
     if weights.is_dir():
         return hashlib.sha256(save(read_weights(weights))).hexdigest()

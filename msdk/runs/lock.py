@@ -59,6 +59,7 @@ class Lock:
     data: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     autoencoder: Any = None
     forked_from: tuple[Mapping[str, str], ...] = ()
+    started_from: Any = None
     git_commit: Any = None
     command: tuple[str, ...] = ()
     resumed: tuple[Resumed, ...] = ()
@@ -127,6 +128,7 @@ def lock(
     forked_from: Sequence[Mapping[str, str]] = (),
     classes: Sequence[str] | None = None,
     protocol: str = "",
+    started_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code, command, and runs before it."""
     edges = recipe.stages.from_
@@ -142,6 +144,7 @@ def lock(
         "data": data,
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "forked_from": list(forked_from),
+        **({} if started_from is None else {"started_from": dict(started_from)}),
         "git_commit": _git_commit(),
         "command": sys.argv,
     }

@@ -32,6 +32,12 @@ FREE_IN_TRAINING = tuple(
 )
 """Keys of training that may change on the way: no batch that is drawn, no weight and no average is another by them."""
 
+WATCHING = tuple(
+    f"training.{key}"
+    for key in ("validate_every", "validate_images", "validate_weights", "sample_every", "sample_images")
+)
+"""Those that may where training does not stop by what is seen."""
+
 Changed = Mapping[str, tuple[Any, Any]]
 """Key -> what it was and what it is; None where there is no such key."""
 
@@ -46,7 +52,9 @@ def refuse_other_recipe(run: Path, recipe: Recipe) -> Changed:
     changed = {one.path: (one.a, one.b) for one in compare(_essence(ours), _essence(theirs))}
     codes = [{file.name: file.sha256 for file in each.use} for each in (ours, theirs)]
     changed |= {f"use ({name})": ("", "edited") for name in sorted({*codes[0], *codes[1]}) if _differ(name, *codes)}
-    wrong = {key: values for key, values in changed.items() if not _is_free(key, FREE + FREE_IN_TRAINING)}
+    watching = WATCHING if recipe.training.stop is None else ()
+    free = FREE + FREE_IN_TRAINING + watching
+    wrong = {key: values for key, values in changed.items() if not _is_free(key, free)}
     if wrong:
         told = [f"{key} ({_value(was)} there, {_value(now)} here)" for key, (was, now) in wrong.items()]
         more = f" and {len(told) - 6} more" if len(told) > 6 else ""

@@ -18,6 +18,10 @@ Time = TypeVar("Time", float, "Tensor")
 """A time (or ratio) is a Python float, for one value known on the host, or a tensor of any shape."""
 
 
+NO_DRIFT = "has no drift f and diffusion g2, which samplers over time itself and velocities need"
+"""What is said of a schedule that does not say how x_t moves."""
+
+
 def functions(t: "float | Tensor") -> Any:
     """`math` for a float and `torch` for a tensor: exp, log, sqrt, expm1, log1p have one name in both.
 
@@ -82,11 +86,20 @@ class Schedule(abc.ABC):
         Raises:
             PartError: The schedule does not say; only samplers that integrate over time itself need it.
         """
-        raise PartError(f"{type(self).__name__} has no drift f and diffusion g2, which this sampler needs")
+        raise PartError(f"{type(self).__name__} {NO_DRIFT}")
 
     def g2(self, t: Time) -> Time:
         """Squared diffusion: d sigma^2 / dt - 2 f sigma^2. Raises as `f` does."""
-        raise PartError(f"{type(self).__name__} has no drift f and diffusion g2, which this sampler needs")
+        raise PartError(f"{type(self).__name__} {NO_DRIFT}")
+
+    def slopes(self, t: Time) -> tuple[Time, Time]:
+        """D alpha / dt and d sigma / dt, along which x_t moves; from `f` and `g2` unless a schedule says it better.
+
+        Raises:
+            PartError: The schedule does not say; only what predicts velocities needs it.
+        """
+        sigma, f = self.sigma(t), self.f(t)
+        return f * self.alpha(t), (self.g2(t) + 2 * f * sigma * sigma) / (2 * sigma)
 
     def kinks(self, low: float, high: float) -> Sequence[float]:
         """Times between two others at which `f` and `g2` jump: none, but for schedules that are tables."""

@@ -21,6 +21,7 @@ from msdk.objectives.base import Draw
 from msdk.recipe import Recipe, StageDraw
 from msdk.training.augmentation import draw_changes
 from msdk.training.dealing import Hand, deal
+from msdk.training.holding_out import hold_out
 from msdk.training.labels import withheld
 from msdk.training.reading import Reader
 
@@ -56,6 +57,7 @@ class Feed:
         self.device = denoiser.place.device
         info = recipe.encoder.info(recipe.shape)
         self.told, self.reads = info.augment > 0, info.text > 0
+        self.split = hold_out(source, recipe.data.held_out)
         self.reader = Reader(source, self._indices, recipe.training, self.device)
 
     def __call__(self, iteration: int) -> Work:
@@ -93,7 +95,8 @@ class Feed:
     def _indices(self, iteration: int) -> Sequence[int]:
         """The images of the data set that the process reads in a step; asked for by threads that read ahead."""
         options, size = self.recipe.training, self.recipe.training.batch_size
-        order = batch_indices(iteration * size, size, len(self.source), options.seed)
+        trained = self.split.trained
+        order = [trained[place] for place in batch_indices(iteration * size, size, len(trained), options.seed)]
         if self.rank.count == 1:
             return order
         *_, hand = self._drawn(iteration)

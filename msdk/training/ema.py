@@ -1,6 +1,7 @@
 """Averaged weights: what `msdk.averages` says, done to the weights of a module."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,23 @@ class EMA:
         # torch's own averaging calls it too; there is no public name for it.
         torch._foreach_lerp_(averages, weights, 1 - self.average.decay(updates, self.batch))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
+    @contextlib.contextmanager
+    def in_place(self) -> Generator[None]:
+        """Has the averages where the module's weights are, until the block ends; then both are what they were."""
+        self._change_places()
+        try:
+            yield
+        finally:
+            self._change_places()
+
+    @torch.no_grad()
+    def _change_places(self) -> None:
+        for parameter, average in zip(self._averaged(), self.averages, strict=True):
+            weight, other = local(parameter), local(average)
+            kept = weight.clone()
+            weight.copy_(other)
+            other.copy_(kept)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Averages and buffers under the module's own names, all of them."""
         averages = {id(weight): average for weight, average in zip(self._averaged(), self.averages, strict=True)}
@@ -45,7 +63,8 @@ class EMA:
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes averages up again where `state_dict` left them."""
+        """Takes averages up again where `state_dict` left them; those that are not given stay."""
         names = {id(parameter): name for name, parameter in self.module.named_parameters()}
         for weight, average in zip(self._averaged(), self.averages, strict=True):
-            put(average, weights[names[id(weight)]])
+            if names[id(weight)] in weights:
+                put(average, weights[names[id(weight)]])

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import attrs
 import torch
@@ -44,16 +45,20 @@ from msdk.runs.metrics import last_numbers
 from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
 from msdk.runs.shards import save_shards
 from msdk.runs.snapshots import save_snapshot
+from msdk.runs.starting import start_of
+from msdk.runs.watched import Watched
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
-from msdk.trackers.base import ALWAYS, Log
+from msdk.trackers.base import ALWAYS, Log, Numbers
 from msdk.training.compiling import compilable, compile_parts
 from msdk.training.dealing import refuse_uneven
 from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
+from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
+from msdk.training.watching import Watch
 
 PATIENCE = 30.0
 """Minutes that processes wait for each other: all do the same in a step, but the first alone writes."""
@@ -92,6 +97,7 @@ class TrainingResult:
         interrupted: The signal that ended it early, 0 where it ran to its end.
         warnings: Sentences on what training did not do, such as stages that saw no image.
         reading: How images were read, in words, where they do not lie in memory.
+        watched: What those took and did who watched the training; None where nobody did.
     """
 
     run_dir: Path
@@ -101,6 +107,7 @@ class TrainingResult:
     interrupted: int
     warnings: tuple[str, ...] = ()
     reading: str = ""
+    watched: Watched | None = None
 
 
 @as_annotated
@@ -190,6 +197,7 @@ def train_here(
             ("msdk", __version__),
             ("torch", torch.__version__),
             ("newest checkpoint", newest),
+            ("init.run", "" if trainer.start is None else trainer.start.origin["sha256"]),
         ):
             group.same(what, value)
         group.agreed(lambda: _begin(trainer, how, checkpoint, changed))
@@ -246,7 +254,7 @@ def _ready(
     for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers) if group.rank.first else ():
         logs.append(spec.open(run, recipe))
         opened.callback(logs[-1].close)
-    trainer = Trainer(recipe, run, source, logs, device, group)
+    trainer = Trainer(recipe, run, source, logs, device, group, begins=not goes_on)
     return trainer, use(latest(run), trainer.checked) if goes_on else None, changed
 
 
@@ -265,8 +273,11 @@ def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed
                 data_digest=digest,
                 class_names=trainer.feed.source.class_names if recipe.classes else None,
                 protocol=trainer.feed.source.protocol,
+                started_from=None if trainer.start is None else trainer.start.origin,
                 furnish=how.furnish,
             )
+            for sentence in () if trainer.start is None else trainer.start.told:
+                how.warn(sentence)
     if checkpoint is not None:
         trainer.restore(checkpoint)
 
@@ -297,6 +308,10 @@ class Trainer:
         logs: The opened trackers; none but in the first process.
         device: Where to train.
         group: The processes that share the run; this one alone when not given.
+        begins: Whether the recipe's `init` is taken up.
+
+    Attributes:
+        start: What was taken of it; None where nothing was.
     """
 
     def __init__(
@@ -307,14 +322,21 @@ class Trainer:
         logs: Sequence[Log],
         device: str,
         group: Group | None = None,
+        *,
+        begins: bool = False,
     ) -> None:
         self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
         denoiser = in_training(build(recipe, device))
+        self.start = start_of(recipe, denoiser.network) if begins and recipe.init is not None else None
         if recipe.training.compile:
             compile_parts(denoiser.network)  # before weights are cut into rows, which adds hooks
         self.step = TrainingStep(recipe, denoiser, self.group)
         refuse_unsavable(self.step)  # now, not hours later
+        if self.start is not None:
+            put_start(self.step, self.start)
+            self.start = attrs.evolve(self.start, ema={}, optimizer={})  # they are in their places
         self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
+        self.watch = Watch(recipe, self.step, self.feed, self.group)
         self.iteration, self.seconds = 0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
         self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
@@ -345,9 +367,11 @@ class Trainer:
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
                 done = self.iteration == options.iterations or bool(answer())
-                due = self.iteration % options.log_every == 0
+                look = self.watch.due(self.iteration)
+                due = look or self.iteration % options.log_every == 0
+                found = self.watch.look() if look else {}
                 if due or done:
-                    self._log(sums, counts, rate)
+                    self._log(sums, counts, rate, found)
                 if due:
                     sums.zero_()
                     counts.zero_()
@@ -361,7 +385,8 @@ class Trainer:
             interrupted = answer()
         idle = tuple(unseen(self.recipe, self.images_by_stage))
         how = self.feed.reader.told()
-        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, interrupted, idle, how)
+        seen, kept = tuple(self.images_by_stage), self.watch.kept if self.watch.used else None
+        return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, kept)
 
     def _at(self, rate: float) -> Step:
         return Step(
@@ -394,15 +419,15 @@ class Trainer:
             self.images_by_stage[stage] += seen
         return work, values
 
-    def _log(self, sums: Tensor, counts: Tensor, rate: float) -> None:
-        """Tells the trackers. Waits for the device, so it is done every `log_every` steps."""
+    def _log(self, sums: Tensor, counts: Tensor, rate: float, found: Numbers) -> None:
+        """Tells the trackers, also what a look found. Waits for the device, so it is done every `log_every` steps."""
         sums = self.group.total(sums.cpu())
         means = sums / counts
         self.loss = float(sums.sum()) / max(int(counts.sum()), 1)
         self.loss_by_stage, self.logged = tuple(means.tolist()), self.iteration
         if not math.isfinite(self.loss):
             raise self._diverged(f"the loss is {self.loss}")
-        numbers = {
+        numbers: dict[str, Any] = {
             "images": sum(self.images_by_stage),
             "loss": self.loss,
             "loss_by_stage": [None if math.isnan(value) else value for value in self.loss_by_stage],
@@ -411,6 +436,8 @@ class Trainer:
             "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": rate,
             "seconds": self.seconds,
+            **found,
+            **self.watch.counts(),
         }
         if self.step.scaler is not None:
             numbers["loss_scale"] = self.step.scaler.get_scale()
@@ -453,6 +480,7 @@ class Trainer:
             images_by_stage=self.images_by_stage,
             seconds=self.seconds,
             untold=self.untold,
+            watched=self.watch.kept if self.watch.used else None,
         )
 
     def checked(self, source: Path) -> Checkpoint:
@@ -474,6 +502,7 @@ class Trainer:
         early = any(self.untold) and self.iteration < self.recipe.training.iterations
         for log in self.logs:
             log.rewind(self.iteration - early)
+        self.watch.restore(checkpoint)
         told = last_numbers(self.run_dir)
         if told is not None:
             self.loss, self.loss_by_stage = told
