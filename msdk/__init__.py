@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from msdk.errors import RunFaultError as RunFaultError
     from msdk.errors import TargetError as TargetError
     from msdk.errors import UnknownNameError as UnknownNameError
+    from msdk.evaluation import evaluate as evaluate
     from msdk.partition import Partition as Partition
     from msdk.partition import Stage as Stage
     from msdk.pretrained import load_pretrained as load_pretrained
@@ -93,6 +94,7 @@ _HOMES = {
     "budget": "msdk.budgeting",
     "build": "msdk.clustering.readying",
     "cluster": "msdk.clustering",
+    "evaluate": "msdk.evaluation",
     "load_pretrained": "msdk.pretrained",
     "load_recipe": "msdk.recipe",
     "load_run": "msdk.runs",
@@ -136,6 +138,7 @@ __all__ = [
     "datasets",
     "decoders",
     "encoders",
+    "evaluate",
     "extractors",
     "load_pretrained",
     "load_recipe",

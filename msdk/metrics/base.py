@@ -1,6 +1,7 @@
 """What a metric is: a spec that makes numbers of features, or of the denoiser itself."""
 
 import abc
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
@@ -57,6 +58,7 @@ class Evidence:
         denoiser: In eval mode, as it was trained.
         recipe: Of the denoiser.
         real: Real images as the network sees them, with their conditions, on the denoiser's device.
+        hashes: Of the content of each of these, which its noise follows from.
     """
 
     generated: Extracted | None = None
@@ -65,6 +67,7 @@ class Evidence:
     denoiser: "Denoiser | None" = None
     recipe: "Recipe | None" = None
     real: "Batch | None" = None
+    hashes: Sequence[int] = ()
 
 
 class Metric(abc.ABC):

@@ -1,5 +1,6 @@
-"""The denoising loss of real images by stage, with the same times and noise each time."""
+"""The denoising loss of real images by stage, at the same times and with the same noise each time."""
 
+import math
 from typing import ClassVar
 
 import attrs
@@ -13,20 +14,21 @@ from msdk.metrics.base import Evidence, Found, Metric, Number
 class DenoisingLoss(Metric):
     """The weighted squared error of the denoised image, w(t) |x_0 estimate - x_0|^2, by stage.
 
-    In each stage every image has its own time, stratified over the stage under the recipe's law of training times, and
-    its own noise: a function of the seed and the image's place alone, so that two runs of one data set and weighting
-    can be compared. The whole is the mean over stages by their natural shares. It needs no extractor.
+    It is of held-out images where `data.held_out` keeps some from training, else of those that were learned. Each has
+    in each stage a time of its own, spread as the recipe's law of training times says, and its own noise, by its
+    content: two runs of one data set and weighting can be compared. The whole is the mean over stages by their natural
+    shares. It needs no extractor.
     Source: ours; the loss is the paper's Eq. 2.
 
     Args:
-        seed: Of times and noise.
-        batch_size: Images at a time, which changes no number.
+        images: Real images that are looked at, at most.
+        batch_size: Images at a time.
     """
 
     title: ClassVar[str] = "denoising-loss"
     reads: ClassVar = "denoiser"
 
-    seed: int = attrs.field(default=0, validator=ge(0))
+    images: int = attrs.field(default=2048, validator=ge(1))
     batch_size: int = attrs.field(default=64, validator=ge(1))
 
     def score(self, evidence: Evidence) -> Found:
@@ -35,8 +37,7 @@ class DenoisingLoss(Metric):
         denoiser, recipe, real = evidence.denoiser, evidence.recipe, evidence.real
         if denoiser is None or recipe is None or real is None:
             raise PartError("denoising-loss is of a run, with its weights: images alone have none")
-        losses = stage_losses(denoiser, recipe, real, seed=self.seed, batch_size=self.batch_size)
         shares = recipe.natural_shares(denoiser.partition)
-        whole = sum(share * loss for share, loss in zip(shares, losses, strict=True))
-        by_stage = (Number(f"stage {index}", loss) for index, loss in enumerate(losses))
-        return Found((Number("", whole), *by_stage))
+        losses = stage_losses(denoiser, recipe, real, evidence.hashes, self.batch_size)
+        whole = math.fsum(share * losses[stage] for stage, share in enumerate(shares) if share > 0)
+        return Found((Number("", whole), *(Number(f"stage {stage}", loss) for stage, loss in losses.items())))

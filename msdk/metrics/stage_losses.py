@@ -1,10 +1,11 @@
-"""The loss of images in each stage, at stratified times with common random numbers."""
+"""The loss of images in each stage, at times that are spread over it, with noise that is always the same."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from msdk.batch import Batch
 from msdk.objectives.base import Draw
@@ -16,55 +17,50 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def stage_losses(denoiser: "Denoiser", recipe: "Recipe", real: Batch, *, seed: int, batch_size: int) -> list[float]:
-    """The mean denoising loss of images in each stage, in float64 over images.
+def stage_losses(
+    denoiser: "Denoiser", recipe: "Recipe", real: Batch, hashes: Sequence[int], batch_size: int
+) -> dict[int, float]:
+    """The mean denoising loss of images, by stage: of those stages that training draws; summed in float64.
+
+    Of n images, image i has in each stage the time that has (i + 1/2) / n of the stage's draws below it. Its noise
+    follows from its content and the stage: as `training.validate_every` has it.
 
     Args:
         denoiser: In eval mode.
         recipe: Its law of training times and its weighting are used.
         real: Clean images as the network sees them, with their conditions, on the denoiser's device.
-        seed: Decides times and noise, beside an image's place and the stage: an image has the same of them in whichever
-            batch it is, and whichever weights are judged.
+        hashes: Of the content of each.
         batch_size: Images at a time.
     """
-    schedule, partition, loss = denoiser.schedule, denoiser.partition, DenoisingLoss()
-    count = len(real.images)
-    found: list[float] = []
-    for stage in range(len(partition)):
-        stages = torch.full((count,), stage)
-        times = stratified(recipe, denoiser, stage, count, seed)
-        weights = recipe.weighting.weight(schedule, times)
+    schedule, loss, count = denoiser.schedule, DenoisingLoss(), len(real.images)
+    shares = recipe.natural_shares(denoiser.partition)
+    found: dict[int, float] = {}
+    for stage in (stage for stage, share in enumerate(shares) if share > 0):
+        times = spread(recipe, denoiser, stage, count)
+        weights = torch.as_tensor(recipe.weighting.weight(schedule, times)).expand(count)
         total = 0.0
         for start in range(0, count, batch_size):
-            rows = slice(start, min(start + batch_size, count))
-            images = real.images[rows]
-            noise = torch.stack(
-                [
-                    torch.randn(images.shape[1:], generator=_generator(seed, stage, place))
-                    for place in range(rows.start, rows.stop)
-                ]
-            )
-            own = Draw(stages[rows], times[rows], weights[rows], noise.to(images.device, images.dtype))
-            chosen = torch.arange(rows.start, rows.stop)
-            batch = Batch(images, real.condition.select(chosen.to(images.device)))
+            rows = range(start, min(start + batch_size, count))
+            places = torch.tensor(rows)
+            images = real.images[start : rows.stop]
+            noise = torch.stack([noise_of(hashes[row], stage, images.shape[1:]) for row in rows])
+            stages = torch.full((len(rows),), stage)
+            own = Draw(stages, times[places], weights[places], noise.to(images.device, images.dtype))
+            batch = Batch(images, real.condition.select(places.to(images.device)))
             total += float(loss.loss(batch, own, denoiser).double().sum())
-        found.append(total / count)
+        found[stage] = total / count
     return found
 
 
-def stratified(recipe: "Recipe", denoiser: "Denoiser", stage: int, count: int, seed: int) -> torch.Tensor:
-    """A time of a stage for each of so many images, float64 [count]: one in each of as many equal parts of its law.
-
-    Which image has which part is shuffled by the seed.
-    """
+def spread(recipe: "Recipe", denoiser: "Denoiser", stage: int, count: int) -> Tensor:
+    """A time of a stage for each of so many images, float64 [count], ascending: in the middle of equal parts of it."""
     law, schedule = recipe.training.noise, denoiser.schedule
     low, high = law.edges(schedule, denoiser.partition)[stage : stage + 2]
-    chance = _generator(seed, "times", stage)
-    parts = torch.randperm(count, generator=chance).double()
-    within = (parts + torch.rand(count, generator=chance, dtype=torch.float64)) / count
-    return law.quantile(schedule, low + (high - low) * within)
+    inside = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return law.quantile(schedule, low + (high - low) * inside)
 
 
-def _generator(*parts: object) -> Generator:
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return Generator().manual_seed(int.from_bytes(digest) >> 1)
+def noise_of(content: int, stage: int, shape: Sequence[int]) -> Tensor:
+    """The noise of an image in a stage, drawn on the CPU, so that devices have the same."""
+    digest = hashlib.blake2b(repr(("held out", content, stage)).encode(), digest_size=8).digest()
+    return torch.randn(tuple(shape), generator=Generator().manual_seed(int.from_bytes(digest) >> 1))

@@ -33,7 +33,14 @@ def evidence() -> Evidence:
 
     denoiser = build(recipe).eval()
     real = Batch(torch.rand(12, *recipe.shape, generator=chance) * 2 - 1)
-    return Evidence(generated=cloud(80, 0.3), reference=cloud(60, 0.0), denoiser=denoiser, recipe=recipe, real=real)
+    return Evidence(
+        generated=cloud(80, 0.3),
+        reference=cloud(60, 0.0),
+        denoiser=denoiser,
+        recipe=recipe,
+        real=real,
+        hashes=range(12),
+    )
 
 
 def _numbers(found: Found) -> list[tuple[str, float]]:
