@@ -176,7 +176,8 @@ def _write_reports(
     recipe = recipes[-1]
     first, count = recipe.sampling.seed, recipe.sampling.images
     exact = budgets[-1] if budgets[-1].convention == "exact" else budget(recipe, convention="exact")
-    spent = ledger(exact, result.images_by_stage, result.last.iteration, recipe, result.watched)
+    seen, expected = result.images_by_stage, result.expected_by_stage or None
+    spent = ledger(exact, seen, result.last.iteration, recipe, result.watched, expected)
     text = run_markdown(
         title=recipe.title or place.name,
         clusters=clusters,

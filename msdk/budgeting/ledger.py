@@ -142,6 +142,7 @@ class Seen:
     validation: Looked | None = None
     sampling: Sampled | None = None
     stopping: Stopped | None = None
+    predicted: Any = None
 
     @property
     def watched(self) -> Watched:
@@ -153,6 +154,13 @@ class Seen:
             sampled_calls=none.sampled_calls if self.sampling is None else self.sampling.calls_by_stage,
             frozen=none.frozen if self.stopping is None else self.stopping.iteration_by_stage,
         )
+
+    @property
+    def expected(self) -> list[float] | None:
+        """Images of each stage that were expected, which a run that changed its batch or stages alone knows."""
+        found: Any = self.predicted.get("images_by_stage") if isinstance(self.predicted, dict) else None
+        good = isinstance(found, list) and len(found) == len(self.images_by_stage)
+        return found if good and all(type(each) in (int, float) and each >= 0 for each in found) else None
 
     @classmethod
     def _heard(cls, found: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -181,6 +189,7 @@ def ledger(
     iteration: int,
     recipe: Recipe,
     watched: Watched | None = None,
+    expected: Sequence[float] | None = None,
 ) -> Ledger:
     """The ledger at one iteration.
 
@@ -191,12 +200,20 @@ def ledger(
         iteration: Optimiser steps done.
         recipe: What is trained.
         watched: What those took and did who watched the training.
+        expected: Images of each stage that were expected; by the recipe when not given. Batch and stages may change on
+            the way.
     """
     options, images = recipe.training, sum(images_by_stage)
     macs = [price.forward // 2 for price in budget.image_flops]  # of all passes that the objective makes
     forward = [seen * each for seen, each in zip(images_by_stage, macs, strict=True)]
     # A law of stages may change on the way, so its shares up to here are what counts, not those of the whole training.
-    shares, expected = recipe.training_shares(iteration), recipe.training_images(iteration)
+    shares, usual = recipe.training_shares(iteration), recipe.training_images(iteration)
+    read = iteration * options.batch_size
+    if expected is None or list(expected) == usual:
+        expected = usual
+    else:
+        read = round(math.fsum(expected))
+        shares = [each / max(read, 1) for each in expected]
     call = math.fsum(share * stage.macs for share, stage in zip(shares, budget.stages, strict=True))
     spent, predicted = (Flops.of(seen, budget.image_flops) for seen in (images_by_stage, expected))
     return Ledger(
@@ -215,7 +232,7 @@ def ledger(
             iterations=iteration,
             batch_size=options.batch_size,
             accumulation=options.accumulation,
-            images=iteration * options.batch_size,
+            images=read,
             images_by_stage=tuple(expected),
             forward_flops_by_stage=predicted.forward,
             backward_flops_by_stage=predicted.backward,
@@ -267,7 +284,8 @@ class _Account(Log):
     def log(self, step: int, numbers: Numbers) -> None:
         seen = cast("Sequence[int]", numbers["images_by_stage"])
         watched = Watched.told(numbers, len(seen))
-        write_json(self.path, ledger(self.costs, seen, step, self.recipe, watched).as_json())
+        expected = cast("Sequence[float] | None", numbers.get("expected_images_by_stage"))
+        write_json(self.path, ledger(self.costs, seen, step, self.recipe, watched, expected).as_json())
 
     def image(self, name: str, step: int, image: "Tensor") -> None:
         pass

@@ -29,18 +29,23 @@ class Draw:
         times: float64 [batch], on the CPU, each inside its stage.
         weights: float64 [batch], on the CPU: the recipe's weighting at these times, see `msdk.weightings.base`.
         noise: Standard normal, of the shape of the clean images and on their device.
+        posterior: Likewise, what draws the clean latents themselves from their Gaussians; None where nothing does.
     """
 
     stages: "Tensor"
     times: "Tensor"
     weights: "Tensor"
     noise: "Tensor"
+    posterior: "Tensor | None" = None
 
     def split(self, size: int | Sequence[int]) -> "list[Draw]":
         """Those of so many images each, or of these sizes; views."""
         sizes = size if isinstance(size, int) else list(size)
         parts = (whole.split(sizes) for whole in (self.stages, self.times, self.weights, self.noise))
-        return [Draw(*part) for part in zip(*parts, strict=True)]
+        found = [Draw(*part) for part in zip(*parts, strict=True)]
+        if self.posterior is None:
+            return found
+        return [attrs.evolve(each, posterior=own) for each, own in zip(found, self.posterior.split(sizes), strict=True)]
 
 
 class Loss(Protocol):

@@ -164,6 +164,8 @@ class Training:
         stop: When a stage has learned enough, by these looks; never when not given.
         sample_every: Steps between contact sheets, which are drawn as `[sampling]` says. 0 draws none.
         sample_images: Images on a contact sheet, at most: the first ones of `[sampling]`.
+        latents: Folder of the latents of the data, as `msdk data encode` keeps them: they are read instead of images,
+            which are then not encoded. Nothing that is trained depends on it.
         seed: Seed of the initial weights and of everything drawn in training.
         log_every: Steps between lines of metrics.jsonl.
         checkpoint_every: Steps between checkpoints; the last step always makes one.
@@ -207,6 +209,7 @@ class Training:
     stop: Stop | None = None
     sample_every: int = attrs.field(default=0, validator=ge(0))
     sample_images: int = attrs.field(default=64, validator=[ge(1), le(1024)])
+    latents: Path | None = None
     seed: int = attrs.field(default=0, validator=ge(0))
     log_every: int = attrs.field(default=100, validator=ge(1))
     checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))

@@ -49,6 +49,8 @@ class Checkpoint:
         untold: Sums of the losses by stage, and images by stage, since the last line of metrics that is due; empty
             right after one.
         watched: What those keep who watch the training; None where nobody does.
+        before: Steps done when the batch or the stages were changed last, and the images of each stage that were
+            expected until then, which together are all that were read; (0, ()) where that never was.
     """
 
     iteration: int
@@ -62,6 +64,7 @@ class Checkpoint:
     objective: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
     watched: Watched | None = None
+    before: tuple[int, tuple[float, ...]] = (0, ())
 
 
 ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective")
@@ -101,8 +104,18 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
+def rewrite_state(checkpoint: Checkpoint, folder: Path) -> None:
+    """Writes what is no tensor in a checkpoint that is there, in a folder that nobody else writes."""
+    with written_whole(folder / "state.json") as temporary:
+        temporary.write_text(_state_of(checkpoint), encoding="utf-8")
+
+
 def write_state(checkpoint: Checkpoint, folder: Path) -> None:
     """Writes what is no tensor."""
+    (folder / "state.json").write_text(_state_of(checkpoint), encoding="utf-8")
+
+
+def _state_of(checkpoint: Checkpoint) -> str:
     state = {
         "iteration": checkpoint.iteration,
         "images_by_stage": list(checkpoint.images_by_stage),
@@ -113,7 +126,9 @@ def write_state(checkpoint: Checkpoint, folder: Path) -> None:
         state |= {"untold_losses": checkpoint.untold[0], "untold_images": checkpoint.untold[1]}
     if checkpoint.watched is not None:
         state["watched"] = to_json(checkpoint.watched)
-    (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    if checkpoint.before[0]:
+        state |= {"changed_at": checkpoint.before[0], "expected_until_then": checkpoint.before[1]}
+    return json.dumps(state)
 
 
 def stored(checkpoint: Path, part: str) -> Path:
@@ -179,8 +194,14 @@ class _State:
     untold_losses: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable(_finite))
     untold_images: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
     watched: Watched | None = None
+    changed_at: int = attrs.field(default=0, validator=ge(0))
+    expected_until_then: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable([_finite, ge(0)]))
 
     def __attrs_post_init__(self) -> None:
+        if len(self.expected_until_then) != (len(self.images_by_stage) if self.changed_at else 0):
+            raise FieldError("expected_until_then has one number for each stage, or none")
+        if self.changed_at > self.iteration:
+            raise FieldError("changed_at is beyond the iteration")
         if not len(self.untold_losses) == len(self.untold_images) in (0, len(self.images_by_stage)):
             raise FieldError("untold_losses and untold_images have one number for each stage, or none")
         if self.watched is not None:
@@ -232,6 +253,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         optimizer_numbers=state.optimizer,
         untold=(state.untold_losses, state.untold_images),
         watched=state.watched,
+        before=(state.changed_at, state.expected_until_then),
         **{name: read_weights(stored(path, name)) for name in ALWAYS},
         **{name: _read_if_there(stored(path, name)) for name in OPTIONAL},
     )

@@ -80,7 +80,11 @@ def fork(
     if len(seen) != len(recipe.decoders):
         raise RunError(f"images are counted for {len(seen)} stages, but the new recipe has {len(recipe.decoders)}")
     # Its metrics begin anew.
-    new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen, untold=((), ()))
+    before = old.before
+    if before[0] and len(recipe.decoders) != len(parent.decoders):  # all that was read counts, whatever its stages
+        shares = recipe.training_shares(before[0])
+        before = before[0], tuple(sum(before[1]) * share for share in shares)
+    new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen, untold=((), ()), before=before)
     if not recipe.training.averaged:
         new = attrs.evolve(new, ema={})
     elif not new.ema:  # averages begin with the weights

@@ -19,6 +19,7 @@ from msdk.denoiser import Denoiser
 from msdk.distributed import Rank
 from msdk.objectives.base import Draw
 from msdk.recipe import Recipe, StageDraw
+from msdk.runs.resuming import images_read
 from msdk.training.augmentation import draw_changes
 from msdk.training.dealing import Hand, deal
 from msdk.training.holding_out import hold_out
@@ -58,6 +59,7 @@ class Feed:
         info = recipe.encoder.info(recipe.shape)
         self.told, self.reads = info.augment > 0, info.text > 0
         self.split = hold_out(source, recipe.data.held_out)
+        self.before: tuple[int, tuple[float, ...]] = (0, ())  # of checkpoints; a run that goes on sets it
         self.reader = Reader(source, self._indices, recipe.training, self.device)
 
     def __call__(self, iteration: int) -> Work:
@@ -80,9 +82,18 @@ class Feed:
             noise = noise.index_select(0, hand.draws.to(self.device, non_blocking=True))
             if self.rank.index:
                 torch.manual_seed(mixed_seed(options.seed, "dropout", iteration, self.rank.index))
-        draw = Draw(stages[hand.draws], times[hand.draws], weights[hand.draws], noise)
+        draw = Draw(stages[hand.draws], times[hand.draws], weights[hand.draws], noise, self._posterior(iteration, hand))
         mirrored = None if mirrored is None else mirrored[hand.images]
         return Work(self._presented(self.reader(iteration), mirrored, hand.images, iteration), draw, hand, stages)
+
+    def _posterior(self, iteration: int, hand: Hand) -> Tensor | None:
+        """What draws latents from their Gaussians, where the recipe wants that: of all images, then of the hand's."""
+        autoencoder, options = self.recipe.autoencoder, self.recipe.training
+        if autoencoder is None or not autoencoder.sampled:
+            return None
+        generator = Generator(self.device).manual_seed(mixed_seed(options.seed, "posterior", iteration))
+        noise = torch.randn(options.batch_size, *self.denoiser.shape, device=self.device, generator=generator)
+        return noise if self.rank.count == 1 else noise.index_select(0, hand.images.to(self.device, non_blocking=True))
 
     def _drawn(self, iteration: int) -> tuple[Tensor | None, Tensor, Tensor, Hand]:
         """Which images of the batch are mirrored, if any; their stages and times; and the process's own of them."""
@@ -96,19 +107,25 @@ class Feed:
         """The images of the data set that the process reads in a step; asked for by threads that read ahead."""
         options, size = self.recipe.training, self.recipe.training.batch_size
         trained = self.split.trained
-        order = [trained[place] for place in batch_indices(iteration * size, size, len(trained), options.seed)]
-        if self.rank.count == 1:
+        first = images_read(self.recipe, self.before, iteration)
+        order = [trained[place] for place in batch_indices(first, size, len(trained), options.seed)]
+        turned = options.latents is not None and options.flip
+        if self.rank.count == 1 and not turned:
             return order
-        *_, hand = self._drawn(iteration)
+        mirrored, *_, hand = self._drawn(iteration)
+        if turned and mirrored is not None:  # latents of mirrored images lie behind those of all others
+            order = [each + len(self.source) * turn for each, turn in zip(order, mirrored.tolist(), strict=True)]
         return [order[position] for position in hand.images.tolist()]
 
     def _presented(self, batch: Batch, mirrored: Tensor | None, positions: Tensor, iteration: int) -> Batch:
         """Images on the device, changed; their classes, some withheld; and labels of what was done to them."""
         options = self.recipe.training
         images = batch.images.to(self.device, memory_format=layout(batch.images.ndim), non_blocking=True)
-        if mirrored is not None:
-            images = flipped(images, mirrored.to(self.device, non_blocking=True))
-        images, augment = to_range(images, unit_range=self.denoiser.unit_range), None
+        augment = None
+        if not batch.moments:
+            if mirrored is not None:
+                images = flipped(images, mirrored.to(self.device, non_blocking=True))
+            images = to_range(images, unit_range=self.denoiser.unit_range)
         if options.augment:
             changes = draw_changes(options.batch_size, options.augment, self._generator("augment", iteration))
             changes = changes.select(positions)
@@ -117,7 +134,8 @@ class Feed:
         label = batch.condition.label if self.denoiser.classes else None
         text = batch.condition.text if self.reads else None
         drawn = torch.rand(options.batch_size, generator=self._generator("label", iteration)) < options.label_dropout
-        return Batch(images, withheld(Condition(label, augment, text), drawn[positions]).to(self.device))
+        condition = withheld(Condition(label, augment, text), drawn[positions]).to(self.device)
+        return Batch(images, condition, batch.moments)
 
     def _generator(self, purpose: str, iteration: int) -> Generator:
         """Random numbers of one step for one purpose, so that none depends on whether another one is drawn."""

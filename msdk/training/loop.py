@@ -40,9 +40,18 @@ from msdk.runs import (
     with_autoencoder_of,
     write_recipe,
 )
-from msdk.runs.checkpoint import keep_newest
+from msdk.runs.checkpoint import keep_newest, rewrite_state
 from msdk.runs.metrics import last_numbers
-from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
+from msdk.runs.resuming import (
+    Changed,
+    changing,
+    expected_images,
+    jumps,
+    refuse_other_data,
+    resumed,
+    told,
+    write_resumed,
+)
 from msdk.runs.shards import save_shards
 from msdk.runs.snapshots import save_snapshot
 from msdk.runs.starting import start_of
@@ -55,9 +64,11 @@ from msdk.training.dealing import refuse_uneven
 from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
+from msdk.training.latents import open_data, refuse_unsampled, refuse_unsuited
 from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
+from msdk.training.telling import Shielded
 from msdk.training.watching import Watch
 
 PATIENCE = 30.0
@@ -98,6 +109,7 @@ class TrainingResult:
         warnings: Sentences on what training did not do, such as stages that saw no image.
         reading: How images were read, in words, where they do not lie in memory.
         watched: What those took and did who watched the training; None where nobody did.
+        expected_by_stage: Images that each stage was expected to see.
     """
 
     run_dir: Path
@@ -108,6 +120,7 @@ class TrainingResult:
     warnings: tuple[str, ...] = ()
     reading: str = ""
     watched: Watched | None = None
+    expected_by_stage: tuple[float, ...] = ()
 
 
 @as_annotated
@@ -246,16 +259,20 @@ def _ready(
     if recipe.autoencoder is not None:
         weights_file(recipe.autoencoder)  # told before anything slow
     check_trainable(recipe)
-    source = recipe.data.open()
+    refuse_unsuited(recipe)
+    source = open_data(recipe)
     if goes_on:
         refuse_other_data(run, recipe, source.digest, force=how.force_data)
     training_labels(recipe, source)
     logs: list[Log] = []
     for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers) if group.rank.first else ():
-        logs.append(spec.open(run, recipe))
+        log = spec.open(run, recipe)
+        logs.append(Shielded(spec, log, how.warn) if spec in recipe.trackers else log)
         opened.callback(logs[-1].close)
     trainer = Trainer(recipe, run, source, logs, device, group, begins=not goes_on)
-    return trainer, use(latest(run), trainer.checked) if goes_on else None, changed
+    if not goes_on:
+        return trainer, None, changed
+    return trainer, changing(run, use(latest(run), trainer.checked), changed), changed
 
 
 def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed: Changed) -> None:
@@ -263,6 +280,8 @@ def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed
     run, recipe, digest = trainer.run_dir, trainer.recipe, trainer.feed.source.digest
     if trainer.group.rank.first:
         if checkpoint is not None:
+            if checkpoint.before[0] == checkpoint.iteration and changed:
+                rewrite_state(checkpoint, latest(run))  # first, so that a process that is killed here loses nothing
             for sentence in _go_on(run, recipe, checkpoint.iteration, digest, changed):
                 how.warn(sentence)
         else:
@@ -327,6 +346,8 @@ class Trainer:
     ) -> None:
         self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
         denoiser = in_training(build(recipe, device))
+        if denoiser.autoencoder is not None:
+            refuse_unsampled(recipe, denoiser.autoencoder)
         self.start = start_of(recipe, denoiser.network) if begins and recipe.init is not None else None
         if recipe.training.compile:
             compile_parts(denoiser.network)  # before weights are cut into rows, which adds hooks
@@ -386,7 +407,8 @@ class Trainer:
         idle = tuple(unseen(self.recipe, self.images_by_stage))
         how = self.feed.reader.told()
         seen, kept = tuple(self.images_by_stage), self.watch.kept if self.watch.used else None
-        return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, kept)
+        expected = tuple(self.expected())
+        return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, kept, expected)
 
     def _at(self, rate: float) -> Step:
         return Step(
@@ -432,7 +454,7 @@ class Trainer:
             "loss": self.loss,
             "loss_by_stage": [None if math.isnan(value) else value for value in self.loss_by_stage],
             "images_by_stage": list(self.images_by_stage),
-            "expected_images_by_stage": self.recipe.training_images(self.iteration),
+            "expected_images_by_stage": self.expected(),
             "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": rate,
             "seconds": self.seconds,
@@ -481,7 +503,12 @@ class Trainer:
             seconds=self.seconds,
             untold=self.untold,
             watched=self.watch.kept if self.watch.used else None,
+            before=self.feed.before,
         )
+
+    def expected(self) -> list[float]:
+        """The images of each stage that were expected until now."""
+        return expected_images(self.recipe, self.feed.before, self.iteration)
 
     def checked(self, source: Path) -> Checkpoint:
         """A checkpoint that training can go on from.
@@ -498,6 +525,7 @@ class Trainer:
         restore(self.step, checkpoint)
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
         self.images_by_stage, self.untold = list(checkpoint.images_by_stage), checkpoint.untold
+        self.feed.before = checkpoint.before
         # A line that was told because training stopped is not due: the next one has its images, as if it had not.
         early = any(self.untold) and self.iteration < self.recipe.training.iterations
         for log in self.logs:

@@ -30,6 +30,7 @@ def checkpoint_of(
     seconds: float,
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ()),
     watched: Watched | None = None,
+    before: tuple[int, tuple[float, ...]] = (0, ()),
 ) -> Checkpoint:
     """What a checkpoint keeps.
 
@@ -67,6 +68,7 @@ def checkpoint_of(
         seconds=seconds,
         untold=untold,
         watched=watched,
+        before=before,
     )
 
 

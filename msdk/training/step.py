@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from msdk.autoencoders.base import FirstStage
 from msdk.batch import Batch
 from msdk.denoiser import Denoiser
 from msdk.denoiser.declared import built
@@ -25,6 +26,7 @@ from msdk.recipe import Recipe, Training
 from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA
+from msdk.training.latents import drawn, moments_of
 from msdk.training.sharding import Trained, clip, refuse_whole, rows, shard, take_gradients
 from msdk.training.summing import GradientSums
 
@@ -114,7 +116,8 @@ class TrainingStep:
         Returns:
             The loss of every image; 0 of those that do not count.
         """
-        clean = batch._replace(images=encoded(self.recipe, self.denoiser, batch.images))
+        images = encoded(self.recipe, self.denoiser, batch.images, draw.posterior, moments=batch.moments)
+        clean = batch._replace(images=images, moments=False)
         values = image_losses(self.trained, self.recipe, self.denoiser, clean, draw)
         values = values if counted is None else values * counted
         if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing
@@ -181,11 +184,32 @@ def in_training(denoiser: Denoiser) -> Denoiser:
 
 @torch.no_grad()
 def encoded(
-    recipe: Recipe, denoiser: Denoiser, images: Float[Tensor, "batch c *axes"]
+    recipe: Recipe,
+    denoiser: Denoiser,
+    images: Float[Tensor, "batch c *axes"],
+    noise: Float[Tensor, "batch d *inner"] | None = None,
+    *,
+    moments: bool = False,
 ) -> Float[Tensor, "batch d *inner"]:
-    """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision."""
-    with autocast(recipe, images.device):
-        return denoiser.encode(images).to(images.dtype)
+    """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision.
+
+    Args:
+        recipe: Of the run.
+        denoiser: With its autoencoder.
+        images: In its range; or with `moments` what the autoencoder has made of them.
+        noise: Draws latents from their Gaussians; their means are taken without.
+        moments: Whether images were encoded before, see `msdk.training.latents`.
+    """
+    if denoiser.autoencoder is None or not (moments or noise is not None):
+        with autocast(recipe, images.device):
+            return denoiser.encode(images).to(images.dtype)
+    first_stage, dtype = denoiser.autoencoder, images.dtype
+    if not moments:
+        with autocast(recipe, images.device):
+            images = moments_of(first_stage, images).to(dtype)
+    elif noise is None:
+        images = images.to(DTYPES[recipe.training.precision])  # as it came out of the autoencoder, and is scaled there
+    return (drawn(images, noise) * cast("FirstStage", first_stage).scale).to(dtype)
 
 
 def image_losses(loss: Losses, recipe: Recipe, denoiser: Denoiser, batch: Batch, draw: Draw) -> Float[Tensor, " batch"]:

@@ -47,6 +47,7 @@ OTHERS = {
     "compile": "true",
     "workers": 2,
     "cache_images": "false",
+    "latents": '"latents"',
     "parallel": "fsdp",
     "averages": '[{ name = "power" }]',
     "snapshot_every": 3,
