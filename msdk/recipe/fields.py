@@ -23,6 +23,7 @@ from msdk.objectives.base import Objective
 from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
+from msdk.recipe.evaluations import Evaluation
 from msdk.recipe.files import Artefact, File
 from msdk.recipe.quantities import quantity
 from msdk.recipe.stage_draws import StageDraw, normalised
@@ -364,6 +365,8 @@ class Recipe:
         sampler: What draws images.
         samplers: A sampler for each stage, least noise first, with `sampling.steps_per_stage`.
         sampling: How images are drawn.
+        evaluation: How images are judged, at the end of `msdk run` and by `msdk evaluate`; when not given, at the end
+            they are not.
         budget: How costs are counted, and what they may not exceed.
         trackers: Where a run tells how it goes, beside metrics.jsonl and ledger.json; a resumed run may have others.
     """
@@ -385,6 +388,7 @@ class Recipe:
     sampler: Sampler = _part(Sampler, "dpmpp-2m")
     samplers: tuple[Sampler, ...] = ()
     sampling: Sampling = attrs.field(factory=Sampling)
+    evaluation: Evaluation | None = None
     budget: BudgetOptions = attrs.field(factory=BudgetOptions)
     trackers: tuple[Tracker, ...] = ()
 

@@ -23,7 +23,7 @@ from msdk.recipe import Recipe
 from msdk.recipe.results import key, parsed, to_json
 from msdk.recipe.structuring import FieldError
 from msdk.runs.files import remove_whole, save_tensors, written_whole
-from msdk.runs.folder import checkpoints, latest, run_recipe
+from msdk.runs.folder import checkpoint_at, checkpoints, latest, run_recipe
 from msdk.runs.lock import class_names
 from msdk.runs.watched import Watched
 from msdk.runs.writer import one_writer
@@ -292,9 +292,14 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path
 
 @as_annotated
 def load_run(
-    run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu", offload: bool = False
+    run_dir: str | Path,
+    *,
+    weights: Weights = "ema",
+    device: str | torch.device = "cpu",
+    offload: bool = False,
+    checkpoint: int | None = None,
 ) -> Denoiser:
-    """The trained denoiser of a run folder, in eval mode, from its newest checkpoint.
+    """The trained denoiser of a run folder, in eval mode, from its newest checkpoint, or one that is named.
 
     Args:
         run_dir: A folder that `msdk train` or `msdk run` made.
@@ -303,13 +308,15 @@ def load_run(
         device: Where to put it.
         offload: Whether what one stage alone uses is loaded when that stage runs, in the place of the last one: less
             memory, more time.
+        checkpoint: The iteration of the checkpoint; the newest one when not given.
 
     Raises:
-        RunError: No run folder, no checkpoint, or one that is damaged or belongs to another recipe.
+        RunError: No run folder, no such checkpoint, or one that is damaged or belongs to another recipe.
     """
     run, device = Path(run_dir), known_device(device)
     recipe = run_recipe(run)
-    denoiser = use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload))
+    found = latest(run) if checkpoint is None else checkpoint_at(run, checkpoint)
+    denoiser = use(found, lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload))
     denoiser.class_names = class_names(run)
     return denoiser.to(device)
 

@@ -20,7 +20,17 @@ from msdk.runs.files import write_json
 from msdk.runs.folder import run_recipe
 from msdk.runs.lock import FILE, Resumed, lock, plugins_of, read_lock
 
-FREE = ("title", "sampler", "samplers", "sampling", "budget", "trackers", "data.path", "autoencoder.weights")
+FREE = (
+    "title",
+    "sampler",
+    "samplers",
+    "sampling",
+    "evaluation",
+    "budget",
+    "trackers",
+    "data.path",
+    "autoencoder.weights",
+)
 """Keys of a recipe that say nothing of what is trained: what the data are, their digest says."""
 
 FREE_IN_TRAINING = tuple(
