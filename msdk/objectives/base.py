@@ -67,6 +67,22 @@ class Loss(Protocol):
         ...
 
 
+class Following(Protocol):
+    """A loss that has more to do after each step of the optimiser."""
+
+    def follow(self, denoiser: "Denoiser", iteration: int) -> None:
+        """Takes in the denoiser's weights after so many steps."""
+        ...
+
+
+class Taught(Protocol):
+    """A loss that needs a trained denoiser: that of the run which its spec names as `teacher`."""
+
+    def teach(self, teacher: "Denoiser") -> None:
+        """Gives it the denoiser, on the device of the training; it is neither trained nor saved with the run."""
+        ...
+
+
 class Objective(abc.ABC):
     """Spec of an objective. Concrete ones are frozen attrs classes.
 

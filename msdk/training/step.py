@@ -8,6 +8,7 @@ gradients, update. What it is given is made in `msdk.training.drawing`; budgets 
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -21,8 +22,9 @@ from msdk.denoiser.declared import built
 from msdk.denoiser.weights import settle
 from msdk.distributed import Group, alive
 from msdk.errors import PartError
-from msdk.objectives.base import Draw, Loss
+from msdk.objectives.base import Draw, Following, Loss, Taught
 from msdk.recipe import Recipe, Training
+from msdk.runs import load_run
 from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA
@@ -159,6 +161,8 @@ class TrainingStep:
         else:  # fused optimisers look at the device whether to step; others make the host look, once a step
             scaler.step(self.optimizer)
             scaler.update()
+        if hasattr(self.objective, "follow"):
+            cast("Following", self.objective).follow(self.denoiser, iteration)
         for ema in self.emas:
             ema.update(iteration + 1)
 
@@ -185,6 +189,10 @@ def objective_of(recipe: Recipe, denoiser: Denoiser) -> Loss:
     objective = cast("nn.Module", built(loss, lambda: loss.build(denoiser)))
     if any(tensor.device != device for tensor in objective.state_dict().values()):
         objective = objective.to(device)  # tensors without storage cannot be moved, nor need they be
+    teacher: Path | None = getattr(loss, "teacher", None)
+    simulated = device.type == "meta" or type(denoiser.place) is not Tensor  # as in budgets: nothing is learnt there
+    if teacher is not None and not simulated and hasattr(objective, "teach"):
+        cast("Taught", objective).teach(load_run(teacher, device=device))
     return cast("Loss", settle(objective))
 
 

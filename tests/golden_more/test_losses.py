@@ -17,10 +17,14 @@ from msdk.noise_levels.beta import Beta
 from msdk.noise_levels.log_uniform import LogUniform
 from msdk.noise_levels.logit_normal import LogitNormal
 from msdk.noise_levels.mode import Mode
+from msdk.noise_levels.rho import Rho
 from msdk.noise_levels.uniform import Uniform as EvenTimes
 from msdk.objectives.base import Draw
+from msdk.objectives.consistency import Consistency as ConsistencyLoss
 from msdk.objectives.denoising import Denoising
 from msdk.objectives.pfgm import PFGM
+from msdk.objectives.progressive_distillation import ProgressiveDistillation
+from msdk.parameterizations.consistency import Consistency as ConsistencyInputs
 from msdk.parameterizations.eps import Eps
 from msdk.parameterizations.score import Score
 from msdk.parameterizations.v import V
@@ -37,8 +41,10 @@ from msdk.schedules.shifted import Shifted
 from msdk.schedules.vp import VPLinear
 from msdk.schedules.vp_cosine import VPCosine
 from msdk.schedules.vp_discrete import VPDiscrete, VPIDDPMCosine, VPScaledLinear
+from msdk.weightings.edm import EDM
 from msdk.weightings.likelihood import Likelihood
 from msdk.weightings.min_snr import MinSNR
+from msdk.weightings.snr import SNR
 from msdk.weightings.uniform import Uniform
 from msdk.weightings.velocity import Velocity as FlowMatching
 
@@ -264,7 +270,87 @@ def pfgm(options, given):
     return {"m": m, "perturbed_x": x, "perturbed_z": z, "target_x": v_x, "target_z": v_z}
 
 
+# --- consistency models -----------------------------------------------------------------------------------------------
+
+EQUAL = {"snr": SNR(), "snr+1": SNR(offset=1.0), "truncated-snr": SNR(floor=1.0), "uniform": SNR(power=0.0)}
+"""Weights by their names; `karras` depends on the data."""
+
+
+def consistency(options, given):
+    """Training, distillation and the loss of EDM; the networks note what they are called with."""
+    given = as_torch(given)
+    kind, d = options["kind"], options["sigma_data"]
+    schedule = edm.EDM(sigma_min=options["sigma_min"], sigma_max=options["sigma_max"])
+    weighting = named(options, "weight_schedule", {**EQUAL, "karras": EDM(sigma_data=d)})
+    shared = {"floor": options["sigma_min"], "rho": options["rho"]}
+    x_0, calls = given["x_start"], []
+
+    def network(name, floor):
+        part = ConsistencyInputs(sigma_data=d, floor=floor)
+        denoiser = toy(given[f"{name}_a"], given[f"{name}_b"], schedule, part, x_0.shape[1:])
+        encoder = denoiser.network.encoders[0]
+        encoder.register_forward_hook(lambda _, seen, __: calls.append((name, seen[0], seen[1])))
+        return denoiser
+
+    def made(t, spec=None, **more):
+        draw = Draw(torch.zeros(len(t), dtype=torch.int64), t, weighting.weight(schedule, t), given["noise"])
+        loss = (spec or Denoising()).build(student)
+        for name, value in more.items():
+            setattr(loss, name, value)
+        found = {"loss": loss.loss(Batch(x_0), draw, student), "weight": draw.weights}
+        for number, (name, seen, time) in enumerate(calls):
+            found |= {f"call{number}_{name}_input": seen, f"call{number}_{name}_time": time}
+        return found
+
+    if kind.startswith("EDM training loss"):
+        student = network("student", 0.0)
+        return made(given["sigmas"])
+    step = Rho(low=options["sigma_min"], high=options["sigma_max"], rho=options["rho"])
+    teacher = network("teacher", 0.0)
+    if kind.startswith("progressive distillation"):
+        student = network("student", 0.0)
+        steps = options["num_scales"]
+        t, t2, t3 = (step.quantile(schedule, 1 - (given["indices"].double() + part) / steps) for part in (0, 0.5, 1))
+        spec = ProgressiveDistillation(teacher=Path("a run"), steps=steps, **shared)
+        if options["loss_norm"] != "l2":
+            raise NotExpressed(f"loss_norm = {options['loss_norm']}")
+        return {**made(t, spec, teachers=[teacher]), "t": t, "t2": t2, "t3": t3}
+    if not kind.startswith(("consistency training", "consistency distillation")):
+        raise NotExpressed(kind)
+    student = network("student", options["sigma_min"])
+    metric = named(options, "loss_norm", {"l2": "l2", "l1": "l1"})
+    gaps = options["num_scales"] - 1
+    distils = kind.startswith("consistency distillation")
+    t, t2 = (step.quantile(schedule, 1 - (given["indices"].double() + part) / gaps) for part in (0, 1))
+    spec = ConsistencyLoss(
+        teacher=Path("a run") if distils else None, scales="fixed", start_scales=gaps + 1, metric=metric, **shared
+    )
+    target = network("target", options["sigma_min"]).network
+    return {**made(t, spec, target=target, teachers=[teacher]), "t": t, "t2": t2}
+
+
+def consistency_schedule(options, given):
+    """N and the rate of the average after so many steps."""
+    if options["scale_mode"] not in ("fixed", "progressive"):
+        raise NotExpressed(f"scale_mode = {options['scale_mode']}: each halving is a run of its own")
+    spec = ConsistencyLoss(
+        scales=options["scale_mode"],
+        ema=named(options, "target_ema_mode", {"fixed": "fixed", "adaptive": "adaptive"}),
+        start_scales=options["start_scales"],
+        end_scales=options["end_scales"],
+        total_steps=options["total_steps"],
+        target_ema=options["start_ema"],
+    )
+    steps = given["step"].tolist()
+    return {
+        "ema": np.array([spec.rate(step) for step in steps]),
+        "scales": np.array([spec.nodes(step) for step in steps]),
+    }
+
+
 FAMILIES = {
+    "consistency": consistency,
+    "consistency-schedule": consistency_schedule,
     "pfgm": pfgm,
     "edm2-guidance": edm2_guidance,
     "sit": sit,
