@@ -64,6 +64,7 @@ ALLOWED = {
         "cache",  # for where decoded images are kept
         "denoiser",
         "runs",
+        "sampling",  # for contact sheets
         "batch",
         "threads",
         "distributed",
@@ -116,6 +117,23 @@ ALLOWED = {
         "clusterings",
         *BASES,
     ],
+    "evaluation": [
+        "arguments",
+        "recipe",
+        "cache",
+        "denoiser",
+        "runs",
+        "batch",
+        "distributed",
+        "training",  # for how images are held out, and what of them the network sees
+        "sampling",
+        "surveying",
+        "report",
+        "extractors",
+        "metrics",
+        "metrics.frechet",
+        *BASES,
+    ],
     "browsing": ["recipe", "runs"],
     "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
@@ -151,6 +169,7 @@ ALLOWED = {
         "budgeting",
         "training",
         "sampling",
+        "browsing",
         "report",
     ],
     # for the authors of plugins; the kit looks at parts of every kind, as their users do
@@ -180,6 +199,8 @@ ALLOWED = {
         "clustering",
         "training",
         "sampling",
+        "evaluation",
+        "extractors",
         "running",
         "surveying",
         "encoding",

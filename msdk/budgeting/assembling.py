@@ -129,7 +129,7 @@ def with_ledger(found: Budget, recipe: Recipe, run: Path, *, cache: bool = True)
     seen = read_seen(file)
     if len(seen.images_by_stage) != len(exact.stages):
         raise RunError(f"{file} is of another run: it has {len(seen.images_by_stage)} stages, not {len(exact.stages)}")
-    spent = ledger(exact, seen.images_by_stage, seen.iteration, recipe, seen.expected)
+    spent = ledger(exact, seen.images_by_stage, seen.iteration, recipe, seen.watched, seen.expected)
     return attrs.evolve(found, ledger=spent)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
-from attrs.validators import deep_iterable, ge
+from attrs.validators import deep_iterable, ge, optional
 
 from msdk.budgeting.training_price import Flops
 from msdk.errors import RunError
@@ -15,6 +15,7 @@ from msdk.recipe import Recipe
 from msdk.recipe.results import parsed, to_json
 from msdk.report import spent_grid
 from msdk.runs.files import write_json
+from msdk.runs.watched import Watched
 from msdk.trackers.base import Log, Numbers, Tracker
 
 if TYPE_CHECKING:
@@ -51,6 +52,41 @@ class Predicted:
 
 
 @attrs.frozen
+class Looked:
+    """What looking at the loss of held-out images took, beside training."""
+
+    images_by_stage: tuple[int, ...] = attrs.field(validator=deep_iterable(ge(0)))
+    flops_by_stage: tuple[float, ...]
+    total_flops: float
+
+
+@attrs.frozen
+class Sampled:
+    """What contact sheets took, beside training."""
+
+    calls_by_stage: tuple[int, ...] = attrs.field(validator=deep_iterable(ge(0)))
+    flops_by_stage: tuple[float, ...]
+    total_flops: float
+
+
+@attrs.frozen
+class Stopped:
+    """What stopping by held-out losses saved: what the recipe predicts without it, less what was spent.
+
+    Attributes:
+        iteration_by_stage: Since when each stage stays as it is; None while it trains.
+        ended: Whether training ended by it, so that what is predicted is all of the recipe's iterations.
+        saved_flops_by_stage: Less than 0 where a stage was given draws of others.
+        saved_flops: Of all stages.
+    """
+
+    iteration_by_stage: tuple[int | None, ...] = attrs.field(validator=deep_iterable(optional(ge(0))))
+    ended: bool
+    saved_flops_by_stage: tuple[float, ...]
+    saved_flops: float
+
+
+@attrs.frozen
 class Ledger:
     """The content of ledger.json at one iteration (docs/contracts.md).
 
@@ -66,6 +102,9 @@ class Ledger:
         spent: FLOPs by stage.
         predicted: The same by the recipe alone.
         relative_difference_by_stage: How far FLOPs spent are from FLOPs predicted; None where none were.
+        validation: What held-out losses took; None where nobody looked at any. It is in no other figure.
+        sampling: What contact sheets took, likewise.
+        stopping: What was saved by `training.stop`; None where no stage was stopped.
     """
 
     iteration: int
@@ -79,6 +118,9 @@ class Ledger:
     spent: Spent
     predicted: Predicted
     relative_difference_by_stage: tuple[float | None, ...]
+    validation: Looked | None = None
+    sampling: Sampled | None = None
+    stopping: Stopped | None = None
 
     def __repr__(self) -> str:
         return spent_grid(self, "Ledger").brief()
@@ -97,7 +139,21 @@ class Seen:
 
     iteration: int = attrs.field(validator=ge(0))
     images_by_stage: tuple[int, ...] = attrs.field(validator=deep_iterable(ge(0)))
+    validation: Looked | None = None
+    sampling: Sampled | None = None
+    stopping: Stopped | None = None
     predicted: Any = None
+
+    @property
+    def watched(self) -> Watched:
+        """What those took and did who watched."""
+        none = Watched.nothing(len(self.images_by_stage))
+        return attrs.evolve(
+            none,
+            held_out_images=none.held_out_images if self.validation is None else self.validation.images_by_stage,
+            sampled_calls=none.sampled_calls if self.sampling is None else self.sampling.calls_by_stage,
+            frozen=none.frozen if self.stopping is None else self.stopping.iteration_by_stage,
+        )
 
     @property
     def expected(self) -> list[float] | None:
@@ -132,6 +188,7 @@ def ledger(
     images_by_stage: Sequence[int],
     iteration: int,
     recipe: Recipe,
+    watched: Watched | None = None,
     expected: Sequence[float] | None = None,
 ) -> Ledger:
     """The ledger at one iteration.
@@ -142,6 +199,7 @@ def ledger(
         images_by_stage: Images that each stage has really seen.
         iteration: Optimiser steps done.
         recipe: What is trained.
+        watched: What those took and did who watched the training.
         expected: Images of each stage that were expected; by the recipe when not given. Batch and stages may change on
             the way.
     """
@@ -185,7 +243,26 @@ def ledger(
             ours / theirs - 1 if theirs else None
             for ours, theirs in zip(spent.by_stage, predicted.by_stage, strict=True)
         ),
+        **({} if watched is None else _beside(budget, watched, spent, iteration, recipe)),
     )
+
+
+def _beside(budget: "Budget", watched: Watched, spent: Flops, iteration: int, recipe: Recipe) -> dict[str, Any]:
+    """What watching took, and what it saved."""
+    found: dict[str, Any] = {}
+    if any(watched.held_out_images):
+        looked = Flops.of(watched.held_out_images, budget.image_flops).forward
+        found["validation"] = Looked(watched.held_out_images, looked, math.fsum(looked))
+    if any(watched.sampled_calls):
+        drawn = tuple(2.0 * n * stage.macs for n, stage in zip(watched.sampled_calls, budget.stages, strict=True))
+        found["sampling"] = Sampled(watched.sampled_calls, drawn, math.fsum(drawn))
+    if any(each is not None for each in watched.frozen):
+        ended = watched.ended(recipe.trained)
+        last = recipe.training.iterations if ended else iteration
+        without = Flops.of(recipe.training_images(last), budget.image_flops)
+        saved = tuple(all_of_it - part for all_of_it, part in zip(without.by_stage, spent.by_stage, strict=True))
+        found["stopping"] = Stopped(watched.frozen, ended, saved, math.fsum(saved))
+    return found
 
 
 @attrs.frozen(kw_only=True)
@@ -206,8 +283,9 @@ class _Account(Log):
 
     def log(self, step: int, numbers: Numbers) -> None:
         seen = cast("Sequence[int]", numbers["images_by_stage"])
+        watched = Watched.told(numbers, len(seen))
         expected = cast("Sequence[float] | None", numbers.get("expected_images_by_stage"))
-        write_json(self.path, ledger(self.costs, seen, step, self.recipe, expected).as_json())
+        write_json(self.path, ledger(self.costs, seen, step, self.recipe, watched, expected).as_json())
 
     def image(self, name: str, step: int, image: "Tensor") -> None:
         pass

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from msdk.encoders.adapter import Adapter
+from msdk.recipe.evaluations import Evaluation
 from msdk.recipe.fields import BudgetOptions, Recipe, Sampling, Stages, Training
 from msdk.recipe.stage_draws import StageDraw
 from msdk.recipe.starts import Init
@@ -18,6 +19,7 @@ TABLES: dict[str, type[Any]] = {
     "training": Training,
     "stage_draw": StageDraw,
     "sampling": Sampling,
+    "evaluation": Evaluation,
     "budget": BudgetOptions,
 }
 """Table -> its class; "recipe" is the file itself. Every other table is a part, of which `msdk list` has the names."""

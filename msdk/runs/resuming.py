@@ -20,7 +20,17 @@ from msdk.runs.files import write_json
 from msdk.runs.folder import run_recipe
 from msdk.runs.lock import FILE, Resumed, lock, plugins_of, read_lock
 
-FREE = ("title", "sampler", "samplers", "sampling", "budget", "trackers", "data.path", "autoencoder.weights")
+FREE = (
+    "title",
+    "sampler",
+    "samplers",
+    "sampling",
+    "evaluation",
+    "budget",
+    "trackers",
+    "data.path",
+    "autoencoder.weights",
+)
 """Keys of a recipe that say nothing of what is trained: what the data are, their digest says."""
 
 FREE_IN_TRAINING = tuple(
@@ -40,6 +50,12 @@ FREE_IN_STAGES = ("stages.edges_ratio",)
 DRAWN = ("training.batch_size", "stages.edges_ratio")
 """Those by which other images, or images of other stages, are drawn from there on."""
 
+WATCHING = tuple(
+    f"training.{key}"
+    for key in ("validate_every", "validate_images", "validate_weights", "sample_every", "sample_images")
+)
+"""Those that may where training does not stop by what is seen."""
+
 Changed = Mapping[str, tuple[Any, Any]]
 """Key -> what it was and what it is; None where there is no such key."""
 
@@ -54,9 +70,9 @@ def refuse_other_recipe(run: Path, recipe: Recipe) -> Changed:
     changed = {one.path: (one.a, one.b) for one in compare(_essence(ours), _essence(theirs))}
     codes = [{file.name: file.sha256 for file in each.use} for each in (ours, theirs)]
     changed |= {f"use ({name})": ("", "edited") for name in sorted({*codes[0], *codes[1]}) if _differ(name, *codes)}
-    wrong = {
-        key: values for key, values in changed.items() if not _is_free(key, FREE + FREE_IN_TRAINING + FREE_IN_STAGES)
-    }
+    watching = WATCHING if recipe.training.stop is None else ()
+    free = FREE + FREE_IN_TRAINING + FREE_IN_STAGES + watching
+    wrong = {key: values for key, values in changed.items() if not _is_free(key, free)}
     if wrong:
         told = [f"{key} ({_value(was)} there, {_value(now)} here)" for key, (was, now) in wrong.items()]
         if any(key.startswith("decoders.") for key in wrong) and len(ours.decoders) != len(theirs.decoders):

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import attrs
 import torch
@@ -54,18 +55,23 @@ from msdk.runs.resuming import (
 from msdk.runs.shards import save_shards
 from msdk.runs.snapshots import save_snapshot
 from msdk.runs.starting import start_of
+from msdk.runs.watched import Watched
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
-from msdk.trackers.base import ALWAYS, Log
+from msdk.trackers.base import ALWAYS, Log, Numbers
 from msdk.training.compiling import compilable, compile_parts
 from msdk.training.dealing import refuse_uneven
 from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
 from msdk.training.latents import open_data, refuse_unsampled, refuse_unsuited
+from msdk.training.sheets import save_sheet
 from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
+from msdk.training.telling import Shielded
+from msdk.training.vitals import memory
+from msdk.training.watching import Watch
 
 PATIENCE = 30.0
 """Minutes that processes wait for each other: all do the same in a step, but the first alone writes."""
@@ -82,6 +88,7 @@ class Step:
         loss: Mean loss, nan before the first line.
         loss_by_stage: Mean loss of each stage; nan where it saw no image.
         logged: The iteration of that line; 0 before the first one of this process.
+        held_out_by_stage: Losses of the last look at held-out images; nan before the first one of this process.
     """
 
     iteration: int
@@ -90,6 +97,7 @@ class Step:
     loss: float
     loss_by_stage: tuple[float, ...]
     logged: int = 0
+    held_out_by_stage: tuple[float, ...] = ()
 
 
 @attrs.frozen
@@ -104,6 +112,7 @@ class TrainingResult:
         interrupted: The signal that ended it early, 0 where it ran to its end.
         warnings: Sentences on what training did not do, such as stages that saw no image.
         reading: How images were read, in words, where they do not lie in memory.
+        watched: What those took and did who watched the training; None where nobody did.
         expected_by_stage: Images that each stage was expected to see.
     """
 
@@ -114,7 +123,18 @@ class TrainingResult:
     interrupted: int
     warnings: tuple[str, ...] = ()
     reading: str = ""
+    watched: Watched | None = None
     expected_by_stage: tuple[float, ...] = ()
+
+    @property
+    def stops(self) -> list[str]:
+        """Sentences on the stages that held-out losses stopped."""
+        frozen = () if self.watched is None else self.watched.frozen
+        return [
+            f"stage {stage} has had the weights of its best look at held-out images since iteration {at:,}"
+            for stage, at in enumerate(frozen)
+            if at is not None
+        ]
 
 
 @as_annotated
@@ -260,7 +280,8 @@ def _ready(
     training_labels(recipe, source)
     logs: list[Log] = []
     for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers) if group.rank.first else ():
-        logs.append(spec.open(run, recipe))
+        log = spec.open(run, recipe)
+        logs.append(Shielded(spec, log, how.warn) if spec in recipe.trackers else log)
         opened.callback(logs[-1].close)
     trainer = Trainer(recipe, run, source, logs, device, group, begins=not goes_on)
     if not goes_on:
@@ -350,7 +371,8 @@ class Trainer:
             put_start(self.step, self.start)
             self.start = attrs.evolve(self.start, ema={}, optimizer={})  # they are in their places
         self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
-        self.iteration, self.seconds = 0, 0.0
+        self.watch = Watch(recipe, self.step, self.feed, self.group)
+        self.iteration, self.seconds, self.waited = 0, 0.0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
         self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
         self.untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
@@ -370,7 +392,7 @@ class Trainer:
             def signum() -> int:
                 return stopped[0] if stopped else 0
 
-            done, answer = self.iteration >= options.iterations, signum
+            done, answer = self.iteration >= options.iterations or self.watch.ended, signum
             while not done:
                 # Asked before a step and answered after it, so that all processes stop at the same one.
                 answer = self.group.vote(signum)
@@ -379,10 +401,13 @@ class Trainer:
                 counts += torch.bincount(work.stages, minlength=len(counts))
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
-                done = self.iteration == options.iterations or bool(answer())
-                due = self.iteration % options.log_every == 0
+                look = self.watch.due(self.iteration)
+                found = self.watch.look(self.iteration, self.images_by_stage) if look else {}
+                self._sheet()
+                done = self.iteration == options.iterations or self.watch.ended or bool(answer())
+                due = look or self.iteration % options.log_every == 0
                 if due or done:
-                    self._log(sums, counts, rate)
+                    self._log(sums, counts, rate, found)
                 if due:
                     sums.zero_()
                     counts.zero_()
@@ -396,13 +421,13 @@ class Trainer:
             interrupted = answer()
         idle = tuple(unseen(self.recipe, self.images_by_stage))
         how = self.feed.reader.told()
-        seen, expected = tuple(self.images_by_stage), tuple(self.expected())
-        return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, expected)
+        seen, kept = tuple(self.images_by_stage), self.watch.kept if self.watch.used else None
+        expected = tuple(self.expected())
+        return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, kept, expected)
 
     def _at(self, rate: float) -> Step:
-        return Step(
-            self.iteration, self.recipe.training.iterations, rate, self.loss, self.loss_by_stage, logged=self.logged
-        )
+        iterations, held = self.recipe.training.iterations, tuple(self.watch.losses)
+        return Step(self.iteration, iterations, rate, self.loss, self.loss_by_stage, self.logged, held)
 
     def _save(self) -> None:
         def save() -> None:
@@ -419,8 +444,20 @@ class Trainer:
         kept = snapshot_of(self.step) if self.step.sharded or self.group.rank.first else {}
         self.group.agreed(lambda: save_snapshot(self.run_dir, self.iteration, kept) if self.group.rank.first else None)
 
+    def _sheet(self) -> None:
+        """Draws a contact sheet where one is due, keeps it, and shows it to the trackers."""
+        sheet = self.watch.sheet(self.iteration)
+        if sheet is not None:
+            at, first = self.iteration, self.group.rank.first
+            self.group.agreed(lambda: save_sheet(self.run_dir, at, sheet) if first else None)
+            for log in self.logs:
+                log.image("samples", at, sheet)
+
     def advance(self) -> tuple[Work, Tensor]:
         """One step: what it did, and the losses of its images, on the device."""
+        options, after = self.recipe.training, self.iteration + 1
+        told = after % options.log_every == 0 or after == options.iterations or self.watch.due(after)
+        self.step.measures = told
         work = self.feed(self.iteration)
         values = self.step(work.batch, work.draw, self.iteration, work.hand)
         self.iteration += 1
@@ -430,15 +467,15 @@ class Trainer:
             self.images_by_stage[stage] += seen
         return work, values
 
-    def _log(self, sums: Tensor, counts: Tensor, rate: float) -> None:
-        """Tells the trackers. Waits for the device, so it is done every `log_every` steps."""
+    def _log(self, sums: Tensor, counts: Tensor, rate: float, found: Numbers) -> None:
+        """Tells the trackers, also what a look found. Waits for the device, so it is done every `log_every` steps."""
         sums = self.group.total(sums.cpu())
         means = sums / counts
         self.loss = float(sums.sum()) / max(int(counts.sum()), 1)
         self.loss_by_stage, self.logged = tuple(means.tolist()), self.iteration
         if not math.isfinite(self.loss):
             raise self._diverged(f"the loss is {self.loss}")
-        numbers = {
+        numbers: dict[str, Any] = {
             "images": sum(self.images_by_stage),
             "loss": self.loss,
             "loss_by_stage": [None if math.isnan(value) else value for value in self.loss_by_stage],
@@ -447,7 +484,13 @@ class Trainer:
             "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": rate,
             "seconds": self.seconds,
+            "gradient_norm": self.step.gradient_norm(),
+            "data_seconds": self.feed.reader.waited - self.waited,
+            **memory(self.feed.device),
+            **found,
+            **self.watch.counts(),
         }
+        self.waited = self.feed.reader.waited
         if self.step.scaler is not None:
             numbers["loss_scale"] = self.step.scaler.get_scale()
         for log in self.logs:
@@ -489,7 +532,9 @@ class Trainer:
             images_by_stage=self.images_by_stage,
             seconds=self.seconds,
             untold=self.untold,
+            watched=self.watch.kept if self.watch.used else None,
             before=self.feed.before,
+            best=self.watch.best(),
         )
 
     def expected(self) -> list[float]:
@@ -504,6 +549,7 @@ class Trainer:
         """
         checkpoint = load_checkpoint(source)
         check(self.step, checkpoint, source)
+        self.watch.check(checkpoint, source)
         return checkpoint
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -516,6 +562,7 @@ class Trainer:
         early = any(self.untold) and self.iteration < self.recipe.training.iterations
         for log in self.logs:
             log.rewind(self.iteration - early)
+        self.watch.restore(checkpoint)
         told = last_numbers(self.run_dir)
         if told is not None:
             self.loss, self.loss_by_stage = told

@@ -11,6 +11,7 @@ from msdk.denoiser.weights import aliases, not_finite, put_weights, refuse_misfi
 from msdk.errors import RunError
 from msdk.runs import Checkpoint
 from msdk.runs.checkpoint import unsavable
+from msdk.runs.watched import Watched
 from msdk.training.sharding import as_rows_of, local, put, whole
 from msdk.training.step import TrainingStep
 
@@ -28,7 +29,9 @@ def checkpoint_of(
     images_by_stage: Sequence[int],
     seconds: float,
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ()),
+    watched: Watched | None = None,
     before: tuple[int, tuple[float, ...]] = (0, ()),
+    best: Mapping[str, Tensor] | None = None,
 ) -> Checkpoint:
     """What a checkpoint keeps.
 
@@ -65,7 +68,9 @@ def checkpoint_of(
         objective=_of_objective(step, raw, averaged),
         seconds=seconds,
         untold=untold,
+        watched=watched,
         before=before,
+        best=best or {},
     )
 
 
