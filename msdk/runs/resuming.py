@@ -27,15 +27,12 @@ FREE_IN_TRAINING = tuple(
     for key in (
         *("iterations", "lr", "warmup", "lr_schedule", "clip_norm", "sanitize"),
         *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep"),
-        *("compile", "workers", "cache_images", "snapshot_every"),
+        *("compile", "workers", "cache_images", "snapshot_every", "sample_every", "sample_images"),
     )
 )
 """Keys of training that may change on the way: no batch that is drawn, no weight and no average is another by them."""
 
-WATCHING = tuple(
-    f"training.{key}"
-    for key in ("validate_every", "validate_images", "validate_weights", "sample_every", "sample_images")
-)
+WATCHING = tuple(f"training.{key}" for key in ("validate_every", "validate_images", "validate_weights"))
 """Those that may where training does not stop by what is seen."""
 
 Changed = Mapping[str, tuple[Any, Any]]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import warnings
 
@@ -15,9 +16,12 @@ from PIL import Image
 from processes import processes
 
 import msdk
+from msdk.browsing import compare, summary
 from msdk.budgeting.ledger import ledger
 from msdk.distributed import Rank
 from msdk.errors import RecipeError
+from msdk.report.comparisons import comparison_grids, curves_plot
+from msdk.report.resources import spent_grid
 from msdk.runs import latest, load_checkpoint
 from msdk.runs.watched import Watched
 from msdk.training.dealing import deal
@@ -134,6 +138,33 @@ def test_a_stop_ends_no_run_twice(run):
         result.last.iteration
     )
     assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_runs_and_comparisons_show_it(run, tmp_path):
+    """A run that stopped by itself is done; held-out losses stand beside those of training, in tables and dashed."""
+    folder, result = run
+    found, last = summary(folder), lines(folder)[-1]
+    assert (found.state, found.iteration) == ("done", result.last.iteration)
+    assert list(found.held_out_loss_by_stage) == last["held_out_loss_by_stage"]
+    assert found.held_out_loss == last["held_out_loss"]
+    assert result.last.held_out_by_stage == pytest.approx(last["held_out_loss_by_stage"])
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    beside = compare([folder, other])
+    assert beside.notes == ()
+    rows = {row[0]: row[1:] for row in comparison_grids(beside)[0].rows}
+    assert rows["held-out loss of stage 1"] == (f"{last['held_out_loss_by_stage'][1]:.4f}",) * 2
+    assert curves_plot(beside, "svg").count(b"stroke-dasharray") >= 4 * 2
+    text = (other / "recipe.toml").read_text()
+    (other / "recipe.toml").write_text(text.replace("validate_images = 2048", "validate_images = 9"))
+    (note,) = compare([folder, other]).notes
+    assert "held-out losses of other are of other weights or images than those of run: ema on at most 9" in note
+    (sentence,) = result.stops[:1]
+    assert sentence.startswith("stage 0 has had the weights of its best look at held-out images since iteration ")
+    told = " ".join(spent_grid(msdk.budget(folder).ledger, "").notes)
+    assert "; training ended by it: " in told
+    assert "FLOPs less than all iterations would have taken." in told
+    assert json.loads((folder / "lock.json").read_text())["data"]["held_out"] == 0.4
 
 
 @pytest.mark.parametrize("share", ["give", "keep"])
