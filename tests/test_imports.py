@@ -104,6 +104,7 @@ ALLOWED = {
     "clustering": [
         "arguments",
         "recipe",
+        "evaluation",
         "cache",
         "denoiser",
         "runs",
@@ -162,6 +163,7 @@ ALLOWED = {
     "running": [
         "arguments",
         "recipe",
+        "evaluation",
         "runs",
         "distributed",
         "clustering",
