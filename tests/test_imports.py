@@ -105,6 +105,7 @@ ALLOWED = {
     "clustering": [
         "arguments",
         "recipe",
+        "evaluation",
         "cache",
         "denoiser",
         "runs",
@@ -163,6 +164,7 @@ ALLOWED = {
     "running": [
         "arguments",
         "recipe",
+        "evaluation",
         "runs",
         "distributed",
         "clustering",

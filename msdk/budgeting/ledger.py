@@ -15,6 +15,7 @@ from msdk.errors import RunError
 from msdk.recipe import Recipe
 from msdk.recipe.results import parsed, to_json
 from msdk.report import spent_grid
+from msdk.runs.evaluations import costs
 from msdk.runs.files import write_json
 from msdk.runs.watched import Watched
 from msdk.trackers.base import Log, Numbers, Tracker
@@ -301,7 +302,9 @@ class _Account(Log):
         seen = cast("Sequence[int]", numbers["images_by_stage"])
         watched = Watched.told(numbers, len(seen))
         expected = cast("Sequence[float] | None", numbers.get("expected_images_by_stage"))
-        write_json(self.path, ledger(self.costs, seen, step, self.recipe, watched, expected).as_json())
+        told = ledger(self.costs, seen, step, self.recipe, watched, expected).as_json()
+        judged = costs(self.path.parent)
+        write_json(self.path, {**told, "evaluations": judged} if judged else told)
 
     def image(self, name: str, step: int, image: "Tensor") -> None:
         pass

@@ -80,15 +80,19 @@ def task_of(
     samples: str | Path | None = None,
     reference: str | Path | None = None,
     split: str | None = None,
+    begins: bool = False,
 ) -> Task:
-    """What is to be judged, as told, else as the recipe says; see `evaluate`."""
+    """What is to be judged, as told, else as the recipe says; see `evaluate`.
+
+    `begins` is of a run that has no folder yet.
+    """
     recipe = recipe or run_recipe(run)
     recipe = overridden(recipe, sampler=sampler, steps=steps, guidance=guidance)
     options = recipe.evaluation or Evaluation()
     said = {"images": images, "repeats": repeats, "weights": weights, "seed": seed, "split": split}
     options = _evolved(options, {key: value for key, value in said.items() if value is not None})
     wanted = options.extractor if extractor is None else _part(extractor, Extractor)
-    at = latest(run) if checkpoint is None else checkpoint_at(run, checkpoint)
+    at = 0 if begins else int((latest(run) if checkpoint is None else checkpoint_at(run, checkpoint)).name)
     real = options.reference or recipe.data if reference is None else _found_at(Path(reference), recipe)
     files = None if samples is None else _found_at(Path(samples), recipe)
     if files is not None:
@@ -104,7 +108,7 @@ def task_of(
         options=options,
         metrics=measured or _suited(recipe),
         extractor=wanted or suited_extractor(recipe.data.shape),
-        checkpoint=int(at.name),
+        checkpoint=at,
         files=files,
         reference=real,
     )

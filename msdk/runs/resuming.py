@@ -37,7 +37,7 @@ FREE_IN_TRAINING = tuple(
     f"training.{key}"
     for key in (
         *("iterations", "lr", "warmup", "lr_schedule", "clip_norm", "sanitize"),
-        *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep"),
+        *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep", "evaluate_every"),
         *("compile", "workers", "cache_images", "latents", "snapshot_every", "sample_every", "sample_images"),
         *("batch_size", "stage_groups"),
     )

@@ -20,8 +20,11 @@ from msdk.extractors.base import Extracted, Extractor, Opened
 from msdk.metrics.base import Evidence
 from msdk.metrics.fid import FID
 from msdk.recipe.results import from_json
+from msdk.runs import checkpoints
 from msdk.sampling.drawing import write_samples
 from recipes import tiny
+
+FEW = msdk.metrics.get("denoising-loss")(images=50)
 
 METRICS = ("fid", "precision-recall", "is", "diversity", "denoising-loss")
 
@@ -95,7 +98,7 @@ def test_it_is_read_in_80_columns(run, capsys, monkeypatch):
 
 def test_any_number_of_processes_finds_the_same(run, tmp_path):
     """Bit for bit: pieces are dealt out whole."""
-    asked = {"images": 300, "metrics": ["fid", "precision-recall", "denoising-loss"], "steps": 2}
+    asked = {"images": 300, "metrics": ["fid", "precision-recall", FEW], "steps": 2}
     alone = msdk.evaluate(run, **asked, name="alone")
     for count in (2,):
         found = processes(count, lambda: values(msdk.evaluate(run, **asked, name=f"by-{count}")), tmp_path)  # noqa: B023
@@ -274,3 +277,71 @@ def test_fd_digits_ascends(trained, tmp_path):
     late, early = (msdk.evaluate(place, images=300, metrics=["fid"], checkpoint=at)["FD-digits"] for at in (60, 15))
     assert real < late < early < noise
     assert real < late / 5
+
+
+# --- in training ------------------------------------------------------------------------------------------------------
+
+JUDGED = (
+    *("training.evaluate_every=2", "training.keep=all", "training.iterations=4", "sampling.steps=2"),
+    'evaluation={metrics=["fid", { name = "denoising-loss", images = 30 }], images=20}',
+)
+
+
+def test_in_training_is_afterwards(tmp_path):
+    """`evaluate_every` finds the float that `msdk evaluate` finds of its checkpoint, and changes no training."""
+    msdk.train(tiny(*JUDGED), tmp_path / "run")
+    msdk.train(tiny("training.iterations=4", "sampling.steps=2"), tmp_path / "plain")
+    inside = [read_scores(tmp_path / "run" / "evaluations" / f"0000000{at}.json") for at in (2, 4)]
+    for at, scores in zip((2, 4), inside, strict=True):
+        assert values(msdk.evaluate(tmp_path / "run", checkpoint=at, name=f"after-{at}")) == values(scores)
+    assert values(inside[0]) != values(inside[1])
+    ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
+    assert {"00000002", "00000004"} <= set(ledger["evaluations"])
+    one, other = (msdk.load_run(tmp_path / name).network.state_dict() for name in ("run", "plain"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_resumed_run_is_judged_as_one_that_was_not(tmp_path):
+    """Training that goes on evaluates what is still to come."""
+    msdk.train(tiny(*JUDGED, "training.iterations=2"), tmp_path / "run")
+    msdk.train(tiny(*JUDGED), tmp_path / "run", resume=True)
+    msdk.train(tiny(*JUDGED), tmp_path / "whole")
+    for name in ("00000002.json", "00000004.json"):
+        one, other = (read_scores(tmp_path / run / "evaluations" / name) for run in ("run", "whole"))
+        assert values(one) == values(other)
+
+
+def test_what_would_fail_later_is_told_before_training(tmp_path, monkeypatch):
+    """Weights that are not there, and too few images; no folder is made."""
+    monkeypatch.delenv("MSDK_WEIGHTS", raising=False)
+    for wrong, words in (
+        (("evaluation.extractor=inception",), "MSDK_WEIGHTS"),
+        (("evaluation.images=20", 'evaluation.metrics=["kid"]'), "subset_size"),
+    ):
+        with pytest.raises(msdk.MsdkError, match=words):
+            msdk.train(tiny("training.evaluate_every=2", *wrong), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(msdk.RecipeError, match=r"evaluates as \[evaluation\] says, which is not there"):
+        tiny("training.evaluate_every=2")
+    with pytest.raises(msdk.RecipeError, match="no image is held out"):
+        tiny("evaluation.split=held-out")
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [("all", [1, 2, 3, 4, 5]), ("{ every = 2, newest = 1 }", [2, 4, 5]), ("1", [5])]
+)
+def test_checkpoints_are_kept_to_look_at(tmp_path, keep, left):
+    """All of them, those of every so many steps beside the newest, or the newest alone."""
+    recipe = tiny("training.iterations=5", "training.checkpoint_every=1", f"training.keep={keep}")
+    msdk.train(recipe, tmp_path / "run")
+    assert [int(path.name) for path in checkpoints(tmp_path / "run")] == left
+    assert msdk.load_recipe(tmp_path / "run" / "recipe.toml").training.keep == recipe.training.keep
+
+
+def test_a_run_ends_with_its_evaluation(tmp_path):
+    """`msdk run` evaluates where the recipe says so, and its report has the scores with their protocol."""
+    msdk.run(tiny("sampling.steps=2", 'evaluation={metrics=["is"], images=12}'), tmp_path / "run")
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "## Scores" in report
+    assert "IS-digits" in report
+    assert "seeds 0 to 11" in report
