@@ -134,7 +134,7 @@ ALLOWED = {
         "metrics.frechet",
         *BASES,
     ],
-    "browsing": ["recipe", "runs"],
+    "browsing": ["recipe", "runs", "evaluation"],
     "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
         "arguments",
