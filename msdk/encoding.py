@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,8 +28,10 @@ from msdk.runs.files import remove_whole, save_tensors, write_json, written_whol
 from msdk.runs.writer import one_writer
 from msdk.threads import cores
 from msdk.training.drawing import flipped, layout, to_range
+from msdk.training.holding_out import hashes_of
 from msdk.training.latents import (
     FILE,
+    HASH,
     LABEL,
     LOG_VARIANCE,
     MEAN,
@@ -238,6 +241,7 @@ class _Maker:
     ) -> None:
         self.recipe, self.source, self.network, self.notes = recipe, source, network, notes
         self.batch, self.device = batch, device
+        self.hashes = hashes_of(source)
 
     def files(self, parts: Path, group: Group, workers: int | None, progress: Callable[[int, int], None]) -> None:
         """Makes those of this process that are not there."""
@@ -265,6 +269,7 @@ class _Maker:
         progress: Callable[[int, int], None],
     ) -> dict[str, Tensor]:
         found: dict[str, list[Tensor]] = {name: [] for name in self.notes.tensors()}
+        found[HASH] = [torch.from_numpy(np.array([self.hashes[index] for index in images], np.uint64))]
         for batch in self._read(images, pool, ahead):
             pixels = batch.images.to(self.device, memory_format=layout(batch.images.ndim), non_blocking=True)
             for prefix in ("", MIRRORED) if self.notes.mirrored else ("",):

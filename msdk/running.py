@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from msdk.arguments import as_annotated
+from msdk.browsing import summary
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
 from msdk.clustering import Clusters, clusters_in, kept_clusters, with_edges
@@ -180,7 +181,7 @@ def _write_reports(
     sampling_seconds: float,
 ) -> None:
     """Writes report.md and report.html; the run's own recipe and budget are the last."""
-    recipe = recipes[-1]
+    recipe, told = recipes[-1], summary(place)
     first, count = recipe.sampling.seed, recipe.sampling.images
     exact = budgets[-1] if budgets[-1].convention == "exact" else budget(recipe, convention="exact")
     seen, expected = result.images_by_stage, result.expected_by_stage or None
@@ -194,6 +195,7 @@ def _write_reports(
             "seconds": result.seconds,
             "images_per_second": sum(result.images_by_stage) / max(result.seconds, 1e-9),
             "loss_by_stage": [None if loss != loss else loss for loss in result.last.loss_by_stage],
+            "held_out_loss_by_stage": list(told.held_out_loss_by_stage) or None,
         },
         ledger=spent,
         sampling={

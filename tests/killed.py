@@ -28,7 +28,7 @@ def train_until_killed(at, run, *overrides):
         [sys.executable, "-c", SCRIPT, str(at), run, *overrides],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**{key: os.environ[key] for key in os.environ if key != "WANDB_SERVICE"}, "PYTHONPATH": path},
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
 

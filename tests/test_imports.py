@@ -64,6 +64,7 @@ ALLOWED = {
         "cache",  # for where decoded images are kept
         "denoiser",
         "runs",
+        "sampling",  # for contact sheets
         "batch",
         "threads",
         "distributed",
@@ -170,6 +171,7 @@ ALLOWED = {
         "budgeting",
         "training",
         "sampling",
+        "browsing",
         "report",
     ],
     # for the authors of plugins; the kit looks at parts of every kind, as their users do

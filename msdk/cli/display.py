@@ -303,5 +303,11 @@ def _losses(step: "Step", room: int) -> str:
     """The losses of the stages, or the mean loss, as there is room; nothing before the first of them."""
     if not step.logged:
         return ""
-    stages = "loss by stage " + " / ".join("-" if loss != loss else f"{loss:.4f}" for loss in step.loss_by_stage)
-    return next((text for text in (stages, f"loss {step.loss:.4f}") if len(text) <= room), "")
+
+    def by_stage(losses: "Sequence[float]") -> str:
+        return " / ".join("-" if loss != loss else f"{loss:.4f}" for loss in losses)
+
+    texts = [f"loss by stage {by_stage(step.loss_by_stage)}", f"loss {step.loss:.4f}"]
+    if any(loss == loss for loss in step.held_out_by_stage):
+        texts.insert(0, f"{texts[0]}, held out {by_stage(step.held_out_by_stage)}")
+    return next((text for text in texts if len(text) <= room), "")

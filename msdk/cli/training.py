@@ -95,6 +95,8 @@ def train(
         return _interrupted(result)
     if not as_json:
         display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
+        for sentence in result.stops:
+            display.say(sentence)
         if result.reading:
             display.say(result.reading)
         display.hint("sample", place)
@@ -166,6 +168,8 @@ def run_all(
         display.warn(sentence)
     if result.interrupted:
         return _interrupted(result)
+    for sentence in result.stops:
+        display.say(sentence)
     sheet = place / "samples" / "grid.png"  # what is no picture has none
     seen = sheet if sheet.is_file() else sheet.parent
     display.say(f"done: look at {seen} and {place / 'report.html'}")

@@ -16,6 +16,7 @@ from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo
 from msdk.errors import MsdkError, PartError, PluginFaultError, Problem, quoted
 from msdk.noise_levels.base import NoiseLevel
+from msdk.objectives.base import Objective
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, known
@@ -146,13 +147,23 @@ def _features(recipe: Recipe) -> Iterable[Problem]:
         yield from failing(f"decoders.{index}", functools.partial(decoder.check, info))
 
 
+def trainable(recipe: Recipe) -> bool:
+    """Whether training draws the noise that networks of the recipe's schedule see."""
+    schedule = recipe.schedule
+    if schedule.trainable:
+        return True
+    return registry_for(Objective).name_of(type(recipe.training.loss)).removeprefix("msdk:") == schedule.objective
+
+
 def check_trainable(recipe: Recipe) -> None:
     """Raises `PartError` where a recipe that is good for sampling cannot be trained."""
-    if not recipe.schedule.trainable:
-        name = registry_for(Schedule).name_of(type(recipe.schedule))
+    if not trainable(recipe):
+        name, own = registry_for(Schedule).name_of(type(recipe.schedule)), recipe.schedule.objective
         raise PartError(
-            f"the schedule {name} is for sampling only: its networks are trained with noise that msdk does not draw. "
-            "Train under another schedule"
+            f'the schedule {name} has noise of its own: set training.objective to "{own}", which draws it'
+            if own
+            else f"the schedule {name} is for sampling only: its networks are trained with noise that msdk does not "
+            "draw. Train under another schedule"
         )
     recipe.training.loss.check(recipe)
     told = [*_drawn_stages(recipe), *_stage_draw(recipe)]  # once more, now that the edges are known

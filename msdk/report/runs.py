@@ -9,6 +9,7 @@ from msdk.report.budgets import comparison_grid, stages_grid
 from msdk.report.clusters import clusters_grid
 from msdk.report.figures import Json, percent, scaled, short
 from msdk.report.grid import Grid, markdown_text
+from msdk.report.resources import beside_training
 from msdk.report.scores import scores_grid
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def run_markdown(
         parts += ["## Stages\n", clusters_grid(clusters).markdown()]
         parts += ["![how the stages were found](clustering.png)\n"] if "clustering.png" in pictures else []
     parts += ["## Budget\n", comparison_grid(budgets).markdown(), stages_grid(own).markdown()]
+    held = training["held_out_loss_by_stage"]
     stages = tuple(
         (
             str(index),
@@ -64,6 +66,7 @@ def run_markdown(
             percent(expected / max(ledger.predicted.images, 1)),
             scaled(macs, 1e12),
             "-" if loss is None else f"{loss:.4f}",
+            *(() if held is None else ("-" if held[index] is None else f"{held[index]:.4f}",)),
         )
         for index, (images, expected, macs, loss) in enumerate(
             zip(
@@ -80,8 +83,10 @@ def run_markdown(
         f"({training['images_per_second']:.0f} images/s).",
         f"Spent {written(ledger.total_flops, 'FLOPs')}, predicted {written(ledger.predicted.total_flops, 'FLOPs')}: "
         "forward, backward and what is recomputed.",
+        *beside_training(ledger),
     )
     head = ("stage", "images seen", "share", "expected", "forward TMACs", "last loss")
+    head += () if held is None else ("held-out loss",)
     parts += ["## Training\n", Grid("What each stage saw", head, stages, notes).markdown()]
     calls = " / ".join(str(stage.calls) for stage in own.stages)
     parts += [

@@ -52,6 +52,8 @@ class Checkpoint:
         watched: What those keep who watch the training; None where nobody does.
         before: Steps done when the batch or the stages were changed last, and the images of each stage that were
             expected until then, which together are all that were read; (0, ()) where that never was.
+        best: Weights of what goes by a held-out loss of its own, at its best look: `"<number>/raw/<weight>"`, and each
+            average as `"<number>/<average>/<weight>"`.
     """
 
     iteration: int
@@ -66,9 +68,10 @@ class Checkpoint:
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
     watched: Watched | None = None
     before: tuple[int, tuple[float, ...]] = (0, ())
+    best: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
 
 
-ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective")
+ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective", "best")
 """Files of tensors that every checkpoint has, and those that are there if they hold any."""
 
 

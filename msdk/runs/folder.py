@@ -74,7 +74,7 @@ def sweep_run(path: Path) -> None:
             sweep(path / name)
     for left in (path / "checkpoints").glob(".*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
-    for left in (path / "snapshots").glob(".*.tmp"):
+    for left in (*(path / "snapshots").glob(".*.tmp"), *(path / "sheets").glob(".*.tmp")):
         left.unlink(missing_ok=True)
 
 
@@ -144,7 +144,7 @@ def refuse_existing(path: Path, *, force: bool, resume: bool = False) -> None:
 
 
 FILES = (
-    *("recipe.toml", LOCK, "metrics.jsonl", "ledger.json", "checkpoints", "snapshots", CODE, AUTOENCODER),
+    *("recipe.toml", LOCK, "metrics.jsonl", "ledger.json", "checkpoints", "snapshots", "sheets", CODE, AUTOENCODER),
     *(".*.tmp", ".*.writer"),
 )
 """What is in a run folder before it has a checkpoint, unless its trackers write more."""

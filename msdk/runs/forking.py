@@ -141,7 +141,10 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
         return found
 
     found = {field.name: moved(getattr(old, field.name)) for field in attrs.fields(Checkpoint)}
-    return attrs.evolve(Checkpoint(**found), objective=dict(old.objective))  # its names are its own
+    new = attrs.evolve(Checkpoint(**found), objective=dict(old.objective))  # its names are its own
+    # What was watched is told by stage, and not of other ones.
+    same = not fresh and all(found == (name,) for name, found in places.items())
+    return new if same else attrs.evolve(new, watched=None, best={})
 
 
 def _places(rename: Rename, name: str) -> tuple[str, ...]:

@@ -42,8 +42,9 @@ class Schedule(abc.ABC):
         t_max: Largest time, where the prior is.
         prior_std: Standard deviation of the prior that samplers start from.
         diffuses: Whether it is a diffusion, dx = f x dt + g dw, that SDE samplers can run; a flow is none.
-        trainable: Whether noise of its own kernel is what its networks are trained with. Schedules that only samplers
-            know, because their networks see another noise, say no.
+        trainable: Whether noise of its own kernel is what its networks are trained with. Schedules whose networks see
+            another noise say no: an objective of their own trains those, or samplers alone know them.
+        objective: Name of the objective that draws the noise of a schedule that is not trainable; "" where none does.
         default_grid: The grid of `msdk.samplers.grids` that suits its time: of samplers that leave `grid` to the
             schedule, and the clock on which clusterings look at time. Even in t unless it says otherwise, which is
             wrong where t is a noise level itself: nearly all of its range is noise.
@@ -53,6 +54,7 @@ class Schedule(abc.ABC):
 
     diffuses: ClassVar[bool] = True
     trainable: ClassVar[bool] = True
+    objective: ClassVar[str] = ""
     default_grid: ClassVar[str] = "uniform-t"
     default_noise: ClassVar[Mapping[str, Any]] = {"name": "msdk:uniform"}
 

@@ -1,7 +1,7 @@
 """Averaged weights: what `msdk.averages` says, done to the weights of a module."""
 
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class EMA:
 
     def __init__(self, module: nn.Module, average: Average, batch: int) -> None:
         self.module, self.average, self.batch = module, average, batch
+        self.still: set[int] = set()
         self.averages = [parameter.detach().clone() for parameter in self._averaged()]
 
     def _averaged(self) -> list[nn.Parameter]:
@@ -32,10 +33,17 @@ class EMA:
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Takes in the weights after `updates` optimiser steps."""
-        weights = [local(parameter) for parameter in self._averaged()]
-        averages = [local(average) for average in self.averages]
+        pairs = zip(self._averaged(), self.averages, strict=True)
+        moving = [(local(weight), local(average)) for weight, average in pairs if id(weight) not in self.still]
+        if not moving:
+            return
+        weights, averages = ([pair[side] for pair in moving] for side in (0, 1))
         # torch's own averaging calls it too; there is no public name for it.
         torch._foreach_lerp_(averages, weights, 1 - self.average.decay(updates, self.batch))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+    def hold(self, weights: Iterable[nn.Parameter]) -> None:
+        """Leaves the averages of some weights as they are from now on."""
+        self.still |= {id(weight) for weight in weights}
 
     @contextlib.contextmanager
     def in_place(self) -> Generator[None]:

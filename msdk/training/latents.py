@@ -18,7 +18,7 @@ import torch
 from attrs.validators import ge
 from torch import Tensor, nn
 
-from msdk.batch import Batch
+from msdk.batch import Batch, Encoded
 from msdk.datasets.base import Source
 from msdk.denoiser.building import weights_file
 from msdk.errors import DataError, PartError
@@ -28,7 +28,7 @@ from msdk.recipe.results import parsed
 FILE = "latents.json"
 """Of a folder of latents: what they are; see `Notes`."""
 
-MEAN, LOG_VARIANCE, MIRRORED, LABEL = "mean", "log_variance", "mirrored_", "label"
+MEAN, LOG_VARIANCE, MIRRORED, LABEL, HASH = "mean", "log_variance", "mirrored_", "label", "hash"
 """Tensors of each file, those of mirrored images behind their prefix."""
 
 MOST_HEADER = 2**20
@@ -200,10 +200,14 @@ class Latents(Source):
         self._read = (MEAN, LOG_VARIANCE) if sampled else (MEAN,)
         self._bytes = 4 * int(np.prod(notes.shape))
         self._files = [_File(path / name, notes, notes.count(number)) for number, name in enumerate(notes.files())]
-        self.labels = [label for file in self._files for label in file.labels()] if notes.labels else None
+        self.labels = [label for file in self._files for label in file.numbers(LABEL)] if notes.labels else None
 
     def __len__(self) -> int:
         return self.notes.images
+
+    def hashes(self) -> list[int]:
+        """Those of the images, so that the same ones are held out."""
+        return [each for file in self._files for each in file.numbers(HASH)]
 
     def read(self, indices: Sequence[int]) -> Batch:
         found = np.empty((len(indices), len(self._read), *self.notes.shape), np.float32)
@@ -215,7 +219,7 @@ class Latents(Source):
         channels, *axes = self.notes.shape
         moments = torch.from_numpy(found).view(len(indices), len(self._read) * channels, *axes)
         images = [index % len(self) for index in indices]
-        return self.labelled(moments, images)._replace(moments=True)
+        return Encoded(*self.labelled(moments, images))
 
 
 class _File:
@@ -237,8 +241,8 @@ class _File:
                 name: 8 + length + self._checked(header, name, size - 8 - length, ("F32", [count, *notes.shape]))
                 for name in notes.tensors()
             }
-            if notes.labels:
-                self._begins[LABEL] = 8 + length + self._checked(header, LABEL, size - 8 - length, ("I64", [count]))
+            for name, dtype in ((HASH, "U64"), *(((LABEL, "I64"),) if notes.labels else ())):
+                self._begins[name] = 8 + length + self._checked(header, name, size - 8 - length, (dtype, [count]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged(str(error)) from error
 
@@ -253,7 +257,7 @@ class _File:
         """Where a tensor begins behind the header."""
         found = header[name]
         first, last = (int(each) for each in found["data_offsets"])
-        length = int(np.prod(wanted[1])) * {"F32": 4, "I64": 8}[wanted[0]]
+        length = int(np.prod(wanted[1])) * {"F32": 4, "I64": 8, "U64": 8}[wanted[0]]
         if (found["dtype"], found["shape"]) != wanted or not 0 <= first <= last <= size or last - first != length:
             raise ValueError(f"{name} is not what {FILE} says")
         return first
@@ -267,10 +271,10 @@ class _File:
     def _at(self, name: str, index: int) -> int:
         return self._begins[name] + index * self._row
 
-    def labels(self) -> list[int]:
-        """Class of each image."""
-        content = os.pread(self._file, 8 * self._count, self._begins[LABEL])
-        return np.frombuffer(content, "<i8").tolist()
+    def numbers(self, name: str) -> list[int]:
+        """The class of each image, or its hash."""
+        content = os.pread(self._file, 8 * self._count, self._begins[name])
+        return np.frombuffer(content, "<i8" if name == LABEL else "<u8").tolist()
 
 
 def moments_of(first_stage: nn.Module, images: Tensor) -> Tensor:

@@ -65,10 +65,12 @@ from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
 from msdk.training.latents import open_data, refuse_unsampled, refuse_unsuited
+from msdk.training.sheets import save_sheet
 from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
 from msdk.training.telling import Shielded
+from msdk.training.vitals import memory
 from msdk.training.watching import Watch
 
 Judge = Callable[[Path, int, Group], object]
@@ -89,6 +91,7 @@ class Step:
         loss: Mean loss, nan before the first line.
         loss_by_stage: Mean loss of each stage; nan where it saw no image.
         logged: The iteration of that line; 0 before the first one of this process.
+        held_out_by_stage: Losses of the last look at held-out images; nan before the first one of this process.
     """
 
     iteration: int
@@ -97,6 +100,7 @@ class Step:
     loss: float
     loss_by_stage: tuple[float, ...]
     logged: int = 0
+    held_out_by_stage: tuple[float, ...] = ()
 
 
 @attrs.frozen
@@ -124,6 +128,16 @@ class TrainingResult:
     reading: str = ""
     watched: Watched | None = None
     expected_by_stage: tuple[float, ...] = ()
+
+    @property
+    def stops(self) -> list[str]:
+        """Sentences on the stages that held-out losses stopped."""
+        frozen = () if self.watched is None else self.watched.frozen
+        return [
+            f"stage {stage} has had the weights of its best look at held-out images since iteration {at:,}"
+            for stage, at in enumerate(frozen)
+            if at is not None
+        ]
 
 
 @as_annotated
@@ -362,7 +376,7 @@ class Trainer:
             self.start = attrs.evolve(self.start, ema={}, optimizer={})  # they are in their places
         self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
         self.watch = Watch(recipe, self.step, self.feed, self.group)
-        self.iteration, self.seconds = 0, 0.0
+        self.iteration, self.seconds, self.waited = 0, 0.0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
         self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
         self.untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
@@ -382,7 +396,7 @@ class Trainer:
             def signum() -> int:
                 return stopped[0] if stopped else 0
 
-            done, answer = self.iteration >= options.iterations, signum
+            done, answer = self.iteration >= options.iterations or self.watch.ended, signum
             while not done:
                 # Asked before a step and answered after it, so that all processes stop at the same one.
                 answer = self.group.vote(signum)
@@ -391,10 +405,11 @@ class Trainer:
                 counts += torch.bincount(work.stages, minlength=len(counts))
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
-                done = self.iteration == options.iterations or bool(answer())
                 look = self.watch.due(self.iteration)
+                found = self.watch.look(self.iteration, self.images_by_stage) if look else {}
+                self._sheet()
+                done = self.iteration == options.iterations or self.watch.ended or bool(answer())
                 due = look or self.iteration % options.log_every == 0
-                found = self.watch.look() if look else {}
                 if due or done:
                     self._log(sums, counts, rate, found)
                 if due:
@@ -420,9 +435,8 @@ class Trainer:
         return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, kept, expected)
 
     def _at(self, rate: float) -> Step:
-        return Step(
-            self.iteration, self.recipe.training.iterations, rate, self.loss, self.loss_by_stage, logged=self.logged
-        )
+        iterations, held = self.recipe.training.iterations, tuple(self.watch.losses)
+        return Step(self.iteration, iterations, rate, self.loss, self.loss_by_stage, self.logged, held)
 
     def _save(self) -> None:
         def save() -> None:
@@ -439,8 +453,20 @@ class Trainer:
         kept = snapshot_of(self.step) if self.step.sharded or self.group.rank.first else {}
         self.group.agreed(lambda: save_snapshot(self.run_dir, self.iteration, kept) if self.group.rank.first else None)
 
+    def _sheet(self) -> None:
+        """Draws a contact sheet where one is due, keeps it, and shows it to the trackers."""
+        sheet = self.watch.sheet(self.iteration)
+        if sheet is not None:
+            at, first = self.iteration, self.group.rank.first
+            self.group.agreed(lambda: save_sheet(self.run_dir, at, sheet) if first else None)
+            for log in self.logs:
+                log.image("samples", at, sheet)
+
     def advance(self) -> tuple[Work, Tensor]:
         """One step: what it did, and the losses of its images, on the device."""
+        options, after = self.recipe.training, self.iteration + 1
+        told = after % options.log_every == 0 or after == options.iterations or self.watch.due(after)
+        self.step.measures = told
         work = self.feed(self.iteration)
         values = self.step(work.batch, work.draw, self.iteration, work.hand)
         self.iteration += 1
@@ -467,9 +493,13 @@ class Trainer:
             "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": rate,
             "seconds": self.seconds,
+            "gradient_norm": self.step.gradient_norm(),
+            "data_seconds": self.feed.reader.waited - self.waited,
+            **memory(self.feed.device),
             **found,
             **self.watch.counts(),
         }
+        self.waited = self.feed.reader.waited
         if self.step.scaler is not None:
             numbers["loss_scale"] = self.step.scaler.get_scale()
         for log in self.logs:
@@ -513,6 +543,7 @@ class Trainer:
             untold=self.untold,
             watched=self.watch.kept if self.watch.used else None,
             before=self.feed.before,
+            best=self.watch.best(),
         )
 
     def expected(self) -> list[float]:
@@ -527,6 +558,7 @@ class Trainer:
         """
         checkpoint = load_checkpoint(source)
         check(self.step, checkpoint, source)
+        self.watch.check(checkpoint, source)
         return checkpoint
 
     def restore(self, checkpoint: Checkpoint) -> None:

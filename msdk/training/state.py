@@ -31,6 +31,7 @@ def checkpoint_of(
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ()),
     watched: Watched | None = None,
     before: tuple[int, tuple[float, ...]] = (0, ()),
+    best: Mapping[str, Tensor] | None = None,
 ) -> Checkpoint:
     """What a checkpoint keeps.
 
@@ -69,6 +70,7 @@ def checkpoint_of(
         untold=untold,
         watched=watched,
         before=before,
+        best=best or {},
     )
 
 

@@ -77,7 +77,12 @@ def test_the_reference_readmes_sampler():
 
 @pytest.mark.parametrize(
     ("name", "active"),
-    [("separate", [107_521_411] * 3), ("separate-tp", [169_478_467, 107_521_411, 47_134_707])],
+    [
+        ("separate", [107_521_411] * 3),
+        ("separate-es", [107_521_411] * 3),
+        ("separate-tp", [169_478_467, 107_521_411, 47_134_707]),
+        ("separate-es-tp", [169_478_467, 107_521_411, 47_134_707]),
+    ],
 )
 def test_separate_networks_of_table_3(name, active):
     """Each stage has the parameters of paper.md section 4, and no stage shares any with another."""

@@ -47,7 +47,10 @@ def told(*overrides):
             ['schedule={name="cld"}'],
             "it can be sampled, but training refuses it: the schedule cld is for sampling only",
         ),
-        (['schedule={name="pfgm"}', 'sampler={name="pfgm"}'], "the schedule pfgm is for sampling only"),
+        (
+            ['schedule={name="pfgm"}', 'sampler={name="pfgm"}'],
+            'the schedule pfgm has noise of its own: set training.objective to "pfgm"',
+        ),
         (
             ['schedule={name="shifted", schedule={name="pfgm"}}', 'sampler={name="heun"}'],
             "the schedule shifted is for sampling only",

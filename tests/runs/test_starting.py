@@ -95,8 +95,9 @@ def test_what_does_not_fit_begins_anew_and_is_said(tmp_path, trained):
     parts = json.loads((out / "lock.json").read_text())["started_from"]["parts"]
     assert [parts[f"decoders.{k}"] for k in range(3)] == ["decoders.0", "decoders.0", "anew"]
     (sentence,) = told
-    assert "decoders.2 begins anew: in decoders.0 of" in sentence
+    assert "decoders.2 begins anew: it is not decoders.0, where" in sentence
     assert " instead of " in sentence
+    assert "4 channels are fewer than 8" in sentence
     initial = msdk.build(tiny(*THREE, "decoders.2.channels=4")).network.state_dict()
     raw = load_checkpoint(latest(out)).model
     own = [name for name in initial if name.startswith("decoders.2.")]

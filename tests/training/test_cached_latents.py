@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import msdk
 from msdk import encoding
+from msdk.batch import Encoded
 from msdk.denoiser.building import build
 from msdk.distributed import Rank
 from msdk.encoding import encode
@@ -56,8 +57,9 @@ def weights(run):
         (gaussian, ("training.flip=true",)),
         (lambda folder, *some: gaussian(folder, *some, sampled=False), ("encoder.classes=10",)),
         (latent, ("training.precision=bf16",)),
+        (gaussian, ("data.held_out=0.1", "training.validate_every=2", "training.validate_images=8")),
     ],
-    ids=["vq", "mirrored", "sampled", "means", "bf16"],
+    ids=["vq", "mirrored", "sampled", "means", "bf16", "held-out"],
 )
 def test_it_is_the_run_that_encodes_on_its_way(tmp_path, made, overrides):
     """Up to the rounding of batches of other sizes: means, draws from Gaussians, mirrored images, classes."""
@@ -70,6 +72,10 @@ def test_it_is_the_run_that_encodes_on_its_way(tmp_path, made, overrides):
         torch.testing.assert_close(other[name], value, rtol=1e-4, atol=2e-6)
     numbers = [json.loads((tmp_path / each / "lock.json").read_text())["data"] for each in ("there", "here")]
     assert numbers[0] == numbers[1]
+    lines = [(tmp_path / each / "metrics.jsonl").read_text().splitlines() for each in ("there", "here")]
+    looks = [[found for line in each if (found := json.loads(line).get("held_out_loss"))] for each in lines]
+    assert looks[0] == pytest.approx(looks[1], rel=1e-4)
+    assert any(looks[0]) == ("data.held_out=0.1" in overrides)
 
 
 def test_no_step_encodes(tmp_path, monkeypatch):
@@ -91,7 +97,7 @@ def test_latents_are_drawn_by_seed_step_and_place(tmp_path):
     def of(rank, iteration):
         work = Feed(recipe, denoiser, source, rank)(iteration)
         return work.hand.images, encoded(
-            recipe, denoiser, work.batch.images, work.draw.posterior, moments=work.batch.moments
+            recipe, denoiser, work.batch.images, work.draw.posterior, moments=isinstance(work.batch, Encoded)
         )
 
     _, whole = of(Rank(), 3)
