@@ -135,7 +135,7 @@ ALLOWED = {
         "metrics.frechet",
         *BASES,
     ],
-    "browsing": ["recipe", "runs"],
+    "browsing": ["recipe", "runs", "evaluation"],
     "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
         "arguments",

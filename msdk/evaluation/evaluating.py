@@ -237,6 +237,8 @@ def evaluate_here(
 
 
 def _loaded(task: Task, device: str) -> Denoiser:
+    if task.load is not None:
+        return task.load(device)
     weights = task.options.weights
     return load_run(task.run, weights=weights, device=device, checkpoint=task.checkpoint)
 

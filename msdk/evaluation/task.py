@@ -1,6 +1,6 @@
 """What is to be judged, settled once: as told, else as the recipe says, else by what suits the data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -9,6 +9,7 @@ import attrs
 from msdk import extractors, metrics
 from msdk.batch import Shape
 from msdk.datasets.base import Dataset
+from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.extractors.base import Extractor
 from msdk.metrics.base import Metric
@@ -36,6 +37,8 @@ class Task:
         checkpoint: The iteration.
         files: Images that were drawn elsewhere; None where they are drawn here.
         reference: The real images.
+        mixed: What else draws, for the stamp: see `msdk.evaluation.swapping`.
+        load: Gives the denoiser on a device; the run's own when not given.
     """
 
     run: Path
@@ -46,6 +49,8 @@ class Task:
     checkpoint: int
     files: Dataset | None
     reference: Dataset
+    mixed: Mapping[str, Any] | None = None
+    load: Callable[[str], Denoiser] | None = None
 
     @property
     def count(self) -> int:

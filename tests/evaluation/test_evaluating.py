@@ -12,10 +12,12 @@ from PIL import Image
 from processes import processes
 
 import msdk
+from msdk.browsing import compare
 from msdk.datasets.digits import Digits
 from msdk.datasets.zip import Zip
-from msdk.evaluation import extracting, read_scores, reference
+from msdk.evaluation import extracting, read_scores, reference, swap
 from msdk.evaluation.scores import unlike
+from msdk.evaluation.swapping import swapped
 from msdk.extractors.base import Extracted, Extractor, Opened
 from msdk.metrics.base import Evidence
 from msdk.metrics.fid import FID
@@ -345,3 +347,83 @@ def test_a_run_ends_with_its_evaluation(tmp_path):
     assert "## Scores" in report
     assert "IS-digits" in report
     assert "seeds 0 to 11" in report
+
+
+# --- several runs -----------------------------------------------------------------------------------------------------
+
+
+def test_compare_puts_like_stamps_side_by_side(run, tmp_path, capsys, monkeypatch):
+    """The newest scores of one protocol in a row; of another the field that differs is named, and nothing is shown."""
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    ours = msdk.evaluate(run, images=12, metrics=["fid"], checkpoint=30)
+    theirs = msdk.evaluate(other, images=12, metrics=["fid"])
+    (row,) = compare([run, other]).scores
+    assert (row.name, row.values, row.checkpoints) == (
+        "FD-digits",
+        (ours["FD-digits"], theirs["FD-digits"]),
+        (30, 60),
+    )
+    shutil.rmtree(other / "evaluations")
+    msdk.evaluate(other, images=12, metrics=["fid"], steps=4)
+    found = compare([run, other])
+    assert found.scores[0].values == (ours["FD-digits"], None)
+    assert any("another stamp than that of run: images.drawn.steps is [4], not [10]" in note for note in found.notes)
+    code, out, _ = quick(capsys, monkeypatch, "compare", run, other)
+    assert code == 0
+    assert "Scores side by side" in out
+    assert "images.drawn.steps is [4], not [10]" in out
+
+
+def test_quality_over_training(run, tmp_path, capsys, monkeypatch):
+    """Every checkpoint that is kept, by iterations and by FLOPs of the ledger; a plot and a page of it."""
+    asked = ("evaluate", run, "--over", "iterations", "--images", "12", "--metrics", "fid")
+    code, out, _ = quick(capsys, monkeypatch, *asked, "--json")
+    (curve,) = json.loads(out)
+    assert code == 0
+    assert [point["iteration"] for point in curve["points"]] == [15, 30, 45, 60]
+    assert curve["points"][0]["value"] == msdk.evaluate(run, images=12, metrics=["fid"], checkpoint=15)["FD-digits"]
+    ledger = json.loads((run / "ledger.json").read_text())
+    assert curve["points"][-1]["flops"] == pytest.approx(ledger["total_flops"])
+    for suffix, start in ((".svg", b"<?xml"), (".html", b"<!doctype html>"), (".md", b"**Scores")):
+        file = tmp_path / f"curve{suffix}"
+        assert quick(capsys, monkeypatch, *asked, "--out", file)[0] == 0
+        assert file.read_bytes().lower().startswith(start.lower())
+    assert quick(capsys, monkeypatch, *asked, "--out", tmp_path / "curve.gif")[0] == 2
+
+
+def test_a_swap_is_the_candidate_inside_alone(run, tmp_path):
+    """Of a run with itself it is that run; in no stage the reference; across parameterisations it is drawn as well."""
+    plain = msdk.evaluate(run, images=12, metrics=["fid"])
+    (itself,) = swap(run, run, stage=1, images=12, metrics=["fid"])
+    assert values(itself) == values(plain)
+    assert itself.images.drawn["mixed"]["inside"] == [0.3, 2.5]
+    other = tmp_path / "other"
+    msdk.train(tiny("parameterization={name='eps'}", "weighting={name='uniform'}", "sampling.steps=10"), other)
+    inside = swap(run, other, stage=1, images=12, metrics=["fid"], all_checkpoints=True)
+    assert [each.images.checkpoint for each in inside] == [15, 30, 45, 60]
+    assert len({each["FD-digits"] for each in inside}) == 4
+    (nowhere,) = swap(run, other, interval=(1e8, 1e9), images=12, metrics=["fid"])
+    assert values(nowhere) == values(msdk.evaluate(other, images=12, metrics=["fid"]))
+    for wrong, words in (
+        ({}, "a stage .* or an interval"),
+        ({"stage": 3}, "there is no stage 3: there are 3"),
+        ({"interval": (0.3, 0.1)}, "0 <= low < high"),
+    ):
+        with pytest.raises(msdk.PartError, match=words):
+            swap(run, other, **wrong)
+
+
+def test_estimates_of_a_swap_are_those_of_the_stage(run):
+    """One time or many: inside (low, high] of ratio the candidate's, outside the reference's."""
+    inside, outside = msdk.load_run(run), msdk.load_run(run, checkpoint=15)
+    both = swapped(inside, outside, (0.3, 2.5))
+    x, schedule = torch.randn(3, 1, 8, 8), inside.schedule
+    times = [schedule.t_of_ratio(ratio) for ratio in (0.1, 1.0, 5.0)]
+    for t, whose in zip(times, (outside, inside, outside), strict=True):
+        torch.testing.assert_close(both(x, t), whose(x, t))
+    mixed = both(x, torch.tensor(times, dtype=torch.float64))
+    for place, (t, whose) in enumerate(zip(times, (outside, inside, outside), strict=True)):
+        torch.testing.assert_close(mixed[place], whose(x, t)[place], rtol=1e-4, atol=1e-5)
+    with pytest.raises(msdk.PartError, match="another schedule"):
+        swapped(inside, msdk.build(tiny("schedule={name='edm'}", "sampler={name='heun'}")), (0.3, 2.5))
