@@ -63,6 +63,13 @@ def compare(paths: Sequence[Path]) -> Comparison:
         for name, digest in zip(names[1:], digests[1:], strict=True)
         if digest and digests[0] and digest != digests[0]
     ]
+    looks = [(recipe.training.validate_weights, recipe.training.validate_images) for recipe in recipes]
+    notes += [
+        f"held-out losses of {name} are of other weights or images than those of {names[0]}: {look[0]} on at most "
+        f"{look[1]:,}, and {looks[0][0]} on {looks[0][1]:,}"
+        for name, look, recipe in zip(names[1:], looks[1:], recipes[1:], strict=True)
+        if look != looks[0] and recipe.training.validate_every and recipes[0].training.validate_every
+    ]
     edges = [None if recipe.clustered else recipe.partition() for recipe in recipes]
     notes += [
         f"{name} has other stages than {names[0]}, so losses of a stage of the same number are of other noise levels"

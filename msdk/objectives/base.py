@@ -31,6 +31,7 @@ class Draw:
         noise: Standard normal, of the shape of the clean images and on their device.
         extra: More of it, [batch, n, ...] with n = `Objective.extra`; None where that is 0.
         iteration: Steps of the run done before, for losses that change as training goes on.
+        posterior: Standard normal likewise, what draws clean latents from their Gaussians; None where nothing does.
     """
 
     stages: "Tensor"
@@ -39,15 +40,17 @@ class Draw:
     noise: "Tensor"
     extra: "Tensor | None" = None
     iteration: int = 0
+    posterior: "Tensor | None" = None
 
     def split(self, size: int | Sequence[int]) -> "list[Draw]":
         """Those of so many images each, or of these sizes; views."""
         sizes = size if isinstance(size, int) else list(size)
         parts = (whole.split(sizes) for whole in (self.stages, self.times, self.weights, self.noise))
-        drawn = [Draw(*part, iteration=self.iteration) for part in zip(*parts, strict=True)]
-        if self.extra is None:
-            return drawn
-        return [attrs.evolve(each, extra=extra) for each, extra in zip(drawn, self.extra.split(sizes), strict=True)]
+        found = [Draw(*part, iteration=self.iteration) for part in zip(*parts, strict=True)]
+        for name in ("posterior", "extra"):
+            if (more := getattr(self, name)) is not None:
+                found = [attrs.evolve(each, **{name: own}) for each, own in zip(found, more.split(sizes), strict=True)]
+        return found
 
 
 class Loss(Protocol):

@@ -20,6 +20,7 @@ from msdk.objectives.base import Objective
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, known
+from msdk.recipe.watching import watching_misfits
 from msdk.registry import registry_for
 from msdk.registry.describing import in_words
 from msdk.registry.faults import fault_in, whose
@@ -526,8 +527,30 @@ def _snapshots(recipe: Recipe) -> Iterable[Problem]:
         yield Problem("training.snapshot_every", "is of averages, and training keeps none: name training.averages")
 
 
+def _init(recipe: Recipe) -> Iterable[Problem]:
+    if not _given(recipe, "init"):
+        return
+    stages = recipe.init.stages if recipe.init is not None else "copy"
+    if stages != "copy" and len(stages) != len(recipe.decoders):
+        count = len(recipe.decoders)
+        yield Problem("init.stages", f'has {len(stages)} entries for {count} stages: give one for each, or "copy"')
+
+
+def _evaluations(recipe: Recipe) -> Iterable[Problem]:
+    every = recipe.training.evaluate_every
+    if every and not _given(recipe, "evaluation"):
+        yield Problem("training.evaluate_every", "evaluates as [evaluation] says, which is not there: add it")
+    if _given(recipe, "evaluation"):
+        options = recipe.evaluation
+        if options is not None and options.split != "all" and not (options.reference or recipe.data).held_out:
+            yield Problem("evaluation.split", f"is '{options.split}', but no image is held out: set data.held_out")
+
+
 CHECKS: tuple[Check, ...] = (
+    _init,
     _snapshots,
+    _evaluations,
+    watching_misfits,
     _stages_given_twice,
     _schedule_of_nothing,
     _decoders_for_stages,

@@ -1,6 +1,7 @@
 """Averaged weights: what `msdk.averages` says, done to the weights of a module."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class EMA:
 
     def __init__(self, module: nn.Module, average: Average, batch: int) -> None:
         self.module, self.average, self.batch = module, average, batch
+        self.still: set[int] = set()
         self.averages = [parameter.detach().clone() for parameter in self._averaged()]
 
     def _averaged(self) -> list[nn.Parameter]:
@@ -31,10 +33,34 @@ class EMA:
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Takes in the weights after `updates` optimiser steps."""
-        weights = [local(parameter) for parameter in self._averaged()]
-        averages = [local(average) for average in self.averages]
+        pairs = zip(self._averaged(), self.averages, strict=True)
+        moving = [(local(weight), local(average)) for weight, average in pairs if id(weight) not in self.still]
+        if not moving:
+            return
+        weights, averages = ([pair[side] for pair in moving] for side in (0, 1))
         # torch's own averaging calls it too; there is no public name for it.
         torch._foreach_lerp_(averages, weights, 1 - self.average.decay(updates, self.batch))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+    def hold(self, weights: Iterable[nn.Parameter]) -> None:
+        """Leaves the averages of some weights as they are from now on."""
+        self.still |= {id(weight) for weight in weights}
+
+    @contextlib.contextmanager
+    def in_place(self) -> Generator[None]:
+        """Has the averages where the module's weights are, until the block ends; then both are what they were."""
+        self._change_places()
+        try:
+            yield
+        finally:
+            self._change_places()
+
+    @torch.no_grad()
+    def _change_places(self) -> None:
+        for parameter, average in zip(self._averaged(), self.averages, strict=True):
+            weight, other = local(parameter), local(average)
+            kept = weight.clone()
+            weight.copy_(other)
+            other.copy_(kept)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Averages and buffers under the module's own names, all of them."""
@@ -45,7 +71,8 @@ class EMA:
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes averages up again where `state_dict` left them."""
+        """Takes averages up again where `state_dict` left them; those that are not given stay."""
         names = {id(parameter): name for name, parameter in self.module.named_parameters()}
         for weight, average in zip(self._averaged(), self.averages, strict=True):
-            put(average, weights[names[id(weight)]])
+            if names[id(weight)] in weights:
+                put(average, weights[names[id(weight)]])

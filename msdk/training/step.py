@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from msdk.batch import Batch
+from msdk.autoencoders.base import FirstStage
+from msdk.batch import Batch, Encoded
 from msdk.denoiser import Denoiser
 from msdk.denoiser.declared import built
 from msdk.denoiser.weights import settle
@@ -27,7 +28,8 @@ from msdk.runs import load_run
 from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA
-from msdk.training.sharding import Trained, clip, refuse_whole, rows, shard, take_gradients
+from msdk.training.latents import drawn, moments_of
+from msdk.training.sharding import Trained, clip, norm_of, refuse_whole, rows, shard, take_gradients
 from msdk.training.summing import GradientSums
 
 Losses = Callable[[Batch, Draw, Denoiser], Tensor]
@@ -52,6 +54,7 @@ class TrainingStep:
         sharded: Whether this process keeps rows of the weights, and of all that belongs to them.
         own: What the optimiser moves of each weight that is trained: all of it, or this process's rows.
         scaler: What keeps the gradients of float16 in its range; None in other precisions.
+        measures: Whether the norm of the next gradient is wanted, also where nothing is clipped by it.
     """
 
     def __init__(self, recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> None:
@@ -72,6 +75,7 @@ class TrainingStep:
             told = 'training.precision = "fp16" needs whole gradients: use "bf16", or training.parallel = "ddp"'
             raise PartError(told)
         self.scaler = scaler_for(recipe, self.trained, denoiser.place.device)
+        self.measures, self._norm = False, cast("Tensor | None", None)
         # EDM's bound is of the sum over an image's numbers, whose mean is the loss here.
         self.bound = INFINITE / math.prod(recipe.shape)
 
@@ -100,6 +104,8 @@ class TrainingStep:
         for done, (each, own, counted) in enumerate(zip(batch.split(sizes), draw.split(sizes), flags, strict=True), 1):
             if self.sums is not None and done == len(sizes):
                 self.sums.expect(set(own.stages.tolist()))
+            if not len(own.stages):
+                continue  # all of its images are of stages that stay as they are
             # Networks in shards talk with other processes.
             with alive(alone=False) if self.sharded else contextlib.nullcontext():
                 values.append(self._backward(each, own, counted, total))
@@ -108,7 +114,7 @@ class TrainingStep:
         else:
             take_gradients(self.trained, self.own)
         self.update(iteration)
-        return torch.cat(values)
+        return torch.cat(values) if values else draw.noise.new_zeros(0)
 
     def _backward(self, batch: Batch, draw: Draw, counted: Tensor | None, total: int) -> Tensor:
         """Adds the gradients of a micro-batch to those of its step, whose loss is a mean over so many images.
@@ -116,7 +122,9 @@ class TrainingStep:
         Returns:
             The loss of every image; 0 of those that do not count.
         """
-        clean = batch._replace(images=encoded(self.recipe, self.denoiser, batch.images))
+        moments = isinstance(batch, Encoded)
+        images = encoded(self.recipe, self.denoiser, batch.images, draw.posterior, moments=moments)
+        clean = Batch(images, batch.condition)
         values = image_losses(self.trained, self.recipe, self.denoiser, clean, draw)
         values = values if counted is None else values * counted
         if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing
@@ -139,10 +147,13 @@ class TrainingStep:
         if options.sanitize:
             for gradient in gradients:
                 gradient.nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
-        if options.clip_norm and self.sharded:
-            clip(gradients, options.clip_norm, self.group)
-        elif options.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.own, options.clip_norm)
+        self._norm = None
+        if options.clip_norm and not self.sharded:
+            self._norm = torch.nn.utils.clip_grad_norm_(self.own, options.clip_norm)
+        elif gradients and (options.clip_norm or self.measures):
+            self._norm = norm_of(gradients, self.group if self.sharded else None)
+            if options.clip_norm:
+                clip(gradients, self._norm, options.clip_norm)
         rate = learning_rate(options, iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -155,6 +166,14 @@ class TrainingStep:
             cast("Following", self.objective).follow(self.denoiser, iteration)
         for ema in self.emas:
             ema.update(iteration + 1)
+
+    def gradient_norm(self) -> float | None:
+        """That of the whole gradient of the last step, before it was clipped, where it is known and finite.
+
+        Waits for the device.
+        """
+        found = math.nan if self._norm is None else float(self._norm)
+        return found if math.isfinite(found) else None
 
 
 def learning_rate(options: Training, iteration: int) -> float:
@@ -189,11 +208,33 @@ def in_training(denoiser: Denoiser) -> Denoiser:
 
 @torch.no_grad()
 def encoded(
-    recipe: Recipe, denoiser: Denoiser, images: Float[Tensor, "batch c *axes"]
+    recipe: Recipe,
+    denoiser: Denoiser,
+    images: Float[Tensor, "batch c *axes"],
+    noise: Float[Tensor, "batch d *inner"] | None = None,
+    *,
+    moments: bool = False,
 ) -> Float[Tensor, "batch d *inner"]:
-    """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision."""
-    with autocast(recipe, images.device):
-        return denoiser.encode(images).to(images.dtype)
+    """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision.
+
+    Args:
+        recipe: Of the run.
+        denoiser: With its autoencoder.
+        images: In its range; or with `moments` what the autoencoder has made of them.
+        noise: Draws latents from their Gaussians; their means are taken without.
+        moments: Whether images were encoded before, see `msdk.training.latents`.
+    """
+    if denoiser.autoencoder is None or not (moments or noise is not None):
+        with autocast(recipe, images.device):
+            return denoiser.encode(images).to(images.dtype)
+    first_stage, dtype = denoiser.autoencoder, images.dtype
+    if not moments:
+        with autocast(recipe, images.device):
+            images = moments_of(first_stage, images).to(dtype)
+    elif noise is None:
+        means = images[:, : denoiser.shape[0]]  # log-variances lie behind them
+        images = means.to(DTYPES[recipe.training.precision])  # as it came out of the autoencoder, and is scaled there
+    return (drawn(images, noise) * cast("FirstStage", first_stage).scale).to(dtype)
 
 
 def image_losses(loss: Losses, recipe: Recipe, denoiser: Denoiser, batch: Batch, draw: Draw) -> Float[Tensor, " batch"]:
