@@ -107,22 +107,24 @@ class Batch(NamedTuple):
     Attributes:
         images: [batch, channels, *axes]: uint8 images, 0 .. 255, or floats in the range that the networks see.
         condition: Of each image.
-        moments: Whether these are no images but what an autoencoder has made of them, see `msdk.training.latents`.
     """
 
     images: "Tensor"
     condition: Condition = Condition()
-    moments: bool = False
 
     def to(self, device: "str | torch.device") -> "Batch":
         """The same on a device, without waiting for it."""
-        return Batch(self.images.to(device, non_blocking=True), self.condition.to(device), self.moments)
+        return self._replace(images=self.images.to(device, non_blocking=True), condition=self.condition.to(device))
 
     def split(self, size: int | Sequence[int]) -> "tuple[Batch, ...]":
         """Pieces of so many images, or of these sizes; views."""
         images = self.images.split(size if isinstance(size, int) else list(size))
         conditions = self.condition.split([len(piece) for piece in images])
-        return tuple(Batch(*pair, self.moments) for pair in zip(images, conditions, strict=True))
+        return tuple(self._replace(images=own, condition=each) for own, each in zip(images, conditions, strict=True))
+
+
+class Encoded(Batch):
+    """What an autoencoder has made of images, in their place: see `msdk.training.latents`."""
 
 
 def per_image(values: "Tensor", images: "Tensor") -> "Tensor":

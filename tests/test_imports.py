@@ -105,6 +105,7 @@ ALLOWED = {
     "clustering": [
         "arguments",
         "recipe",
+        "evaluation",
         "cache",
         "denoiser",
         "runs",
@@ -134,7 +135,7 @@ ALLOWED = {
         "metrics.frechet",
         *BASES,
     ],
-    "browsing": ["recipe", "runs"],
+    "browsing": ["recipe", "runs", "evaluation"],
     "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
         "arguments",
@@ -163,6 +164,7 @@ ALLOWED = {
     "running": [
         "arguments",
         "recipe",
+        "evaluation",
         "runs",
         "distributed",
         "clustering",

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from msdk.browsing.scored import Row, rows_of
 from msdk.browsing.summaries import Line, RunSummary, lines_of, summary
 from msdk.errors import MsdkError, RunError
 from msdk.recipe.differences import Difference
@@ -25,6 +26,7 @@ class Comparison:
         curves: The lines that each run told of.
         settings: Of each run but the first, the keys on which its recipe differs from the first's.
         notes: Why numbers of these runs cannot be compared, sentences.
+        scores: Numbers of evaluations that one protocol made, a row for each.
     """
 
     runs: tuple[RunSummary, ...]
@@ -32,6 +34,7 @@ class Comparison:
     curves: tuple[tuple[Line, ...], ...]
     settings: tuple[tuple[Difference, ...], ...]
     notes: tuple[str, ...]
+    scores: tuple[Row, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The object of `msdk compare --json`."""
@@ -76,7 +79,10 @@ def compare(paths: Sequence[Path]) -> Comparison:
         for name, each in zip(names[1:], edges[1:], strict=True)
         if each != edges[0]
     ]
+    scores, refused = rows_of(paths, names)
+    notes += refused
     return Comparison(
+        scores=scores,
         runs=tuple(summary(path) for path in paths),
         names=names,
         curves=tuple(tuple(lines_of(path)) for path in paths),

@@ -1,8 +1,7 @@
 """What a run folder says of its training, from its small files alone."""
 
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ import attrs
 from msdk.errors import MsdkError, RunError
 from msdk.recipe.results import to_json
 from msdk.runs.folder import checkpoints, run_recipe
+from msdk.runs.prices import prices_of, spent_on
 from msdk.runs.writer import written_by
 
 State = Literal["training", "done", "stopped", "new", "damaged"]
@@ -149,7 +149,7 @@ def lines_of(run: Path) -> list[Line]:
         content = (run / "metrics.jsonl").read_bytes().splitlines()
     except OSError:
         return []
-    prices = _prices(run)
+    prices = prices_of(run)
     found: list[Line] = []
     for each in content:
         try:
@@ -161,9 +161,7 @@ def lines_of(run: Path) -> list[Line]:
                     float(told["loss"]),
                     tuple(None if loss is None else float(loss) for loss in told["loss_by_stage"]),
                     seen,
-                    None
-                    if prices is None or len(prices) != len(seen)
-                    else math.fsum(images * price for images, price in zip(seen, prices, strict=True)),
+                    spent_on(seen, prices),
                     _number(told.get("held_out_loss")),
                     tuple(map(_number, told.get("held_out_loss_by_stage", ()))),
                 )
@@ -183,14 +181,3 @@ def _ended(run: Path) -> bool:
         return json.loads((run / "ledger.json").read_bytes())["stopping"]["ended"] is True
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
-
-
-def _prices(run: Path) -> Sequence[float] | None:
-    """FLOPs of training on one image, by stage: what ledger.json says was spent, by the images it was spent on."""
-    try:
-        ledger = json.loads((run / "ledger.json").read_bytes())
-        images, spent = ledger["images_by_stage"], ledger["spent"]["total_flops_by_stage"]
-        # A stage that saw no image until the last line saw none at any other, so its price does not matter.
-        return [float(flops) / int(seen) if seen else 0.0 for flops, seen in zip(spent, images, strict=True)]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None

@@ -1,6 +1,7 @@
 """The ledger of a run: what training really spent in each stage, beside what the recipe predicted."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from msdk.errors import RunError
 from msdk.recipe import Recipe
 from msdk.recipe.results import parsed, to_json
 from msdk.report import spent_grid
+from msdk.runs.evaluations import costs
 from msdk.runs.files import write_json
 from msdk.runs.watched import Watched
 from msdk.trackers.base import Log, Numbers, Tracker
@@ -71,7 +73,7 @@ class Sampled:
 
 @attrs.frozen
 class Stopped:
-    """What stopping by held-out losses saved: what the recipe predicts without it, less what was spent.
+    """What stopping by held-out losses saved: what the recipe predicts without it, less what it predicts with it.
 
     Attributes:
         iteration_by_stage: Since when each stage stays as it is; None while it trains.
@@ -243,11 +245,25 @@ def ledger(
             ours / theirs - 1 if theirs else None
             for ours, theirs in zip(spent.by_stage, predicted.by_stage, strict=True)
         ),
-        **({} if watched is None else _beside(budget, watched, spent, iteration, recipe)),
+        **({} if watched is None else _beside(budget, watched, iteration, recipe)),
     )
 
 
-def _beside(budget: "Budget", watched: Watched, spent: Flops, iteration: int, recipe: Recipe) -> dict[str, Any]:
+def _images_of_what_goes_on(recipe: Recipe, frozen: Sequence[int | None], iteration: int) -> list[float]:
+    """How many images of each stage the first so many steps are expected to have, where stages stop at these."""
+    stop = recipe.training.stop
+    ends = [iteration if at is None else min(at, iteration) for at in frozen]
+    total = [0.0] * len(ends)
+    for begin, end in itertools.pairwise(sorted({0, iteration, *ends})):
+        drawn = [b - a for a, b in zip(recipe.training_images(begin), recipe.training_images(end), strict=True)]
+        left = [images if end <= last else 0.0 for images, last in zip(drawn, ends, strict=True)]
+        given = stop is not None and stop.share == "give" and any(left)
+        scale = math.fsum(drawn) / math.fsum(left) if given else 1.0
+        total = [sum_ + images * scale for sum_, images in zip(total, left, strict=True)]
+    return total
+
+
+def _beside(budget: "Budget", watched: Watched, iteration: int, recipe: Recipe) -> dict[str, Any]:
     """What watching took, and what it saved."""
     found: dict[str, Any] = {}
     if any(watched.held_out_images):
@@ -259,8 +275,9 @@ def _beside(budget: "Budget", watched: Watched, spent: Flops, iteration: int, re
     if any(each is not None for each in watched.frozen):
         ended = watched.ended(recipe.trained)
         last = recipe.training.iterations if ended else iteration
-        without = Flops.of(recipe.training_images(last), budget.image_flops)
-        saved = tuple(all_of_it - part for all_of_it, part in zip(without.by_stage, spent.by_stage, strict=True))
+        images = (recipe.training_images(last), _images_of_what_goes_on(recipe, watched.frozen, iteration))
+        without, spent = (Flops.of(each, budget.image_flops).by_stage for each in images)
+        saved = tuple(all_of_it - part for all_of_it, part in zip(without, spent, strict=True))
         found["stopping"] = Stopped(watched.frozen, ended, saved, math.fsum(saved))
     return found
 
@@ -285,7 +302,9 @@ class _Account(Log):
         seen = cast("Sequence[int]", numbers["images_by_stage"])
         watched = Watched.told(numbers, len(seen))
         expected = cast("Sequence[float] | None", numbers.get("expected_images_by_stage"))
-        write_json(self.path, ledger(self.costs, seen, step, self.recipe, watched, expected).as_json())
+        told = ledger(self.costs, seen, step, self.recipe, watched, expected).as_json()
+        judged = costs(self.path.parent)
+        write_json(self.path, {**told, "evaluations": judged} if judged else told)
 
     def image(self, name: str, step: int, image: "Tensor") -> None:
         pass

@@ -1,17 +1,19 @@
 """`msdk evaluate`."""
 
 import contextlib
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from msdk.cli import display
 from msdk.cli.options import AsJson, Device, Force, Set, interruptible
-from msdk.distributed import this_rank
-from msdk.errors import RunError
+from msdk.distributed import this_rank, together
+from msdk.errors import MsdkError, RunError
 
 if TYPE_CHECKING:
+    from msdk.evaluation import Scores
     from msdk.extractors.base import Extractor
 
 evaluation = App(name="evaluate")
@@ -21,7 +23,7 @@ Of = Annotated[str | None, Parameter(help="What makes features: digits, inceptio
 
 @evaluation.default
 def evaluate(
-    run: Path,
+    run: list[Path],
     /,
     *,
     metrics: Annotated[
@@ -46,6 +48,10 @@ def evaluate(
     name: Annotated[
         str | None, Parameter(help="Of the file of scores in RUN/evaluations; by the checkpoint by default.")
     ] = None,
+    over: Annotated[
+        str | None, Parameter(help="iterations: judge every checkpoint that is kept, and put scores in order.")
+    ] = None,
+    out: Annotated[Path | None, Parameter(help="With --over, also write the curves: .png, .svg, .html or .md.")] = None,
     force: Force = False,
     device: Device = None,
     overrides: Set = None,
@@ -57,31 +63,24 @@ def evaluate(
 
     Examples: msdk evaluate runs/digits-multistage --images 2000 --metrics fid,precision-recall
     / msdk evaluate runs/mine --samples images.zip
+    / msdk evaluate runs/unified runs/multistage --over iterations --out quality.png
     / torchrun --nproc-per-node 2 -m msdk evaluate runs/mine --images 50000
 
     Parameters
     ----------
     run
-        A run folder that `msdk train` or `msdk run` made.
+        Run folders that `msdk train` or `msdk run` made.
     """
-    if not (run / "recipe.toml").is_file():
-        raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
-    from msdk.runs import refuse_other_recipe, run_recipe
-
-    recipe = run_recipe(run, overrides or ())
-    refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
-    from msdk.evaluation import evaluate as judged
-
-    first = this_rank().first
-    kept = f"what was looked at is kept in {run / 'evaluations'}; the same command goes on"
-    with (
-        interruptible(lambda: kept),
-        display.bar() if first else contextlib.nullcontext(lambda *_: None) as report,
-    ):
-        found = judged(
-            run,
-            recipe=recipe,
-            metrics=None if metrics is None else [each.strip() for each in metrics.split(",") if each.strip()],
+    names = None if metrics is None else [each.strip() for each in metrics.split(",") if each.strip()]
+    if over is not None or out is not None:
+        _over(run, over, out, names, extractor, images, device, force=force, as_json=as_json)
+        return
+    found: list[Scores] = []
+    for each in run:
+        scores = _judged(
+            each,
+            overrides,
+            metrics=names,
             extractor=extractor,
             images=images,
             repeats=repeats,
@@ -97,17 +96,140 @@ def evaluate(
             name=name,
             device=device,
             force=force,
-            progress=report,
         )
-    if not first:
-        return
-    if as_json:
-        display.print_json(found.as_json())
-        return
+        found.append(scores)
+        if this_rank().first and not as_json:
+            _show(scores, each)
+    if as_json and this_rank().first:
+        told = [scores.as_json() for scores in found]
+        display.print_json(told[0] if len(run) == 1 else told)
+
+
+def _judged(run: Path, overrides: list[str] | None, **settings: Any) -> "Scores":
+    if not (run / "recipe.toml").is_file():
+        raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
+    from msdk.runs import refuse_other_recipe, run_recipe
+
+    recipe = run_recipe(run, overrides or ())
+    refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
+    from msdk.evaluation import evaluate as judged
+
+    kept = f"what was looked at is kept in {run / 'evaluations'}; the same command goes on"
+    with interruptible(lambda: kept), _bar() as report:
+        return judged(run, recipe=recipe, progress=report, **settings)
+
+
+def _bar() -> AbstractContextManager[Any]:
+    """A progress bar in the first process."""
+    return display.bar() if this_rank().first else contextlib.nullcontext(lambda *_: None)
+
+
+def _show(scores: "Scores", run: Path) -> None:
     from msdk.report.scores import scores_grid
 
-    display.show(scores_grid(found))
-    display.say(f"written: {run / 'evaluations' / found.name}.json")
+    display.show(scores_grid(scores))
+    display.say(f"written: {run / 'evaluations' / scores.name}.json")
+
+
+def _over(
+    runs: list[Path],
+    over: str | None,
+    out: Path | None,
+    metrics: list[str] | None,
+    extractor: str | None,
+    images: int | None,
+    device: str | None,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Scores of all checkpoints."""
+    if over != "iterations":
+        raise MsdkError("scores are put in order by --over iterations, which has FLOPs beside them; --out is of that")
+    if out is not None and out.exists() and not force:
+        raise RunError(f"{out} exists: give another name, or --force to replace it")
+    from msdk.evaluation import curves
+
+    with together(this_rank()) as group, _bar() as report:
+        found = curves(
+            runs, metrics=metrics, extractor=extractor, images=images, device=device, group=group, progress=report
+        )
+    if not this_rank().first:
+        return
+    from msdk.recipe.results import to_json
+    from msdk.report.scores import curves_file, curves_grid
+
+    if out is not None:
+        from msdk.runs.files import write_bytes
+
+        write_bytes(out, curves_file(found, out.suffix))
+    if as_json:
+        display.print_json(to_json(found))
+        return
+    display.show(curves_grid(found))
+    if out is not None:
+        display.say(f"written: {out}")
+
+
+@evaluation.command
+def swap(
+    candidate: Path,
+    reference: Path,
+    /,
+    *,
+    stage: Annotated[int | None, Parameter(help="Where the candidate draws; 0 has the least noise.")] = None,
+    interval: Annotated[
+        tuple[float, float] | None, Parameter(help="LOW HIGH in ratio, in the place of a stage.")
+    ] = None,
+    all_checkpoints: Annotated[
+        bool, Parameter(name="--all", negative="", help="Judge all checkpoints of the candidate that are kept.")
+    ] = False,
+    metrics: Annotated[str | None, Parameter(help="Names with commas.")] = None,
+    extractor: Of = None,
+    images: int | None = None,
+    checkpoint: int | None = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge images that a candidate draws inside one stage and a reference elsewhere: the paper's Figure 2.
+
+    Examples: msdk evaluate swap runs/digits-multistage runs/digits-unified --stage 0 --images 2000 --all
+
+    Parameters
+    ----------
+    candidate
+        The run folder whose stage is judged.
+    reference
+        The run folder that draws the rest; both have one schedule.
+    images
+        Generated images; 50,000 by default.
+    checkpoint
+        Of the candidate; the newest one by default.
+    """
+    from msdk.evaluation import swap as swapped
+
+    kept = f"what was looked at is kept in {candidate / 'evaluations'}; the same command goes on"
+    with interruptible(lambda: kept), _bar() as report:
+        found = swapped(
+            candidate,
+            reference,
+            stage=stage,
+            interval=interval,
+            all_checkpoints=all_checkpoints,
+            metrics=None if metrics is None else [each.strip() for each in metrics.split(",") if each.strip()],
+            extractor=extractor,
+            images=images,
+            checkpoint=checkpoint,
+            device=device,
+            progress=report,
+        )
+    if not this_rank().first:
+        return
+    if as_json:
+        display.print_json([scores.as_json() for scores in found])
+        return
+    for scores in found:
+        _show(scores, candidate)
 
 
 @evaluation.command
@@ -141,8 +263,7 @@ def reference(
         _named(extractor) or (None if options is None else options.extractor) or suited_extractor(recipe.data.shape)
     )
     real = recipe.data if options is None or options.reference is None else options.reference
-    first = this_rank().first
-    with display.bar() if first else contextlib.nullcontext(lambda *_: None) as report:
+    with _bar() as report:
         found = looked(
             real,
             wanted,
@@ -150,7 +271,7 @@ def reference(
             device=device,
             progress=lambda done, total: report("looking at real images", done, total),
         )
-    if not first:
+    if not this_rank().first:
         return
     from msdk.recipe.results import to_json
 

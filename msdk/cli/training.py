@@ -64,6 +64,7 @@ def train(
 
         group.agreed(begin)
         from msdk.clustering import kept_clusters
+        from msdk.evaluation import judging
         from msdk.training.loop import train_here
 
         goes_on = resume and checkpoints(place)
@@ -81,6 +82,7 @@ def train(
                 progress=watch,
                 warn=display.warn,
                 furnish=lambda folder: kept_clusters(folder, clusters),
+                judge=judging(ready, device),
                 group=group,
             )
     if not rank.first:
@@ -146,6 +148,7 @@ def run_all(
                 budgeted=lambda budgets: budgeted(list(budgets)),
                 trained=watch,
                 sampled=lambda done, total: report("sampling", done, total),
+                evaluated=report,
                 warned=display.warn,
             )
             result = run_recipe(

@@ -125,6 +125,29 @@ def evaluate(
         return evaluate_here(task, group, name=name, device=device, force=force, progress=progress)
 
 
+def judging(recipe: Recipe, device: str | None = None) -> Callable[[Path, int, Group], object] | None:
+    """What training calls every `training.evaluate_every` steps; None where it is not to.
+
+    What would be wrong then is told now: weights that are not there, too few images.
+
+    Raises:
+        MsdkError: As `evaluate` does, of what can be known before.
+    """
+    if recipe.evaluation is None:
+        return None
+    task = task_of(Path(), recipe, begins=True)
+    for extractor in task.extractors.values():
+        ready(extractor, task.reference, "cpu")
+    references = len(rows_of(task.reference.open(), task.reference, task.options.split))
+    for metric in task.metrics:
+        metric.check(task.options.images, references)
+
+    def judge(run: Path, iteration: int, group: Group) -> Scores:
+        return evaluate_here(group.agreed(lambda: task_of(run, checkpoint=iteration)), group, device=device)
+
+    return judge if recipe.training.evaluate_every else None
+
+
 # --- doing it ---------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +237,8 @@ def evaluate_here(
 
 
 def _loaded(task: Task, device: str) -> Denoiser:
+    if task.load is not None:
+        return task.load(device)
     weights = task.options.weights
     return load_run(task.run, weights=weights, device=device, checkpoint=task.checkpoint)
 

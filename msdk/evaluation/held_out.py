@@ -31,7 +31,8 @@ def shown_to_denoiser(denoiser: Denoiser, recipe: Recipe, most: int | None) -> E
     info, device = recipe.encoder.info(recipe.shape), denoiser.place.device
     found: list[Batch] = []
     for start in range(0, len(held), AT_A_TIME):
-        images, condition = source.batch([index for _, index in held[start : start + AT_A_TIME]])
+        read = source.batch([index for _, index in held[start : start + AT_A_TIME]])
+        images, condition = read.images, read.condition
         condition = condition._replace(
             label=condition.label if denoiser.classes else None, text=condition.text if info.text > 0 else None
         )

@@ -38,6 +38,7 @@ def images_stamp(task: Task, files: Source | None) -> ImagesStamp:
             "nfe": sum(call.evaluations for call in recipe.calls()),
             **{key: value for key, value in to_data(recipe.sampling).items() if key not in free},
             "precision": "float32",
+            **({} if task.mixed is None else {"mixed": dict(task.mixed)}),
             "seeds": [options.seed, options.seed + task.count - 1],
         }
     place = None if files is None else {"sha256": files.digest, "images": len(files), "protocol": files.protocol}

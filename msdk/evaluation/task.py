@@ -1,6 +1,6 @@
 """What is to be judged, settled once: as told, else as the recipe says, else by what suits the data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -9,6 +9,7 @@ import attrs
 from msdk import extractors, metrics
 from msdk.batch import Shape
 from msdk.datasets.base import Dataset
+from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.extractors.base import Extractor
 from msdk.metrics.base import Metric
@@ -36,6 +37,8 @@ class Task:
         checkpoint: The iteration.
         files: Images that were drawn elsewhere; None where they are drawn here.
         reference: The real images.
+        mixed: What else draws, for the stamp: see `msdk.evaluation.swapping`.
+        load: Gives the denoiser on a device; the run's own when not given.
     """
 
     run: Path
@@ -46,6 +49,8 @@ class Task:
     checkpoint: int
     files: Dataset | None
     reference: Dataset
+    mixed: Mapping[str, Any] | None = None
+    load: Callable[[str], Denoiser] | None = None
 
     @property
     def count(self) -> int:
@@ -80,15 +85,19 @@ def task_of(
     samples: str | Path | None = None,
     reference: str | Path | None = None,
     split: str | None = None,
+    begins: bool = False,
 ) -> Task:
-    """What is to be judged, as told, else as the recipe says; see `evaluate`."""
+    """What is to be judged, as told, else as the recipe says; see `evaluate`.
+
+    `begins` is of a run that has no folder yet.
+    """
     recipe = recipe or run_recipe(run)
     recipe = overridden(recipe, sampler=sampler, steps=steps, guidance=guidance)
     options = recipe.evaluation or Evaluation()
     said = {"images": images, "repeats": repeats, "weights": weights, "seed": seed, "split": split}
     options = _evolved(options, {key: value for key, value in said.items() if value is not None})
     wanted = options.extractor if extractor is None else _part(extractor, Extractor)
-    at = latest(run) if checkpoint is None else checkpoint_at(run, checkpoint)
+    at = 0 if begins else int((latest(run) if checkpoint is None else checkpoint_at(run, checkpoint)).name)
     real = options.reference or recipe.data if reference is None else _found_at(Path(reference), recipe)
     files = None if samples is None else _found_at(Path(samples), recipe)
     if files is not None:
@@ -104,7 +113,7 @@ def task_of(
         options=options,
         metrics=measured or _suited(recipe),
         extractor=wanted or suited_extractor(recipe.data.shape),
-        checkpoint=int(at.name),
+        checkpoint=at,
         files=files,
         reference=real,
     )

@@ -536,9 +536,20 @@ def _init(recipe: Recipe) -> Iterable[Problem]:
         yield Problem("init.stages", f'has {len(stages)} entries for {count} stages: give one for each, or "copy"')
 
 
+def _evaluations(recipe: Recipe) -> Iterable[Problem]:
+    every = recipe.training.evaluate_every
+    if every and not _given(recipe, "evaluation"):
+        yield Problem("training.evaluate_every", "evaluates as [evaluation] says, which is not there: add it")
+    if _given(recipe, "evaluation"):
+        options = recipe.evaluation
+        if options is not None and options.split != "all" and not (options.reference or recipe.data).held_out:
+            yield Problem("evaluation.split", f"is '{options.split}', but no image is held out: set data.held_out")
+
+
 CHECKS: tuple[Check, ...] = (
     _init,
     _snapshots,
+    _evaluations,
     watching_misfits,
     _stages_given_twice,
     _schedule_of_nothing,

@@ -25,6 +25,7 @@ from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.recipe.evaluations import Evaluation
 from msdk.recipe.files import Artefact, File
+from msdk.recipe.keeping import Keep, at_least_one
 from msdk.recipe.quantities import quantity
 from msdk.recipe.stage_draws import StageDraw, normalised
 from msdk.recipe.starts import Init
@@ -172,7 +173,9 @@ class Training:
         seed: Seed of the initial weights and of everything drawn in training.
         log_every: Steps between lines of metrics.jsonl.
         checkpoint_every: Steps between checkpoints; the last step always makes one.
-        keep: Number of newest checkpoints kept.
+        keep: Number of newest checkpoints kept; or "all"; or `{ every = k }`, 2 newest ones and those of every k steps.
+        evaluate_every: Steps between evaluations as `[evaluation]` says, each of a checkpoint that is saved for it: the
+            numbers are those of `msdk evaluate` afterwards. 0 never evaluates.
     """
 
     iterations: int = attrs.field(default=100_000, validator=ge(1))
@@ -217,7 +220,8 @@ class Training:
     seed: int = attrs.field(default=0, validator=ge(0))
     log_every: int = attrs.field(default=100, validator=ge(1))
     checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))
-    keep: int = attrs.field(default=2, validator=ge(1))
+    keep: int | Literal["all"] | Keep = attrs.field(default=2, validator=at_least_one)
+    evaluate_every: int = attrs.field(default=0, validator=ge(0))
 
     def groups(self, images: int) -> int:
         """Groups of one stage each that a batch of so many images is cut into."""

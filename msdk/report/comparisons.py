@@ -12,6 +12,7 @@ from msdk.report.canvas import STAGE_COLOURS, drawn, plain
 from msdk.report.figures import short
 from msdk.report.grid import Grid
 from msdk.report.runs import diff_grid
+from msdk.report.scores import ARROWS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,10 +83,20 @@ def comparison_grids(found: "Comparison") -> list[Grid]:
         + ("; held-out ones of the last look." if held else "."),
     )
     grids = [Grid("Runs side by side", head, facts, notes, 1)]
+    if found.scores:
+        rows = tuple(
+            (f"{row.name} {ARROWS[row.better]}", *map(_score, row.values, row.checkpoints)) for row in found.scores
+        )
+        told = ("Scores of one protocol, but for whose weights they are; behind each the iteration of its checkpoint.",)
+        grids.append(Grid("Scores side by side", ("score", *names), rows, told, 1))
     first = found.names[0]
     for name, settings in zip(found.names[1:], found.settings, strict=True):
         grids.append(diff_grid(first, name, [each.as_json() for each in settings]))
     return grids
+
+
+def _score(value: float | None, checkpoint: int | None) -> str:
+    return "-" if value is None else f"{value:.5g} ({checkpoint:,})"
 
 
 def curves_plot(found: "Comparison", kind: str) -> bytes:

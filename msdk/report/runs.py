@@ -10,11 +10,13 @@ from msdk.report.clusters import clusters_grid
 from msdk.report.figures import Json, percent, scaled, short
 from msdk.report.grid import Grid, markdown_text
 from msdk.report.resources import beside_training
+from msdk.report.scores import scores_grid
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
     from msdk.budgeting.ledger import Ledger
     from msdk.clustering import Clusters
+    from msdk.evaluation import Scores
 
 
 def calls_grid(calls: Sequence[Json]) -> Grid:
@@ -44,6 +46,7 @@ def run_markdown(
     training: Json,
     ledger: "Ledger",
     sampling: Json,
+    scores: "Sequence[Scores]",
     pictures: Container[str],
 ) -> str:
     """The report.md of a run folder, which has some of the `pictures` samples/grid.png and clustering.png."""
@@ -92,6 +95,8 @@ def run_markdown(
         f"{own.nfe} calls each ({calls} by stage), in {sampling['seconds']:.1f} s; "
         f"seeds {sampling['first_seed']} to {sampling['last_seed']}.\n",
     ]
+    if scores:
+        parts += ["## Scores\n", *(scores_grid(each).markdown() for each in scores)]
     return "\n".join(parts)
 
 

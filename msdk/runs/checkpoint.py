@@ -20,6 +20,7 @@ from msdk.denoiser.offloading import Shelves
 from msdk.denoiser.weights import fill, put_weights, read_weights
 from msdk.errors import RunError
 from msdk.recipe import Recipe
+from msdk.recipe.keeping import Kept, spare
 from msdk.recipe.results import key, parsed, to_json
 from msdk.recipe.structuring import FieldError
 from msdk.runs.files import remove_whole, save_tensors, written_whole
@@ -76,8 +77,8 @@ ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective", "bes
 """Files of tensors that every checkpoint has, and those that are there if they hold any."""
 
 
-def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`.
+def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: Kept) -> Path:
+    """Writes `checkpoints/ITERATION`, then removes all but those that `keep` means: the newest so many, for a number.
 
     Raises:
         RunError: It cannot be written, or another process writes the run.
@@ -88,10 +89,11 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     return path
 
 
-def keep_newest(run: Path, keep: int) -> None:
-    """Removes all checkpoints but the newest ones."""
-    for old in checkpoints(run)[:-keep]:
-        remove_whole(old)
+def keep_newest(run: Path, keep: Kept) -> None:
+    """Removes all checkpoints but those that are to be kept."""
+    found = {int(path.name): path for path in checkpoints(run)}
+    for old in spare(list(found), keep):
+        remove_whole(found[old])
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:

@@ -37,8 +37,8 @@ FREE_IN_TRAINING = tuple(
     f"training.{key}"
     for key in (
         *("iterations", "lr", "warmup", "lr_schedule", "clip_norm", "sanitize"),
-        *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep"),
-        *("compile", "workers", "cache_images", "latents", "snapshot_every"),
+        *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep", "evaluate_every"),
+        *("compile", "workers", "cache_images", "latents", "snapshot_every", "sample_every", "sample_images"),
         *("batch_size", "stage_groups"),
     )
 )
@@ -50,10 +50,7 @@ FREE_IN_STAGES = ("stages.edges_ratio",)
 DRAWN = ("training.batch_size", "stages.edges_ratio")
 """Those by which other images, or images of other stages, are drawn from there on."""
 
-WATCHING = tuple(
-    f"training.{key}"
-    for key in ("validate_every", "validate_images", "validate_weights", "sample_every", "sample_images")
-)
+WATCHING = tuple(f"training.{key}" for key in ("validate_every", "validate_images", "validate_weights"))
 """Those that may where training does not stop by what is seen."""
 
 Changed = Mapping[str, tuple[Any, Any]]

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 
-from msdk.batch import Batch, Condition
+from msdk.batch import Batch, Condition, Encoded
 from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
 from msdk.distributed import Rank
@@ -153,7 +153,7 @@ class Feed:
         options = self.recipe.training
         images = batch.images.to(self.device, memory_format=layout(batch.images.ndim), non_blocking=True)
         augment = None
-        if not batch.moments:
+        if not isinstance(batch, Encoded):
             if mirrored is not None:
                 images = flipped(images, mirrored.to(self.device, non_blocking=True))
             images = to_range(images, unit_range=self.denoiser.unit_range)
@@ -166,7 +166,7 @@ class Feed:
         text = batch.condition.text if self.reads else None
         drawn = torch.rand(options.batch_size, generator=self._generator("label", iteration)) < options.label_dropout
         condition = withheld(Condition(label, augment, text), drawn[positions]).to(self.device)
-        return Batch(images, condition, batch.moments)
+        return batch._replace(images=images, condition=condition)
 
     def _generator(self, purpose: str, iteration: int) -> Generator:
         """Random numbers of one step for one purpose, so that none depends on whether another one is drawn."""

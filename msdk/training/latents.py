@@ -18,7 +18,7 @@ import torch
 from attrs.validators import ge
 from torch import Tensor, nn
 
-from msdk.batch import Batch
+from msdk.batch import Batch, Encoded
 from msdk.datasets.base import Source
 from msdk.denoiser.building import weights_file
 from msdk.errors import DataError, PartError
@@ -219,7 +219,7 @@ class Latents(Source):
         channels, *axes = self.notes.shape
         moments = torch.from_numpy(found).view(len(indices), len(self._read) * channels, *axes)
         images = [index % len(self) for index in indices]
-        return self.labelled(moments, images)._replace(moments=True)
+        return Encoded(*self.labelled(moments, images))
 
 
 class _File:

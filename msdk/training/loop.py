@@ -73,6 +73,9 @@ from msdk.training.telling import Shielded
 from msdk.training.vitals import memory
 from msdk.training.watching import Watch
 
+Judge = Callable[[Path, int, Group], object]
+"""Judges the checkpoint of an iteration in a run folder; all processes of the group call it."""
+
 PATIENCE = 30.0
 """Minutes that processes wait for each other: all do the same in a step, but the first alone writes."""
 
@@ -200,11 +203,12 @@ def train_here(
     progress: Callable[[Step], None] | None = None,
     warn: Callable[[str], None] | None = None,
     furnish: Callable[[Path], None] | None = None,
+    judge: Judge | None = None,
     group: Group | None = None,
 ) -> TrainingResult:
     """`train`, for the processes of a group; without one for a process whose fellows have run folders of their own.
 
-    `furnish` puts more into a new run folder, before it is there.
+    `furnish` puts more into a new run folder, before it is there; `judge` is what `training.evaluate_every` calls.
     """
     run, group = Path(run_dir), (group or Group()).patient(PATIENCE)
     resume = group.any(resume or restarted() > 0)
@@ -235,7 +239,7 @@ def train_here(
         compiling = compilable() if options.compile else contextlib.nullcontext()
         threads = threads_for(network_macs(network, recipe.shape, images))
         with threads, enough_memory("a training step does", fix), compiling:
-            return trainer.run(progress or (lambda step: None))
+            return trainer.run(progress or (lambda step: None), judge)
 
 
 def _warned(text: str) -> None:
@@ -377,7 +381,7 @@ class Trainer:
         self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
         self.untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
 
-    def run(self, progress: Callable[[Step], None]) -> TrainingResult:
+    def run(self, progress: Callable[[Step], None], judge: Judge | None = None) -> TrainingResult:
         """Steps until the recipe's number of them is done, or a signal comes."""
         options = self.recipe.training
         begun, at_start, spent = time.perf_counter(), self.iteration, self.seconds
@@ -413,9 +417,14 @@ class Trainer:
                     counts.zero_()
                 if options.snapshot_every and self.iteration % options.snapshot_every == 0:
                     self._snapshot()
-                if self.iteration % options.checkpoint_every == 0 or done:
+                judged = judge is not None and options.evaluate_every and self.iteration % options.evaluate_every == 0
+                if self.iteration % options.checkpoint_every == 0 or judged or done:
                     self._refuse_sick(sums, counts)
                     self._save()
+                if judge is not None and judged:
+                    paused = time.perf_counter()
+                    judge(self.run_dir, self.iteration, self.group)
+                    begun += time.perf_counter() - paused  # it is no time of training
                 last = self._at(rate)
                 progress(last)
             interrupted = answer()

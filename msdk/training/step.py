@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from msdk.autoencoders.base import FirstStage
-from msdk.batch import Batch
+from msdk.batch import Batch, Encoded
 from msdk.denoiser import Denoiser
 from msdk.denoiser.declared import built
 from msdk.denoiser.weights import settle
@@ -128,8 +128,9 @@ class TrainingStep:
         Returns:
             The loss of every image; 0 of those that do not count.
         """
-        images = encoded(self.recipe, self.denoiser, batch.images, draw.posterior, moments=batch.moments)
-        clean = batch._replace(images=images, moments=False)
+        moments = isinstance(batch, Encoded)
+        images = encoded(self.recipe, self.denoiser, batch.images, draw.posterior, moments=moments)
+        clean = Batch(images, batch.condition)
         values = image_losses(self.trained, self.recipe, self.denoiser, clean, draw)
         values = values if counted is None else values * counted
         if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from msdk.batch import Batch
+from msdk.batch import Batch, Encoded
 from msdk.distributed import Group
 from msdk.objectives.base import Draw
 from msdk.recipe import Recipe
@@ -86,8 +86,9 @@ class Validation:
     def _batch(self, places: list[int]) -> Batch:
         """Images as the network sees them, with their conditions, on the device."""
         denoiser, reads = self.step.denoiser, self.feed.reads
-        images, condition, moments = self.feed.reader.batch([self.rows[place] for place in places])
-        images = images.to(self.feed.device, non_blocking=True)
+        batch = self.feed.reader.batch([self.rows[place] for place in places])
+        moments, condition = isinstance(batch, Encoded), batch.condition
+        images = batch.images.to(self.feed.device, non_blocking=True)
         images = images if moments else to_range(images, unit_range=denoiser.unit_range)
         clean = encoded(self.recipe, denoiser, images.to(denoiser.place.dtype), moments=moments)
         condition = condition._replace(

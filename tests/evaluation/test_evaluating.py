@@ -12,16 +12,21 @@ from PIL import Image
 from processes import processes
 
 import msdk
+from msdk.browsing import compare
 from msdk.datasets.digits import Digits
 from msdk.datasets.zip import Zip
-from msdk.evaluation import extracting, read_scores, reference
+from msdk.evaluation import extracting, read_scores, reference, swap
 from msdk.evaluation.scores import unlike
+from msdk.evaluation.swapping import swapped
 from msdk.extractors.base import Extracted, Extractor, Opened
 from msdk.metrics.base import Evidence
 from msdk.metrics.fid import FID
 from msdk.recipe.results import from_json
+from msdk.runs import checkpoints
 from msdk.sampling.drawing import write_samples
 from recipes import tiny
+
+FEW = msdk.metrics.get("denoising-loss")(images=50)
 
 METRICS = ("fid", "precision-recall", "is", "diversity", "denoising-loss")
 
@@ -95,7 +100,7 @@ def test_it_is_read_in_80_columns(run, capsys, monkeypatch):
 
 def test_any_number_of_processes_finds_the_same(run, tmp_path):
     """Bit for bit: pieces are dealt out whole."""
-    asked = {"images": 300, "metrics": ["fid", "precision-recall", "denoising-loss"], "steps": 2}
+    asked = {"images": 300, "metrics": ["fid", "precision-recall", FEW], "steps": 2}
     alone = msdk.evaluate(run, **asked, name="alone")
     for count in (2,):
         found = processes(count, lambda: values(msdk.evaluate(run, **asked, name=f"by-{count}")), tmp_path)  # noqa: B023
@@ -274,3 +279,151 @@ def test_fd_digits_ascends(trained, tmp_path):
     late, early = (msdk.evaluate(place, images=300, metrics=["fid"], checkpoint=at)["FD-digits"] for at in (60, 15))
     assert real < late < early < noise
     assert real < late / 5
+
+
+# --- in training ------------------------------------------------------------------------------------------------------
+
+JUDGED = (
+    *("training.evaluate_every=2", "training.keep=all", "training.iterations=4", "sampling.steps=2"),
+    'evaluation={metrics=["fid", { name = "denoising-loss", images = 30 }], images=20}',
+)
+
+
+def test_in_training_is_afterwards(tmp_path):
+    """`evaluate_every` finds the float that `msdk evaluate` finds of its checkpoint, and changes no training."""
+    msdk.train(tiny(*JUDGED), tmp_path / "run")
+    msdk.train(tiny("training.iterations=4", "sampling.steps=2"), tmp_path / "plain")
+    inside = [read_scores(tmp_path / "run" / "evaluations" / f"0000000{at}.json") for at in (2, 4)]
+    for at, scores in zip((2, 4), inside, strict=True):
+        assert values(msdk.evaluate(tmp_path / "run", checkpoint=at, name=f"after-{at}")) == values(scores)
+    assert values(inside[0]) != values(inside[1])
+    ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
+    assert {"00000002", "00000004"} <= set(ledger["evaluations"])
+    one, other = (msdk.load_run(tmp_path / name).network.state_dict() for name in ("run", "plain"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_resumed_run_is_judged_as_one_that_was_not(tmp_path):
+    """Training that goes on evaluates what is still to come."""
+    msdk.train(tiny(*JUDGED, "training.iterations=2"), tmp_path / "run")
+    msdk.train(tiny(*JUDGED), tmp_path / "run", resume=True)
+    msdk.train(tiny(*JUDGED), tmp_path / "whole")
+    for name in ("00000002.json", "00000004.json"):
+        one, other = (read_scores(tmp_path / run / "evaluations" / name) for run in ("run", "whole"))
+        assert values(one) == values(other)
+
+
+def test_what_would_fail_later_is_told_before_training(tmp_path, monkeypatch):
+    """Weights that are not there, and too few images; no folder is made."""
+    monkeypatch.delenv("MSDK_WEIGHTS", raising=False)
+    for wrong, words in (
+        (("evaluation.extractor=inception",), "MSDK_WEIGHTS"),
+        (("evaluation.images=20", 'evaluation.metrics=["kid"]'), "subset_size"),
+    ):
+        with pytest.raises(msdk.MsdkError, match=words):
+            msdk.train(tiny("training.evaluate_every=2", *wrong), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(msdk.RecipeError, match=r"evaluates as \[evaluation\] says, which is not there"):
+        tiny("training.evaluate_every=2")
+    with pytest.raises(msdk.RecipeError, match="no image is held out"):
+        tiny("evaluation.split=held-out")
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [("all", [1, 2, 3, 4, 5]), ("{ every = 2, newest = 1 }", [2, 4, 5]), ("1", [5])]
+)
+def test_checkpoints_are_kept_to_look_at(tmp_path, keep, left):
+    """All of them, those of every so many steps beside the newest, or the newest alone."""
+    recipe = tiny("training.iterations=5", "training.checkpoint_every=1", f"training.keep={keep}")
+    msdk.train(recipe, tmp_path / "run")
+    assert [int(path.name) for path in checkpoints(tmp_path / "run")] == left
+    assert msdk.load_recipe(tmp_path / "run" / "recipe.toml").training.keep == recipe.training.keep
+
+
+def test_a_run_ends_with_its_evaluation(tmp_path):
+    """`msdk run` evaluates where the recipe says so, and its report has the scores with their protocol."""
+    msdk.run(tiny("sampling.steps=2", 'evaluation={metrics=["is"], images=12}'), tmp_path / "run")
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "## Scores" in report
+    assert "IS-digits" in report
+    assert "seeds 0 to 11" in report
+
+
+# --- several runs -----------------------------------------------------------------------------------------------------
+
+
+def test_compare_puts_like_stamps_side_by_side(run, tmp_path, capsys, monkeypatch):
+    """The newest scores of one protocol in a row; of another the field that differs is named, and nothing is shown."""
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    ours = msdk.evaluate(run, images=12, metrics=["fid"], checkpoint=30)
+    theirs = msdk.evaluate(other, images=12, metrics=["fid"])
+    (row,) = compare([run, other]).scores
+    assert (row.name, row.values, row.checkpoints) == (
+        "FD-digits",
+        (ours["FD-digits"], theirs["FD-digits"]),
+        (30, 60),
+    )
+    shutil.rmtree(other / "evaluations")
+    msdk.evaluate(other, images=12, metrics=["fid"], steps=4)
+    found = compare([run, other])
+    assert found.scores[0].values == (ours["FD-digits"], None)
+    assert any("another stamp than that of run: images.drawn.steps is [4], not [10]" in note for note in found.notes)
+    code, out, _ = quick(capsys, monkeypatch, "compare", run, other)
+    assert code == 0
+    assert "Scores side by side" in out
+    assert "images.drawn.steps is [4], not [10]" in out
+
+
+def test_quality_over_training(run, tmp_path, capsys, monkeypatch):
+    """Every checkpoint that is kept, by iterations and by FLOPs of the ledger; a plot and a page of it."""
+    asked = ("evaluate", run, "--over", "iterations", "--images", "12", "--metrics", "fid")
+    code, out, _ = quick(capsys, monkeypatch, *asked, "--json")
+    (curve,) = json.loads(out)
+    assert code == 0
+    assert [point["iteration"] for point in curve["points"]] == [15, 30, 45, 60]
+    assert curve["points"][0]["value"] == msdk.evaluate(run, images=12, metrics=["fid"], checkpoint=15)["FD-digits"]
+    ledger = json.loads((run / "ledger.json").read_text())
+    assert curve["points"][-1]["flops"] == pytest.approx(ledger["total_flops"])
+    for suffix, start in ((".svg", b"<?xml"), (".html", b"<!doctype html>"), (".md", b"**Scores")):
+        file = tmp_path / f"curve{suffix}"
+        assert quick(capsys, monkeypatch, *asked, "--out", file)[0] == 0
+        assert file.read_bytes().lower().startswith(start.lower())
+    assert quick(capsys, monkeypatch, *asked, "--out", tmp_path / "curve.gif")[0] == 2
+
+
+def test_a_swap_is_the_candidate_inside_alone(run, tmp_path):
+    """Of a run with itself it is that run; in no stage the reference; across parameterisations it is drawn as well."""
+    plain = msdk.evaluate(run, images=12, metrics=["fid"])
+    (itself,) = swap(run, run, stage=1, images=12, metrics=["fid"])
+    assert values(itself) == values(plain)
+    assert itself.images.drawn["mixed"]["inside"] == [0.3, 2.5]
+    other = tmp_path / "other"
+    msdk.train(tiny("parameterization={name='eps'}", "weighting={name='uniform'}", "sampling.steps=10"), other)
+    inside = swap(run, other, stage=1, images=12, metrics=["fid"], all_checkpoints=True)
+    assert [each.images.checkpoint for each in inside] == [15, 30, 45, 60]
+    assert len({each["FD-digits"] for each in inside}) == 4
+    (nowhere,) = swap(run, other, interval=(1e8, 1e9), images=12, metrics=["fid"])
+    assert values(nowhere) == values(msdk.evaluate(other, images=12, metrics=["fid"]))
+    for wrong, words in (
+        ({}, "a stage .* or an interval"),
+        ({"stage": 3}, "there is no stage 3: there are 3"),
+        ({"interval": (0.3, 0.1)}, "0 <= low < high"),
+    ):
+        with pytest.raises(msdk.PartError, match=words):
+            swap(run, other, **wrong)
+
+
+def test_estimates_of_a_swap_are_those_of_the_stage(run):
+    """One time or many: inside (low, high] of ratio the candidate's, outside the reference's."""
+    inside, outside = msdk.load_run(run), msdk.load_run(run, checkpoint=15)
+    both = swapped(inside, outside, (0.3, 2.5))
+    x, schedule = torch.randn(3, 1, 8, 8), inside.schedule
+    times = [schedule.t_of_ratio(ratio) for ratio in (0.1, 1.0, 5.0)]
+    for t, whose in zip(times, (outside, inside, outside), strict=True):
+        torch.testing.assert_close(both(x, t), whose(x, t))
+    mixed = both(x, torch.tensor(times, dtype=torch.float64))
+    for place, (t, whose) in enumerate(zip(times, (outside, inside, outside), strict=True)):
+        torch.testing.assert_close(mixed[place], whose(x, t)[place], rtol=1e-4, atol=1e-5)
+    with pytest.raises(msdk.PartError, match="another schedule"):
+        swapped(inside, msdk.build(tiny("schedule={name='edm'}", "sampler={name='heun'}")), (0.3, 2.5))

@@ -22,6 +22,9 @@ from msdk.noise_levels.uniform import Uniform as EvenTimes
 from msdk.objectives.base import Draw
 from msdk.objectives.consistency import Consistency as ConsistencyLoss
 from msdk.objectives.denoising import Denoising
+from msdk.objectives.denoising_loss import target
+from msdk.objectives.hybrid_vlb import HybridVLB
+from msdk.objectives.hybrid_vlb_loss import bits_of_step
 from msdk.objectives.pfgm import PFGM
 from msdk.objectives.progressive_distillation import ProgressiveDistillation
 from msdk.parameterizations.consistency import Consistency as ConsistencyInputs
@@ -348,7 +351,95 @@ def consistency_schedule(options, given):
     }
 
 
+# --- iDDPM ------------------------------------------------------------------------------------------------------------
+
+
+def iddpm_parts(options, given, schedule):
+    """A denoiser around F in the first half of its outputs and cos(k x) in the second, and what says its variance."""
+    steps = schedule.steps
+    fed = 1000 if options.get("rescale_timesteps") else steps
+    mean = {"EPSILON": Eps(time_scale=fed, time_offset=-fed / steps), "START_X": X0(time_scale=fed)}
+    parameterization = named(options, "model_mean_type", mean)
+    learns = named(options, "model_var_type", {"LEARNED_RANGE": True, "FIXED_SMALL": False})
+    denoiser = toy(given["a"], given["b"], schedule, parameterization, given["x_start"].shape[1:], k=given.get("k"))
+    return denoiser, learns
+
+
+def bound(denoiser, learns, x_0, x_t, times, *, clips=False):
+    """The term of the bound, in bits per dimension: the smaller variance of those that are fixed is v = -1."""
+    outputs, c = denoiser.raw_output(x_t, times)
+    output, variance = outputs[:, : x_0.shape[1]], outputs[:, -x_0.shape[1] :]
+    found = c.c_skip * x_t + c.c_out * output
+    # The error without a difference of two large numbers, as the loss has it.
+    noise = (x_t - alpha_of(denoiser, times, x_0) * x_0) / sigma_of(denoiser, times, x_0)
+    draw = Draw(torch.zeros(len(times), dtype=torch.int64), times, times, noise)
+    error = found.clamp(-1, 1) - x_0 if clips else c.c_out * (output - target(x_0, draw, denoiser))
+    variance = variance if learns else torch.full_like(variance, -1.0)
+    return bits_of_step(denoiser.schedule, times, x_0, error, variance), found
+
+
+def alpha_of(denoiser, times, like):
+    return denoiser.schedule.alpha(times).view(-1, *[1] * (like.ndim - 1))
+
+
+def sigma_of(denoiser, times, like):
+    return denoiser.schedule.sigma(times).view(-1, *[1] * (like.ndim - 1))
+
+
+def iddpm(options, given):
+    """The hybrid loss and its gradients, and the bound alone."""
+    given = as_torch(given)
+    if options["respacing"]:
+        raise NotExpressed(f"respacing = {options['respacing']}: no table here is a part of another")
+    steps = options["num_diffusion_timesteps"]
+    kind = named(options, "beta_schedule", {"cosine": VPIDDPMCosine, "linear": VPDiscrete})
+    # The published betas of other numbers of steps are those of 1000, scaled.
+    ends = {} if kind is VPIDDPMCosine else {"beta_min": 0.1 / steps, "beta_max": 20 / steps}
+    schedule = kind(steps=steps, **ends)
+    denoiser, learns = iddpm_parts(options, given, schedule)
+    x_0, times = given["x_start"], (given["t"] + 1).double() / steps
+    x_t = alpha_of(denoiser, times, x_0) * x_0 + sigma_of(denoiser, times, x_0) * given["noise"]
+    bits, estimate = bound(denoiser, learns, x_0, x_t, times)
+    clipped, _ = bound(denoiser, learns, x_0, x_t, times, clips=True)
+    found = {"x_t": x_t, "pred_xstart": estimate, "vb_bpd": bits, "vb_bpd_clip_denoised": clipped}
+    if options["model_mean_type"] == "EPSILON":
+        fed = denoiser.parameterization.coefficients(schedule, times).c_noise
+        found["time_given_to_network"] = fed
+    if learns and options["loss_type"] == "RESCALED_MSE":
+        draw = Draw(
+            torch.zeros(len(times), dtype=torch.int64), times, Uniform().weight(schedule, times), given["noise"]
+        )
+        loss = HybridVLB(vlb_weight=0.001).build(denoiser).loss(Batch(x_0), draw, denoiser)
+        own = list(denoiser.network.decoders[0].parameters())
+        found |= {"loss": loss, "grad_loss_mean": torch.stack(torch.autograd.grad(loss.mean(), own))}
+        found |= {"mse": HybridVLB(vlb_weight=0.0).build(denoiser).loss(Batch(x_0), draw, denoiser)}
+    return found
+
+
+def iddpm_bpd(options, given):
+    """The terms of the whole bound, from the last step to the first."""
+    given = as_torch(given)
+    steps = options["num_diffusion_timesteps"]
+    kinds = {"numpy.linspace(1e-3,0.4,T)": VPDiscrete(steps=steps, beta_min=1e-3, beta_max=0.4)}
+    if options["beta_schedule"] == "cosine":
+        kinds["get_named_beta_schedule"] = VPIDDPMCosine(steps=steps)
+    schedule = named(options, "betas", kinds)
+    denoiser, learns = iddpm_parts(options, given, schedule)
+    x_0, rows = given["x_start"], {"vb": [], "xstart_mse": [], "mse": []}
+    for row, noise in enumerate(given["noise"]):
+        times = torch.full((len(x_0),), (steps - row) / steps, dtype=torch.float64)
+        x_t = alpha_of(denoiser, times, x_0) * x_0 + sigma_of(denoiser, times, x_0) * noise
+        bits, estimate = bound(denoiser, learns, x_0, x_t, times, clips=options["clip_denoised"])
+        estimate = estimate.clamp(-1, 1) if options["clip_denoised"] else estimate
+        eps = (x_t - alpha_of(denoiser, times, x_0) * estimate) / sigma_of(denoiser, times, x_0)
+        for name, value in (("vb", bits), ("xstart_mse", (estimate - x_0) ** 2), ("mse", (eps - noise) ** 2)):
+            rows[name].append(value.flatten(1).mean(1) if value.ndim > 1 else value)
+    return {"betas": signal(schedule)[1], **{name: torch.stack(columns, 1) for name, columns in rows.items()}}
+
+
 FAMILIES = {
+    "iddpm": iddpm,
+    "iddpm-bpd": iddpm_bpd,
     "consistency": consistency,
     "consistency-schedule": consistency_schedule,
     "pfgm": pfgm,

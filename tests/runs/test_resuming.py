@@ -62,6 +62,7 @@ OTHERS = {
     "log_every": 7,
     "checkpoint_every": 7,
     "keep": 7,
+    "evaluate_every": 2,
 }
 
 
@@ -76,7 +77,7 @@ def test_each_key_may_change_or_is_named(tmp_path, key):
     run = tmp_path / "run"
     looked_at = ("data.held_out=0.2", "training.validate_every=3")  # which stopping goes by
     start_run(run, tiny(*looked_at))
-    beside = ("training.batch_size=8",) if key == "accumulation" else ()
+    beside = {"accumulation": ("training.batch_size=8",), "evaluate_every": ("evaluation.images=9",)}.get(key, ())
     other = tiny(*looked_at, f"training.{key}={OTHERS[key]}", *beside)
     if f"training.{key}" in FREE_IN_TRAINING + WATCHING:
         assert any(each.startswith(f"training.{key}") for each in refuse_other_recipe(run, other))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import warnings
 
@@ -15,9 +16,14 @@ from PIL import Image
 from processes import processes
 
 import msdk
+from msdk.browsing import compare, summary
+from msdk.budgeting.ledger import ledger
 from msdk.distributed import Rank
 from msdk.errors import RecipeError
+from msdk.report.comparisons import comparison_grids, curves_plot
+from msdk.report.resources import spent_grid
 from msdk.runs import latest, load_checkpoint
+from msdk.runs.watched import Watched
 from msdk.training.dealing import deal
 from msdk.training.drawing import Feed
 from msdk.training.loop import Trainer
@@ -91,19 +97,37 @@ def test_a_stage_that_overfits_has_the_weights_of_its_best_look(run):
 
 
 def test_the_ledger_says_what_was_saved(run, capsys):
-    """Since when each stage stays, and the FLOPs that all iterations would have taken beyond what was spent."""
+    """Since when each stage stays, and some FLOPs, which a later reading of the folder tells alike."""
     folder, result = run
     found = json.loads((folder / "ledger.json").read_text())
     stopping = found["stopping"]
     assert stopping["iteration_by_stage"] == list(result.watched.frozen)
     assert stopping["ended"] is True
-    recipe = msdk.runs.run_recipe(folder)
-    whole = msdk.budget(recipe).training.total_flops
-    assert stopping["saved_flops"] == pytest.approx(whole - found["total_flops"])
     assert stopping["saved_flops"] == pytest.approx(sum(stopping["saved_flops_by_stage"]))
     assert stopping["saved_flops"] > 0
     again = msdk.budget(folder).ledger
     assert again.as_json() == found
+
+
+@pytest.mark.parametrize(
+    ("share", "frozen", "images"),
+    [
+        ("keep", (None, 4, None), lambda p: [0, 6 * p[1], 0]),
+        ("give", (None, 4, None), lambda p: [-6 * p[1] * p[0] / (1 - p[1]), 6 * p[1], -6 * p[1] * p[2] / (1 - p[1])]),
+        ("keep", (4, 4, 4), lambda p: [20 * 0.8 * each for each in p]),
+        ("keep", (None, 10, None), lambda p: [0, 0, 0]),
+    ],
+)
+def test_what_is_saved_is_what_was_not_trained(few, share, frozen, images):
+    """Since then, at what an image of the stage costs; of given draws less what others took; all where it ends."""
+    recipe = overfitting(few, "training.iterations=20", stop=f'{{ patience = 1, share = "{share}" }}')
+    budget, at = msdk.budget(recipe), 4 if None not in frozen else 10
+    watched = attrs.evolve(Watched.nothing(3), frozen=frozen)
+    found = ledger(budget, [1, 1, 1], at, recipe, watched).stopping
+    prices = [price.forward + price.backward for price in budget.image_flops]
+    wanted = [12 * each * price for each, price in zip(images(recipe.natural_shares()), prices, strict=True)]
+    assert found.saved_flops_by_stage == pytest.approx(wanted, abs=1e-3)
+    assert found.ended == (None not in frozen)
 
 
 def test_a_stop_ends_no_run_twice(run):
@@ -114,6 +138,33 @@ def test_a_stop_ends_no_run_twice(run):
         result.last.iteration
     )
     assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_runs_and_comparisons_show_it(run, tmp_path):
+    """A run that stopped by itself is done; held-out losses stand beside those of training, in tables and dashed."""
+    folder, result = run
+    found, last = summary(folder), lines(folder)[-1]
+    assert (found.state, found.iteration) == ("done", result.last.iteration)
+    assert list(found.held_out_loss_by_stage) == last["held_out_loss_by_stage"]
+    assert found.held_out_loss == last["held_out_loss"]
+    assert result.last.held_out_by_stage == pytest.approx(last["held_out_loss_by_stage"])
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    beside = compare([folder, other])
+    assert beside.notes == ()
+    rows = {row[0]: row[1:] for row in comparison_grids(beside)[0].rows}
+    assert rows["held-out loss of stage 1"] == (f"{last['held_out_loss_by_stage'][1]:.4f}",) * 2
+    assert curves_plot(beside, "svg").count(b"stroke-dasharray") >= 4 * 2
+    text = (other / "recipe.toml").read_text()
+    (other / "recipe.toml").write_text(text.replace("validate_images = 2048", "validate_images = 9"))
+    (note,) = compare([folder, other]).notes
+    assert "held-out losses of other are of other weights or images than those of run: ema on at most 9" in note
+    (sentence,) = result.stops[:1]
+    assert sentence.startswith("stage 0 has had the weights of its best look at held-out images since iteration ")
+    told = " ".join(spent_grid(msdk.budget(folder).ledger, "").notes)
+    assert "; training ended by it: " in told
+    assert "FLOPs less than all iterations would have taken." in told
+    assert json.loads((folder / "lock.json").read_text())["data"]["held_out"] == 0.4
 
 
 @pytest.mark.parametrize("share", ["give", "keep"])

@@ -154,11 +154,17 @@ def test_the_norm_is_that_of_the_last_gradient(tmp_path, most):
     assert step.gradient_norm() == pytest.approx(norms[-1], rel=1e-5)
 
 
-def test_a_line_says_what_a_process_takes(tmp_path):
-    """Seconds that steps waited for images since the line before, and the most memory."""
-    run = tmp_path / "run"
-    msdk.train(tiny("training.log_every=1"), run, device="cpu")
+def test_lines_and_reports_tell_of_it(tmp_path):
+    """Seconds that steps waited for images, the most memory; held-out losses, and what looks and sheets took."""
+    run, looks = tmp_path / "run", ("data.held_out=0.1", "training.validate_every=2", "training.validate_images=8")
+    msdk.run(tiny(*SHEETS, *looks, "training.iterations=2", "training.log_every=1", "sampling.images=2"), run)
     told = lines(run)
+    assert [line["iteration"] for line in told] == [1, 2]
     assert all(0 <= line["data_seconds"] < line["seconds"] for line in told)
     assert all(10**7 < line["memory_peak_bytes"] < 10**12 for line in told)
     assert "cuda_peak_bytes" not in told[0]
+    report, page = (run / "report.md").read_text(), (run / "report.html").read_text()
+    assert all(f"{loss:.4f} |" in report for loss in told[-1]["held_out_loss_by_stage"])
+    for sentence in ("more: 24 forward passes.", "more: 6 network calls."):
+        assert sentence in report
+        assert sentence in page
