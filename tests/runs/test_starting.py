@@ -7,6 +7,7 @@ import attrs
 import pytest
 import torch
 from commands import quick
+from processes import processes
 from safetensors.torch import load_file
 
 import msdk
@@ -163,6 +164,22 @@ def test_a_run_that_is_resumed_does_not_start_again(tmp_path, trained):
     assert json.loads((tmp_path / "halves" / "lock.json").read_text())["started_from"]["run"] == str(copied)
     with pytest.raises(RunError, match=r"with other init\.run"):
         msdk.train(attrs.evolve(longer, init=attrs.evolve(longer.init, run=trained)), tmp_path / "halves", resume=True)
+
+
+def test_processes_start_alike(tmp_path, trained):
+    """In shards, too: two processes begin with what one does, and their optimiser with its moments."""
+    init = f'init={{run="{trained}", optimizer=true}}'
+    recipe = tiny(*THREE, *STILL, init, "training.parallel=fsdp", "encoder.dropout=0.0")
+    processes(2, lambda: msdk.train(recipe, tmp_path / "two", device="cpu").last.iteration, tmp_path)
+    msdk.train(recipe, tmp_path / "one")
+    one, two = (load_checkpoint(latest(tmp_path / name)) for name in ("one", "two"))
+    for kind in ("model", "ema"):
+        for name, value in getattr(one, kind).items():
+            torch.testing.assert_close(getattr(two, kind)[name], value)
+    for name in (each for each in one.optimizer if each.startswith("step/")):
+        assert float(one.optimizer[name]) == float(two.optimizer[name])
+    started = [json.loads((tmp_path / each / "lock.json").read_text())["started_from"] for each in ("one", "two")]
+    assert started[0] == started[1]
 
 
 def test_mistakes_are_told_in_words(tmp_path, trained, capsys, monkeypatch):
