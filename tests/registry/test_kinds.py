@@ -402,6 +402,7 @@ def test_the_package_of_a_kind_is_its_record(kind):
 
 
 LEAST = {
+    "bins": 2,
     **dict.fromkeys([(name, "seed") for name in ("kid", "is")], 0),
     **dict.fromkeys(("classes", "augment"), 0),  # no classes, and no augmentation that the network is told
     **dict.fromkeys(("stages", "steps", "count"), 2),  # one stage is not looked for, one step has no next
