@@ -15,7 +15,7 @@ from msdk.errors import PartError, RecipeError, RunError
 from msdk.partition import Partition
 from msdk.recipe import to_toml
 from msdk.runs import latest, load_checkpoint
-from recipes import tiny
+from recipes import latent, tiny
 
 DECODER = '{name="ddpmpp", channels=8}'
 UNIFIED = (f"decoders=[{DECODER}]", "stages.edges_ratio=[]", "sharing=unified", "training.iterations=3")
@@ -164,6 +164,16 @@ def test_a_run_that_is_resumed_does_not_start_again(tmp_path, trained):
     assert json.loads((tmp_path / "halves" / "lock.json").read_text())["started_from"]["run"] == str(copied)
     with pytest.raises(RunError, match=r"with other init\.run"):
         msdk.train(attrs.evolve(longer, init=attrs.evolve(longer.init, run=trained)), tmp_path / "halves", resume=True)
+
+
+def test_another_autoencoder_is_said(tmp_path):
+    """Its latents are others, though all weights fit."""
+    msdk.train(latent(tmp_path, "training.iterations=1"), tmp_path / "run")
+    for scale, words in (("2.5", []), ("1.0", ["the autoencoder is not that of the run"])):
+        recipe, told = latent(tmp_path, "training.iterations=1", f'init={{run="{tmp_path / "run"}"}}'), []
+        recipe = attrs.evolve(recipe, autoencoder=attrs.evolve(recipe.autoencoder, scale=float(scale)))
+        msdk.train(recipe, tmp_path / scale, warn=told.append)
+        assert [each.partition(",")[0] for each in told] == words
 
 
 def test_processes_start_alike(tmp_path, trained):
