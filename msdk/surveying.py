@@ -263,7 +263,7 @@ class _Seen:
     def survey(self, dataset: Dataset, *, fitted: bool) -> Survey:
         """The result; see `survey`."""
         source, problems = self.source, list(self.source.problems)
-        data = dict(to_data(dataset))
+        data = {key: value for key, value in to_data(dataset).items() if key != "held_out" or value}
         if fitted and source.protocol:
             data |= {"protocol": source.protocol}
         sizes = tuple(Size(axes, count, example) for axes, (count, example) in self.sizes.ranked())

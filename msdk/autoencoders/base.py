@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class FirstStage(Protocol):
     """What the module of an autoencoder can do.
 
+    One whose latents are Gaussian also has `posterior(x)`, mean and log-variance of each, both of the latents' shape;
+    `encode` gives the mean. `msdk data encode` keeps both.
+
     Attributes:
         scale: Factor that brings latents to the variance which the diffusion model wants; the caller applies it.
     """
@@ -43,10 +46,12 @@ class Autoencoder(abc.ABC):
             budgets do not.
 
     Attributes:
+        sampled: Whether diffusion is trained on latents that each step draws from their Gaussians.
         axes: Axes of the images that it takes: 2 of families for pictures; None takes any number of them.
     """
 
     axes: ClassVar[int | None] = None
+    sampled: bool = False
 
     weights: Path | None = None
 

@@ -31,7 +31,9 @@ def trial(recipe: Recipe, denoiser: Denoiser, parts: Sequence[Counts]) -> tuple[
         return torch.zeros(len(stages), *shape, device=device).to(memory_format=layout(len(shape) + 1))
 
     weights = recipe.weighting.weight(denoiser.schedule, times)
-    draw = Draw(torch.tensor(stages), times, weights, blank(denoiser.shape).normal_())
+    count = recipe.training.loss.extra
+    extra = blank(denoiser.shape)[:, None].expand(-1, count, *(-1 for _ in denoiser.shape)).clone() if count else None
+    draw = Draw(torch.tensor(stages), times, weights, blank(denoiser.shape).normal_(), extra)
     return Batch(blank(recipe.data.shape), condition(recipe, denoiser, len(stages), device)), draw
 
 

@@ -106,6 +106,7 @@ def cluster(
     if not found:
         raise PartError("no strategy can run: " + "; ".join(f"{name}: {why}" for name, why in skipped.items()))
     data = dict(to_data(recipe.data))
+    del data["held_out"]  # edges are found on all images
     if looked:
         data |= {"images": len(source()), "sha256": source().digest}
         if recipe.autoencoder is not None:

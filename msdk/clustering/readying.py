@@ -14,6 +14,7 @@ from msdk.clustering.clusters import kept_clusters
 from msdk.clustering.edges import with_edges
 from msdk.denoiser import building
 from msdk.distributed import restarted, this_rank, together
+from msdk.evaluation import judging
 from msdk.partition import Partition
 from msdk.recipe import Recipe, recipe_of
 from msdk.runs import checkpoints, refuse_existing
@@ -90,5 +91,6 @@ def train(
             progress=progress,
             warn=warn,
             furnish=lambda folder: kept_clusters(folder, clusters),
+            judge=judging(ready, device),
             group=group,
         )

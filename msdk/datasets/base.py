@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import attrs
-from attrs.validators import ge, in_, matches_re, optional
+from attrs.validators import ge, in_, lt, matches_re, optional
 
 from msdk.batch import Batch, Condition
 from msdk.encoders.base import Shape
@@ -34,6 +34,7 @@ class Source(abc.ABC):
         passed_over: What lies there and is no image of this source: reason -> names.
         problems: Why the data are refused, a sentence for each reason; see `Dataset.look`.
         protocol: What the images were made by, where the data say so, as `msdk data prepare` notes it.
+        jpeg: How many of the images were made from JPEG files, where the data say so.
         parallel: Whether `read` may be called in several threads at a time.
     """
 
@@ -44,6 +45,7 @@ class Source(abc.ABC):
     passed_over: Mapping[str, Sequence[str]] = {}
     problems: Sequence[str] = ()
     protocol: str = ""
+    jpeg: int = 0
     parallel: bool = False
 
     @abc.abstractmethod
@@ -72,8 +74,16 @@ class Source(abc.ABC):
         return Batch(images, Condition(torch.tensor([self.labels[index] for index in indices], dtype=torch.int64)))
 
 
+@attrs.frozen(kw_only=True)
 class Dataset(abc.ABC):
-    """Spec of a data set. Concrete ones are frozen attrs classes."""
+    """Spec of a data set. Concrete ones are frozen attrs classes.
+
+    Args:
+        held_out: Share of the images that never trains: those whose content, hashed, is among the first such share of
+            all hashes, wherever they lie. `training.validate_every` looks at the loss on them.
+    """
+
+    held_out: float = attrs.field(default=0.0, validator=[ge(0), lt(1)])
 
     @property
     @abc.abstractmethod

@@ -44,3 +44,22 @@ class NoiseLevel(abc.ABC):
         low, high = edges[stages], edges[stages + 1]
         u = torch.rand(stages.shape, generator=generator, dtype=torch.float64)
         return self.quantile(schedule, low + (high - low) * u)
+
+
+class ShareOfTime(NoiseLevel):
+    """A law of the share x of a schedule's time, t = t_min + x (t_max - t_min): stated once for all schedules."""
+
+    @abc.abstractmethod
+    def below(self, x: float) -> float:
+        """Probability of a share at or below x, for 0 < x < 1."""
+
+    @abc.abstractmethod
+    def share(self, u: "Tensor") -> "Tensor":
+        """The inverse of `below`."""
+
+    def cdf(self, schedule: Schedule, t: float) -> float:
+        x = (t - schedule.t_min) / (schedule.t_max - schedule.t_min)
+        return 0.0 if x <= 0 else 1.0 if x >= 1 else self.below(x)
+
+    def quantile(self, schedule: Schedule, u: "Tensor") -> "Tensor":
+        return schedule.t_min + self.share(u) * (schedule.t_max - schedule.t_min)

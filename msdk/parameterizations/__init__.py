@@ -22,6 +22,10 @@ registry: "Registry[Parameterization]" = Registry(
         "ve": "msdk.parameterizations.ve:VE",
         "iddpm": "msdk.parameterizations.iddpm:IDDPM",
         "score": "msdk.parameterizations.score:Score",
+        "x0": "msdk.parameterizations.x0:X0",
+        "v": "msdk.parameterizations.v:V",
+        "consistency": "msdk.parameterizations.consistency:Consistency",
+        "velocity": "msdk.parameterizations.velocity:Velocity",
     },
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

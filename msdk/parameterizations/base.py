@@ -42,6 +42,11 @@ class Parameterization(abc.ABC):
         return (1 - c.c_skip * schedule.alpha(t)) / c.c_out, -c.c_skip * schedule.sigma(t) / c.c_out
 
 
+def fed_time(t: Time, scale: float, offset: float) -> Time:
+    """What networks are fed that take the time itself: `scale * t + offset`."""
+    return scale * t + offset
+
+
 def noise_of_unit_input(schedule: Schedule, t: Time, *, c_noise: Time) -> Coefficients[Time]:
     """EDM's preconditioning of networks that predict the noise from inputs of unit variance.
 

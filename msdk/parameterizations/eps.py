@@ -3,7 +3,7 @@
 import attrs
 from attrs.validators import gt
 
-from msdk.parameterizations.base import Coefficients, Parameterization
+from msdk.parameterizations.base import Coefficients, Parameterization, fed_time
 from msdk.schedules.base import Schedule, Time
 
 
@@ -23,5 +23,5 @@ class Eps(Parameterization):
 
     def coefficients(self, schedule: Schedule, t: Time) -> Coefficients[Time]:
         alpha = schedule.alpha(t)
-        fed = self.time_scale * t + self.time_offset
+        fed = fed_time(t, self.time_scale, self.time_offset)
         return Coefficients(c_skip=1 / alpha, c_out=-schedule.ratio(t), c_in=alpha * 0 + 1, c_noise=fed)

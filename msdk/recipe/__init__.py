@@ -12,6 +12,7 @@ from msdk.recipe.cautions import unseen as unseen
 from msdk.recipe.checks import check_axes as check_axes
 from msdk.recipe.checks import check_trainable as check_trainable
 from msdk.recipe.checks import noise_range as noise_range
+from msdk.recipe.evaluations import Evaluation as Evaluation
 from msdk.recipe.fields import AUGMENT_LABELS as AUGMENT_LABELS
 from msdk.recipe.fields import DEFAULT_STEPS as DEFAULT_STEPS
 from msdk.recipe.fields import LIMITS as LIMITS
@@ -29,4 +30,5 @@ from msdk.recipe.loading import recipe_of as recipe_of
 from msdk.recipe.loading import structure as structure
 from msdk.recipe.loading import to_toml as to_toml
 from msdk.recipe.stage_draws import StageDraw as StageDraw
+from msdk.recipe.starts import Init as Init
 from msdk.recipe.structuring import to_data as to_data

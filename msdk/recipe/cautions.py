@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from msdk.recipe.checks import check_trainable, failing
+from msdk.recipe.checks import check_trainable, failing, trainable
 from msdk.recipe.fields import Recipe
 from msdk.samplers.tracing import Call, explain
 
@@ -49,7 +49,7 @@ def uncalled(recipe: Recipe, calls: Sequence[Call] | None = None) -> list[str]:
 
 def undertrained(recipe: Recipe) -> list[str]:
     """Stages that get less than 1 % of the training images, a sentence each; the stage edges are known."""
-    if not recipe.schedule.trainable:
+    if not trainable(recipe):
         return []
     return [
         f"{_named(recipe, index)} gets {_percent(share)} of the training images: {_remedy(recipe)}, training.noise to "
@@ -127,6 +127,7 @@ def _training(recipe: Recipe) -> Iterable[str]:
             f"sampling.guidance_interval = {list(interval)} guides nothing: the schedule's ratios run from "
             f"{ends[0]:.4g} to {ends[1]:.4g}"
         )
+    yield from _noise_prediction(recipe)
     yield from _attention(recipe)
     yield from _draws(recipe)
     yield from _stage_draws(recipe)
@@ -145,6 +146,31 @@ def _stage_draws(recipe: Recipe) -> Iterable[str]:
         yield (
             "training.importance makes up for round-robin only over a whole round of the stages: each step is of one "
             'stage, so its gradient is that stage\'s own. "stratified" is right in each step'
+        )
+
+
+MOST_RATIO = 1e6
+"""Ratio of noise to image at which no image is left in x_t, whatever the precision."""
+
+
+def _noise_prediction(recipe: Recipe) -> Iterable[str]:
+    """Predictions of noise where that says little of the image."""
+    schedule, parameterization = recipe.schedule, recipe.parameterization
+    t = (schedule.t_min + schedule.t_max) / 2
+    # The error of the output counts so often as an error of the image; of the noise it is 1 / ratio^2.
+    of_output = -parameterization.coefficients(schedule, t).c_out / schedule.ratio(t)
+    predicts_noise = abs(of_output - 1) < 1e-9
+    weighs_noise = abs(recipe.weighting.weight(schedule, t) * schedule.ratio(t) ** 2 - 1) < 1e-9
+    straight = not schedule.diffuses and abs(schedule.alpha(t) + schedule.sigma(t) - 1) < 1e-9
+    if straight and predicts_noise and weighs_noise:
+        yield (
+            "the network predicts noise on straight paths, with a weight of 1/ratio^2 on the error of the image, which "
+            'is not flow matching: that is parameterization = "velocity" and weighting = "velocity"'
+        )
+    if predicts_noise and schedule.ratio(schedule.t_max) > MOST_RATIO:
+        yield (
+            "the last step of the schedule has no image left, and a network that predicts its noise says nothing of "
+            'one: use parameterization = "v", "x0" or "velocity"'
         )
 
 

@@ -4,8 +4,11 @@ import inspect
 from typing import Any
 
 from msdk.encoders.adapter import Adapter
+from msdk.recipe.evaluations import Evaluation
 from msdk.recipe.fields import BudgetOptions, Recipe, Sampling, Stages, Training
+from msdk.recipe.keeping import Keep
 from msdk.recipe.stage_draws import StageDraw
+from msdk.recipe.starts import Init
 from msdk.registry import registry_of
 from msdk.registry.describing import Description, fields_of, fields_table, purpose
 
@@ -13,9 +16,12 @@ TABLES: dict[str, type[Any]] = {
     "recipe": Recipe,
     "stages": Stages,
     "adapter": Adapter,
+    "init": Init,
     "training": Training,
     "stage_draw": StageDraw,
+    "keep": Keep,
     "sampling": Sampling,
+    "evaluation": Evaluation,
     "budget": BudgetOptions,
 }
 """Table -> its class; "recipe" is the file itself. Every other table is a part, of which `msdk list` has the names."""
@@ -54,6 +60,10 @@ def tables_page() -> str:
     ]
     for name in TABLES:
         table = describe_table(name)
-        title = {"recipe": "The file", "stage_draw": "`stage_draw` of `[training]`"}.get(name, f"`[{name}]`")
+        title = {
+            "recipe": "The file",
+            "stage_draw": "`stage_draw` of `[training]`",
+            "keep": "`keep` of `[training]`",
+        }.get(name, f"`[{name}]`")
         lines += [f"## {title}", "", table.description, "", *fields_table(table.fields)]
     return "\n".join(lines).rstrip() + "\n"

@@ -17,6 +17,7 @@ from msdk.recipe.quantities import prefix_of, significant, written
 from msdk.report.budgets import MACS, accounts_apart
 from msdk.report.figures import Json, apart, percent, planned_on, short
 from msdk.report.plans import plan_grids
+from msdk.report.resources import beside_training
 from msdk.report.rows import of_stage
 from msdk.report.runs import setting
 from msdk.report.templates import templates
@@ -441,4 +442,5 @@ def _ledger(ledger: "Ledger") -> dict[str, Any]:
         "predicted": predicted.total_flops,
         "difference": apart(ledger.total_flops, predicted.total_flops),
         "convention": ledger.convention,
+        "beside": beside_training(ledger),
     }

@@ -8,6 +8,7 @@ import fnmatch
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -32,6 +33,7 @@ def start_run(
     forked_from: Sequence[Mapping[str, str]] = (),
     class_names: Sequence[str] | None = None,
     protocol: str = "",
+    started_from: Mapping[str, Any] | None = None,
     furnish: Callable[[Path], object] = lambda folder: None,
 ) -> None:
     """Makes a new run folder with the resolved recipe, the lock, and the weights of the autoencoder if there is one.
@@ -44,6 +46,7 @@ def start_run(
         forked_from: For the lock: what the run was made from, its parent first, see `fork`.
         class_names: Of the data, for the lock, so that sampling can take a class by its name.
         protocol: What the data were made by, for the lock.
+        started_from: For the lock: the run whose weights were the first ones, see `msdk.runs.starting`.
         furnish: Puts more into the folder before it is there: it appears with all of that, or not at all.
 
     Raises:
@@ -54,12 +57,13 @@ def start_run(
     # Read before an old folder goes, which may be the one that holds them.
     frozen = None if recipe.autoencoder is None else _bytes(weights_file(recipe.autoencoder))
     path = path.resolve()
+    made = lock(recipe, data_digest, frozen, forked_from, class_names, protocol, started_from)
     with one_writer(path), written_whole(path) as temporary:
         temporary.mkdir()
         if frozen is not None:
             (temporary / AUTOENCODER).write_bytes(frozen)
         write_recipe(temporary, recipe)
-        write_json(temporary / LOCK, lock(recipe, data_digest, frozen, forked_from, class_names, protocol))
+        write_json(temporary / LOCK, made)
         furnish(temporary)
 
 
@@ -70,7 +74,7 @@ def sweep_run(path: Path) -> None:
             sweep(path / name)
     for left in (path / "checkpoints").glob(".*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
-    for left in (path / "snapshots").glob(".*.tmp"):
+    for left in (*(path / "snapshots").glob(".*.tmp"), *(path / "sheets").glob(".*.tmp")):
         left.unlink(missing_ok=True)
 
 
@@ -140,12 +144,12 @@ def refuse_existing(path: Path, *, force: bool, resume: bool = False) -> None:
 
 
 FILES = (
-    *("recipe.toml", LOCK, "metrics.jsonl", "ledger.json", "checkpoints", "snapshots", CODE, AUTOENCODER),
+    *("recipe.toml", LOCK, "metrics.jsonl", "ledger.json", "checkpoints", "snapshots", "sheets", CODE, AUTOENCODER),
     *(".*.tmp", ".*.writer"),
 )
 """What is in a run folder before it has a checkpoint, unless its trackers write more."""
 
-RESULTS = ("clustering.*", "samples*", "report.md", "report.html")
+RESULTS = ("clustering.*", "samples*", "evaluations", "report.md", "report.html")
 
 
 def _half_made(path: Path) -> bool:
@@ -198,6 +202,20 @@ def latest(run: Path) -> Path:
     if not found:
         raise RunError(f"{run} has no checkpoint yet: train it with `msdk train`")
     return found[-1]
+
+
+def checkpoint_at(run: Path, iteration: int) -> Path:
+    """The checkpoint of an iteration.
+
+    Raises:
+        RunError: It is not kept; the message says which are.
+    """
+    found = {int(path.name): path for path in checkpoints(run)}
+    if iteration not in found:
+        latest(run)
+        kept = ", ".join(f"{each:,}" for each in found)
+        raise RunError(f"{run} keeps no checkpoint of iteration {iteration:,}: it has {kept}. training.keep says so")
+    return found[iteration]
 
 
 def run_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -80,25 +80,32 @@ def fork(
     if len(seen) != len(recipe.decoders):
         raise RunError(f"images are counted for {len(seen)} stages, but the new recipe has {len(recipe.decoders)}")
     # Its metrics begin anew.
-    new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen, untold=((), ()))
+    before = old.before
+    if before[0] and len(recipe.decoders) != len(parent.decoders):  # all that was read counts, whatever its stages
+        shares = recipe.training_shares(before[0])
+        before = before[0], tuple(sum(before[1]) * share for share in shares)
+    new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen, untold=((), ()), before=before)
+    if len(recipe.decoders) != len(parent.decoders):  # nobody says which stage is whose: none is ramped up anew
+        new = attrs.evolve(new, turns=(max(old.turns, default=0),) * len(recipe.decoders) if old.turns else ())
     if not recipe.training.averaged:
         new = attrs.evolve(new, ema={})
     elif not new.ema:  # averages begin with the weights
         new = attrs.evolve(new, ema={name: value.clone() for name, value in new.model.items()})
     lock = read_lock(run)
-    origin = {"run": str(run), "checkpoint": source.name, "sha256": _digest(stored(source, "model"))}
+    origin = {"run": str(run), "checkpoint": source.name, "sha256": digest_of(stored(source, "model"))}
     start_run(
         out,
         recipe,
         data_digest=lock.data.get("sha256", "") if recipe.data == parent.data else "",
         class_names=class_names(run) if recipe.data == parent.data else None,
         forked_from=[origin, *lock.forked_from],
+        started_from=lock.started_from,
         furnish=lambda folder: write_checkpoint(folder, new),
     )
     return out
 
 
-def _digest(weights: Path) -> str:
+def digest_of(weights: Path) -> str:
     """Of a file of weights; of shards, that of the file which they would be gathered to."""
     if weights.is_dir():
         return hashlib.sha256(save(read_weights(weights))).hexdigest()
@@ -136,7 +143,10 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
         return found
 
     found = {field.name: moved(getattr(old, field.name)) for field in attrs.fields(Checkpoint)}
-    return attrs.evolve(Checkpoint(**found), objective=dict(old.objective))  # its names are its own
+    new = attrs.evolve(Checkpoint(**found), objective=dict(old.objective))  # its names are its own
+    # What was watched is told by stage, and not of other ones.
+    same = not fresh and all(found == (name,) for name, found in places.items())
+    return new if same else attrs.evolve(new, watched=None, best={})
 
 
 def _places(rename: Rename, name: str) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class Lock:
     data: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     autoencoder: Any = None
     forked_from: tuple[Mapping[str, str], ...] = ()
+    started_from: Any = None
     git_commit: Any = None
     command: tuple[str, ...] = ()
     resumed: tuple[Resumed, ...] = ()
@@ -127,11 +128,13 @@ def lock(
     forked_from: Sequence[Mapping[str, str]] = (),
     classes: Sequence[str] | None = None,
     protocol: str = "",
+    started_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What made a run: versions, distributions of the parts it uses, data, code, command, and runs before it."""
     edges = recipe.stages.from_
     data: dict[str, Any] = {"name": to_data(recipe.data)["name"], "sha256": data_digest}
     data |= ({"protocol": protocol} if protocol else {}) | ({"classes": list(classes)} if classes else {})
+    data |= {"held_out": recipe.data.held_out} if recipe.data.held_out else {}
     return {
         "msdk": __version__,
         "python": platform.python_version(),
@@ -142,6 +145,7 @@ def lock(
         "data": data,
         "autoencoder": None if autoencoder is None else _origin_of(recipe, autoencoder),
         "forked_from": list(forked_from),
+        **({} if started_from is None else {"started_from": dict(started_from)}),
         "git_commit": _git_commit(),
         "command": sys.argv,
     }

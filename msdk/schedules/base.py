@@ -18,6 +18,10 @@ Time = TypeVar("Time", float, "Tensor")
 """A time (or ratio) is a Python float, for one value known on the host, or a tensor of any shape."""
 
 
+NO_DRIFT = "has no drift f and diffusion g2, which samplers over time itself and velocities need"
+"""What is said of a schedule that does not say how x_t moves."""
+
+
 def functions(t: "float | Tensor") -> Any:
     """`math` for a float and `torch` for a tensor: exp, log, sqrt, expm1, log1p have one name in both.
 
@@ -38,8 +42,9 @@ class Schedule(abc.ABC):
         t_max: Largest time, where the prior is.
         prior_std: Standard deviation of the prior that samplers start from.
         diffuses: Whether it is a diffusion, dx = f x dt + g dw, that SDE samplers can run; a flow is none.
-        trainable: Whether noise of its own kernel is what its networks are trained with. Schedules that only samplers
-            know, because their networks see another noise, say no.
+        trainable: Whether noise of its own kernel is what its networks are trained with. Schedules whose networks see
+            another noise say no: an objective of their own trains those, or samplers alone know them.
+        objective: Name of the objective that draws the noise of a schedule that is not trainable; "" where none does.
         default_grid: The grid of `msdk.samplers.grids` that suits its time: of samplers that leave `grid` to the
             schedule, and the clock on which clusterings look at time. Even in t unless it says otherwise, which is
             wrong where t is a noise level itself: nearly all of its range is noise.
@@ -49,6 +54,7 @@ class Schedule(abc.ABC):
 
     diffuses: ClassVar[bool] = True
     trainable: ClassVar[bool] = True
+    objective: ClassVar[str] = ""
     default_grid: ClassVar[str] = "uniform-t"
     default_noise: ClassVar[Mapping[str, Any]] = {"name": "msdk:uniform"}
 
@@ -82,11 +88,20 @@ class Schedule(abc.ABC):
         Raises:
             PartError: The schedule does not say; only samplers that integrate over time itself need it.
         """
-        raise PartError(f"{type(self).__name__} has no drift f and diffusion g2, which this sampler needs")
+        raise PartError(f"{type(self).__name__} {NO_DRIFT}")
 
     def g2(self, t: Time) -> Time:
         """Squared diffusion: d sigma^2 / dt - 2 f sigma^2. Raises as `f` does."""
-        raise PartError(f"{type(self).__name__} has no drift f and diffusion g2, which this sampler needs")
+        raise PartError(f"{type(self).__name__} {NO_DRIFT}")
+
+    def slopes(self, t: Time) -> tuple[Time, Time]:
+        """D alpha / dt and d sigma / dt, along which x_t moves; from `f` and `g2` unless a schedule says it better.
+
+        Raises:
+            PartError: The schedule does not say; only what predicts velocities needs it.
+        """
+        sigma, f = self.sigma(t), self.f(t)
+        return f * self.alpha(t), (self.g2(t) + 2 * f * sigma * sigma) / (2 * sigma)
 
     def kinks(self, low: float, high: float) -> Sequence[float]:
         """Times between two others at which `f` and `g2` jump: none, but for schedules that are tables."""

@@ -48,5 +48,8 @@ class RectifiedFlow(Schedule):
     def g2(self, t: Time) -> Time:
         return 2 * t / (1 - t)
 
+    def slopes(self, t: Time) -> tuple[Time, Time]:
+        return t * 0 - 1, t * 0 + 1
+
     def t_of_ratio(self, ratio: Time) -> Time:
         return ratio / (1 + ratio)

@@ -3,7 +3,7 @@
 import math
 
 import attrs
-from attrs.validators import gt, lt
+from attrs.validators import ge, gt, lt
 
 from msdk.schedules.base import Schedule, Time, functions
 
@@ -16,11 +16,12 @@ class VPCosine(Schedule):
     as DPM-Solver has it (Lu et al. 2022, arXiv 2206.00927, appendix D.4).
 
     Args:
-        offset: Keeps sigma from vanishing too fast near the data.
+        offset: Keeps sigma from vanishing too fast near the data; 0 is the path "GVP" of SiT (Ma et al. 2024, arXiv
+            2401.08740), alpha = cos(pi/2 t), sigma = sin(pi/2 t).
         t_end: The largest time, below 1.
     """
 
-    offset: float = attrs.field(default=0.008, validator=gt(0))
+    offset: float = attrs.field(default=0.008, validator=ge(0))
     t_end: float = attrs.field(default=0.9946, validator=[gt(0), lt(1)])
 
     @property

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NOTHING_LEFT = 1e-10
+"""Alpha of the last step of tables with a terminal SNR of zero: no image is left in any precision, and logarithms and
+ratios stay finite."""
+
+
+@functools.cache
+def _rescaled(logs: tuple[float, ...]) -> tuple[float, ...]:
+    """Log alphas moved and stretched so that the first stays and the last is that of `NOTHING_LEFT`."""
+    first, last = math.exp(logs[0]), math.exp(logs[-1])
+    stretched = ((math.exp(log) - last) * (first / (first - last)) for log in logs[:-1])
+    return (*map(math.log, stretched), math.log(NOTHING_LEFT))
+
+
 @functools.cache
 def _log_alphas(steps: int, beta_min: float, beta_max: float, spacing: str) -> tuple[float, ...]:
     """Log alpha after each step; "cosine" has no use of the first beta, and caps all at the last."""
@@ -46,6 +59,9 @@ class VPDiscrete(Schedule):
         beta_max: Variance that the last step adds.
         spacing: Whether the betas ("linear") or their square roots ("scaled-linear") are evenly spaced; "cosine" is
             iDDPM's law (Nichol and Dhariwal 2021, arXiv 2102.09672, Eq. 17), see `vp-iddpm-cosine`.
+        zero_terminal_snr: Whether the table is rescaled so that nothing is left of the image in the last step (Lin et
+            al. 2023, arXiv 2305.08891, Algorithm 1). The network must not predict the noise then: use `v`, `x0` or
+            `velocity`.
         clock: "steps" is the above. "held" is score_sde's: step i starts at t = i / (steps - 1) and holds until the
             next one starts, as its discrete checkpoints look their tables up.
     """
@@ -55,6 +71,7 @@ class VPDiscrete(Schedule):
     beta_max: float = attrs.field(default=0.02, validator=[gt(0), lt(1)])
     spacing: Literal["linear", "scaled-linear", "cosine"] = "linear"
     clock: Literal["steps", "held"] = "steps"
+    zero_terminal_snr: bool = False
 
     def __attrs_post_init__(self) -> None:
         if self.spacing != "cosine":  # which has no use of beta_min
@@ -74,7 +91,8 @@ class VPDiscrete(Schedule):
 
     @property
     def _table(self) -> tuple[float, ...]:
-        return _log_alphas(self.steps, self.beta_min, self.beta_max, self.spacing)
+        logs = _log_alphas(self.steps, self.beta_min, self.beta_max, self.spacing)
+        return _rescaled(logs) if self.zero_terminal_snr else logs
 
     def kinks(self, low: float, high: float) -> Sequence[float]:
         pace = self.steps if self.clock == "steps" else self.steps - 1

@@ -21,7 +21,10 @@ Numbers = Mapping[str, Number | Sequence[Number]]
 """Numbers by name; those by stage are sequences, least noise first.
 
 Training tells `images`, `loss`, `loss_by_stage`, `images_by_stage` (since the first step), `expected_images_by_stage`
-(by the recipe, for the same steps), `lr`, `images_per_second` and `seconds`.
+(by the recipe, for the same steps), `lr`, `images_per_second`, `seconds`, `gradient_norm`, `data_seconds` and
+`memory_peak_bytes`; on CUDA `cuda_peak_bytes`, in float16 `loss_scale`. Where held-out images are looked at,
+`held_out_loss` and `held_out_loss_by_stage` at each look, and `held_out_images_by_stage`; where training stops by them
+`frozen_by_stage`; and with contact sheets, which are images named "samples", `sampled_calls_by_stage`.
 """
 
 ALWAYS = registry.record.always

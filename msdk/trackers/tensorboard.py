@@ -20,7 +20,7 @@ def _own_folder(_: object, __: object, value: str) -> None:
     # A recipe can come from a stranger, who is not to say where files are written.
     if (
         not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value)
-        or value in ("checkpoints", "code")
+        or value in ("checkpoints", "code", "sheets", "snapshots")
         or value.startswith("samples")
     ):
         raise ValueError(f"'{value}' must be the name of a folder of its own in the run folder, like tensorboard")

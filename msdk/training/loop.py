@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import attrs
 import torch
@@ -39,22 +40,41 @@ from msdk.runs import (
     with_autoencoder_of,
     write_recipe,
 )
-from msdk.runs.checkpoint import keep_newest
+from msdk.runs.checkpoint import keep_newest, rewrite_state
 from msdk.runs.metrics import last_numbers
-from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
+from msdk.runs.resuming import (
+    Changed,
+    changing,
+    expected_images,
+    jumps,
+    refuse_other_data,
+    resumed,
+    told,
+    write_resumed,
+)
 from msdk.runs.shards import save_shards
 from msdk.runs.snapshots import save_snapshot
+from msdk.runs.starting import start_of
+from msdk.runs.watched import Watched
 from msdk.runs.writer import one_writer
 from msdk.threads import network_macs, threads_for
-from msdk.trackers.base import ALWAYS, Log
+from msdk.trackers.base import ALWAYS, Log, Numbers
 from msdk.training.compiling import compilable, compile_parts
 from msdk.training.dealing import refuse_uneven
 from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.labels import training_labels
+from msdk.training.latents import open_data, refuse_unsampled, refuse_unsuited
+from msdk.training.sheets import save_sheet
+from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training, learning_rate
 from msdk.training.telling import Shielded
+from msdk.training.vitals import memory
+from msdk.training.watching import Watch
+
+Judge = Callable[[Path, int, Group], object]
+"""Judges the checkpoint of an iteration in a run folder; all processes of the group call it."""
 
 PATIENCE = 30.0
 """Minutes that processes wait for each other: all do the same in a step, but the first alone writes."""
@@ -71,6 +91,7 @@ class Step:
         loss: Mean loss, nan before the first line.
         loss_by_stage: Mean loss of each stage; nan where it saw no image.
         logged: The iteration of that line; 0 before the first one of this process.
+        held_out_by_stage: Losses of the last look at held-out images; nan before the first one of this process.
     """
 
     iteration: int
@@ -79,6 +100,7 @@ class Step:
     loss: float
     loss_by_stage: tuple[float, ...]
     logged: int = 0
+    held_out_by_stage: tuple[float, ...] = ()
 
 
 @attrs.frozen
@@ -93,6 +115,8 @@ class TrainingResult:
         interrupted: The signal that ended it early, 0 where it ran to its end.
         warnings: Sentences on what training did not do, such as stages that saw no image.
         reading: How images were read, in words, where they do not lie in memory.
+        watched: What those took and did who watched the training; None where nobody did.
+        expected_by_stage: Images that each stage was expected to see.
     """
 
     run_dir: Path
@@ -102,6 +126,18 @@ class TrainingResult:
     interrupted: int
     warnings: tuple[str, ...] = ()
     reading: str = ""
+    watched: Watched | None = None
+    expected_by_stage: tuple[float, ...] = ()
+
+    @property
+    def stops(self) -> list[str]:
+        """Sentences on the stages that held-out losses stopped."""
+        frozen = () if self.watched is None else self.watched.frozen
+        return [
+            f"stage {stage} has had the weights of its best look at held-out images since iteration {at:,}"
+            for stage, at in enumerate(frozen)
+            if at is not None
+        ]
 
 
 @as_annotated
@@ -167,11 +203,12 @@ def train_here(
     progress: Callable[[Step], None] | None = None,
     warn: Callable[[str], None] | None = None,
     furnish: Callable[[Path], None] | None = None,
+    judge: Judge | None = None,
     group: Group | None = None,
 ) -> TrainingResult:
     """`train`, for the processes of a group; without one for a process whose fellows have run folders of their own.
 
-    `furnish` puts more into a new run folder, before it is there.
+    `furnish` puts more into a new run folder, before it is there; `judge` is what `training.evaluate_every` calls.
     """
     run, group = Path(run_dir), (group or Group()).patient(PATIENCE)
     resume = group.any(resume or restarted() > 0)
@@ -191,6 +228,7 @@ def train_here(
             ("msdk", __version__),
             ("torch", torch.__version__),
             ("newest checkpoint", newest),
+            ("init.run", "" if trainer.start is None else trainer.start.origin["sha256"]),
         ):
             group.same(what, value)
         group.agreed(lambda: _begin(trainer, how, checkpoint, changed))
@@ -201,7 +239,7 @@ def train_here(
         compiling = compilable() if options.compile else contextlib.nullcontext()
         threads = threads_for(network_macs(network, recipe.shape, images))
         with threads, enough_memory("a training step does", fix), compiling:
-            return trainer.run(progress or (lambda step: None))
+            return trainer.run(progress or (lambda step: None), judge)
 
 
 def _warned(text: str) -> None:
@@ -239,7 +277,8 @@ def _ready(
     if recipe.autoencoder is not None:
         weights_file(recipe.autoencoder)  # told before anything slow
     check_trainable(recipe)
-    source = recipe.data.open()
+    refuse_unsuited(recipe)
+    source = open_data(recipe)
     if goes_on:
         refuse_other_data(run, recipe, source.digest, force=how.force_data)
     training_labels(recipe, source)
@@ -248,8 +287,10 @@ def _ready(
         log = spec.open(run, recipe)
         logs.append(Shielded(spec, log, how.warn) if spec in recipe.trackers else log)
         opened.callback(logs[-1].close)
-    trainer = Trainer(recipe, run, source, logs, device, group)
-    return trainer, use(latest(run), trainer.checked) if goes_on else None, changed
+    trainer = Trainer(recipe, run, source, logs, device, group, begins=not goes_on)
+    if not goes_on:
+        return trainer, None, changed
+    return trainer, changing(run, use(latest(run), trainer.checked), changed), changed
 
 
 def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed: Changed) -> None:
@@ -257,6 +298,8 @@ def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed
     run, recipe, digest = trainer.run_dir, trainer.recipe, trainer.feed.source.digest
     if trainer.group.rank.first:
         if checkpoint is not None:
+            if checkpoint.before[0] == checkpoint.iteration and changed:
+                rewrite_state(checkpoint, latest(run))  # first, so that a process that is killed here loses nothing
             for sentence in _go_on(run, recipe, checkpoint.iteration, digest, changed):
                 how.warn(sentence)
         else:
@@ -267,8 +310,11 @@ def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed
                 data_digest=digest,
                 class_names=trainer.feed.source.class_names if recipe.classes else None,
                 protocol=trainer.feed.source.protocol,
+                started_from=None if trainer.start is None else trainer.start.origin,
                 furnish=how.furnish,
             )
+            for sentence in () if trainer.start is None else trainer.start.told:
+                how.warn(sentence)
     if checkpoint is not None:
         trainer.restore(checkpoint)
 
@@ -299,6 +345,10 @@ class Trainer:
         logs: The opened trackers; none but in the first process.
         device: Where to train.
         group: The processes that share the run; this one alone when not given.
+        begins: Whether the recipe's `init` is taken up.
+
+    Attributes:
+        start: What was taken of it; None where nothing was.
     """
 
     def __init__(
@@ -309,20 +359,29 @@ class Trainer:
         logs: Sequence[Log],
         device: str,
         group: Group | None = None,
+        *,
+        begins: bool = False,
     ) -> None:
         self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
         denoiser = in_training(build(recipe, device))
+        if denoiser.autoencoder is not None:
+            refuse_unsampled(recipe, denoiser.autoencoder)
+        self.start = start_of(recipe, denoiser.network) if begins and recipe.init is not None else None
         if recipe.training.compile:
             compile_parts(denoiser.network)  # before weights are cut into rows, which adds hooks
         self.step = TrainingStep(recipe, denoiser, self.group)
         refuse_unsavable(self.step)  # now, not hours later
+        if self.start is not None:
+            put_start(self.step, self.start)
+            self.start = attrs.evolve(self.start, ema={}, optimizer={})  # they are in their places
         self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
-        self.iteration, self.seconds = 0, 0.0
+        self.watch = Watch(recipe, self.step, self.feed, self.group)
+        self.iteration, self.seconds, self.waited = 0, 0.0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
         self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
         self.untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
 
-    def run(self, progress: Callable[[Step], None]) -> TrainingResult:
+    def run(self, progress: Callable[[Step], None], judge: Judge | None = None) -> TrainingResult:
         """Steps until the recipe's number of them is done, or a signal comes."""
         options = self.recipe.training
         begun, at_start, spent = time.perf_counter(), self.iteration, self.seconds
@@ -337,7 +396,7 @@ class Trainer:
             def signum() -> int:
                 return stopped[0] if stopped else 0
 
-            done, answer = self.iteration >= options.iterations, signum
+            done, answer = self.iteration >= options.iterations or self.watch.ended, signum
             while not done:
                 # Asked before a step and answered after it, so that all processes stop at the same one.
                 answer = self.group.vote(signum)
@@ -346,29 +405,38 @@ class Trainer:
                 counts += torch.bincount(work.stages, minlength=len(counts))
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
-                done = self.iteration == options.iterations or bool(answer())
-                due = self.iteration % options.log_every == 0
+                look = self.watch.due(self.iteration)
+                found = self.watch.look(self.iteration, self.images_by_stage) if look else {}
+                self._sheet()
+                done = self.iteration == options.iterations or self.watch.ended or bool(answer())
+                due = look or self.iteration % options.log_every == 0
                 if due or done:
-                    self._log(sums, counts, rate)
+                    self._log(sums, counts, rate, found)
                 if due:
                     sums.zero_()
                     counts.zero_()
                 if options.snapshot_every and self.iteration % options.snapshot_every == 0:
                     self._snapshot()
-                if self.iteration % options.checkpoint_every == 0 or done:
+                judged = judge is not None and options.evaluate_every and self.iteration % options.evaluate_every == 0
+                if self.iteration % options.checkpoint_every == 0 or judged or done:
                     self._refuse_sick(sums, counts)
                     self._save()
+                if judge is not None and judged:
+                    paused = time.perf_counter()
+                    judge(self.run_dir, self.iteration, self.group)
+                    begun += time.perf_counter() - paused  # it is no time of training
                 last = self._at(rate)
                 progress(last)
             interrupted = answer()
         idle = tuple(unseen(self.recipe, self.images_by_stage))
         how = self.feed.reader.told()
-        return TrainingResult(self.run_dir, last, tuple(self.images_by_stage), self.seconds, interrupted, idle, how)
+        seen, kept = tuple(self.images_by_stage), self.watch.kept if self.watch.used else None
+        expected = tuple(self.expected())
+        return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, kept, expected)
 
     def _at(self, rate: float) -> Step:
-        return Step(
-            self.iteration, self.recipe.training.iterations, rate, self.loss, self.loss_by_stage, logged=self.logged
-        )
+        iterations, held = self.recipe.training.iterations, tuple(self.watch.losses)
+        return Step(self.iteration, iterations, rate, self.loss, self.loss_by_stage, self.logged, held)
 
     def _save(self) -> None:
         def save() -> None:
@@ -385,35 +453,55 @@ class Trainer:
         kept = snapshot_of(self.step) if self.step.sharded or self.group.rank.first else {}
         self.group.agreed(lambda: save_snapshot(self.run_dir, self.iteration, kept) if self.group.rank.first else None)
 
+    def _sheet(self) -> None:
+        """Draws a contact sheet where one is due, keeps it, and shows it to the trackers."""
+        sheet = self.watch.sheet(self.iteration)
+        if sheet is not None:
+            at, first = self.iteration, self.group.rank.first
+            self.group.agreed(lambda: save_sheet(self.run_dir, at, sheet) if first else None)
+            for log in self.logs:
+                log.image("samples", at, sheet)
+
     def advance(self) -> tuple[Work, Tensor]:
         """One step: what it did, and the losses of its images, on the device."""
+        options, after = self.recipe.training, self.iteration + 1
+        told = after % options.log_every == 0 or after == options.iterations or self.watch.due(after)
+        self.step.measures = told
         work = self.feed(self.iteration)
+        images = torch.bincount(work.stages, minlength=len(self.images_by_stage)).tolist()
+        self.step.images = images
         values = self.step(work.batch, work.draw, self.iteration, work.hand)
         self.iteration += 1
         if self.iteration == 1:
             self.state()  # what the optimiser keeps and checkpoints cannot hold is told at once
-        for stage, seen in enumerate(torch.bincount(work.stages, minlength=len(self.images_by_stage)).tolist()):
+        for stage, seen in enumerate(images):
             self.images_by_stage[stage] += seen
         return work, values
 
-    def _log(self, sums: Tensor, counts: Tensor, rate: float) -> None:
-        """Tells the trackers. Waits for the device, so it is done every `log_every` steps."""
+    def _log(self, sums: Tensor, counts: Tensor, rate: float, found: Numbers) -> None:
+        """Tells the trackers, also what a look found. Waits for the device, so it is done every `log_every` steps."""
         sums = self.group.total(sums.cpu())
         means = sums / counts
         self.loss = float(sums.sum()) / max(int(counts.sum()), 1)
         self.loss_by_stage, self.logged = tuple(means.tolist()), self.iteration
         if not math.isfinite(self.loss):
             raise self._diverged(f"the loss is {self.loss}")
-        numbers = {
+        numbers: dict[str, Any] = {
             "images": sum(self.images_by_stage),
             "loss": self.loss,
             "loss_by_stage": [None if math.isnan(value) else value for value in self.loss_by_stage],
             "images_by_stage": list(self.images_by_stage),
-            "expected_images_by_stage": self.recipe.training_images(self.iteration),
+            "expected_images_by_stage": self.expected(),
             "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": rate,
             "seconds": self.seconds,
+            "gradient_norm": self.step.gradient_norm(),
+            "data_seconds": self.feed.reader.waited - self.waited,
+            **memory(self.feed.device),
+            **found,
+            **self.watch.counts(),
         }
+        self.waited = self.feed.reader.waited
         if self.step.scaler is not None:
             numbers["loss_scale"] = self.step.scaler.get_scale()
         for log in self.logs:
@@ -455,7 +543,14 @@ class Trainer:
             images_by_stage=self.images_by_stage,
             seconds=self.seconds,
             untold=self.untold,
+            watched=self.watch.kept if self.watch.used else None,
+            before=self.feed.before,
+            best=self.watch.best(),
         )
+
+    def expected(self) -> list[float]:
+        """The images of each stage that were expected until now."""
+        return expected_images(self.recipe, self.feed.before, self.iteration)
 
     def checked(self, source: Path) -> Checkpoint:
         """A checkpoint that training can go on from.
@@ -465,6 +560,7 @@ class Trainer:
         """
         checkpoint = load_checkpoint(source)
         check(self.step, checkpoint, source)
+        self.watch.check(checkpoint, source)
         return checkpoint
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -472,10 +568,12 @@ class Trainer:
         restore(self.step, checkpoint)
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
         self.images_by_stage, self.untold = list(checkpoint.images_by_stage), checkpoint.untold
+        self.feed.before = checkpoint.before
         # A line that was told because training stopped is not due: the next one has its images, as if it had not.
         early = any(self.untold) and self.iteration < self.recipe.training.iterations
         for log in self.logs:
             log.rewind(self.iteration - early)
+        self.watch.restore(checkpoint)
         told = last_numbers(self.run_dir)
         if told is not None:
             self.loss, self.loss_by_stage = told

@@ -91,6 +91,16 @@ class Reader:
         self.waited += time.perf_counter() - begun
         return found
 
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Images by their numbers, with their conditions, on the CPU; any thread may ask."""
+        with self._one_at_a_time:
+            batch = self.source.batch(indices) if self.decoded is None else self.decoded.batch(indices)
+        return batch._replace(images=batch.images.pin_memory()) if self.device.type == "cuda" else batch
+
+    def forget(self) -> None:
+        """Reads the next steps anew: they are to have other images."""
+        self._ahead = {}
+
     def told(self) -> str:
         """How images were read, in words; nothing of those that lie in memory."""
         found: list[str] = []
@@ -107,10 +117,7 @@ class Reader:
             )  # a thread begins with the first GPU, where this process may have nothing
 
     def _read(self, iteration: int) -> Batch:
-        indices = self.indices(iteration)
-        with self._one_at_a_time:
-            batch = self.source.batch(indices) if self.decoded is None else self.decoded.batch(indices)
-        return batch._replace(images=batch.images.pin_memory()) if self.device.type == "cuda" else batch
+        return self.batch(self.indices(iteration))
 
 
 class Decoded:

@@ -11,6 +11,7 @@ from msdk.denoiser.weights import aliases, not_finite, put_weights, refuse_misfi
 from msdk.errors import RunError
 from msdk.runs import Checkpoint
 from msdk.runs.checkpoint import unsavable
+from msdk.runs.watched import Watched
 from msdk.training.sharding import as_rows_of, local, put, whole
 from msdk.training.step import TrainingStep
 
@@ -28,6 +29,9 @@ def checkpoint_of(
     images_by_stage: Sequence[int],
     seconds: float,
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ()),
+    watched: Watched | None = None,
+    before: tuple[int, tuple[float, ...]] = (0, ()),
+    best: Mapping[str, Tensor] | None = None,
 ) -> Checkpoint:
     """What a checkpoint keeps.
 
@@ -64,6 +68,10 @@ def checkpoint_of(
         objective=_of_objective(step, raw, averaged),
         seconds=seconds,
         untold=untold,
+        watched=watched,
+        before=before,
+        turns=tuple(step.turns) if step.recipe.training.average_by == "stage" else (),
+        best=best or {},
     )
 
 
@@ -124,10 +132,11 @@ def check(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
             f"{source / 'state.json'} belongs to another recipe: images_by_stage has {len(checkpoint.images_by_stage)} "
             f"entries instead of {stages}"
         )
-    _check_optimizer(step, checkpoint, source)
+    check_optimizer(step, checkpoint, source)
 
 
-def _check_optimizer(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
+def check_optimizer(step: TrainingStep, checkpoint: Checkpoint, source: Path) -> None:
+    """Raises `RunError` where what a checkpoint keeps of an optimiser is not what that of a step would."""
     parameters = {name.removeprefix(NETWORK): parameter for name, parameter in step.trained.named_parameters()}
     kinds: dict[tuple[object, ...], Mapping[str, object]] = {}
     numbers: Mapping[str, Any] = checkpoint.optimizer_numbers.get("state", {})
@@ -207,6 +216,12 @@ def restore(step: TrainingStep, checkpoint: Checkpoint) -> None:
     for place, ema in enumerate(step.emas[1:], start=1):
         further = _under(f"{place}/", checkpoint.averages)
         ema.load({name if name.startswith(OBJECTIVE) else f"{NETWORK}{name}": each for name, each in further.items()})
+    step.turns = list(checkpoint.turns or step.turns)
+    restore_optimizer(step, checkpoint)
+
+
+def restore_optimizer(step: TrainingStep, checkpoint: Checkpoint) -> None:
+    """Takes the optimiser's state alone up, and the scale of gradients."""
     weights = {
         name.removeprefix(NETWORK): (parameter, own)
         for (name, parameter), own in zip(step.trained.named_parameters(), step.own, strict=True)

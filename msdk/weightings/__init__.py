@@ -18,6 +18,11 @@ registry: "Registry[Weighting]" = Registry(
     ),
     {
         "uniform": "msdk.weightings.uniform:Uniform",
+        "min-snr": "msdk.weightings.min_snr:MinSNR",
+        "soft-min-snr": "msdk.weightings.soft_min_snr:SoftMinSNR",
+        "snr": "msdk.weightings.snr:SNR",
+        "velocity": "msdk.weightings.velocity:Velocity",
+        "likelihood": "msdk.weightings.likelihood:Likelihood",
         "edm": "msdk.weightings.edm:EDM",
     },
 )

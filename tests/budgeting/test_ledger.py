@@ -78,7 +78,11 @@ def test_a_run_keeps_its_ledger(tmp_path):
         "spent",
         "predicted",
         "relative_difference_by_stage",
+        "validation",
+        "sampling",
+        "stopping",
     } == set(found)
+    assert found["validation"] is found["sampling"] is found["stopping"] is None
     assert found["iteration"] == recipe.training.iterations
     assert found["images"] == sum(found["images_by_stage"]) == found["predicted"]["images"]
     for spent, predicted, apart in zip(

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 import msdk
+from msdk.noise_levels.beta import Beta
 from msdk.noise_levels.edm import EDM
+from msdk.noise_levels.laplace import Laplace
+from msdk.noise_levels.speed import Speed
 from msdk.noise_levels.steps import Steps
 from msdk.noise_levels.uniform import Uniform
 from msdk.partition import Partition
@@ -122,3 +125,43 @@ def test_steps_of_ldms_stages():
     assert Steps().shares(VPScaledLinear(), partition) == pytest.approx([0.442, 0.189, 0.369], rel=1e-12)
     drawn = Steps(count=7).quantile(VE(), torch.linspace(0.001, 0.999, 700, dtype=torch.float64))
     assert drawn.unique().tolist() == pytest.approx([i / 6 for i in range(7)], rel=1e-12)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.5), (2.0, 5.0), (0.05, 3.0), (7.5, 0.3)])
+def test_beta_is_the_regularised_integral(alpha, beta):
+    """Its mean and variance are Beta's, its quantiles invert it, and it mirrors that with alpha and beta exchanged."""
+    law = Beta(alpha=alpha, beta=beta)
+    u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    x = law.share(u)
+    assert float(x.mean()) == pytest.approx(alpha / (alpha + beta), rel=2e-4)
+    variance = alpha * beta / (alpha + beta) ** 2 / (alpha + beta + 1)
+    assert float(x.var()) == pytest.approx(variance, rel=2e-3)
+    assert [law.below(each) for each in x[::997].tolist()] == pytest.approx(u[::997].tolist(), rel=1e-9)
+    mirrored = 1 - Beta(alpha=beta, beta=alpha).below(0.37)
+    assert law.below(0.63) == pytest.approx(mirrored, rel=1e-11)
+
+
+def test_beta_has_its_closed_forms():
+    """u^(1 / alpha) where beta is 1, and its mirror image; the integral agrees next to them."""
+    u = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    for closed, near in (
+        (Beta(alpha=0.8), Beta(alpha=0.8, beta=1 + 1e-12)),
+        (Beta(alpha=1.0, beta=2.5), Beta(alpha=1 + 1e-12, beta=2.5)),
+    ):
+        torch.testing.assert_close(closed.share(u), near.share(u), rtol=1e-9, atol=0)
+
+
+def test_speed_draws_late_times_less_often():
+    """A share of k tau / (k tau + 1 - tau) lies before tau, evenly."""
+    law = Speed(tau=0.7, factor=5.0)
+    assert law.below(0.7) == pytest.approx(3.5 / 3.8, rel=1e-12)
+    assert law.below(0.35) == pytest.approx(1.75 / 3.8, rel=1e-12)
+
+
+def test_laplace_is_of_the_log_snr():
+    """Half of the draws have a log SNR above the mean, and their mean distance from it is the scale."""
+    schedule, law = VPLinear(), Laplace(mean=0.6, scale=0.5)
+    u = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    snr = 2 * schedule.lam(law.quantile(schedule, u))
+    assert float(snr.median()) == pytest.approx(0.6, abs=1e-4)
+    assert float((snr - 0.6).abs().mean()) == pytest.approx(0.5, rel=1e-3)

@@ -8,18 +8,26 @@ import torch
 import msdk
 from msdk.parameterizations.edm import EDM
 from msdk.parameterizations.eps import Eps
+from msdk.parameterizations.v import V
+from msdk.parameterizations.velocity import Velocity
+from msdk.parameterizations.x0 import X0
 from msdk.schedules.vp import VPLinear
 
-every_parameterization = pytest.mark.parametrize(
-    "parameterization", [msdk.parameterizations.get(name)() for name in msdk.parameterizations.names()]
+every_pair = pytest.mark.parametrize(
+    ("parameterization", "schedule"),
+    [
+        pytest.param(msdk.parameterizations.get(name)(), msdk.schedules.get(other)(), id=f"{name}-{other}")
+        for name in msdk.parameterizations.names()
+        for other in msdk.schedules.names()
+        if not (name == "velocity" and other in ("cld", "pfgm"))  # which do not say how x_t moves
+    ],
 )
 RATIOS = torch.logspace(-2, 1.5, 50, dtype=torch.float64)
 every_schedule = pytest.mark.parametrize("schedule", [msdk.schedules.get(name)() for name in msdk.schedules.names()])
 FIELDS = ("c_skip", "c_out", "c_in", "c_noise")
 
 
-@every_schedule
-@every_parameterization
+@every_pair
 def test_the_target_gives_back_the_image(parameterization, schedule):
     """A network that hits its target makes the denoiser return x_0, at every noise level."""
     t = schedule.t_of_ratio(RATIOS)
@@ -30,8 +38,7 @@ def test_the_target_gives_back_the_image(parameterization, schedule):
     torch.testing.assert_close(c.c_skip * x_t + c.c_out * (of_image * x_0 + of_noise * eps), x_0, rtol=0, atol=1e-11)
 
 
-@every_schedule
-@every_parameterization
+@every_pair
 def test_floats_and_tensors_agree(parameterization, schedule):
     """The coefficients of a float are those of a float64 tensor."""
     times = schedule.t_of_ratio(RATIOS)
@@ -78,3 +85,19 @@ def test_edm_keeps_unit_variance(schedule):
     targets = of_image**2 * data**2 + of_noise**2
     torch.testing.assert_close(inputs, torch.ones_like(t))
     torch.testing.assert_close(targets, torch.ones_like(t))
+
+
+@pytest.mark.parametrize("name", [name for name in msdk.schedules.names() if name not in ("cld", "pfgm")])
+def test_velocities_are_slopes_of_the_path(name):
+    """The target of `velocity` is dx_t / dt by differences, of `v` a turn of image and noise, of `x0` the image."""
+    schedule = msdk.schedules.get(name)()
+    t = torch.linspace(0.1037, 0.9037, 9, dtype=torch.float64) * schedule.t_max
+    h = 1e-6 * t
+    wanted = [(each(t + h) - each(t - h)) / (2 * h) for each in (schedule.alpha, schedule.sigma)]
+    found = Velocity().target_weights(schedule, t)
+    if getattr(schedule, "clock", "") != "held":
+        torch.testing.assert_close(torch.stack(found), torch.stack(wanted), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(Velocity(to_data=True).target_weights(schedule, t), tuple(-each for each in found))
+    assert torch.equal(V().target_weights(schedule, t)[0], -schedule.sigma(t))
+    assert torch.equal(V().target_weights(schedule, t)[1], schedule.alpha(t))
+    assert torch.equal(X0().target_weights(schedule, t)[0], torch.ones_like(t))

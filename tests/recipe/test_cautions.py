@@ -47,12 +47,23 @@ def told(*overrides):
             ['schedule={name="cld"}'],
             "it can be sampled, but training refuses it: the schedule cld is for sampling only",
         ),
-        (['schedule={name="pfgm"}', 'sampler={name="pfgm"}'], "the schedule pfgm is for sampling only"),
+        (
+            ['schedule={name="pfgm"}', 'sampler={name="pfgm"}'],
+            'the schedule pfgm has noise of its own: set training.objective to "pfgm"',
+        ),
         (
             ['schedule={name="shifted", schedule={name="pfgm"}}', 'sampler={name="heun"}'],
             "the schedule shifted is for sampling only",
         ),
         (["decoders.0.variance=true"], "training refuses it: decoders 0 predict a variance"),
+        (
+            ['schedule="rectified-flow"', 'parameterization="eps"', 'weighting="uniform"'],
+            'which is not flow matching: that is parameterization = "velocity" and weighting = "velocity"',
+        ),
+        (
+            ['schedule={name="vp-discrete", zero_terminal_snr=true}', 'parameterization="eps"'],
+            'no image left, and a network that predicts its noise says nothing of one: use parameterization = "v"',
+        ),
         (['schedule={name="cld"}', 'sampler={name="gddim"}'], "the sampler feeds networks velocities beside the image"),
     ],
 )
@@ -64,6 +75,22 @@ def test_what_is_hardly_meant_is_said(overrides, words):
 def test_nothing_is_said_of_what_is_meant():
     """Of the tiny recipe, of a schedule of noise levels with what suits it, and of a recipe whose edges are unknown."""
     assert told() == ""
+    flow = (
+        'schedule="rectified-flow"',
+        'parameterization="velocity"',
+        'weighting="velocity"',
+        'training.noise="logit-normal"',
+    )
+    assert told(*flow, 'sampler="flow-euler"', "sampling.steps=20") == ""
+    assert (
+        told(
+            'schedule={name="vp-discrete", zero_terminal_snr=true}',
+            'parameterization="v"',
+            'weighting={name="snr", offset=1.0}',
+            'training.noise="steps"',
+        )
+        == ""
+    )
     edm = 'schedule={name="edm"}', 'sampler={name="ddim"}', 'training.noise={name="edm"}', "sampling.steps=18"
     assert told(*edm) == ""
     assert cautions(load_recipe("recipes/digits/multistage.toml")) == []

@@ -14,7 +14,7 @@ from msdk.errors import RunError
 from msdk.recipe import Training, to_toml
 from msdk.runs import checkpoints, refuse_other_recipe, run_recipe, start_run
 from msdk.runs.lock import class_names
-from msdk.runs.resuming import FREE_IN_TRAINING, resumed, write_resumed
+from msdk.runs.resuming import FREE_IN_TRAINING, WATCHING, resumed, write_resumed
 from recipes import tiny
 
 SHORT = ("training.iterations=2", "training.warmup=0", "training.log_every=1")
@@ -47,13 +47,22 @@ OTHERS = {
     "compile": "true",
     "workers": 2,
     "cache_images": "false",
+    "latents": '"latents"',
     "parallel": "fsdp",
     "averages": '[{ name = "power" }]',
+    "average_by": '"stage"',
     "snapshot_every": 3,
     "seed": 5,
+    "validate_every": 2,
+    "validate_images": 5,
+    "validate_weights": "raw",
+    "stop": "{ patience = 2 }",
+    "sample_every": 2,
+    "sample_images": 5,
     "log_every": 7,
     "checkpoint_every": 7,
     "keep": 7,
+    "evaluate_every": 2,
 }
 
 
@@ -66,15 +75,26 @@ def test_all_keys_of_training_are_looked_at():
 def test_each_key_may_change_or_is_named(tmp_path, key):
     """With what it was and what it is; and those that may are told to who asks."""
     run = tmp_path / "run"
-    start_run(run, tiny())
-    other = tiny(f"training.{key}={OTHERS[key]}", *(("training.batch_size=8",) if key == "accumulation" else ()))
-    if f"training.{key}" in FREE_IN_TRAINING:
+    looked_at = ("data.held_out=0.2", "training.validate_every=3")  # which stopping goes by
+    start_run(run, tiny(*looked_at))
+    beside = {"accumulation": ("training.batch_size=8",), "evaluate_every": ("evaluation.images=9",)}.get(key, ())
+    other = tiny(*looked_at, f"training.{key}={OTHERS[key]}", *beside)
+    if f"training.{key}" in FREE_IN_TRAINING + WATCHING:
         assert any(each.startswith(f"training.{key}") for each in refuse_other_recipe(run, other))
         return
     with pytest.raises(
         RunError, match=rf"trained by another recipe, with other training\.{key}[.\w]* \(.* there, .* here\)"
     ):
         refuse_other_recipe(run, other)
+
+
+def test_what_training_stops_by_does_not_change(tmp_path):
+    """Looks may come more often while nothing follows from them; what is held out never changes."""
+    stop = ("data.held_out=0.2", "training.validate_every=3", "training.stop={ patience = 2 }")
+    start_run(tmp_path / "run", tiny(*stop))
+    for other in ("training.validate_every=2", "training.validate_images=9", "data.held_out=0.3"):
+        with pytest.raises(RunError, match=rf"with other {other.partition('=')[0]} \("):
+            refuse_other_recipe(tmp_path / "run", tiny(*stop, other))
 
 
 @pytest.mark.parametrize(
