@@ -20,7 +20,8 @@ class FirstStage(Protocol):
     """What the module of an autoencoder can do.
 
     One whose latents are Gaussian also has `posterior(x)`, mean and log-variance of each, both of the latents' shape;
-    `encode` gives the mean. `msdk data encode` keeps both.
+    `encode` gives the mean. `msdk data encode` keeps both. Where the spec has an attribute `sampled` that is true, each
+    step of the diffusion's training draws its latents from them.
 
     Attributes:
         scale: Factor that brings latents to the variance which the diffusion model wants; the caller applies it.
@@ -46,12 +47,10 @@ class Autoencoder(abc.ABC):
             budgets do not.
 
     Attributes:
-        sampled: Whether diffusion is trained on latents that each step draws from their Gaussians.
         axes: Axes of the images that it takes: 2 of families for pictures; None takes any number of them.
     """
 
     axes: ClassVar[int | None] = None
-    sampled: bool = False
 
     weights: Path | None = None
 

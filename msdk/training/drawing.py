@@ -24,6 +24,7 @@ from msdk.training.augmentation import draw_changes
 from msdk.training.dealing import Hand, deal, goes_on
 from msdk.training.holding_out import hold_out
 from msdk.training.labels import withheld
+from msdk.training.latents import draws_latents
 from msdk.training.reading import Reader
 
 
@@ -116,8 +117,8 @@ class Feed:
 
     def _posterior(self, iteration: int, hand: Hand) -> Tensor | None:
         """What draws latents from their Gaussians, where the recipe wants that: of all images, then of the hand's."""
-        autoencoder, options = self.recipe.autoencoder, self.recipe.training
-        if autoencoder is None or not autoencoder.sampled:
+        options = self.recipe.training
+        if not draws_latents(self.recipe):
             return None
         generator = Generator(self.device).manual_seed(mixed_seed(options.seed, "posterior", iteration))
         noise = torch.randn(options.batch_size, *self.denoiser.shape, device=self.device, generator=generator)

@@ -140,7 +140,7 @@ def open_data(recipe: Recipe) -> Source:
     told = list(_misfits(recipe, notes))
     if told:
         raise DataError(f"training.latents: those in {path} cannot be used, {'; '.join(told)}")
-    return Latents(path, notes, sampled=recipe.autoencoder is not None and recipe.autoencoder.sampled)
+    return Latents(path, notes, sampled=draws_latents(recipe))
 
 
 def _misfits(recipe: Recipe, notes: Notes) -> Sequence[str]:
@@ -168,7 +168,7 @@ def _misfits(recipe: Recipe, notes: Notes) -> Sequence[str]:
         told.append(f"they are {list(notes.shape)}, and those of this recipe are {list(recipe.shape)}")
     if recipe.training.flip and not notes.mirrored:
         told.append(f"training.flip needs those of mirrored images, too: {again}")
-    if recipe.autoencoder is not None and recipe.autoencoder.sampled and not notes.moments:
+    if draws_latents(recipe) and not notes.moments:
         told.append(f"autoencoder.sampled needs their variances, which were not kept: {again}")
     if notes.precision not in ("fp32", recipe.training.precision):
         told.append(f"they were encoded in {notes.precision}, and training.precision is not that: {again}")
@@ -299,6 +299,11 @@ def has_moments(first_stage: nn.Module) -> bool:
     return callable(getattr(first_stage, "posterior", None))
 
 
+def draws_latents(recipe: Recipe) -> bool:
+    """Whether each step draws its latents from their Gaussians."""
+    return bool(getattr(recipe.autoencoder, "sampled", False))
+
+
 def drawn(moments: Tensor, noise: Tensor | None) -> Tensor:
     """Latents without their scale: mean + exp(log-variance / 2) noise; the means where there is no noise.
 
@@ -314,7 +319,7 @@ def drawn(moments: Tensor, noise: Tensor | None) -> Tensor:
 
 def refuse_unsampled(recipe: Recipe, first_stage: nn.Module) -> None:
     """Raises `PartError` where latents are to be drawn from Gaussians that an autoencoder has not."""
-    if recipe.autoencoder is not None and recipe.autoencoder.sampled and not has_moments(first_stage):
+    if draws_latents(recipe) and not has_moments(first_stage):
         name = to_data(recipe.autoencoder)["name"]
         raise PartError(
             f"autoencoder.sampled draws latents from Gaussians, which those of '{name}' are not: leave it out"
