@@ -74,10 +74,18 @@ EVERYTHING = (
         ((), None),
         (EVERYTHING, None),
         (EVERYTHING, Rank(1, 2)),
-        (("sharing=separate", "training.mixed=false", "training.objective={name='uncertainty'}"), None),
+        (
+            (
+                "sharing=separate",
+                "training.clip_norm=0",
+                "training.mixed=false",
+                "training.objective={name='uncertainty'}",
+            ),
+            None,
+        ),
         ((f"autoencoder={AUTOENCODER}}}",), None),
     ],
-    ids=["plain", "everything", "one of two processes", "separate", "latents"],
+    ids=["plain", "everything", "one of two processes", "separate", "unclipped", "latents"],
 )
 def test_no_step_waits(settings, rank, monkeypatch):
     """Reading, drawing, augmenting, routing, losses, clipping, the optimiser and averages."""
