@@ -40,9 +40,12 @@ def fid(images: int, width: int) -> dict[str, float]:
     """Seconds from two sets of features to the distance, and from one set and kept moments."""
     from msdk.metrics.frechet import distance, moments_of
 
-    ours, theirs = (features(images, width, seed) for seed in (0, 1))
+    theirs = features(images, width, 1)
     begun = time.perf_counter()
     kept = moments_of(theirs)
+    first = time.perf_counter() - begun
+    del theirs
+    ours = features(images, width, 0)
     between = time.perf_counter()
     own = moments_of(ours)
     counted = time.perf_counter()
@@ -50,7 +53,7 @@ def fid(images: int, width: int) -> dict[str, float]:
     done = time.perf_counter()
     return {
         "value": value,
-        "seconds_both": done - begun,
+        "seconds_both": first + done - between,
         "seconds_reference_kept": done - between,
         "seconds_moments_of_one": counted - between,
         "seconds_root": done - counted,

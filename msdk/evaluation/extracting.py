@@ -92,11 +92,16 @@ def kept(folder: Path, name: str, parts: Sequence[range], label: str) -> Iterato
             raise RunError(f"{file} is damaged: remove it, and it is made again") from error
 
 
-def joined(extracted: Iterator[Extracted]) -> Extracted:
-    """Pieces one behind the other."""
-    found = list(extracted)
-    logits = [each.logits for each in found if each.logits is not None]
-    return Extracted(torch.cat([each.features for each in found]), torch.cat(logits) if logits else None)
+def joined(extracted: Iterator[Extracted], count: int) -> Extracted:
+    """Pieces of so many images one behind the other, never twice in memory."""
+    whole: dict[str, Tensor] = {}
+    at = 0
+    for each in extracted:
+        for name, piece in (("features", each.features), ("logits", each.logits)):
+            if piece is not None:
+                whole.setdefault(name, piece.new_empty(count, piece.shape[1]))[at : at + len(piece)] = piece
+        at += len(each)
+    return Extracted(whole["features"], whole.get("logits"))
 
 
 def _file(folder: Path, name: str, part: range) -> Path:

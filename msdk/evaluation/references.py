@@ -42,17 +42,23 @@ class Reference:
 
     Attributes:
         moments: Of all of them.
-        extracted: Of at most `MOST`, in the order of the data.
         stamp: What they are.
         file: Where it is kept.
         found: Whether it was there.
     """
 
     moments: Moments
-    extracted: Extracted
     stamp: ReferenceStamp
     file: Path
     found: bool
+
+    @property
+    def extracted(self) -> Extracted:
+        """Of at most `MOST` of them, in the order of the data; read each time, as they may be many."""
+        with safe_open(self.file, "pt") as opened:
+            names = set(opened.keys())
+            logits = opened.get_tensor("logits") if "logits" in names else None
+            return Extracted(opened.get_tensor("features"), logits)
 
 
 @as_annotated
@@ -213,7 +219,7 @@ def looked_at_all(
 def _made_elsewhere(file: Path, stamp: ReferenceStamp) -> Reference:
     """What processes hold that do not score: the first one does."""
     nothing = Moments(np.zeros(0), np.zeros((0, 0)), stamp.images)
-    return Reference(nothing, Extracted(torch.zeros(0, 0)), stamp, file, found=True)
+    return Reference(nothing, stamp, file, found=True)
 
 
 def write(file: Path, moments: Moments, extracted: Extracted) -> None:
@@ -233,9 +239,9 @@ def read(file: Path, stamp: ReferenceStamp) -> Reference | None:
     """What a file keeps; None where it is not there or damaged."""
     try:
         with safe_open(file, "pt") as opened:
-            found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no dictionary
+            found = {name: opened.get_tensor(name).numpy() for name in ("mean", "covariance")}
+            opened.get_slice("features")  # KeyError where it is not there
             count = int(opened.metadata()["count"])
-        moments = Moments(found["mean"].numpy(), found["covariance"].numpy(), count)
-        return Reference(moments, Extracted(found["features"], found.get("logits")), stamp, file, found=True)
+        return Reference(Moments(found["mean"], found["covariance"], count), stamp, file, found=True)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None

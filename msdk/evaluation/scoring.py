@@ -40,12 +40,11 @@ def scored_by(
             continue
         key = str(to_data(extractor)["name"])
         if key not in looked:
-            looked = {key: joined(kept(partial, "generated", parts, key))}  # of one extractor at a time
+            looked = {key: joined(kept(partial, "generated", parts, key), task.count)}  # of one extractor at a time
         generated, real, count = looked[key], references[key], task.options.images
+        features = real.extracted if metric.reads == "features" else None
         ranges = [
-            metric.score(
-                Evidence(generated=_some(generated, start, count), reference=real.extracted, moments=real.moments)
-            )
+            metric.score(Evidence(generated=_some(generated, start, count), reference=features, moments=real.moments))
             for start in range(0, task.count, count)
         ]
         of = extractor_stamp(extractor, opened[key])

@@ -75,12 +75,13 @@ class Metric(abc.ABC):
 
     Attributes:
         title: What its number is called in words, `FID`; behind it stands the extractor's label.
-        reads: "features" of generated and real images; "logits" of generated ones; or the "denoiser" and real images.
+        reads: "features" of generated and real images; features and the real ones' "moments"; "logits" of generated
+            ones; or the "denoiser" and real images.
         ordered: Whether its numbers depend on the order of the images, since it draws subsets of them by their place.
     """
 
     title: ClassVar[str]
-    reads: ClassVar[Literal["features", "logits", "denoiser"]] = "features"
+    reads: ClassVar[Literal["features", "moments", "logits", "denoiser"]] = "features"
     ordered: ClassVar[bool] = False
 
     @abc.abstractmethod

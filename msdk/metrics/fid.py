@@ -22,6 +22,7 @@ class FID(Metric):
     """
 
     title: ClassVar[str] = "FID"
+    reads: ClassVar = "moments"
 
     def called(self, extractor: Extractor | None) -> str:
         return _called(extractor)
@@ -45,6 +46,7 @@ class FDDINOv2(Metric):
     """
 
     title: ClassVar[str] = "FD-DINOv2"
+    reads: ClassVar = "moments"
 
     weights: Path | None = None
     size: Literal["s", "b", "l", "g"] = "l"
@@ -76,9 +78,10 @@ def _check(images: int, references: int) -> None:
 def _score(evidence: Evidence) -> Found:
     from msdk.metrics.frechet import distance, moments_of
 
-    generated, reference = features_of(evidence)
-    ours = moments_of(generated.features)
-    theirs = evidence.moments or moments_of(reference.features)
+    if evidence.moments is None or evidence.generated is None:
+        generated, reference = features_of(evidence)
+        return _score(attrs.evolve(evidence, generated=generated, moments=moments_of(reference.features)))
+    ours, theirs = moments_of(evidence.generated.features), evidence.moments
     notes: list[str] = []
     for moments, whose in ((ours, "generated"), (theirs, "real")):
         width = len(moments.mean)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-BLOCK = 4096
+BLOCK = 2048
 """Images on either side of a block of distances."""
 
 ROUNDING = 1e-13
-"""What a squared distance may be off by, of the squared lengths that it is made of; equal images have distance 0."""
+"""What a squared distance may be off by, of the squared lengths in it: a ball of no width holds its centre."""
 
 
 def precision_recall(generated: Tensor, reference: Tensor, k: int) -> tuple[float, float]:
@@ -20,8 +20,8 @@ def precision_recall(generated: Tensor, reference: Tensor, k: int) -> tuple[floa
         reference: Likewise.
         k: A ball reaches to the k-th neighbour of its centre in its own set, which is in it.
     """
-    centre = reference.double().mean(0)  # the nearer to 0, the less a distance is rounded
-    ours, theirs = nearest(generated, k, centre)[:, -1], nearest(reference, k, centre)[:, -1]
+    centre = _mean(reference)  # the nearer to 0, the less a distance is rounded
+    ours, theirs = (_reach(each, k, centre) for each in (generated, reference))
     precise = torch.zeros(len(generated), dtype=torch.bool)
     recalled = torch.zeros(len(reference), dtype=torch.bool)
     for rows, x in _blocks(generated, centre):
@@ -32,9 +32,16 @@ def precision_recall(generated: Tensor, reference: Tensor, k: int) -> tuple[floa
     return float(precise.double().mean()), float(recalled.double().mean())
 
 
+def _reach(features: Tensor, k: int, centre: Tensor) -> Tensor:
+    """The squared distance within which an image lies in the ball of each, [images], rounding allowed for."""
+    lengths = torch.cat([x.square().sum(1) for _, x in _blocks(features, centre)])
+    widths = nearest(features, k, centre)[:, -1]
+    return widths + ROUNDING * (lengths + widths)
+
+
 def nearest(features: Tensor, k: int, centre: Tensor | None = None) -> Tensor:
     """Squared distances of each image to its k nearest neighbours among the others, ascending; [images, k]."""
-    at = features.double().mean(0) if centre is None else centre
+    at = _mean(features) if centre is None else centre
     best = torch.full((len(features), k), torch.inf, dtype=torch.float64)
     for rows, x in _blocks(features, at):
         for columns, y in _blocks(features, at, rows.start):
@@ -44,17 +51,17 @@ def nearest(features: Tensor, k: int, centre: Tensor | None = None) -> Tensor:
             else:  # distances are the same both ways
                 best[columns] = _least(best[columns], found.T, k)
             best[rows] = _least(best[rows], found, k)
-    return best
+    return best.clamp(min=0)
 
 
 def nearest_among(features: Tensor, others: Tensor) -> Tensor:
     """The squared distance of each image to the nearest of others, [images]."""
-    centre = others.double().mean(0)
+    centre = _mean(others)
     best = torch.full((len(features),), torch.inf, dtype=torch.float64)
     for rows, x in _blocks(features, centre):
         for _, y in _blocks(others, centre):
             best[rows] = torch.minimum(best[rows], _squared(x, y).amin(1))
-    return best
+    return best.clamp(min=0)
 
 
 def _blocks(features: Tensor, centre: Tensor, first: int = 0) -> Iterator[tuple[slice, Tensor]]:
@@ -63,11 +70,15 @@ def _blocks(features: Tensor, centre: Tensor, first: int = 0) -> Iterator[tuple[
         yield rows, features[rows].double() - centre
 
 
+def _mean(features: Tensor) -> Tensor:
+    """In float64, without all of the features in it."""
+    total = torch.stack([part.double().sum(0) for part in features.split(BLOCK)]).sum(0)
+    return total / len(features)
+
+
 def _squared(x: Tensor, y: Tensor) -> Tensor:
-    """|x - y|^2 of all pairs, with no rounding left where they are equal."""
-    lengths = x.square().sum(1)[:, None] + y.square().sum(1)[None]
-    found = torch.addmm(lengths, x, y.T, alpha=-2.0)
-    return found.masked_fill_(found <= ROUNDING * lengths, 0.0)
+    """|x - y|^2 of all pairs, off by rounding, also below 0."""
+    return torch.addmm(y.square().sum(1), x, y.T, alpha=-2.0).add_(x.square().sum(1)[:, None])
 
 
 def _least(best: Tensor, found: Tensor, k: int) -> Tensor:

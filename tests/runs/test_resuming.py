@@ -50,6 +50,7 @@ OTHERS = {
     "latents": '"latents"',
     "parallel": "fsdp",
     "averages": '[{ name = "power" }]',
+    "average_by": '"stage"',
     "snapshot_every": 3,
     "seed": 5,
     "validate_every": 2,
