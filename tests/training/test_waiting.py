@@ -74,15 +74,8 @@ EVERYTHING = (
         ((), None),
         (EVERYTHING, None),
         (EVERYTHING, Rank(1, 2)),
-        (
-            (
-                "sharing=separate",
-                "training.clip_norm=0",
-                "training.mixed=false",
-                "training.objective={name='uncertainty'}",
-            ),
-            None,
-        ),
+        (("sharing=separate", "training.mixed=false", "training.objective={name='uncertainty'}"), None),
+        (("training.clip_norm=0",), None),
         ((f"autoencoder={AUTOENCODER}}}",), None),
     ],
     ids=["plain", "everything", "one of two processes", "separate", "unclipped", "latents"],
