@@ -37,12 +37,17 @@ def run(tmp_path_factory):
         ("load_pretrained", {"family": "edm", "state_dict": None, "config": {}}),
         ("train", {"recipe": "recipes/digits/unified.toml", "run_dir": "/dev/null/run"}),
         ("run", {"recipe": "recipes/digits/unified.toml", "run_dir": "/dev/null/run"}),
+        ("evaluate", {"metrics": ["is"], "images": 10, "steps": 2}),
     ],
 )
 def test_no_argument_ends_in_a_raw_error(name, given, run):
     """Each argument of each public function is given all kinds of things: it works, or a MsdkError says why not."""
     function = getattr(msdk, name)
-    extra = {"sample": {"denoiser": msdk.load_run(run)}, "load_run": {"run_dir": run}}.get(name, {})
+    extra = {
+        "sample": {"denoiser": msdk.load_run(run)},
+        "load_run": {"run_dir": run},
+        "evaluate": {"run_dir": run},
+    }.get(name, {})
     for argument, hint in function.__annotations__.items():
         if argument == "return" or (name in ("train", "run") and argument not in ("recipe", "device", "resume")):
             continue
