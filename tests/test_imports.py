@@ -117,6 +117,7 @@ ALLOWED = {
         *BASES,
     ],
     "browsing": ["recipe", "runs"],
+    "studies": ["arguments", "registry", "recipe", "runs", "distributed", "clustering", "budgeting", "training"],
     "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
         "arguments",
@@ -175,6 +176,7 @@ ALLOWED = {
         "browsing",
         "launching",
         "surgery",
+        "studies",
         "report",
         "authoring",
         "distributed",
