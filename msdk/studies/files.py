@@ -53,7 +53,7 @@ def load_study(
             raise
         raise RecipeError(str(path), [Problem("", f"is not valid TOML: {error}")]) from error
     data = _of_size(data, size, path)
-    own: dict[str, Any] = data.setdefault("study", {})
+    own: Any = data.setdefault("study", {})
     if isinstance(own, dict):
         if seeds is not None:
             own["seeds"] = list(seeds)
