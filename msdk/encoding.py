@@ -227,10 +227,10 @@ def _planned(parts: Path, notes: Notes) -> None:
 def _finish(parts: Path, target: Path, notes: Notes) -> None:
     """Gives the files the name under which they are latents."""
     write_json(parts / FILE, to_json(notes))
-    (parts / PLAN).unlink()
     if target.exists():
         remove_whole(target)
-    parts.rename(target)
+    parts.rename(target)  # a process that is killed before this goes on from the plan
+    (target / PLAN).unlink()
 
 
 class _Maker:

@@ -143,6 +143,9 @@ class Training:
         ema_ramp: The half-life is at most this share of the images seen so far; 0 does not ramp it up.
         averages: Averages of the weights, in the place of those that the three keys above name: the first is what is
             sampled, all are kept in checkpoints. `[]` keeps none.
+        average_by: What averages of a decoder, and of the encoder that it alone uses, go by: every "step", also those
+            in which it is idle; or the steps of its "stage", with the images that this has in them. Averages of a stage
+            that is seldom drawn are then means over its own steps, not what its weights were last.
         snapshot_every: Steps between snapshots of all averages, which no later checkpoint removes: `msdk stage ema`
             makes averages of other lengths from those of `power`. 0 takes none.
         flip: Whether images are mirrored left to right with probability 1/2, without telling the network.
@@ -198,6 +201,7 @@ class Training:
     ema_half_life: float = attrs.field(default=0.0, validator=ge(0))
     ema_ramp: float = attrs.field(default=0.05, validator=ge(0))
     averages: tuple[Average, ...] | None = None
+    average_by: Literal["step", "stage"] = "step"
     snapshot_every: int = attrs.field(default=0, validator=ge(0))
     flip: bool = False
     augment: float = attrs.field(default=0.0, validator=[ge(0), le(1)])

@@ -52,6 +52,7 @@ class Checkpoint:
         watched: What those keep who watch the training; None where nobody does.
         before: Steps done when the batch or the stages were changed last, and the images of each stage that were
             expected until then, which together are all that were read; (0, ()) where that never was.
+        turns: Steps in which each stage had images, where averages go by them; empty elsewhere.
         best: Weights of what goes by a held-out loss of its own, at its best look: `"<number>/raw/<weight>"`, and each
             average as `"<number>/<average>/<weight>"`.
     """
@@ -68,6 +69,7 @@ class Checkpoint:
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
     watched: Watched | None = None
     before: tuple[int, tuple[float, ...]] = (0, ())
+    turns: tuple[int, ...] = ()
     best: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
 
 
@@ -133,6 +135,8 @@ def _state_of(checkpoint: Checkpoint) -> str:
         state["watched"] = to_json(checkpoint.watched)
     if checkpoint.before[0]:
         state |= {"changed_at": checkpoint.before[0], "expected_until_then": checkpoint.before[1]}
+    if checkpoint.turns:
+        state |= {"steps_by_stage": checkpoint.turns}
     return json.dumps(state)
 
 
@@ -199,12 +203,15 @@ class _State:
     untold_losses: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable(_finite))
     untold_images: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
     watched: Watched | None = None
+    steps_by_stage: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
     changed_at: int = attrs.field(default=0, validator=ge(0))
     expected_until_then: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable([_finite, ge(0)]))
 
     def __attrs_post_init__(self) -> None:
         if len(self.expected_until_then) != (len(self.images_by_stage) if self.changed_at else 0):
             raise FieldError("expected_until_then has one number for each stage, or none")
+        if len(self.steps_by_stage) not in (0, len(self.images_by_stage)):
+            raise FieldError("steps_by_stage has one number for each stage, or none")
         if self.changed_at > self.iteration:
             raise FieldError("changed_at is beyond the iteration")
         if not len(self.untold_losses) == len(self.untold_images) in (0, len(self.images_by_stage)):
@@ -259,6 +266,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         untold=(state.untold_losses, state.untold_images),
         watched=state.watched,
         before=(state.changed_at, state.expected_until_then),
+        turns=state.steps_by_stage,
         **{name: read_weights(stored(path, name)) for name in ALWAYS},
         **{name: _read_if_there(stored(path, name)) for name in OPTIONAL},
     )

@@ -85,6 +85,8 @@ def fork(
         shares = recipe.training_shares(before[0])
         before = before[0], tuple(sum(before[1]) * share for share in shares)
     new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen, untold=((), ()), before=before)
+    if len(recipe.decoders) != len(parent.decoders):  # nobody says which stage is whose: none is ramped up anew
+        new = attrs.evolve(new, turns=(max(old.turns, default=0),) * len(recipe.decoders) if old.turns else ())
     if not recipe.training.averaged:
         new = attrs.evolve(new, ema={})
     elif not new.ema:  # averages begin with the weights

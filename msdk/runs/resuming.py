@@ -51,7 +51,7 @@ DRAWN = ("training.batch_size", "stages.edges_ratio")
 """Those by which other images, or images of other stages, are drawn from there on."""
 
 WATCHING = tuple(f"training.{key}" for key in ("validate_every", "validate_images", "validate_weights"))
-"""Those that may where training does not stop by what is seen."""
+"""Those that may, as edges may, where training does not stop by what is seen."""
 
 Changed = Mapping[str, tuple[Any, Any]]
 """Key -> what it was and what it is; None where there is no such key."""
@@ -67,8 +67,8 @@ def refuse_other_recipe(run: Path, recipe: Recipe) -> Changed:
     changed = {one.path: (one.a, one.b) for one in compare(_essence(ours), _essence(theirs))}
     codes = [{file.name: file.sha256 for file in each.use} for each in (ours, theirs)]
     changed |= {f"use ({name})": ("", "edited") for name in sorted({*codes[0], *codes[1]}) if _differ(name, *codes)}
-    watching = WATCHING if recipe.training.stop is None else ()
-    free = FREE + FREE_IN_TRAINING + FREE_IN_STAGES + watching
+    watching = WATCHING + FREE_IN_STAGES if recipe.training.stop is None else ()
+    free = FREE + FREE_IN_TRAINING + watching
     wrong = {key: values for key, values in changed.items() if not _is_free(key, free)}
     if wrong:
         told = [f"{key} ({_value(was)} there, {_value(now)} here)" for key, (was, now) in wrong.items()]

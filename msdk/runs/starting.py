@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from msdk.denoiser import StagedNetwork
-from msdk.denoiser.building import build
+from msdk.denoiser.building import build, weights_file
 from msdk.denoiser.weights import read_weights, refuse_misfits
 from msdk.errors import PartError, RunError
 from msdk.partition import Partition
@@ -81,6 +81,8 @@ def start_of(recipe: Recipe, network: StagedNetwork) -> Start:
             f"init.run: no part of {init.run} has the weights that this recipe wants ({'; '.join(found.told)}): "
             "`msdk recipe diff` shows how the two differ"
         )
+    if recipe.autoencoder is not None and _latents_differ(recipe, parent):
+        found.told.append("the autoencoder is not that of the run, whose weights were trained on its latents")
     model, ema = found.states
     own = network.state_dict()
     with torch.no_grad():
@@ -101,6 +103,15 @@ def start_of(recipe: Recipe, network: StagedNetwork) -> Start:
     }
     moments = {} if old is None else found.moments(old.optimizer, trained)
     return Start(origin, ema, moments, numbers, folder, tuple(found.told))
+
+
+def _latents_differ(recipe: Recipe, parent: Recipe) -> bool:
+    ours, theirs = recipe.autoencoder, parent.autoencoder
+    if ours is None or theirs is None:
+        return ours is not theirs
+    if attrs.evolve(ours, weights=None) != attrs.evolve(theirs, weights=None):
+        return True
+    return digest_of(weights_file(ours)) != digest_of(weights_file(theirs))
 
 
 def _buffers(network: nn.Module) -> list[str]:

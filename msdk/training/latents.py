@@ -113,8 +113,8 @@ def of_autoencoder(recipe: Recipe) -> tuple[dict[str, Any], str]:
 
 
 def of_data(recipe: Recipe) -> dict[str, Any]:
-    """The data set of a recipe, wherever it lies."""
-    return {key: value for key, value in to_data(recipe.data).items() if key not in ("path", "sha256")}
+    """The data set of a recipe, wherever it lies, and whatever is held out."""
+    return {key: value for key, value in to_data(recipe.data).items() if key not in ("path", "sha256", "held_out")}
 
 
 def open_data(recipe: Recipe) -> Source:

@@ -468,11 +468,13 @@ class Trainer:
         told = after % options.log_every == 0 or after == options.iterations or self.watch.due(after)
         self.step.measures = told
         work = self.feed(self.iteration)
+        images = torch.bincount(work.stages, minlength=len(self.images_by_stage)).tolist()
+        self.step.images = images
         values = self.step(work.batch, work.draw, self.iteration, work.hand)
         self.iteration += 1
         if self.iteration == 1:
             self.state()  # what the optimiser keeps and checkpoints cannot hold is told at once
-        for stage, seen in enumerate(torch.bincount(work.stages, minlength=len(self.images_by_stage)).tolist()):
+        for stage, seen in enumerate(images):
             self.images_by_stage[stage] += seen
         return work, values
 

@@ -70,6 +70,7 @@ def checkpoint_of(
         untold=untold,
         watched=watched,
         before=before,
+        turns=tuple(step.turns) if step.recipe.training.average_by == "stage" else (),
         best=best or {},
     )
 
@@ -215,6 +216,7 @@ def restore(step: TrainingStep, checkpoint: Checkpoint) -> None:
     for place, ema in enumerate(step.emas[1:], start=1):
         further = _under(f"{place}/", checkpoint.averages)
         ema.load({name if name.startswith(OBJECTIVE) else f"{NETWORK}{name}": each for name, each in further.items()})
+    step.turns = list(checkpoint.turns or step.turns)
     restore_optimizer(step, checkpoint)
 
 

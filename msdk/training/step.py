@@ -30,7 +30,7 @@ from msdk.training.drawing import layout
 from msdk.training.ema import EMA
 from msdk.training.latents import drawn, moments_of
 from msdk.training.sharding import Trained, clip, norm_of, refuse_whole, rows, shard, take_gradients
-from msdk.training.summing import GradientSums
+from msdk.training.summing import GradientSums, stages_of
 
 Losses = Callable[[Batch, Draw, Denoiser], Tensor]
 
@@ -54,6 +54,8 @@ class TrainingStep:
         sharded: Whether this process keeps rows of the weights, and of all that belongs to them.
         own: What the optimiser moves of each weight that is trained: all of it, or this process's rows.
         scaler: What keeps the gradients of float16 in its range; None in other precisions.
+        turns: Steps in which each stage had images, where averages go by them (`training.average_by`).
+        images: Of each stage in the next step, of the whole batch; whoever makes steps says so where that is.
         measures: Whether the norm of the next gradient is wanted, also where nothing is clipped by it.
     """
 
@@ -70,7 +72,9 @@ class TrainingStep:
         self.own = [rows(each) if self.sharded else each for each in self.trained.parameters()]
         self.sums = None if self.sharded else GradientSums(self.trained, self.group)
         self.optimizer = options.rule.build(self.own, options.lr)
-        self.emas = [EMA(self.trained, average, options.batch_size) for average in options.kept_averages]
+        by_stage = stages_of(self.trained) if options.average_by == "stage" else {}
+        self.emas = [EMA(self.trained, average, options.batch_size, by_stage) for average in options.kept_averages]
+        self.turns, self.images = [0] * len(recipe.decoders), list[int]()
         if self.sharded and options.precision == "fp16":  # each process would scale by what its own rows hold
             told = 'training.precision = "fp16" needs whole gradients: use "bf16", or training.parallel = "ddp"'
             raise PartError(told)
@@ -93,6 +97,8 @@ class TrainingStep:
             iteration: Steps done before this one.
             hand: Which images of the whole batch they are; all of it, in equal micro-batches, when not given.
         """
+        if self.images:
+            self.turns = [turns + bool(images) for turns, images in zip(self.turns, self.images, strict=True)]
         # An idle decoder keeps no gradient, so Adam leaves it alone. Old gradients go before activations come.
         self.optimizer.zero_grad(set_to_none=True)
         images, parts = len(batch.images), self.recipe.training.accumulation
@@ -165,7 +171,13 @@ class TrainingStep:
         if hasattr(self.objective, "follow"):
             cast("Following", self.objective).follow(self.denoiser, iteration)
         for ema in self.emas:
-            ema.update(iteration + 1)
+            ema.update(iteration + 1, self._turns())
+
+    def _turns(self) -> dict[int, tuple[int, int]] | None:
+        """What averages that go by stages are told of a step."""
+        if self.recipe.training.average_by != "stage" or not self.images:
+            return None
+        return {stage: (self.turns[stage], images) for stage, images in enumerate(self.images) if images}
 
     def gradient_norm(self) -> float | None:
         """That of the whole gradient of the last step, before it was clipped, where it is known and finite.

@@ -50,6 +50,7 @@ OTHERS = {
     "latents": '"latents"',
     "parallel": "fsdp",
     "averages": '[{ name = "power" }]',
+    "average_by": '"stage"',
     "snapshot_every": 3,
     "seed": 5,
     "validate_every": 2,
@@ -91,8 +92,9 @@ def test_what_training_stops_by_does_not_change(tmp_path):
     """Looks may come more often while nothing follows from them; what is held out never changes."""
     stop = ("data.held_out=0.2", "training.validate_every=3", "training.stop={ patience = 2 }")
     start_run(tmp_path / "run", tiny(*stop))
-    for other in ("training.validate_every=2", "training.validate_images=9", "data.held_out=0.3"):
-        with pytest.raises(RunError, match=rf"with other {other.partition('=')[0]} \("):
+    others = ("training.validate_every=2", "training.validate_images=9", "data.held_out=0.3")
+    for other in (*others, "stages.edges_ratio=[0.4, 2.5]"):
+        with pytest.raises(RunError, match=rf"with other {other.partition('=')[0]}[.0]* \("):
             refuse_other_recipe(tmp_path / "run", tiny(*stop, other))
 
 
