@@ -32,7 +32,7 @@ from msdk.recipe import Recipe
 from msdk.runs import load_run
 from msdk.runs.evaluations import note_costs
 from msdk.runs.files import remove_whole, sweep, write_json, write_text
-from msdk.runs.writer import one_writer
+from msdk.runs.writer import one_writer, written_by
 from msdk.samplers.base import Sampler
 from msdk.sampling import draw, settings_of
 from msdk.sampling.drawing import refuse_not_finite, to_pixels
@@ -183,6 +183,8 @@ def evaluate_here(
     if file.is_file() and not force:
         there = group.agreed(lambda: read_scores(file))
         if there.request == asked:
+            if group.rank.first and partial.exists() and not written_by(file):
+                remove_whole(partial)  # of a process that was killed when the scores were there
             return there
         raise RunError(f"{file} has scores of another protocol: replace them with --force, or choose another --name")
     with contextlib.ExitStack() as held:

@@ -38,7 +38,8 @@ class _Opened(Opened):
     width, classes = 64, 10
 
     def __init__(self, net: DigitsNet, digest: str, device: str) -> None:
-        self.net, self.digest, self.device = net.double().eval().to(device), digest, device
+        self.device = "cpu" if device.startswith("mps") else device  # Apple's have no float64
+        self.net, self.digest = net.double().eval().to(self.device), digest
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Extracted:

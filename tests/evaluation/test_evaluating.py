@@ -249,6 +249,20 @@ def test_unlike_stamps_name_their_fields(run):
     assert ("images", 12, 14) in unlike(one, more, "FD-digits")
 
 
+def test_its_other_commands(run, tmp_path, capsys, monkeypatch):
+    """A reference ahead of time, and a swap, in a terminal and for machines."""
+    monkeypatch.setenv("MSDK_CACHE", str(tmp_path))
+    told = [quick(capsys, monkeypatch, "evaluate", "reference", run)[1] for _ in range(2)]
+    assert [text.partition(":")[0] for text in told] == ["made", "was there"]
+    asked = ("evaluate", "swap", run, run, "--stage", "2", "--images", "12", "--metrics", "is")
+    code, out, _ = quick(capsys, monkeypatch, *asked)
+    assert code == 0
+    assert "IS-digits" in out
+    (scores,) = json.loads(quick(capsys, monkeypatch, *asked, "--json")[1])
+    assert scores["images"]["drawn"]["mixed"]["inside"][0] == 2.5
+    assert quick(capsys, monkeypatch, *asked[:4])[0] == 2
+
+
 def test_a_reference_is_made_once(tmp_path, monkeypatch):
     """The second time it is read; another digest, shape or extractor is another file; a damaged one is made anew."""
     monkeypatch.setenv("MSDK_CACHE", str(tmp_path))
@@ -301,6 +315,16 @@ def test_in_training_is_afterwards(tmp_path):
     assert {"00000002", "00000004"} <= set(ledger["evaluations"])
     one, other = (msdk.load_run(tmp_path / name).network.state_dict() for name in ("run", "plain"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_loss_is_that_of_training_on_held_out_images(tmp_path):
+    """`denoising-loss` is `held_out_loss` of the same weights, by stage and in all, up to the rounding of networks."""
+    held = ("data.held_out=0.1", "training.validate_every=4", "training.log_every=4")
+    msdk.train(tiny(*held), tmp_path / "run")
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    found = msdk.evaluate(tmp_path / "run", metrics=["denoising-loss"])
+    assert values(found) == pytest.approx([line["held_out_loss"], *line["held_out_loss_by_stage"]], rel=1e-5)
+    assert found.scores[0].images < 300
 
 
 def test_a_resumed_run_is_judged_as_one_that_was_not(tmp_path):
