@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from msdk.running import run as run
     from msdk.runs import load_run as load_run
     from msdk.sampling import sample as sample
+    from msdk.studies import study as study
 
 _HOMES = {
     "Batch": "msdk.batch",
@@ -100,6 +101,7 @@ _HOMES = {
     "load_run": "msdk.runs",
     "run": "msdk.running",
     "sample": "msdk.sampling",
+    "study": "msdk.studies",
     "train": "msdk.clustering.readying",
 }
 
@@ -153,6 +155,7 @@ __all__ = [
     "sample",
     "samplers",
     "schedules",
+    "study",
     "trackers",
     "train",
     "weightings",

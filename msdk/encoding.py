@@ -36,6 +36,7 @@ from msdk.training.latents import (
     LOG_VARIANCE,
     MEAN,
     MIRRORED,
+    MOST_FILES,
     Notes,
     has_moments,
     moments_of,
@@ -45,7 +46,7 @@ from msdk.training.latents import (
 from msdk.training.step import autocast
 
 FILE_SIZE = 2**26
-"""Bytes of means in a file, about."""
+"""Bytes of means in a file, about; more where there would be too many files."""
 
 PLAN = "plan.json"
 """Beside the files of a call that is not done: what they are of."""
@@ -185,7 +186,7 @@ def _notes(recipe: Recipe, source: Source, network: nn.Module) -> Notes:
     names = source.class_names
     return Notes(
         images=len(source),
-        per_file=max(FILE_SIZE // (4 * torch.Size(shape).numel()), 1),
+        per_file=max(FILE_SIZE // (4 * torch.Size(shape).numel()), -(-len(source) // MOST_FILES)),
         shape=shape,
         moments=has_moments(network),
         mirrored=recipe.training.flip,

@@ -136,6 +136,7 @@ ALLOWED = {
         *BASES,
     ],
     "browsing": ["recipe", "runs", "evaluation"],
+    "studies": ["arguments", "registry", "recipe", "runs", "distributed", "clustering", "budgeting", "training"],
     "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
         "arguments",
@@ -210,6 +211,7 @@ ALLOWED = {
         "browsing",
         "launching",
         "surgery",
+        "studies",
         "report",
         "authoring",
         "distributed",

@@ -24,6 +24,7 @@ FUNCTIONS = [
     "load_run",
     "run",
     "sample",
+    "study",
     "train",
 ]
 ERRORS = [name for name, value in vars(msdk.errors).items() if inspect.isclass(value) and issubclass(value, ValueError)]

@@ -424,7 +424,7 @@ def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
         from msdk.denoiser.building import build
 
         denoiser = build(recipe, "meta")
-        fresh = count_parts(denoiser, recipe.shape, missing)
+        fresh = count_parts(denoiser, recipe.fed, missing)
         if "objective" in missing:
             fresh["objective"] = count_objective(recipe.training.loss, denoiser)
         counts |= fresh
@@ -448,7 +448,7 @@ def _simulated(recipe: Recipe, *, cache: bool) -> Sequence[tuple[int, int]]:
 
 def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Label of a part -> all that its count depends on."""
-    encoder = {"shape": recipe.shape, "encoder": _identity(recipe.encoder)}
+    encoder = {"shape": recipe.fed, "encoder": _identity(recipe.encoder)}
     keys: dict[str, dict[str, Any]] = {"encoder.0": {"kind": "encoder", **encoder}}
     if recipe.adapter is not None:
         encoder["adapter"] = to_data(recipe.adapter)

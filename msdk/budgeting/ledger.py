@@ -273,7 +273,7 @@ def _beside(budget: "Budget", watched: Watched, iteration: int, recipe: Recipe) 
         drawn = tuple(2.0 * n * stage.macs for n, stage in zip(watched.sampled_calls, budget.stages, strict=True))
         found["sampling"] = Sampled(watched.sampled_calls, drawn, math.fsum(drawn))
     if any(each is not None for each in watched.frozen):
-        ended = watched.ended(recipe.trained)
+        ended = watched.ended(recipe.training_shares())
         last = recipe.training.iterations if ended else iteration
         images = (recipe.training_images(last), _images_of_what_goes_on(recipe, watched.frozen, iteration))
         without, spent = (Flops.of(each, budget.image_flops).by_stage for each in images)

@@ -60,7 +60,7 @@ def condition(recipe: Recipe, denoiser: Denoiser, batch: int, device: torch.devi
 def fed(denoiser: Denoiser, stage: int) -> float:
     """What the network is fed as noise level in the middle of a stage's times."""
     low, high = denoiser.partition.times(denoiser.schedule)[stage]
-    return denoiser.parameterization.coefficients(denoiser.schedule, (low + high) / 2).c_noise
+    return denoiser.parameterization.coefficients(denoiser.schedule.seen, (low + high) / 2).c_noise
 
 
 def sampling_calls(recipe: Recipe, denoiser: Denoiser) -> dict[int, float]:
@@ -74,7 +74,7 @@ def sampling_calls(recipe: Recipe, denoiser: Denoiser) -> dict[int, float]:
 
 def sampling_call(recipe: Recipe, denoiser: Denoiser, batch: int, device: torch.device) -> Callable[[float], Any]:
     """A function of time that makes one network call for a batch, guided where the recipe guides."""
-    x = torch.zeros(batch, *denoiser.shape, device=device).normal_()
+    x = torch.zeros(batch, *denoiser.fed, device=device).normal_()
     if not denoiser.classes:
         return lambda t: denoiser(x, t)
     label = torch.zeros(batch, dtype=torch.int64, device=device)

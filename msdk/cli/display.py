@@ -188,6 +188,11 @@ def warn(text: str) -> None:
     _console(stderr=True).print(_text(f" {text}", "msdk:", "bold yellow"), soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """A line of progress on stderr."""
+    _console(stderr=True).print(_text(text), soft_wrap=True)
+
+
 def fail(text: str) -> None:
     _console(stderr=True).print(_text(f" {text}", "msdk:", "bold red"), soft_wrap=True)
 

@@ -22,6 +22,7 @@ from msdk.cli.recipes import recipes
 from msdk.cli.runs import compare, runs
 from msdk.cli.sampling import sample
 from msdk.cli.stages import stages
+from msdk.cli.studies import study
 from msdk.cli.training import run_all, train
 from msdk.distributed import this_rank, told_elsewhere
 from msdk.errors import ElsewhereError, MsdkError, MsdkWarning
@@ -37,7 +38,7 @@ app = App(
 )
 for _group in (recipes, data, budgets, evaluation, plugins, pretrained, stages, launching):
     app.command(_group)
-for _command in (show, cluster, train, sample, runs, compare):
+for _command in (show, cluster, train, sample, runs, compare, study):
     app.command(_command)
 app.command(list_parts, name="list")
 app.command(run_all, name="run")

@@ -94,8 +94,6 @@ def _training(recipe: Recipe) -> Iterable[str]:
     """Settings that do nothing, or not what they say."""
     for problem in failing("", lambda: check_trainable(recipe)):
         yield f"it can be sampled, but training refuses it: {problem.message}"
-    if any(sampler.feeds != 1 for sampler in (recipe.sampler, *recipe.samplers)):
-        yield "the sampler feeds networks velocities beside the image, which networks of recipes do not take"
     options, info = recipe.training, recipe.encoder.info(recipe.shape)
     if options.label_dropout and not info.classes and not info.text:
         yield (

@@ -24,6 +24,7 @@ from msdk.recipe.watching import watching_misfits
 from msdk.registry import registry_for
 from msdk.registry.describing import in_words
 from msdk.registry.faults import fault_in, whose
+from msdk.samplers.base import Sampler
 from msdk.schedules.base import Schedule
 from msdk.trackers.base import ALWAYS, Tracker
 from msdk.wrappers.base import Wrapper
@@ -483,6 +484,12 @@ def _sampler_runs(recipe: Recipe) -> None:
     # Where edges are still to be found, only the number of stages is known.
     solver = recipe.sampler if _given(recipe.stages, "clustering") else recipe.solver
     solver.check(recipe.schedule, recipe.steps)
+    for sampler in recipe.samplers or (recipe.sampler,):
+        if sampler.feeds != recipe.schedule.feeds:
+            given, name = registry_for(Sampler), registry_for(Schedule).name_of(type(recipe.schedule))
+            two = recipe.schedule.feeds == 2
+            told = f"{given.name_of(type(sampler))} does not draw what networks of the schedule {name} are fed, "
+            raise PartError(told + ("image and velocity: use gddim" if two else "the image alone: use another sampler"))
     solver.times(recipe.schedule, recipe.steps)
 
 

@@ -430,6 +430,11 @@ class Recipe:
         return self.data.shape if self.autoencoder is None else self.autoencoder.latent_shape(self.data.shape)
 
     @property
+    def fed(self) -> Shape:
+        """Channels and axes of what the networks are fed: of images, and of their velocities where there are any."""
+        return (self.shape[0] * self.schedule.feeds, *self.shape[1:])
+
+    @property
     def steps(self) -> int:
         """Intervals of the sampler's time grid, whichever way they are given."""
         if self.sampling.nfe is not None:

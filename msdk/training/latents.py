@@ -7,6 +7,7 @@ by one autoencoder: the digests of both are kept with them, and others are refus
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, cast
 import attrs
 import numpy as np
 import torch
-from attrs.validators import ge
+from attrs.validators import deep_iterable, ge, min_len
 from torch import Tensor, nn
 
 from msdk.batch import Batch, Encoded
@@ -24,6 +25,7 @@ from msdk.denoiser.building import weights_file
 from msdk.errors import DataError, PartError
 from msdk.recipe import Recipe, to_data
 from msdk.recipe.results import parsed
+from msdk.recipe.structuring import FieldError
 
 FILE = "latents.json"
 """Of a folder of latents: what they are; see `Notes`."""
@@ -33,6 +35,9 @@ MEAN, LOG_VARIANCE, MIRRORED, LABEL, HASH = "mean", "log_variance", "mirrored_",
 
 MOST_HEADER = 2**20
 """Bytes of the header of a file."""
+
+MOST_FILES = 256
+"""Files of a data set, all of which are open while it is read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +63,7 @@ class Notes:
 
     images: int = attrs.field(validator=ge(1))
     per_file: int = attrs.field(validator=ge(1))
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = attrs.field(validator=[min_len(2), deep_iterable(ge(1))])
     moments: bool
     mirrored: bool
     labels: bool
@@ -70,6 +75,10 @@ class Notes:
     protocol: str = ""
     class_names: tuple[str, ...] | None = None
     msdk: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if self.images > MOST_FILES * self.per_file:
+            raise FieldError(f"per_file = {self.per_file} makes more than {MOST_FILES} files of {self.images} images")
 
     def files(self) -> list[str]:
         """The files that hold them."""
@@ -155,6 +164,8 @@ def _misfits(recipe: Recipe, notes: Notes) -> Sequence[str]:
             f"they are of data with the SHA-256 {notes.data_sha256[:16]}..., and those of this recipe have "
             f"{known[:16]}...: {again}"
         )
+    if notes.shape != recipe.shape:
+        told.append(f"they are {list(notes.shape)}, and those of this recipe are {list(recipe.shape)}")
     if recipe.training.flip and not notes.mirrored:
         told.append(f"training.flip needs those of mirrored images, too: {again}")
     if recipe.autoencoder is not None and recipe.autoencoder.sampled and not notes.moments:
@@ -198,7 +209,6 @@ class Latents(Source):
         self.digest, self.protocol = notes.data_sha256, notes.protocol
         self.class_names = notes.class_names
         self._read = (MEAN, LOG_VARIANCE) if sampled else (MEAN,)
-        self._bytes = 4 * int(np.prod(notes.shape))
         self._files = [_File(path / name, notes, notes.count(number)) for number, name in enumerate(notes.files())]
         self.labels = [label for file in self._files for label in file.numbers(LABEL)] if notes.labels else None
 
@@ -226,7 +236,7 @@ class _File:
     """A safetensors file whose rows are read one by one, by calls, in any number of threads."""
 
     def __init__(self, path: Path, notes: Notes, count: int) -> None:
-        self.path, self._count, self._row = path, count, 4 * int(np.prod(notes.shape))
+        self.path, self._count, self._row = path, count, 4 * math.prod(notes.shape)
         try:
             self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         except OSError as error:
@@ -251,13 +261,13 @@ class _File:
             os.close(self._file)
 
     def _damaged(self, why: str) -> DataError:
-        return DataError(f"{self.path} is damaged ({why}): remove it, and `msdk data encode` makes it anew")
+        return DataError(f"{self.path} is damaged ({why}): `msdk data encode` with --force makes all anew")
 
     def _checked(self, header: Mapping[str, Any], name: str, size: int, wanted: tuple[str, list[int]]) -> int:
         """Where a tensor begins behind the header."""
         found = header[name]
         first, last = (int(each) for each in found["data_offsets"])
-        length = int(np.prod(wanted[1])) * {"F32": 4, "I64": 8, "U64": 8}[wanted[0]]
+        length = math.prod(wanted[1]) * {"F32": 4, "I64": 8, "U64": 8}[wanted[0]]
         if (found["dtype"], found["shape"]) != wanted or not 0 <= first <= last <= size or last - first != length:
             raise ValueError(f"{name} is not what {FILE} says")
         return first

@@ -40,6 +40,7 @@ class Watch:
         self.kept = Watched.nothing(stages)
         self.losses, self.loss = [math.nan] * stages, math.nan
         stop = recipe.training.stop
+        self.shares = recipe.training_shares() if stop is not None else ()
         self.validation = Validation(recipe, step, feed, group) if recipe.training.validate_every else None
         self.sheets = Sheets(recipe, step, group) if recipe.training.sample_every else None
         self.freezing = None if stop is None else Freezing(recipe, stop, step, feed)
@@ -52,7 +53,7 @@ class Watch:
     @property
     def ended(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.freezing is not None and self.kept.ended(self.recipe.trained)
+        return self.freezing is not None and self.kept.ended(self.shares)
 
     def best(self) -> Mapping[str, Tensor]:
         """The best weights of what goes on, for checkpoints."""

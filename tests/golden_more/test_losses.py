@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,9 @@ from msdk.noise_levels.logit_normal import LogitNormal
 from msdk.noise_levels.mode import Mode
 from msdk.noise_levels.rho import Rho
 from msdk.noise_levels.uniform import Uniform as EvenTimes
+from msdk.objectives import cld as hybrid
 from msdk.objectives.base import Draw
+from msdk.objectives.cld_loss import noised
 from msdk.objectives.consistency import Consistency as ConsistencyLoss
 from msdk.objectives.denoising import Denoising
 from msdk.objectives.denoising_loss import target
@@ -37,6 +40,7 @@ from msdk.samplers.base import run
 from msdk.samplers.guidance import Guidance
 from msdk.samplers.heun import Heun
 from msdk.samplers.pfgm import PFGMEuler
+from msdk.schedules import cld as critical
 from msdk.schedules import edm
 from msdk.schedules import pfgm as pfgm_schedule
 from msdk.schedules.rectified_flow import RectifiedFlow
@@ -437,7 +441,53 @@ def iddpm_bpd(options, given):
     return {"betas": signal(schedule)[1], **{name: torch.stack(columns, 1) for name, columns in rows.items()}}
 
 
+# --- critically damped Langevin diffusion -----------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class FlooredLater(critical.CLD):
+    """The published program adds its floor to the variances of each time, ours to those at t = 0, as gDDIM's does."""
+
+    eps: float
+
+    def variances(self, t):
+        xx, xv, vv = super().variances(t)
+        return xx + self.eps, xv, vv + self.eps
+
+
+def cld(options, given):
+    """Hybrid score matching with the process's own constants; the network is the second half of F(x, v)."""
+    given = as_torch(given)
+    named(options, "sde", {"cld": True})
+    named(options, "cld_objective", {"hsm": True})
+    own = {"beta0": 4.0, "beta1": 0.0, "m_inv": 4.0}
+    other = [f"{key} = {options[key]}" for key, value in own.items() if options[key] != value]
+    if other:
+        raise NotExpressed(f"{', '.join(other)}: the constants are those of the published models")
+    velocity, eps = options["gamma"] / options["m_inv"], options["numerical_eps"]
+    schedule = FlooredLater(velocity=velocity, floor=1e-300, mixed=options["mixed_score"], eps=eps)
+    x_0, shape = given["x"], (-1, *[1] * (given["x"].ndim - 1))
+    t = given["t_uniform"] * (1 - options["loss_eps"]) + options["loss_eps"]
+    of_x, of_v = given["batch_normal"].chunk(2, dim=1)
+    denoiser = toy(given["a"], given["b"], schedule, Eps(), x_0.shape[1:])
+    denoiser.network.decoders[0].register_forward_hook(lambda _, __, out: out.chunk(2, dim=1)[1])
+    x, v = noised(x_0, of_x, of_v, t, schedule)
+    mean = torch.cat([each.view(shape) * x_0 for each in schedule.means(t)], dim=1)
+    (xx, xv, vv), own = schedule.variances(t), schedule.factor(t)[2]
+    state = torch.cat([x, v], dim=1)
+    output, _ = denoiser.output(state, t)
+    # The score of v is that of its noise: -eps_v / L_vv, with what is mixed in.
+    score = -(output + schedule.seen.rest(t).view(shape) * v) / own.view(shape)
+    found = {"t": t, "perturbed": state, "mean": mean, "network_output": output, "score": score}
+    found |= {"var_xx": xx, "var_xv": xv, "var_vv": vv, "noise_multiplier": -1 / own}
+    if options["weighting"] == "reweightedv2":  # theirs is a sum
+        draw = Draw(torch.zeros(len(t), dtype=torch.int64), t, Uniform().weight(schedule, t), of_x, of_v[:, None])
+        found["loss"] = x_0[0].numel() * hybrid.CLD().build(denoiser).loss(Batch(x_0), draw, denoiser)
+    return found
+
+
 FAMILIES = {
+    "cld": cld,
     "iddpm": iddpm,
     "iddpm-bpd": iddpm_bpd,
     "consistency": consistency,

@@ -33,7 +33,9 @@ EDM, SNR, Decoder = schedules.get("edm"), clusterings.get("snr"), decoders.get("
 Digits, Folder = datasets.get("digits"), datasets.get("folder")
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-COMPLETE = sorted(path for path in RECIPES.rglob("*.toml") if not path.stem.startswith("base"))
+COMPLETE = sorted(
+    path for path in RECIPES.rglob("*.toml") if not path.stem.startswith("base") and path.parent.name != "studies"
+)
 """Recipes that stand alone; a file named base*.toml is only there to be extended."""
 
 OWN = [path for path in COMPLETE if not path.stem.startswith("timm")]

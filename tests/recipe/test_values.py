@@ -21,7 +21,7 @@ EDGES = [0.5, 2.5]
 OWN = sorted(
     path
     for path in Path("recipes").rglob("*.toml")
-    if not path.stem.startswith("base") and not path.stem.startswith("timm")
+    if not path.stem.startswith(("base", "timm")) and path.parent.name != "studies"
 )
 """Shipped recipes that need no plugin."""
 

@@ -169,11 +169,10 @@ def test_a_run_that_is_resumed_does_not_start_again(tmp_path, trained):
 def test_another_autoencoder_is_said(tmp_path):
     """Its latents are others, though all weights fit."""
     msdk.train(latent(tmp_path, "training.iterations=1"), tmp_path / "run")
-    for scale, words in (("2.5", []), ("1.0", ["the autoencoder is not that of the run"])):
-        recipe, told = latent(tmp_path, "training.iterations=1", f'init={{run="{tmp_path / "run"}"}}'), []
-        recipe = attrs.evolve(recipe, autoencoder=attrs.evolve(recipe.autoencoder, scale=float(scale)))
-        msdk.train(recipe, tmp_path / scale, warn=told.append)
-        assert [each.partition(",")[0] for each in told] == words
+    recipe, told = latent(tmp_path, "training.iterations=1", f'init={{run="{tmp_path / "run"}"}}'), []
+    recipe = attrs.evolve(recipe, autoencoder=attrs.evolve(recipe.autoencoder, scale=1.0))
+    msdk.train(recipe, tmp_path / "other", warn=told.append)
+    assert [each.partition(",")[0] for each in told] == ["the autoencoder is not that of the run"]
 
 
 def test_processes_start_alike(tmp_path, trained):

@@ -24,7 +24,7 @@ NAMED = (
 def recipe(*more):
     """Two groups of four images, so that stages have none, four or eight of a step."""
     return tiny(
-        *("training.iterations=7", "training.lr=0.02", "training.warmup=0", "training.stage_groups=2"),
+        *("training.iterations=5", "training.lr=0.02", "training.warmup=0", "training.stage_groups=2"),
         *("training.checkpoint_every=1", "training.keep=9", "training.log_every=1", f"training.averages={NAMED}"),
         *("training.average_by=stage", STILL, *more),
     )
@@ -53,7 +53,7 @@ def test_each_stage_is_averaged_over_its_own_steps(tmp_path, sharing):
             found = saved[-1].averages[f"{place}/{name}"] if place else saved[-1].ema[name]
             torch.testing.assert_close(found, wanted)
     assert idle
-    assert sum(saved[-1].turns) < 3 * 7
+    assert sum(saved[-1].turns) < 3 * 5
 
 
 def test_a_half_life_is_of_the_images_of_a_stage(tmp_path):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import msdk
 from msdk import encoding
 from msdk.batch import Encoded
+from msdk.datasets.digits import _Digits
 from msdk.denoiser.building import build
 from msdk.distributed import Rank
 from msdk.encoding import encode
@@ -25,6 +26,19 @@ from msdk.training.drawing import Feed
 from msdk.training.latents import Latents, drawn, open_data, read_notes
 from msdk.training.step import encoded
 from recipes import latent, tiny
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """The first 200 digits are enough here."""
+    made = _Digits.__init__
+
+    def init(self):
+        made(self)
+        self.labels, self._images = self.labels[:200], self._images[:200]
+
+    monkeypatch.setattr(_Digits, "__init__", init)
+
 
 KL = '{name="kl", channels=8, channel_mult=[1, 2], blocks=1, z_channels=2, latent_channels=2, groups=4, scale=1.7'
 
@@ -204,8 +218,8 @@ def test_more_is_told_of_what_does_not_suit(tmp_path):
 
 @pytest.fixture
 def small_files(monkeypatch):
-    """Files of 400 latents each."""
-    monkeypatch.setattr(encoding, "FILE_SIZE", 400 * 4 * 32)
+    """Files of 45 latents each."""
+    monkeypatch.setattr(encoding, "FILE_SIZE", 45 * 4 * 32)
 
 
 def same_files(one, other):
@@ -219,17 +233,17 @@ def test_a_call_that_was_stopped_is_gone_on_with(tmp_path, small_files):
     recipe = gaussian(tmp_path, "training.flip=true")
     encode(recipe, tmp_path / "whole")
     notes = read_notes(tmp_path / "whole")
-    assert (notes.images, notes.moments, notes.mirrored, len(notes.files())) == (1797, True, True, 5)
+    assert (notes.images, notes.moments, notes.mirrored, len(notes.files())) == (200, True, True, 5)
 
     def stop(done, total):
-        if done > 900:
+        if done > 100:
             raise KeyboardInterrupt
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             encode(recipe, tmp_path / "L", progress=stop)
         assert not (tmp_path / "L").exists()
-    assert encode(recipe, tmp_path / "L").kept == 800
+    assert encode(recipe, tmp_path / "L").kept == 90
     assert same_files(tmp_path / "whole", tmp_path / "L")
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(RunError, match="L exists: give another --out, or --force"):
@@ -247,8 +261,27 @@ def test_processes_share_the_work(tmp_path, small_files):
     recipe = latent(tmp_path)
     encode(recipe, tmp_path / "one")
     found = processes(2, lambda: encode(recipe, tmp_path / "two").images, tmp_path)
-    assert found == [1797, 1797]
+    assert found == [200, 200]
     assert same_files(tmp_path / "one", tmp_path / "two")
+
+
+def test_notes_of_strangers_are_held_to_their_files(tmp_path):
+    """Numbers beyond any data set, shapes of none: told before anything is opened or allocated."""
+    recipe = latent(tmp_path)
+    encode(recipe, tmp_path / "L")
+    file = tmp_path / "L" / "latents.json"
+    notes = json.loads(file.read_text())
+    here = attrs.evolve(recipe, training=attrs.evolve(recipe.training, latents=tmp_path / "L"))
+    for key, value, words in (
+        ("images", 10**12, "more than 256 files"),
+        ("shape", [2, 4, 5], r"they are \[2, 4, 5\], and those of this recipe are \[2, 4, 4\]"),
+        ("shape", [], "shape"),
+        ("per_file", 0, "per_file"),
+        ("images", 201, "is damaged"),
+    ):
+        file.write_text(json.dumps({**notes, key: value}))
+        with pytest.raises((DataError, RunError), match=words):
+            open_data(here)
 
 
 @pytest.mark.parametrize("damage", ["cut", "header", "missing", "kind"])
@@ -260,7 +293,7 @@ def test_damaged_files_are_told(tmp_path, small_files, damage):
     if damage == "missing":
         file.unlink()
     elif damage == "kind":
-        save_file({"mean": torch.zeros(400, 2, 4, 4, dtype=torch.float64)}, file)
+        save_file({"mean": torch.zeros(45, 2, 4, 4, dtype=torch.float64)}, file)
     else:
         file.write_bytes(content[:-7] if damage == "cut" else b"\xff" * 20 + content[20:])
     with pytest.raises(DataError, match=r"00001.safetensors (is damaged|cannot be read)"):
@@ -273,12 +306,12 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = quick(capsys, monkeypatch, "data", "encode", "r.toml", "--out", "L")
     assert code == 0
-    assert "latents of 1,797 images, 2x4x4, with variances" in out
+    assert "latents of 200 images, 2x4x4, with variances" in out
     setting = out.partition("--set ")[2].strip()
     assert quick(capsys, monkeypatch, "train", "r.toml", "--out", "R", "--set", setting)[0] == 0
     code, out, _ = quick(capsys, monkeypatch, "data", "info", "L", "--json")
     told = json.loads(out)
-    assert (code, told["images"], told["shape"], told["moments"]) == (0, 1797, [2, 4, 4], True)
+    assert (code, told["images"], told["shape"], told["moments"]) == (0, 200, [2, 4, 4], True)
     assert told["data"] == {"name": "digits"}
     assert "variances: kept" in quick(capsys, monkeypatch, "data", "info", "L")[1]
     code, _, err = quick(capsys, monkeypatch, "data", "encode", "r.toml", "--out", "L")

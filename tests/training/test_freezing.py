@@ -281,6 +281,18 @@ def test_turns_of_a_stage_that_stays_go_to_the_others(few, tmp_path):
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
+def test_what_is_never_drawn_keeps_no_run_from_its_end(few, tmp_path):
+    """A stage without a share, or that is not trained, is not waited for, and is given nothing."""
+    for option in ("training.stage_draw={ shares = [1, 0, 1] }", "stages.train=[0, 2]"):
+        recipe = overfitting(few, option)
+        trainer = Trainer(recipe, tmp_path, recipe.data.open(), [], "cpu")
+        for frozen, ended in (((4, None, None), False), ((4, None, 6), True)):
+            trainer.watch.kept = attrs.evolve(trainer.watch.kept, frozen=frozen)
+            assert trainer.watch.ended is ended
+        trainer.feed.leave_out([0])
+        assert set(trainer.feed(3).stages.tolist()) == {2}
+
+
 @given(
     stages=st.lists(st.integers(0, 3), min_size=4, max_size=24).map(lambda few: few * 2),
     still=st.sets(st.integers(0, 3), max_size=3),

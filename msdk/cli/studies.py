@@ -1,0 +1,206 @@
+"""`msdk study`."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from msdk.cli import display
+from msdk.cli.options import AsJson, Cache, Device, Set, interruptible, seeds_of
+from msdk.distributed import this_rank, together
+from msdk.errors import MsdkError
+
+if TYPE_CHECKING:
+    from msdk.studies import StudyResult
+    from msdk.studies.planning import Plan, Trial
+
+
+def study(
+    study: Path,
+    /,
+    *,
+    size: Annotated[str | None, Parameter(help="Which size of the file; its own default when not given.")] = None,
+    out: Annotated[Path | None, Parameter(help="The study's folder; studies/NAME-SIZE by default.")] = None,
+    budget: Annotated[
+        str | None, Parameter(help="Most training FLOPs of all trials: 2E. Arms beyond are left out.")
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="", help="A grid for all arms, training.lr=[1e-3,3e-3], or one: ARM:decoders.0.channels=[32,48]."
+        ),
+    ] = None,
+    seeds: Annotated[str | None, Parameter(help="Three or more: 0-4.")] = None,
+    plan: Annotated[bool, Parameter(negative="", help="Show what it will cost, and train nothing.")] = False,
+    collect: Annotated[bool, Parameter(negative="", help="Tell what was found so far, and train nothing.")] = False,
+    to_print: Annotated[
+        bool, Parameter(name="--print", negative="", help="List the commands that make the trials, one a line.")
+    ] = False,
+    trial: Annotated[int | None, Parameter(help="Make the trial of this number alone, for arrays of jobs.")] = None,
+    retry: Annotated[bool, Parameter(negative="", help="Try trials again that have failed.")] = False,
+    gpu: Annotated[str | None, Parameter(help="Hours on a card that is not at hand: h100, a100-80, ...")] = None,
+    utilisation: Annotated[float | None, Parameter(help="Share of its peak that training is taken to reach.")] = None,
+    measure: Annotated[bool, Parameter(negative="", help="Hours as measured on --device.")] = False,
+    memory: Annotated[bool, Parameter(negative="", help="Simulate the memory of a training step.")] = False,
+    device: Device = None,
+    cache: Cache = True,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> int:
+    """Train recipes against each other with several seeds, and tell which needs less to be as good.
+
+    All is priced first. Trials are plain run folders; what is there is not trained again, and several of these
+    commands share one folder. Ctrl-C keeps what was trained; the same command goes on.
+
+    Examples: msdk study recipes/studies/fig1d.toml
+    / msdk study recipes/studies/widths.toml --plan --gpu h100 --size paper
+    / msdk study S.toml --over multistage:decoders.0.channels=[32,48,64] --budget 100T
+
+    Parameters
+    ----------
+    study
+        A TOML file, see docs/studies.md.
+    """
+    from msdk.studies import load_study
+
+    if gpu and measure:
+        raise MsdkError("hours are either of --gpu or measured here by --measure: give one of them")
+    if utilisation is not None and not gpu:
+        raise MsdkError("--utilisation is of a card: name it by --gpu")
+    chosen = None if seeds is None else seeds_of(seeds)
+    loaded = load_study(study, size, seeds=chosen, over=over or (), overrides=overrides or (), budget=budget)
+    from msdk.budgeting.cards import card_named
+    from msdk.budgeting.planning import UTILISATION
+    from msdk.report.studies import plan_grid
+    from msdk.studies.collecting import RUNS
+    from msdk.studies.planning import plan as priced_study
+    from msdk.studies.studying import concluded, default_folder
+
+    card = None if gpu is None else card_named(gpu)
+    folder = out or default_folder(study, loaded.study.size)
+    rank = this_rank()
+    kept = f"finished trials and the checkpoints of the one in hand are kept in {folder}; the same command goes on"
+    with interruptible(lambda: kept), together(rank) as group:
+
+        def priced() -> "Plan":
+            with display.spinner("counting") as say:
+                share = UTILISATION if utilisation is None else utilisation
+                return priced_study(
+                    loaded,
+                    card=card,
+                    utilisation=share,
+                    measured=measure,
+                    memory=memory,
+                    device=device,
+                    cache=cache,
+                    say=say,
+                )
+
+        whole = group.agreed(priced)
+        first = rank.first and not as_json
+        if plan:
+            _show_plan(whole, study, as_json=as_json)
+            return 0
+        trials = group.agreed(whole.trials)
+        if to_print:
+            for each in trials:
+                display.say(f"msdk {shlex.join(each.command(folder / RUNS))}")
+            return 0
+        if first and trial is None:
+            display.show(plan_grid(whole, _title(loaded.study.title, study)))
+        if not collect:
+            interrupted = _train(
+                _chosen(trials, trial), folder, device, retry=retry, alone=trial is not None, group=group
+            )
+            if interrupted:
+                display.warn(f"interrupted: {kept}")
+                return 128 + interrupted
+        result = concluded(whole, trials, folder, study, group)
+    if rank.first:
+        _tell(result, folder, as_json=as_json)
+    return 2 if result.failed and not collect else 0
+
+
+def _title(title: str, file: Path) -> str:
+    return title or file.stem
+
+
+def _show_plan(whole: "Plan", file: Path, *, as_json: bool) -> None:
+    from msdk.recipe.results import to_json
+    from msdk.report.studies import plan_grid
+
+    if as_json:
+        display.print_json([{"name": each.name, "kept": each.kept, **to_json(each.price)} for each in whole.variants])
+    else:
+        display.show(plan_grid(whole, _title(whole.study.study.title, file)))
+
+
+def _chosen(trials: "Sequence[Trial]", number: int | None) -> "Sequence[Trial]":
+    if number is None:
+        return trials
+    if not 0 <= number < len(trials):
+        raise MsdkError(f"--trial {number}: the study has the trials 0 to {len(trials) - 1}")
+    return trials[number : number + 1]
+
+
+def _train(
+    trials: "Sequence[Trial]", folder: Path, device: str | None, *, retry: bool, alone: bool, group: object
+) -> int:
+    """Makes the trials, and tells of each; the signal that ended it."""
+    from msdk.distributed import Group
+    from msdk.studies.running import Watcher, make
+
+    assert isinstance(group, Group)
+    count = len(trials)
+
+    def named(each: "Trial") -> str:
+        return f"trial {each.number} ({each.variant.name}, seed {each.seed})"
+
+    def began(each: "Trial", resumed: bool) -> None:
+        display.note(f"{named(each)} {'goes on' if resumed else 'begins'}")
+
+    with display.bar(quiet=not group.rank.first) as report:
+        return make(
+            trials,
+            folder,
+            device=device,
+            retry=retry,
+            wait=not alone,
+            group=group,
+            watcher=Watcher(
+                began=began,
+                trained=lambda each, step: report(named(each), step.iteration, step.iterations),
+                failed=lambda each, problem: display.warn(f"{named(each)} failed: {problem}"),
+                waiting=lambda others: display.note(f"other processes make {len(others)} of {count} trials: waiting"),
+                warned=display.warn,
+            ),
+        )
+
+
+def _tell(result: "StudyResult", folder: Path, *, as_json: bool) -> None:
+    """Writes the page and the plots beside study.json, and shows the tables and the verdict."""
+    from msdk.errors import PlotError
+    from msdk.report.studies import curves_plot, result_grids, staged, stages_plot, study_markdown, study_page
+    from msdk.runs.files import write_bytes, write_text
+
+    write_text(folder / "study.md", study_markdown(result))
+    written = ["study.json", "study.md"]
+    if any(arm.best is not None for arm in result.arms):
+        try:
+            for kind in ("png", "svg"):
+                write_bytes(folder / f"curves.{kind}", curves_plot(result, kind))
+                if staged(result):
+                    write_bytes(folder / f"stages.{kind}", stages_plot(result, kind))
+            write_text(folder / "study.html", study_page(result))
+            written += ["study.html", "curves.png", "curves.svg"]
+        except PlotError as error:
+            display.warn(str(error))
+    if as_json:
+        display.print_json(result.as_json())
+        return
+    display.show(*result_grids(result))
+    display.say("")
+    display.say(result.verdict)
+    display.say(f"in {folder}: {', '.join(written)}")

@@ -1,0 +1,271 @@
+"""Studies: what they will cost, what they found, as tables, plots and a page."""
+
+import base64
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msdk.errors import printable
+from msdk.recipe.quantities import prefix_of, written
+from msdk.report.canvas import STAGE_COLOURS, drawn, plain
+from msdk.report.grid import Grid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from msdk.studies.planning import Plan
+    from msdk.studies.results import Account, ArmResult, Interval, StudyResult
+
+AXES: "dict[Account, tuple[str, str]]" = {
+    "training": ("FLOPs", "training, real account"),
+    "paper": ("MACs", "paper's account: a forward call of one image for each iteration"),
+}
+
+
+def plan_grid(plan: "Plan", title: str) -> Grid:
+    """What a study will cost, before anything is trained."""
+    seeds, hours = len(plan.study.study.seeds), any(each.price.hours is not None for each in plan.variants)
+    memory = any(each.price.memory is not None for each in plan.variants)
+    rows: list[tuple[str, ...]] = []
+    for each in plan.variants:
+        price = each.price
+        row = [
+            each.name,
+            f"{price.iterations:,} x {price.batch_size:,}",
+            written(price.parameters, "params"),
+            written(price.flops, "FLOPs"),
+            written(price.paper_macs, "MACs"),
+        ]
+        row += ["-" if price.hours is None else f"{seeds * price.hours:.3g}"] if hours else []
+        row += ["-" if price.memory is None else written(price.memory, "B")] if memory else []
+        rows.append((*row, f"{seeds} seeds" if each.kept else "left out"))
+    head = ["arm", "iterations x batch", "parameters", "training of one", "paper's account"]
+    head += [*(["hours of all seeds"] if hours else []), *(["memory"] if memory else []), "trials"]
+    notes = [f"{seeds * len(plan.kept)} trials, {written(plan.flops, 'FLOPs')} of training in all."]
+    if plan.budget is not None:
+        notes.append(f"Budget: {written(plan.budget, 'FLOPs')}. An arm that exceeds what is left of it is left out.")
+    return Grid(title, tuple(head), tuple(rows), tuple(notes))
+
+
+def result_grids(found: "StudyResult") -> list[Grid]:
+    """The arms in the form of the paper's Table 2, and each comparison under both accounts."""
+    names = list(dict.fromkeys(name for arm in found.arms for name in arm.paper))
+    training = {each.name: each for each in found.comparisons if each.account == "training"}
+    first = next(iter(training.values()), None)
+    rows: list[tuple[str, ...]] = []
+    for arm in found.arms:
+        done = sum(trial.state == "done" for trial in arm.trials)
+        versus = training.get(arm.name)
+        own = first.baseline if first else None
+        spent = own if arm.name == found.baseline else versus and versus.crossing.estimate
+        iterations = None if spent is None else spent / (arm.price.flops / arm.price.iterations)
+        rows.append(
+            (
+                arm.name,
+                f"{done} / {len(arm.trials)}" if arm.kept else "left out",
+                "-" if arm.best is None else f"{arm.best:.4f}" + (f" ± {arm.spread:.4f}" if arm.spread else ""),
+                "-" if iterations is None else f"{iterations:,.0f}",
+                written(arm.price.macs_per_call, "MACs"),
+                "-" if iterations is None else written(iterations * arm.price.macs_per_call, "MACs"),
+                "-" if spent is None else written(spent, "FLOPs"),
+                "-" if versus is None else _interval(versus.ratio),
+                "-" if arm.seconds is None else f"{arm.seconds:,.0f}",
+                *("-" if name not in arm.paper else f"{arm.paper[name]:g}" for name in names),
+            )
+        )
+    head = (
+        *("arm", "trials", f"best {found.metric_words}", "iterations until", "a call"),
+        *("paper's account until", "training until", "of baseline's", "s in all"),
+        *(f"paper: {name}" for name in names),
+    )
+    notes = [
+        f"± is the standard deviation over seeds. 'Until': until the mean over seeds has the {found.target} quality of "
+        f"{found.baseline}; '-' is never. A call and the paper's account are MACs by the paper's convention; training "
+        f"is forward and backward FLOPs of all images. Intervals of {100 * found.confidence:.0f} %, by bootstrap over "
+        "paired seeds."
+    ]
+    notes += [f"{arm.name}, seed {t.seed}: {t.problem}" for arm in found.arms for t in arm.trials if t.problem]
+    grids = [Grid(found.title or found.study, head, tuple(rows), tuple(notes))]
+    grids += [_comparisons(found, account) for account in AXES if any(e.account == account for e in found.comparisons)]
+    return grids
+
+
+def _comparisons(found: "StudyResult", account: "Account") -> Grid:
+    rows = tuple(
+        (
+            each.name,
+            each.verdict,
+            _interval(each.ratio),
+            f"{100 * each.reached:.0f} %",
+            _signed(each.difference),
+        )
+        for each in found.comparisons
+        if each.account == account
+    )
+    unit, words = AXES[account]
+    head = ("arm", "verdict", f"{unit} of baseline's", "resamples that reach it", "difference at equal " + unit)
+    return Grid(f"Against {found.baseline}: {words}", head, rows, (), 2)
+
+
+def _interval(found: "Interval") -> str:
+    """A ratio with its interval."""
+    low, high = ("never" if value is None else f"{100 * value:.0f}" for value in (found.low, found.high))
+    value = "never" if found.estimate is None else f"{100 * found.estimate:.0f} %"
+    return value if (found.estimate, found.low) == (None, None) else f"{value} ({low} to {high})"
+
+
+def _signed(found: "Interval") -> str:
+    numbers = [value for value in (found.estimate, found.low, found.high) if value is not None]
+    return "{:+.4f} ({:+.4f} to {:+.4f})".format(*numbers) if len(numbers) == 3 else "-"
+
+
+def curves_plot(found: "StudyResult", kind: str) -> bytes:
+    """Quality against what was spent, under both accounts: the mean over seeds, each seed, and where arms cross.
+
+    Args:
+        found: The study.
+        kind: "png" or "svg".
+
+    Raises:
+        PlotError: matplotlib is not installed.
+    """
+
+    def draw(figure: "Figure") -> None:
+        for axes, account in zip(figure.subplots(1, 2, sharey=True), AXES, strict=True):
+            _panel(axes, found, account)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.axes[0].set_ylabel(found.metric_words)
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
+
+    return drawn((10.0, 4.4), kind, draw)
+
+
+def _panel(axes: "Axes", found: "StudyResult", account: "Account") -> None:
+    unit, words = AXES[account]
+    spent = [_spent(arm, account) for arm in found.arms]
+    prefix, size = prefix_of(max((x for each in spent for curve in each for x in curve), default=1.0), unit)
+    for number, (arm, curves) in enumerate(zip(found.arms, spent, strict=True)):
+        colour = STAGE_COLOURS[number % len(STAGE_COLOURS)]
+        values = [[point.value for point in trial.points] for trial in arm.trials if trial.points]
+        for xs, ys in zip(curves, values, strict=True):
+            axes.plot([x / size for x in xs], ys, color=colour, alpha=0.25, linewidth=0.8)
+        if values:
+            most = min(map(len, values))
+            mean = [sum(each[place] for each in values) / len(values) for place in range(most)]
+            middle = [sum(each[place] for each in curves) / len(curves) / size for place in range(most)]
+            axes.plot(middle, mean, color=colour, linewidth=1.8, label=printable(arm.name))
+    for each in found.comparisons:
+        if each.account == account and each.crossing.estimate is not None:
+            colour = STAGE_COLOURS[[arm.name for arm in found.arms].index(each.name) % len(STAGE_COLOURS)]
+            axes.plot([each.crossing.estimate / size], [each.target], "o", color=colour, markersize=5)
+    targets = [each.target for each in found.comparisons if each.account == account]
+    if targets:
+        axes.axhline(targets[0], color="#5a636e", linewidth=0.8, linestyle=":")
+    axes.set_xlabel(f"{prefix}{unit} ({words})", wrap=True)
+    _logarithmic(axes)
+
+
+def _spent(arm: "ArmResult", account: "Account") -> list[list[float]]:
+    return [
+        [point.flops if account == "training" else point.paper_macs for point in trial.points]
+        for trial in arm.trials
+        if trial.points
+    ]
+
+
+def _logarithmic(axes: "Axes") -> None:
+    plain(axes)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+
+
+def staged(found: "StudyResult") -> "list[ArmResult]":
+    """The arms with more than one stage, whose losses by stage can be told."""
+    return [arm for arm in found.arms if arm.edges_ratio and any(trial.points for trial in arm.trials)]
+
+
+def stages_plot(found: "StudyResult", kind: str) -> bytes:
+    """Quality by stage against training FLOPs, a panel for each stage, as in the paper's Figure 2.
+
+    Args:
+        found: The study; only arms with more than one stage are drawn.
+        kind: "png" or "svg".
+
+    Raises:
+        PlotError: matplotlib is not installed.
+    """
+    arms = staged(found)
+    count = max((len(arm.edges_ratio) + 1 for arm in arms), default=1)
+
+    def draw(figure: "Figure") -> None:
+        largest = max((x for arm in arms for curve in _spent(arm, "training") for x in curve), default=1.0)
+        prefix, size = prefix_of(largest, "FLOPs")
+        for stage, axes in enumerate(figure.subplots(1, count, squeeze=False)[0]):
+            for arm in arms:
+                colour = STAGE_COLOURS[found.arms.index(arm) % len(STAGE_COLOURS)]
+                for place, trial in enumerate(trial for trial in arm.trials if trial.points):
+                    points = [
+                        (point.flops / size, value)
+                        for point in trial.points
+                        if stage < len(point.by_stage) and (value := point.by_stage[stage]) is not None
+                    ]
+                    look = {"color": colour, "linewidth": 1.0, "label": None if place else printable(arm.name)}
+                    axes.plot([x for x, _ in points], [y for _, y in points], **look)
+            axes.set_title(f"stage {stage}", fontsize=9)
+            axes.set_xlabel(f"training {prefix}FLOPs")
+            _logarithmic(axes)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.axes[0].set_ylabel(found.metric_words)
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
+
+    return drawn((1.0 + 3.2 * count, 3.8), kind, draw)
+
+
+def study_page(found: "StudyResult") -> str:
+    """One page that loads nothing from elsewhere: the verdict, tables and plots."""
+    from msdk.report.templates import templates
+
+    plots = [("Quality against what was spent", _inline(curves_plot(found, "png")))]
+    if staged(found):
+        plots.append(("Quality by stage against training FLOPs", _inline(stages_plot(found, "png"))))
+    return (
+        templates()
+        .get_template("study.html")
+        .render(
+            title=found.title or found.study,
+            question=found.question,
+            verdict=found.verdict,
+            grids=result_grids(found),
+            plots=plots,
+            facts=stamp_lines(found),
+        )
+    )
+
+
+def _inline(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def stamp_lines(found: "StudyResult") -> Sequence[str]:
+    """What made the numbers, sentences."""
+    stamp = found.stamp
+    return (
+        f"Study {found.study}" + (f", size {found.size}" if found.size else "") + f", seeds {_listed(found.seeds)}.",
+        f"Planned {written(found.planned_flops, 'FLOPs')} of training, spent {written(found.spent_flops, 'FLOPs')}.",
+        f"{stamp.date}, {stamp.machine}; msdk {stamp.msdk}, Python {stamp.python}, torch {', '.join(stamp.torch)}.",
+        f"Data: SHA-256 {', '.join(each[:12] for each in stamp.data) or '-'}.",
+    )
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def study_markdown(found: "StudyResult") -> str:
+    """The verdict and the tables as Markdown."""
+    from msdk.report.grid import markdown_text
+
+    parts = [f"# {markdown_text(found.title or found.study)}\n", f"{markdown_text(found.verdict)}\n"]
+    parts += [grid.markdown() for grid in result_grids(found)]
+    return "\n".join([*parts, *(f"- {markdown_text(line)}" for line in stamp_lines(found))]) + "\n"

@@ -1,0 +1,180 @@
+"""Study files: read, with one of their sizes and what a command line adds, and checked. Imports no torch."""
+
+import json
+import os
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from msdk.errors import MsdkError, Problem, RecipeError, nearest
+from msdk.recipe.files import read_bounded
+from msdk.recipe.structuring import flattened_errors, strict_converter
+from msdk.studies.fields import Study
+
+MOST_BYTES = 2**17
+"""Of a study file."""
+
+OVERLAYS = ("study", "arms")
+"""Tables of a size, which lie over those of the file."""
+
+
+def load_study(
+    path: str | Path,
+    size: str | None = None,
+    *,
+    seeds: Sequence[int] | None = None,
+    over: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    budget: str | None = None,
+) -> Study:
+    """Reads a study file.
+
+    Args:
+        path: A TOML file.
+        size: Which of its `[sizes]`; its own default when not given.
+        seeds: In the place of the file's.
+        over: `"key=[a, b]"` for all arms, or `"ARM:key=[a, b]"` for one of them.
+        overrides: `"key=value"`, over `set` of all arms.
+        budget: In the place of the file's.
+
+    Raises:
+        RecipeError: Every mistake of the file, with its key.
+        MsdkError: It cannot be read, or there is no such size, or what was added is wrong.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(read_bounded(path, MOST_BYTES).decode())
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, MsdkError):
+            raise
+        raise RecipeError(str(path), [Problem("", f"is not valid TOML: {error}")]) from error
+    data = _of_size(data, size, path)
+    own: Any = data.setdefault("study", {})
+    if isinstance(own, dict):
+        if seeds is not None:
+            own["seeds"] = list(seeds)
+        if budget is not None:
+            own["budget"] = budget
+        for text in overrides:
+            key, value = _assigned("--set", text)
+            own["set"] = {**own.get("set", {}), key: value}
+    for text in over:
+        _add_grid(data, text)
+    return structured(data, path)
+
+
+def structured(data: Mapping[str, Any], path: Path) -> Study:
+    """The study of plain data; files of recipes are meant from the folder of `path`.
+
+    Raises:
+        RecipeError: Every mistake at once.
+    """
+    try:
+        study = strict_converter().structure(data, Study)
+    except Exception as error:
+        raise RecipeError(str(path), list(flattened_errors(error))) from error
+    problems: list[Problem] = []
+    if len(study.arms) < 1 or (len(study.arms) < 2 and not _grids(study)):
+        problems.append(Problem("arms", "name two arms or more, or one with `over`: a study compares"))
+    if study.baseline not in study.arms:
+        known = ", ".join(study.arms)
+        words = f"no arm '{study.baseline}'.{nearest(study.baseline, study.arms)} Known: {known}"
+        problems.append(Problem("study.baseline", words))
+    for place, grid in (("study", study.study.over), *((f"arms.{name}", arm.over) for name, arm in study.arms.items())):
+        problems += [Problem(f"{place}.over", f"'{key}' has no value") for key, values in grid.items() if not values]
+    if problems:
+        raise RecipeError(str(path), problems)
+    folder = Path(os.path.realpath(path)).parent
+    arms = {name: attrs.evolve(arm, recipe=_near(folder / arm.recipe)) for name, arm in study.arms.items()}
+    return attrs.evolve(study, arms=arms)
+
+
+def _grids(study: Study) -> bool:
+    return bool(study.study.over) or any(arm.over for arm in study.arms.values())
+
+
+def _near(path: Path) -> Path:
+    """A file as one that works here would name it."""
+    whole = Path(os.path.realpath(path))
+    here = Path.cwd()
+    return whole.relative_to(here) if whole.is_relative_to(here) else whole
+
+
+def _of_size(data: dict[str, Any], size: str | None, path: Path) -> dict[str, Any]:
+    """The data with those of a size over them."""
+    sizes, own = data.pop("sizes", {}), data.get("study", {})
+    default = own.get("size", "") if isinstance(own, dict) else ""
+    wanted = size or default
+    if not isinstance(sizes, dict) or not all(isinstance(each, dict) for each in sizes.values()):
+        raise RecipeError(
+            str(path), [Problem("sizes", "expected tables, [sizes.NAME.study] and [sizes.NAME.arms.NAME]")]
+        )
+    if not wanted:
+        if sizes:
+            raise MsdkError(f"{path} has the sizes {', '.join(sizes)}: name one by --size, or by `size` in [study]")
+        return data
+    if wanted not in sizes:
+        known = ", ".join(sizes) or "none"
+        raise MsdkError(f"{path} has no size '{wanted}'.{nearest(wanted, sizes)} Known: {known}")
+    over = typing.cast("dict[str, Any]", sizes[wanted])
+    unknown = [key for key in over if key not in OVERLAYS]
+    if unknown:
+        raise RecipeError(
+            str(path), [Problem(f"sizes.{wanted}.{unknown[0]}", f"unknown key. Known: {', '.join(OVERLAYS)}.")]
+        )
+    merged = _merged(data, over)
+    if isinstance(merged.get("study"), dict):
+        merged["study"]["size"] = wanted
+    return merged
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables merge, everything else replaces; a key of a recipe in `set` or `over` is one key, dots and all."""
+    found = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = _merged(found[key], typing.cast("dict[str, Any]", value)) if both else value
+    return found
+
+
+def _add_grid(data: dict[str, Any], text: str) -> None:
+    """Adds `[ARM:]key=[values]` to a grid."""
+    key, values = _assigned("--over", text)
+    arm, colon, rest = key.partition(":")
+    if not isinstance(values, list):
+        raise MsdkError(f"--over {text}: give a list of values, for example training.lr=[1e-3,3e-3]")
+    table: Any = data.get("study", {})
+    if colon:
+        arms = data.get("arms", {})
+        if arm not in arms:
+            raise MsdkError(f"--over {text}: no arm '{arm}'.{nearest(arm, arms)} Known: {', '.join(arms)}")
+        table, key = arms[arm], rest
+    table["over"] = {**table.get("over", {}), key: values}
+
+
+def _assigned(option: str, text: str) -> tuple[str, Any]:
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise MsdkError(f"{option} {text}: write key=value")
+    try:
+        return key.strip(), tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), raw  # a bare word
+    except (ValueError, RecursionError) as error:
+        raise MsdkError(f"{option} {text}: {error}") from error
+
+
+def inline(value: object) -> str:
+    """A value as one line of TOML."""
+    if isinstance(value, dict):
+        pairs = typing.cast("dict[str, object]", value).items()
+        return "{" + ", ".join(f"{json.dumps(key)} = {inline(item)}" for key, item in pairs) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(inline, typing.cast("Sequence[object]", value))) + "]"
+    if isinstance(value, (bool, str)):
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)

@@ -1,0 +1,295 @@
+"""A study before it is trained: its arms at every point of their grids, what each costs, and its trials."""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from msdk import __version__
+from msdk.budgeting import budget
+from msdk.budgeting.cards import Card
+from msdk.budgeting.planning import UTILISATION, estimate
+from msdk.clustering import Clusters, with_edges
+from msdk.errors import MsdkError
+from msdk.recipe import Recipe, check_trainable, load_recipe
+from msdk.recipe.quantities import quantity, written
+from msdk.recipe.structuring import to_data
+from msdk.runs.resuming import FREE
+from msdk.studies.fields import Study
+from msdk.studies.files import inline
+from msdk.studies.results import Price
+
+Counting = Callable[[str], None]
+
+
+@attrs.frozen(eq=False)
+class Variant:
+    """An arm at one point of its grid.
+
+    Attributes:
+        arm: Of the study.
+        name: The arm's, with what the grid sets.
+        file: Of its recipe.
+        changes: What is set in it, as `--set` takes it, without the seed.
+        recipe: The recipe with its edges; its seed is that of the first trial.
+        clusters: What found the edges; None where the recipe says them.
+        price: Of one trial.
+        kept: Whether it is within the budget of the study.
+        paper: What the paper says of it.
+    """
+
+    arm: str
+    name: str
+    file: Path
+    changes: tuple[str, ...]
+    recipe: Recipe
+    clusters: Clusters | None
+    price: Price
+    kept: bool
+    paper: Mapping[str, float]
+
+
+@attrs.frozen(eq=False)
+class Trial:
+    """One run.
+
+    Attributes:
+        number: In the study, as `--trial` takes it.
+        variant: Whose recipe it trains.
+        seed: `training.seed`.
+        name: Of its folder.
+    """
+
+    number: int
+    variant: Variant
+    seed: int
+    name: str
+
+    @property
+    def recipe(self) -> Recipe:
+        """What it trains."""
+        return _seeded(self.variant.recipe, self.seed)
+
+    def command(self, folder: Path) -> tuple[str, ...]:
+        """The words after `msdk` that make it, on any machine with the same data and version.
+
+        Args:
+            folder: Of the study's runs.
+        """
+        edges = self.variant.recipe.stages.edges_ratio
+        changes = [*self.variant.changes, f"training.seed={self.seed}"]
+        if self.variant.clusters is not None and edges:  # found here, so that nobody finds others
+            changes.append(f"stages={inline({'edges_ratio': list(edges)})}")
+        sets = itertools.chain.from_iterable(("--set", each) for each in changes)
+        return ("train", str(self.variant.file), *sets, "--out", str(folder / self.name), "--resume")
+
+
+def _seeded(recipe: Recipe, seed: int) -> Recipe:
+    return attrs.evolve(recipe, training=attrs.evolve(recipe.training, seed=seed))
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """A study, priced.
+
+    Attributes:
+        study: What was read.
+        variants: Arms at every point of their grids, the baseline first.
+        budget: Most training FLOPs of all trials; None where there is no limit.
+    """
+
+    study: Study
+    variants: tuple[Variant, ...]
+    budget: float | None
+
+    @property
+    def kept(self) -> tuple[Variant, ...]:
+        """Those within the budget."""
+        return tuple(each for each in self.variants if each.kept)
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs of all trials that are kept."""
+        return len(self.study.study.seeds) * sum(each.price.flops for each in self.kept)
+
+    def trials(self) -> tuple[Trial, ...]:
+        """Every trial that is kept: all arms with the first seed, then all with the next one. Opens the data.
+
+        Raises:
+            DataError: The data cannot be read.
+        """
+        digests: dict[str, str] = {}
+
+        def digest(recipe: Recipe) -> str:
+            key = json.dumps(to_data(recipe.data), sort_keys=True)
+            if key not in digests:
+                digests[key] = recipe.data.open().digest
+            return digests[key]
+
+        pairs = itertools.product(self.study.study.seeds, self.kept)
+        return tuple(
+            Trial(
+                number,
+                each,
+                seed,
+                f"{slug(each.name)}-seed{seed}-{address(_seeded(each.recipe, seed), digest(each.recipe))}",
+            )
+            for number, (seed, each) in enumerate(pairs)
+        )
+
+
+def address(recipe: Recipe, digest: str, version: str = __version__) -> str:
+    """What stands for all that a run's training depends on: its recipe, its data, and the version of msdk.
+
+    Args:
+        recipe: Its stage edges are known.
+        digest: Of the data.
+        version: Of msdk.
+    """
+    data = to_data(recipe.with_partition(recipe.partition()))
+    for key in FREE:
+        table: Any = data
+        *above, last = key.split(".")
+        for step in above:
+            table = table.get(step, {})
+        table.pop(last, None)
+    whole = {"recipe": data, "use": [file.sha256 for file in recipe.use], "data": digest, "msdk": version}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:48] or "arm"
+
+
+def plan(
+    study: Study,
+    *,
+    card: Card | None = None,
+    utilisation: float = UTILISATION,
+    measured: bool = False,
+    memory: bool = False,
+    device: str | None = None,
+    cache: bool = True,
+    say: Counting = lambda text: None,
+) -> Plan:
+    """Prices a study, and leaves out what exceeds its budget.
+
+    Args:
+        study: What was read.
+        card: Hours are of this card, where one is named.
+        utilisation: Share of the card's peak that training is taken to reach.
+        measured: Whether hours are measured here, on `device`.
+        memory: Whether memory is simulated.
+        device: Where edges are found, and hours measured.
+        cache: Whether counts and edges of earlier calls are used.
+        say: Told what is counted.
+
+    Raises:
+        MsdkError: A recipe is wrong, or the baseline alone exceeds the budget.
+    """
+    options = study.study
+    known: list[tuple[Recipe, Recipe]] = []
+    found: list[Variant] = []
+    names = [study.baseline, *(name for name in study.arms if name != study.baseline)]
+    per_iteration: float | None = None
+    points = [(name, *point) for name in names for point in _points(study, name)]
+    for name, label, changes in points:
+        say(f"counting {label}")
+        arm = study.arms[name]
+        loaded = load_recipe(arm.recipe, changes)
+        ready, clusters = with_edges(loaded, device=device, like=known, cache=cache)
+        known.append((loaded, ready))
+        if loaded.clustered and clusters is None:  # those of an arm before
+            edges = ready.stages.edges_ratio
+            clusters = next((each.clusters for each in found if each.recipe.stages.edges_ratio == edges), None)
+        price = _price(ready, cache=cache)
+        if options.equal == "flops":
+            wanted = per_iteration or price.flops
+            per_iteration = wanted
+            iterations = _equal(ready.training.iterations * wanted / price.flops, options.checkpoints)
+            changes = (*changes, f"training.iterations={iterations}")
+            ready = attrs.evolve(ready, training=attrs.evolve(ready.training, iterations=iterations))
+            price = _price(ready, cache=cache)
+        check_trainable(ready)
+        if ready.training.iterations < options.checkpoints:
+            raise MsdkError(
+                f"{label} is trained for {ready.training.iterations:,} iterations, and looked at every "
+                f"{options.checkpoints:,}: lower `checkpoints`"
+            )
+        if card is not None:
+            told = estimate(budget(ready, cache=cache), card, ready.training.precision, utilisation=utilisation)
+            price = attrs.evolve(price, hours=None if told is None else told.hours)
+        if measured:
+            from msdk.budgeting.measuring import measure
+
+            say(f"measuring {label}")
+            price = attrs.evolve(price, hours=measure(ready, device=device, seconds=0.5).hours)
+        if memory:
+            from msdk.budgeting.memory import memory as simulated
+
+            say(f"simulating the memory of {label}")
+            price = attrs.evolve(price, memory=simulated(ready).peak)
+        found.append(Variant(name, label, arm.recipe, changes, ready, clusters, price, kept=True, paper=arm.paper))
+    if len({each.name for each in found if each.arm == study.baseline}) > 1:
+        raise MsdkError(f"the baseline {study.baseline} has a grid itself: name one arm for each of its values")
+    limit = None if options.budget is None else quantity(str(options.budget), "FLOPs")
+    return Plan(study, tuple(_within(found, len(options.seeds), limit)), limit)
+
+
+def _equal(iterations: float, checkpoints: int) -> int:
+    """The nearest number of iterations that is looked at."""
+    return max(round(iterations / checkpoints), 1) * checkpoints
+
+
+def _within(variants: Sequence[Variant], seeds: int, limit: float | None) -> Iterator[Variant]:
+    """Those that exceed what is left of the budget are not kept; an arm has all its seeds, or none."""
+    left = float("inf") if limit is None else limit
+    for place, each in enumerate(variants):
+        cost = seeds * each.price.flops
+        kept = cost <= left * (1 + 1e-9)
+        if not place and not kept:
+            raise MsdkError(
+                f"the budget of {written(limit or 0, 'FLOPs')} is less than the {written(cost, 'FLOPs')} that "
+                f"{each.name} takes alone, {seeds} times {written(each.price.flops, 'FLOPs')}: raise it, or train less"
+            )
+        left -= cost if kept else 0
+        yield attrs.evolve(each, kept=kept)
+
+
+def _points(study: Study, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The names and changes of an arm at every point of its grid."""
+    options, arm = study.study, study.arms[name]
+    grid = {**options.over, **arm.over}
+    fixed = {**options.set, **arm.set}
+    looks = {"data.held_out": options.held_out, "training.validate_every": options.checkpoints}
+    for values in itertools.product(*grid.values()):
+        point = dict(zip(grid, values, strict=True))
+        told = ", ".join(f"{key} = {inline(value)}" for key, value in point.items())
+        changes = {**fixed, **point, **looks}
+        yield f"{name}: {told}" if told else name, tuple(f"{key}={inline(value)}" for key, value in changes.items())
+
+
+def _price(recipe: Recipe, *, cache: bool) -> Price:
+    exact, paper = (budget(recipe, convention=how, cache=cache) for how in ("exact", "paper"))
+    training = exact.training
+    assert training is not None
+    assert paper.training is not None
+    options = recipe.training
+    return Price(
+        iterations=options.iterations,
+        batch_size=options.batch_size,
+        flops=training.total_flops + training.autoencoder_flops,
+        macs_per_call=paper.means["sampling"] or 0.0,
+        paper_macs=paper.training.paper_pflops * 1e15,
+        parameters=exact.parameters.total,
+        flops_per_image=tuple(float(each.forward + each.backward + each.recompute) for each in exact.image_flops),
+        autoencoder_flops_per_image=training.autoencoder_flops / training.images,
+        hours=None,
+        memory=None,
+    )

@@ -1,0 +1,103 @@
+"""What a study found, in sentences: each with its uncertainty, "no difference" and "worse" too. Imports no torch."""
+
+import math
+from collections.abc import Sequence
+
+from msdk.recipe.quantities import written
+from msdk.studies.crossing import Crossing
+from msdk.studies.results import Account, Comparison, Verdict
+
+SPENT = {"training": "training FLOPs", "paper": "MACs of the paper's account"}
+
+
+def judged(found: Crossing) -> Verdict:
+    """Whether an arm is better than the baseline: by what it spends until it has the same quality.
+
+    "unknown" is what was not trained for long enough to say.
+    """
+    if found.ratio.high < 1:
+        return "better"
+    if found.at_least > 1:
+        return "worse"
+    if found.reached == 0:
+        return "unknown"
+    return "no difference"
+
+
+def sentence(
+    name: str, baseline: str, words: str, found: Crossing, account: Account, confidence: float, seeds: int
+) -> str:
+    """That in words.
+
+    Args:
+        name: Of the arm.
+        baseline: Of the baseline.
+        words: What quality is called.
+        found: About both.
+        account: What is spent.
+        confidence: Of the intervals.
+        seeds: How many both have.
+    """
+    verdict, spent = judged(found), SPENT[account]
+    low, high = (_percent(value) for value in (found.ratio.low, found.ratio.high))
+    sure = f"{100 * confidence:.0f} % interval"
+    goal = f"{baseline}'s {words} of {found.target:.4f}"
+    apart = found.difference
+    side = "above" if apart.value > 0 else "below"
+    gap = (
+        f"where both have spent the same, it is {abs(apart.value):.4f} {side} ({sure} of the difference "
+        f"{apart.low:+.4f} to {apart.high:+.4f})"
+    )
+    if verdict == "better":
+        told = (
+            f"{name} reaches {goal} with {_percent(found.ratio.value)} of the {spent} ({sure} {low} to {high}), "
+            f"{written(found.crossing.value, 'FLOPs' if account == 'training' else 'MACs')}"
+        )
+    elif math.isfinite(found.ratio.value):
+        needs = f"{_percent(found.ratio.value)} of the {spent} ({sure} {low} to {high})"
+        told = (
+            f"{name} is worse than {baseline}: it reaches {goal} with {needs}"
+            if verdict == "worse"
+            else f"No difference between {name} and {baseline} can be told: {name} reaches {goal} with {needs}"
+        )
+    elif verdict == "worse":
+        told = f"{name} is worse than {baseline}: it does not reach {goal}; {gap}"
+    elif verdict == "unknown":
+        told = (
+            f"Whether {name} needs less than {baseline} is not known: it was not trained until it reaches {goal}; {gap}"
+        )
+    else:
+        told = (
+            f"No difference between {name} and {baseline} can be told: the mean of {name} does not reach {goal}, but "
+            f"{_percent(found.reached)} of the resamples do; {gap}"
+        )
+    return f"{told}; {seeds} paired seeds."
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if math.isfinite(value) else "never"
+
+
+def verdict_of(comparisons: Sequence[Comparison], baseline: str, pending: int) -> str:
+    """One sentence on a whole study: of several arms, that of the one that needs least.
+
+    Args:
+        comparisons: By training FLOPs.
+        baseline: Name of the arm that others are compared with.
+        pending: Trials that are not done.
+    """
+    rest = f" {pending} trials are still to be done." if pending else ""
+    if not comparisons:
+        return f"Nothing can be compared with {baseline} yet.{rest}"
+    first = min(comparisons, key=lambda each: math.inf if each.ratio.estimate is None else each.ratio.estimate)
+    if len(comparisons) == 1:
+        return first.sentence + rest
+    counts = {
+        kind: sum(each.verdict == kind for each in comparisons)
+        for kind in ("better", "no difference", "worse", "unknown")
+    }
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    return (
+        f"Of {len(comparisons)} arms against {baseline}: {told}. {first.sentence} That one needs least, which widens "
+        f"no interval.{rest}"
+    )

@@ -1,0 +1,245 @@
+"""Studies from file to verdict: priced first, trained once, shared, resumed, and told."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import attrs
+import pytest
+from commands import quick
+
+import msdk
+from msdk.budgeting import budget
+from msdk.runs.writer import one_writer
+from msdk.studies import load_study
+from msdk.studies.collecting import FAILED, RUNS, read_result, state_of
+from msdk.studies.planning import address, plan
+from msdk.studies.running import Watcher, make
+
+SMALL = """
+[study]
+title = "Tiny"
+seeds = [0, 1, 2]
+checkpoints = 2
+held_out = 0.05
+set = { "training.iterations" = 4, "training.batch_size" = 8, "training.validate_images" = 8, "encoder.channels" = 8 }
+
+[arms.unified]
+recipe = "ROOT/recipes/digits/unified.toml"
+set = { "decoders.0.channels" = 8 }
+
+[arms.multistage]
+recipe = "ROOT/recipes/digits/multistage.toml"
+set = { "decoders.0.channels" = 12, "stages" = { edges_ratio = [0.3, 2.5] } }
+paper = { FID = 2.71 }
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A study of two arms and three seeds, which is trained in a few seconds."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(SMALL.replace("ROOT", str(Path.cwd())))
+    return path
+
+
+def counted():
+    """A watcher, and the names of the trials that began."""
+    began = []
+    return Watcher(began=lambda trial, resumed: began.append((trial.variant.name, trial.seed))), began
+
+
+def test_a_study_is_trained_once(file, tmp_path, capsys, monkeypatch):
+    """Six trials, then none; a changed arm retrains only itself; the result is read back; its table has the paper's."""
+    watcher, began = counted()
+    found = msdk.study(file, tmp_path / "out", watcher=watcher)
+    assert began == [(name, seed) for seed in (0, 1, 2) for name in ("unified", "multistage")]
+    assert read_result(tmp_path / "out") == found
+    assert {trial.state for arm in found.arms for trial in arm.trials} == {"done"}
+    again, began = counted()
+    assert msdk.study(file, tmp_path / "out", watcher=again).as_json() == found.as_json()
+    assert began == []
+
+    file.write_text(file.read_text().replace('"decoders.0.channels" = 12', '"decoders.0.channels" = 16'))
+    changed, began = counted()
+    other = msdk.study(file, tmp_path / "out", watcher=changed)
+    assert began == [("multistage", seed) for seed in (0, 1, 2)]
+    assert other.arms[0] == found.arms[0]
+
+    code, out, _ = quick(capsys, monkeypatch, "study", file, "--out", tmp_path / "out")
+    assert code == 0
+    assert "paper: FID" in out
+    assert other.verdict.split(";")[0] in out
+    page = (tmp_path / "out" / "study.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert (tmp_path / "out" / "stages.svg").stat().st_size > 1000
+
+    # What was spent is what the ledger of each run says, whoever prices it.
+    for arm in other.arms:
+        for trial in arm.trials:
+            ledger = json.loads((tmp_path / "out" / trial.folder / "ledger.json").read_text())
+            assert trial.points[-1].flops == pytest.approx(ledger["total_flops"], rel=1e-12)
+            assert [point.iteration for point in trial.points] == [2, 4]
+
+
+def test_all_is_priced_first(file, tmp_path, capsys, monkeypatch):
+    """The plan has the price that a budget has, and what exceeds the study's own is left out; nothing is made by it."""
+    study = load_study(file)
+    whole = plan(study)
+    for each in whole.variants:
+        exact = budget(each.recipe, convention="exact").training
+        paper = budget(each.recipe, convention="paper").training
+        assert (each.price.flops, each.price.paper_macs) == (exact.total_flops, paper.paper_pflops * 1e15)
+    first, second = (each.price.flops for each in whole.variants)
+    assert whole.flops == 3 * (first + second)
+    short = plan(load_study(file, budget=f"{3 * first + 2.9 * second:.0f}"))
+    assert [each.kept for each in short.variants] == [True, False]
+    with pytest.raises(msdk.MsdkError, match=r"less than the .* that unified takes alone"):
+        plan(load_study(file, budget=f"{2.9 * first:.0f}"))
+    code, out, _ = quick(capsys, monkeypatch, "study", file, "--plan", "--gpu", "h100", "--out", tmp_path / "out")
+    assert code == 0
+    assert "hours of all seeds" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_flops_for_all(file):
+    """With `equal = "flops"` each arm is trained for what the baseline costs, up to a look; grids are crossed."""
+    file.write_text(file.read_text().replace('title = "Tiny"', 'title = "Tiny"\nequal = "flops"'))
+    whole = plan(load_study(file, overrides=["training.iterations=1000"], over=["multistage:training.lr=[1e-3, 3e-3]"]))
+    assert [each.name for each in whole.variants] == [
+        "unified",
+        "multistage: training.lr = 0.001",
+        "multistage: training.lr = 0.003",
+    ]
+    assert [each.recipe.training.lr for each in whole.variants[1:]] == [1e-3, 3e-3]
+    wanted = whole.variants[0].price.flops
+    for each in whole.variants[1:]:
+        assert each.recipe.training.iterations != 1000
+        half = each.price.flops / each.price.iterations  # of the two iterations between looks
+        assert each.price.flops == pytest.approx(wanted, abs=1.001 * half)
+        assert f"training.iterations={each.recipe.training.iterations}" in each.changes
+
+
+def test_a_printed_command_makes_its_trial(file, tmp_path, capsys, monkeypatch):
+    """`--print` lists a command for each trial; it and `--trial K` make the run that the study takes."""
+    out = tmp_path / "out"
+    _, printed, _ = quick(capsys, monkeypatch, "study", file, "--out", out, "--print")
+    lines = printed.splitlines()
+    assert len(lines) == 6
+    import shlex
+
+    words = shlex.split(lines[1])
+    assert words[0] == "msdk"
+    code, _, _ = quick(capsys, monkeypatch, *words[1:])
+    assert code == 0
+    code, _, _ = quick(capsys, monkeypatch, "study", file, "--out", out, "--trial", 3)
+    assert code == 0
+    trials = plan(load_study(file)).trials()
+    assert [state_of(out, trial)[0] for trial in trials] == ["new", "done", "new", "done", "new", "new"]
+    code, _, err = quick(capsys, monkeypatch, "study", file, "--out", out, "--trial", 6)
+    assert (code, "trials 0 to 5" in err) == (2, True)
+
+
+def test_a_failing_trial_does_not_stop_the_others(file, tmp_path):
+    """It is told, is not tried again unless asked to, and the rest is trained."""
+    trials = plan(load_study(file)).trials()[:2]
+    wild = attrs.evolve(trials[0].variant.recipe.training, lr=1e30, clip_norm=0.0, warmup=0)
+    broken = attrs.evolve(trials[0].variant, recipe=attrs.evolve(trials[0].variant.recipe, training=wild))
+    trials = (attrs.evolve(trials[0], variant=broken), trials[1])
+    failed, (watcher, began) = [], counted()
+    watcher = attrs.evolve(watcher, failed=lambda trial, problem: failed.append(problem))
+    assert make(trials, tmp_path, watcher=watcher) == 0
+    assert len(began) == 2
+    assert "not finite" in failed[0] or "is nan" in failed[0] or "is inf" in failed[0]
+    assert state_of(tmp_path, trials[0])[0] == "failed"
+    assert state_of(tmp_path, trials[1])[0] == "done"
+    assert make(trials, tmp_path, watcher=watcher) == 0
+    assert len(began) == 2
+    assert make(trials, tmp_path, watcher=watcher, retry=True) == 0
+    assert len(began) == 3
+    assert (tmp_path / RUNS / f"{trials[0].name}{FAILED}").is_file()
+
+
+def test_what_was_stopped_goes_on(file, tmp_path):
+    """A signal ends a study with a checkpoint; the same study goes on there, as if nothing had been."""
+    trials = plan(load_study(file)).trials()[:1]
+
+    def stop(trial, step):
+        if step.iteration == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert make(trials, tmp_path / "stopped", watcher=Watcher(trained=stop)) == signal.SIGTERM
+    assert state_of(tmp_path / "stopped", trials[0])[0] == "stopped"
+    resumed = []
+    watcher = Watcher(began=lambda trial, going: resumed.append(going))
+    for folder in ("stopped", "whole"):
+        assert make(trials, tmp_path / folder, watcher=watcher) == 0
+    assert resumed == [True, False]
+    looks = [
+        [json.loads(line)["held_out_loss"] for line in lines if "held_out_loss" in line]
+        for folder in ("stopped", "whole")
+        for lines in [(tmp_path / folder / RUNS / trials[0].name / "metrics.jsonl").read_text().splitlines()]
+    ]
+    assert looks[0] == looks[1]
+    assert len(looks[0]) == 2
+
+
+def test_two_processes_share_the_trials(file, tmp_path):
+    """While another process has a trial it is left to it; when that one is gone, it is made here."""
+    trials = plan(load_study(file)).trials()[:2]
+    run = tmp_path / RUNS / trials[0].name
+    watcher, began = counted()
+    child = os.fork()
+    if not child:  # holds the first trial, and trains nothing
+        with one_writer(run):
+            (tmp_path / "held").touch()
+            while not (tmp_path / "enough").exists():
+                pass
+            os._exit(0)
+    try:
+        while not (tmp_path / "held").exists():
+            pass
+        assert make(trials, tmp_path, watcher=watcher, wait=False) == 0
+        assert began == [("multistage", 0)]
+        waited = attrs.evolve(watcher, waiting=lambda others: (tmp_path / "enough").touch())
+        assert make(trials, tmp_path, watcher=waited) == 0
+        assert began == [("multistage", 0), ("unified", 0)]
+    finally:
+        (tmp_path / "enough").touch()
+        os.waitpid(child, 0)
+
+
+def test_a_run_is_believed_by_its_content(file, tmp_path):
+    """A folder whose recipe, data or version are not those of its name is told, not counted."""
+    trials = plan(load_study(file)).trials()[:1]
+    make(trials, tmp_path)
+    lock = tmp_path / RUNS / trials[0].name / "lock.json"
+    lock.write_text(lock.read_text().replace('"msdk": "', '"msdk": "9.'))
+    state, problem = state_of(tmp_path, trials[0])
+    assert state == "failed"
+    assert "another version" in problem
+    recipe = trials[0].recipe
+    assert address(recipe, "a") == address(attrs.evolve(recipe, title="other"), "a")
+    assert len({address(recipe, "a"), address(recipe, "b"), address(recipe, "a", "9")}) == 3
+    assert address(recipe, "a") != address(attrs.evolve(recipe, training=attrs.evolve(recipe.training, lr=1.0)), "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("seeds = [0, 1, 2]", "seeds = [0, 1]"), "at least 3"),
+        (("seeds = [0, 1, 2]", "seeds = [0, 1, 1]"), "same seed twice"),
+        (('title = "Tiny"', 'titel = "Tiny"'), "Did you mean 'title'"),
+        (('title = "Tiny"', 'baseline = "unifeid"'), "Did you mean 'unified'"),
+        (('title = "Tiny"', 'metrics = ["fid"]'), "Known: denoising-loss"),
+        (('title = "Tiny"', 'budget = "2 GMACs"'), "MACs"),
+        (("paper = { FID = 2.71 }", 'paper = { FID = "low" }'), "number"),
+        (("[arms.unified]", "[arms.unified"), "not valid TOML"),
+    ],
+)
+def test_mistakes_of_a_study_are_told(file, change, message):
+    """Each is told with its key, before anything is counted."""
+    file.write_text(file.read_text().replace(*change))
+    with pytest.raises(msdk.MsdkError, match=message):
+        load_study(file)
