@@ -213,4 +213,4 @@ def _write_reports(
         sweep(place / name)  # of a process that was killed while it wrote one
     write_text(place / "report.md", text)
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]
-    write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent))
+    write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent, scores=scores_of(place)))

@@ -27,19 +27,21 @@ PUBLISHED = {
 class DINOv2(Extractor):
     """The class token of DINOv2's transformer on 224x224 pixels, in timm's network. Nothing is downloaded.
 
-    Images are resized by antialiased bicubic interpolation, as dgm-eval does with Pillow, and normalised by ImageNet's
-    means; grey ones have three equal channels. torch-fidelity has no way to take the weights from a file.
+    Images are resized by bicubic interpolation and normalised by ImageNet's means; grey ones have three equal channels.
+    torch-fidelity has no way to take the weights from a file.
     Source: Oquab et al. 2023, arXiv 2304.07193; Stein et al. 2023, arXiv 2306.04675.
 
     Args:
         weights: The file of the weights; `$MSDK_WEIGHTS` when not given, which may be a folder that holds it.
         size: Of the network; published numbers are of "l".
+        resize: By "pillow", in 8 bits, as dgm-eval; or by "torch", in float32 and antialiased, as EDM2's script.
     """
 
     protocol: ClassVar[int] = 50_000
 
     weights: Path | None = None
     size: Literal["s", "b", "l", "g"] = "l"
+    resize: Literal["pillow", "torch"] = "pillow"
 
     @property
     def label(self) -> str:

@@ -43,6 +43,7 @@ class FDDINOv2(Metric):
     Args:
         weights: The file of the weights, see the extractor `dinov2`.
         size: Of the network; published numbers are of "l".
+        resize: How images become 224x224: by "pillow" or "torch".
     """
 
     title: ClassVar[str] = "FD-DINOv2"
@@ -50,10 +51,11 @@ class FDDINOv2(Metric):
 
     weights: Path | None = None
     size: Literal["s", "b", "l", "g"] = "l"
+    resize: Literal["pillow", "torch"] = "pillow"
 
     @property
     def own_extractor(self) -> Extractor:
-        return DINOv2(weights=self.weights, size=self.size)
+        return DINOv2(weights=self.weights, size=self.size, resize=self.resize)
 
     def called(self, extractor: Extractor | None) -> str:
         return _called(extractor)

@@ -180,6 +180,7 @@ def comparison_page(found: "Comparison") -> str:
         .render(
             title=" and ".join(short(name) for name in found.names),
             grids=comparison_grids(found),
+            curved="Losses",
             curves=_inline(curves_plot(found, "png")),
             sheets=sheets,
         )

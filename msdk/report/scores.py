@@ -100,7 +100,8 @@ def curves_file(curves: "Sequence[Curve]", suffix: str) -> bytes:
         picture = "data:image/png;base64," + base64.b64encode(curves_plot(curves, "png")).decode()
         page = templates().get_template("comparison.html")
         title = "Scores over training"
-        return page.render(title=title, grids=[curves_grid(curves)], curves=picture, sheets=[]).encode()
+        grids = [curves_grid(curves)]
+        return page.render(title=title, grids=grids, curved="Scores", curves=picture, sheets=[]).encode()
     raise MsdkError(
         f"curves cannot be written as '{suffix}' files.{nearest(kind, FORMATS)} Known: {', '.join(FORMATS)}."
     )

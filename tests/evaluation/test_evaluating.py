@@ -367,10 +367,11 @@ def test_checkpoints_are_kept_to_look_at(tmp_path, keep, left):
 def test_a_run_ends_with_its_evaluation(tmp_path):
     """`msdk run` evaluates where the recipe says so, and its report has the scores with their protocol."""
     msdk.run(tiny("sampling.steps=2", 'evaluation={metrics=["is"], images=12}'), tmp_path / "run")
-    report = (tmp_path / "run" / "report.md").read_text()
-    assert "## Scores" in report
-    assert "IS-digits" in report
-    assert "seeds 0 to 11" in report
+    for name, head in (("report.md", "## Scores"), ("report.html", "Scores of ")):
+        report = (tmp_path / "run" / name).read_text()
+        assert head in report
+        assert "IS-digits" in report
+        assert "seeds 0 to 11" in report
 
 
 # --- several runs -----------------------------------------------------------------------------------------------------

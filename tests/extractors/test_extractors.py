@@ -162,3 +162,19 @@ def test_numbers_are_those_of_torch_fidelity_end_to_end(weights):
     assert set(found) == set(RECIPE["abs_tol"]) - {"fid_768"}
     for name, value in found.items():
         assert value == pytest.approx(RECIPE["results_internal_f32"][name], abs=RECIPE["abs_tol"][name], rel=0), name
+
+
+@pytest.mark.slow
+def test_dinov2_keeps_the_laws(tmp_path):
+    """With random weights under the names of the published file, of images of 518 pixels; another size is refused."""
+    import timm
+
+    torch.manual_seed(0)
+    state = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, img_size=518).state_dict()
+    file = tmp_path / "dinov2_vits14_pretrain.pth"
+    torch.save({**state, "mask_token": torch.zeros(1, 384)}, file)
+    extractor = msdk.extractors.get("dinov2")(weights=tmp_path, size="s")
+    testing.check("extractor", extractor, shape=(1, 16, 16))
+    assert msdk.metrics.get("fd-dinov2")(weights=file, size="s").own_extractor.label == "DINOv2-s"
+    with pytest.raises(msdk.PartError, match=r"has no weights of DINOv2's ViT-B/14"):
+        msdk.extractors.get("dinov2")(weights=file, size="b").open()
