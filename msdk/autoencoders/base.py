@@ -45,7 +45,6 @@ class Autoencoder(abc.ABC):
     Args:
         weights: A .safetensors file of the module's own state dict, or a run folder that has one. Training needs it;
             budgets do not.
-        sampled: Whether diffusion is trained on latents that each step draws from their Gaussians, if any.
 
     Attributes:
         axes: Axes of the images that it takes: 2 of families for pictures; None takes any number of them.
@@ -54,7 +53,6 @@ class Autoencoder(abc.ABC):
     axes: ClassVar[int | None] = None
 
     weights: Path | None = None
-    sampled: bool = False
 
     @abc.abstractmethod
     def latent_shape(self, shape: Shape) -> Shape:
