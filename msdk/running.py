@@ -25,7 +25,7 @@ from msdk.runs.files import sweep, write_text
 from msdk.runs.writer import one_writer
 from msdk.sampling.drawing import write_samples
 from msdk.training import Step, TrainingResult
-from msdk.training.loop import train_here
+from msdk.training.beginning import train_here
 
 
 @attrs.frozen

@@ -65,7 +65,7 @@ def train(
         group.agreed(begin)
         from msdk.clustering import kept_clusters
         from msdk.evaluation import judging
-        from msdk.training.loop import train_here
+        from msdk.training.beginning import train_here
 
         goes_on = resume and checkpoints(place)
         ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None, cache=cache)

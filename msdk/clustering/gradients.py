@@ -22,9 +22,9 @@ from msdk.runs import checkpoints, latest, load_checkpoint, load_weights, run_re
 from msdk.schedules.base import Schedule
 from msdk.threads import network_macs, threads_for
 from msdk.training import Step
+from msdk.training.beginning import train_here
 from msdk.training.drawing import to_range
 from msdk.training.labels import training_labels
-from msdk.training.loop import train_here
 from msdk.training.state import put_objective
 from msdk.training.step import encoded, image_losses, objective_of
 

@@ -18,7 +18,8 @@ from msdk.evaluation import judging
 from msdk.partition import Partition
 from msdk.recipe import Recipe, recipe_of
 from msdk.runs import checkpoints, refuse_existing
-from msdk.training.loop import Step, TrainingResult, train_here
+from msdk.training import Step, TrainingResult
+from msdk.training.beginning import train_here
 
 
 @as_annotated
