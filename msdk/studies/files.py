@@ -53,7 +53,7 @@ def load_study(
             raise
         raise RecipeError(str(path), [Problem("", f"is not valid TOML: {error}")]) from error
     data = _of_size(data, size, path)
-    own: Any = data.setdefault("study", {})
+    own: Any = data.setdefault("study", {})  # what is no table is told with the rest
     if isinstance(own, dict):
         if seeds is not None:
             own["seeds"] = list(seeds)
@@ -153,7 +153,8 @@ def _add_grid(data: dict[str, Any], text: str) -> None:
         if arm not in arms:
             raise MsdkError(f"--over {text}: no arm '{arm}'.{nearest(arm, arms)} Known: {', '.join(arms)}")
         table, key = arms[arm], rest
-    table["over"] = {**table.get("over", {}), key: values}
+    if isinstance(table, dict):  # what is no table is told with the rest
+        table["over"] = {**table.get("over", {}), key: values}
 
 
 def _assigned(option: str, text: str) -> tuple[str, Any]:

@@ -86,7 +86,8 @@ def verdict_of(comparisons: Sequence[Comparison], baseline: str, pending: int) -
         baseline: Name of the arm that others are compared with.
         pending: Trials that are not done.
     """
-    rest = f" {pending} trials are still to be done." if pending else ""
+    many = "trials are" if pending > 1 else "trial is"
+    rest = f" {pending} {many} still to be done." if pending else ""
     if not comparisons:
         return f"Nothing can be compared with {baseline} yet.{rest}"
     first = min(comparisons, key=lambda each: math.inf if each.ratio.estimate is None else each.ratio.estimate)

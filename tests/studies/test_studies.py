@@ -166,7 +166,7 @@ def test_what_was_stopped_goes_on(file, tmp_path):
     trials = plan(load_study(file)).trials()[:1]
 
     def stop(trial, step):
-        if step.iteration == 3:
+        if step.iteration == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     assert make(trials, tmp_path / "stopped", watcher=Watcher(trained=stop)) == signal.SIGTERM
