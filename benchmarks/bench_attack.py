@@ -80,6 +80,10 @@ def small(part: type, table: Data) -> Data:
     return {"name": table["name"], **found, **table}
 
 
+RUNS = ("progressive-distillation",)
+"""Parts that need the folder of a trained run."""
+
+
 def cases() -> Iterator[tuple[str, Data]]:
     """(What it is, a small good recipe)."""
     every = registries()
@@ -100,8 +104,10 @@ def cases() -> Iterator[tuple[str, Data]]:
     }
     for kind, place in places.items():
         for name in every[kind].names():
+            if name in RUNS:
+                continue
             data = copy.deepcopy(BASE)
-            if kind == "samplers" and name.startswith("pfgm"):
+            if kind in ("samplers", "objectives") and name.startswith("pfgm"):
                 data["schedule"] = {"name": "pfgm"}
             if kind == "samplers" and name == "gddim":
                 data["schedule"] = {"name": "cld"}
@@ -111,6 +117,8 @@ def cases() -> Iterator[tuple[str, Data]]:
                 data["schedule"] = {"name": "vp-discrete"}
                 data["decoders"] = [{**each, "variance": True} for each in data["decoders"]]
                 data["parameterization"] = {"name": "eps"}
+            if kind == "objectives" and name == "consistency":
+                data["parameterization"] = {"name": "consistency", "floor": 0.002}
             if kind == "samplers":
                 data["sampling"]["steps"] = {"predictor-corrector": 25, "ddpm": 4}.get(name, 4)
             put(data, place, {"name": name})

@@ -180,7 +180,8 @@ def forked(words: Sequence[str], here: Path, log: Path, strike: tuple[int, int] 
 # --- what is left -----------------------------------------------------------------------------------------------------
 
 TIMES = re.compile(
-    rb'"(?:seconds|images_per_second)": [0-9.e+-]+|"command": \[[^]]*\]|[0-9.,]+ (?:s|images/s|seconds)\b'
+    rb'"(?:seconds|images_per_second|data_seconds|\w+_peak_bytes)": [0-9.e+-]+'
+    rb'|"command": \[[^]]*\]|[0-9.,]+ (?:s|images/s|seconds)\b'
 )
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from msdk import datasets as datasets
     from msdk import decoders as decoders
     from msdk import encoders as encoders
+    from msdk import extractors as extractors
     from msdk import lr_schedules as lr_schedules
+    from msdk import metrics as metrics
     from msdk import noise_levels as noise_levels
     from msdk import objectives as objectives
     from msdk import optimizers as optimizers
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from msdk.errors import RunFaultError as RunFaultError
     from msdk.errors import TargetError as TargetError
     from msdk.errors import UnknownNameError as UnknownNameError
+    from msdk.evaluation import evaluate as evaluate
     from msdk.partition import Partition as Partition
     from msdk.partition import Stage as Stage
     from msdk.pretrained import load_pretrained as load_pretrained
@@ -92,6 +95,7 @@ _HOMES = {
     "budget": "msdk.budgeting",
     "build": "msdk.clustering.readying",
     "cluster": "msdk.clustering",
+    "evaluate": "msdk.evaluation",
     "load_pretrained": "msdk.pretrained",
     "load_recipe": "msdk.recipe",
     "load_run": "msdk.runs",
@@ -136,10 +140,13 @@ __all__ = [
     "datasets",
     "decoders",
     "encoders",
+    "evaluate",
+    "extractors",
     "load_pretrained",
     "load_recipe",
     "load_run",
     "lr_schedules",
+    "metrics",
     "noise_levels",
     "objectives",
     "optimizers",

@@ -114,12 +114,17 @@ class Batch(NamedTuple):
 
     def to(self, device: "str | torch.device") -> "Batch":
         """The same on a device, without waiting for it."""
-        return Batch(self.images.to(device, non_blocking=True), self.condition.to(device))
+        return self._replace(images=self.images.to(device, non_blocking=True), condition=self.condition.to(device))
 
     def split(self, size: int | Sequence[int]) -> "tuple[Batch, ...]":
         """Pieces of so many images, or of these sizes; views."""
         images = self.images.split(size if isinstance(size, int) else list(size))
-        return tuple(map(Batch, images, self.condition.split([len(piece) for piece in images])))
+        conditions = self.condition.split([len(piece) for piece in images])
+        return tuple(self._replace(images=own, condition=each) for own, each in zip(images, conditions, strict=True))
+
+
+class Encoded(Batch):
+    """What an autoencoder has made of images, in their place: see `msdk.training.latents`."""
 
 
 def per_image(values: "Tensor", images: "Tensor") -> "Tensor":

@@ -8,11 +8,13 @@ from pathlib import Path
 import attrs
 
 from msdk.arguments import as_annotated
+from msdk.browsing import summary
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
 from msdk.clustering import Clusters, clusters_in, kept_clusters, with_edges
 from msdk.distributed import Group, restarted, this_rank, together
 from msdk.errors import PartError, RecipeError
+from msdk.evaluation import evaluate_here, judging, scores_of, task_of
 from msdk.recipe import Recipe, load_recipe, recipe_of
 from msdk.recipe.differences import compare
 from msdk.recipe.structuring import to_data
@@ -23,7 +25,7 @@ from msdk.runs.files import sweep, write_text
 from msdk.runs.writer import one_writer
 from msdk.sampling.drawing import write_samples
 from msdk.training import Step, TrainingResult
-from msdk.training.loop import train_here
+from msdk.training.beginning import train_here
 
 
 @attrs.frozen
@@ -36,6 +38,7 @@ class Watcher:
         budgeted: Budgets of the recipes to compare, the run's own last.
         trained: After every training step.
         sampled: (intervals done, intervals in all).
+        evaluated: (what is done, images done, images in all).
         warned: What is different where training goes on, in sentences, see `msdk.train`.
     """
 
@@ -44,6 +47,7 @@ class Watcher:
     budgeted: Callable[[Sequence[Budget]], None] = lambda budgets: None
     trained: Callable[[Step], None] = lambda step: None
     sampled: Callable[[int, int], None] = lambda done, total: None
+    evaluated: Callable[[str, int, int], None] = lambda what, done, total: None
     warned: Callable[[str], None] | None = None
 
 
@@ -145,12 +149,16 @@ def _run(
         progress=watcher.trained,
         warn=watcher.warned,
         furnish=lambda folder: kept_clusters(folder, found),
+        judge=judging(recipe, device),
         group=group,
     )
     if result.interrupted:
         return result
     started = time.perf_counter()
     write_samples(place, recipe, device=device, replace=True, keep=resume, progress=watcher.sampled)
+    if recipe.evaluation is not None:
+        task = group.agreed(lambda: task_of(place))
+        evaluate_here(task, group, device=device, progress=watcher.evaluated)
     if first:
         _write_reports(place, [*beside, recipe], clusters_in(place), budgets, result, time.perf_counter() - started)
     return result
@@ -173,10 +181,11 @@ def _write_reports(
     sampling_seconds: float,
 ) -> None:
     """Writes report.md and report.html; the run's own recipe and budget are the last."""
-    recipe = recipes[-1]
+    recipe, told = recipes[-1], summary(place)
     first, count = recipe.sampling.seed, recipe.sampling.images
     exact = budgets[-1] if budgets[-1].convention == "exact" else budget(recipe, convention="exact")
-    spent = ledger(exact, result.images_by_stage, result.last.iteration, recipe, result.watched)
+    seen, expected = result.images_by_stage, result.expected_by_stage or None
+    spent = ledger(exact, seen, result.last.iteration, recipe, result.watched, expected)
     text = run_markdown(
         title=recipe.title or place.name,
         clusters=clusters,
@@ -186,6 +195,7 @@ def _write_reports(
             "seconds": result.seconds,
             "images_per_second": sum(result.images_by_stage) / max(result.seconds, 1e-9),
             "loss_by_stage": [None if loss != loss else loss for loss in result.last.loss_by_stage],
+            "held_out_loss_by_stage": list(told.held_out_loss_by_stage) or None,
         },
         ledger=spent,
         sampling={
@@ -196,10 +206,11 @@ def _write_reports(
             "first_seed": first,
             "last_seed": first + count - 1,
         },
+        scores=scores_of(place),
         pictures=[name for name in ("samples/grid.png", "clustering.png") if (place / name).is_file()],
     )
     for name in ("report.md", "report.html"):
         sweep(place / name)  # of a process that was killed while it wrote one
     write_text(place / "report.md", text)
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]
-    write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent))
+    write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent, scores=scores_of(place)))

@@ -64,6 +64,7 @@ def _trained(trainer, steps):
         batch = work.batch._replace(images=work.batch.images.double())
         return work._replace(batch=batch, draw=attrs.evolve(work.draw, noise=work.draw.noise.double()))
 
+    fed.before = feed.before
     trainer.feed = fed
     if step.sums is not None:
         finish = step.sums.finish

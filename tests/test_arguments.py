@@ -17,11 +17,18 @@ WRONG = [None, 3, -1, 2.5, "foo", "", b"x", [], [1], ["clip"], [None], [-1], [2*
 WRONG += [(1, 2), "0-3", Path("nowhere"), torch.zeros(2), 0, range(0), np.array(["a"]), float("nan")]
 
 
+FEW = {
+    **dict.fromkeys(("train", "run"), ("recipe", "device", "resume")),
+    "evaluate": ("metrics", "extractor", "images", "checkpoint", "weights", "samples", "reference", "split", "name"),
+}
+"""Arguments of functions that work for long where they take something."""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A trained run."""
     place = tmp_path_factory.mktemp("run") / "run"
-    msdk.train(tiny("training.iterations=1"), place)
+    msdk.train(tiny("training.iterations=1", "evaluation.images=10"), place)
     return place
 
 
@@ -37,14 +44,19 @@ def run(tmp_path_factory):
         ("load_pretrained", {"family": "edm", "state_dict": None, "config": {}}),
         ("train", {"recipe": "recipes/digits/unified.toml", "run_dir": "/dev/null/run"}),
         ("run", {"recipe": "recipes/digits/unified.toml", "run_dir": "/dev/null/run"}),
+        ("evaluate", {"metrics": ["is"], "images": 10, "steps": 2}),
     ],
 )
 def test_no_argument_ends_in_a_raw_error(name, given, run):
     """Each argument of each public function is given all kinds of things: it works, or a MsdkError says why not."""
     function = getattr(msdk, name)
-    extra = {"sample": {"denoiser": msdk.load_run(run)}, "load_run": {"run_dir": run}}.get(name, {})
+    extra = {
+        "sample": {"denoiser": msdk.load_run(run)},
+        "load_run": {"run_dir": run},
+        "evaluate": {"run_dir": run},
+    }.get(name, {})
     for argument, hint in function.__annotations__.items():
-        if argument == "return" or (name in ("train", "run") and argument not in ("recipe", "device", "resume")):
+        if argument == "return" or argument not in FEW.get(name, (argument,)):
             continue
         for wrong in WRONG:
             if "Callable" in str(hint) and callable(wrong):

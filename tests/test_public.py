@@ -18,6 +18,7 @@ FUNCTIONS = [
     "budget",
     "build",
     "cluster",
+    "evaluate",
     "load_pretrained",
     "load_recipe",
     "load_run",

@@ -32,10 +32,10 @@ def test_recipe_builds_and_is_counted(path):
     edges = Partition((0.3, 2.5)) if recipe.clustered else recipe.partition()
     denoiser = msdk.build(recipe, "meta", edges)
     assert all(parameter.is_meta for parameter in denoiser.parameters())
-    one = [torch.empty(1, *recipe.shape, device="meta"), torch.empty(1, device="meta")]
+    one = [torch.empty(1, *recipe.fed, device="meta"), torch.empty(1, device="meta")]
     assert all(count_on_meta(denoiser.stage(stage), one)[0] > 0 for stage in range(len(recipe.decoders)))
-    images = torch.empty(2, *recipe.shape, device="meta")
-    assert denoiser.eval()(images, torch.tensor([0.5, 0.01])).shape == images.shape
+    images = torch.empty(2, *recipe.fed, device="meta")
+    assert denoiser.eval()(images, torch.tensor([0.5, 0.01])).shape == (2, *recipe.shape)
 
 
 @pytest.mark.parametrize(

@@ -27,18 +27,20 @@ class Passed(nn.Module):
 
 
 class Linear(nn.Module):
-    """F(x) = a x + b mean(x)."""
+    """F(x) = a x + b mean(x), and with k behind it cos(k x), which says a variance."""
 
-    def __init__(self, a, b):
+    def __init__(self, *weights):
         super().__init__()
-        self.a, self.b = (nn.Parameter(torch.as_tensor(each, dtype=torch.float64).clone()) for each in (a, b))
+        given = [each for each in weights if each is not None]
+        self.weights = nn.ParameterList([torch.as_tensor(each, dtype=torch.float64).clone() for each in given])
 
     def forward(self, features):
         x = features.bottom
-        return self.a * x + self.b * x.mean(dim=tuple(range(1, x.ndim)), keepdim=True)
+        found = self.weights[0] * x + self.weights[1] * x.mean(dim=tuple(range(1, x.ndim)), keepdim=True)
+        return found if len(self.weights) == 2 else torch.cat([found, (self.weights[2] * x).cos()], dim=1)
 
 
-def toy(a, b, schedule, parameterization, shape):
+def toy(a, b, schedule, parameterization, shape, k=None):
     """A denoiser around it."""
-    network = StagedNetwork([Passed()], [Linear(a, b)])
+    network = StagedNetwork([Passed()], [Linear(a, b, k)])
     return Denoiser(network, Partition(), schedule, parameterization, tuple(shape))

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 class FirstStage(Protocol):
     """What the module of an autoencoder can do.
 
+    One whose latents are Gaussian also has `posterior(x)`, mean and log-variance of each, both of the latents' shape;
+    `encode` gives the mean. `msdk data encode` keeps both. Where the spec has an attribute `sampled` that is true, each
+    step of the diffusion's training draws its latents from them.
+
     Attributes:
         scale: Factor that brings latents to the variance which the diffusion model wants; the caller applies it.
     """

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from msdk.browsing.scored import Row, rows_of
 from msdk.browsing.summaries import Line, RunSummary, lines_of, summary
 from msdk.errors import MsdkError, RunError
 from msdk.recipe.differences import Difference
@@ -25,6 +26,7 @@ class Comparison:
         curves: The lines that each run told of.
         settings: Of each run but the first, the keys on which its recipe differs from the first's.
         notes: Why numbers of these runs cannot be compared, sentences.
+        scores: Numbers of evaluations that one protocol made, a row for each.
     """
 
     runs: tuple[RunSummary, ...]
@@ -32,6 +34,7 @@ class Comparison:
     curves: tuple[tuple[Line, ...], ...]
     settings: tuple[tuple[Difference, ...], ...]
     notes: tuple[str, ...]
+    scores: tuple[Row, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The object of `msdk compare --json`."""
@@ -63,13 +66,23 @@ def compare(paths: Sequence[Path]) -> Comparison:
         for name, digest in zip(names[1:], digests[1:], strict=True)
         if digest and digests[0] and digest != digests[0]
     ]
+    looks = [(recipe.training.validate_weights, recipe.training.validate_images) for recipe in recipes]
+    notes += [
+        f"held-out losses of {name} are of other weights or images than those of {names[0]}: {look[0]} on at most "
+        f"{look[1]:,}, and {looks[0][0]} on {looks[0][1]:,}"
+        for name, look, recipe in zip(names[1:], looks[1:], recipes[1:], strict=True)
+        if look != looks[0] and recipe.training.validate_every and recipes[0].training.validate_every
+    ]
     edges = [None if recipe.clustered else recipe.partition() for recipe in recipes]
     notes += [
         f"{name} has other stages than {names[0]}, so losses of a stage of the same number are of other noise levels"
         for name, each in zip(names[1:], edges[1:], strict=True)
         if each != edges[0]
     ]
+    scores, refused = rows_of(paths, names)
+    notes += refused
     return Comparison(
+        scores=scores,
         runs=tuple(summary(path) for path in paths),
         names=names,
         curves=tuple(tuple(lines_of(path)) for path in paths),

@@ -1,8 +1,7 @@
 """What a run folder says of its training, from its small files alone."""
 
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ import attrs
 from msdk.errors import MsdkError, RunError
 from msdk.recipe.results import to_json
 from msdk.runs.folder import checkpoints, run_recipe
+from msdk.runs.prices import prices_of, spent_on
 from msdk.runs.writer import written_by
 
 State = Literal["training", "done", "stopped", "new", "damaged"]
@@ -27,6 +27,8 @@ class Line:
         images_by_stage: Images that each stage has seen since the first step.
         flops: Forward, backward and recomputed FLOPs spent since the first step; None where no ledger says what an
             image costs.
+        held_out_loss: Mean loss on held-out images, where this line tells of a look at them.
+        held_out_loss_by_stage: The same by stage; empty where there was no look.
     """
 
     iteration: int
@@ -34,6 +36,8 @@ class Line:
     loss_by_stage: tuple[float | None, ...]
     images_by_stage: tuple[int, ...]
     flops: float | None
+    held_out_loss: float | None = None
+    held_out_loss_by_stage: tuple[float | None, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -43,8 +47,8 @@ class RunSummary:
     Attributes:
         path: Its folder.
         title: The recipe's.
-        state: "training" where a process writes it now, "done" where it has all iterations, "new" without a line of
-            metrics or a checkpoint, "damaged" where its recipe cannot be read, else "stopped".
+        state: "training" where a process writes it now, "done" where it has all iterations or `training.stop` ended it,
+            "new" without a line of metrics or a checkpoint, "damaged" where its recipe cannot be read, else "stopped".
         writer: Which process, of one that is training.
         problem: Why it is damaged.
         stages: Decoders.
@@ -56,6 +60,8 @@ class RunSummary:
         flops: Spent so far; None where there is no ledger.
         checkpoints: Iterations of those that are kept.
         samples: A contact sheet, relative to the folder; empty where there is none.
+        held_out_loss: Of the last look; None where there was none.
+        held_out_loss_by_stage: Likewise.
     """
 
     path: str
@@ -72,6 +78,8 @@ class RunSummary:
     flops: float | None = None
     checkpoints: tuple[int, ...] = ()
     samples: str = ""
+    held_out_loss: float | None = None
+    held_out_loss_by_stage: tuple[float | None, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """An object of `msdk runs --json`."""
@@ -112,9 +120,10 @@ def summary(path: Path) -> RunSummary:
     state: State = "stopped" if iteration else "new"
     if writer:
         state = "training"
-    elif iteration >= recipe.training.iterations:
+    elif iteration >= recipe.training.iterations or _ended(path):
         state = "done"
-    sheet = sorted(path.glob("samples*/grid.png"))
+    sheet = sorted(path.glob("samples*/grid.png")) or sorted(path.glob("sheets/*.png"))
+    look = next((line for line in reversed(lines) if line.held_out_loss_by_stage), None)
     return RunSummary(
         path=str(path),
         title=recipe.title,
@@ -129,6 +138,8 @@ def summary(path: Path) -> RunSummary:
         flops=last.flops if last else None,
         checkpoints=kept,
         samples=str(sheet[-1].relative_to(path)) if sheet else "",
+        held_out_loss=look.held_out_loss if look else None,
+        held_out_loss_by_stage=look.held_out_loss_by_stage if look else (),
     )
 
 
@@ -138,7 +149,7 @@ def lines_of(run: Path) -> list[Line]:
         content = (run / "metrics.jsonl").read_bytes().splitlines()
     except OSError:
         return []
-    prices = _prices(run)
+    prices = prices_of(run)
     found: list[Line] = []
     for each in content:
         try:
@@ -150,9 +161,9 @@ def lines_of(run: Path) -> list[Line]:
                     float(told["loss"]),
                     tuple(None if loss is None else float(loss) for loss in told["loss_by_stage"]),
                     seen,
-                    None
-                    if prices is None or len(prices) != len(seen)
-                    else math.fsum(images * price for images, price in zip(seen, prices, strict=True)),
+                    spent_on(seen, prices),
+                    _number(told.get("held_out_loss")),
+                    tuple(map(_number, told.get("held_out_loss_by_stage", ()))),
                 )
             )
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -160,12 +171,13 @@ def lines_of(run: Path) -> list[Line]:
     return found
 
 
-def _prices(run: Path) -> Sequence[float] | None:
-    """FLOPs of training on one image, by stage: what ledger.json says was spent, by the images it was spent on."""
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _ended(run: Path) -> bool:
+    """Whether `training.stop` ended a training, as its ledger says."""
     try:
-        ledger = json.loads((run / "ledger.json").read_bytes())
-        images, spent = ledger["images_by_stage"], ledger["spent"]["total_flops_by_stage"]
-        # A stage that saw no image until the last line saw none at any other, so its price does not matter.
-        return [float(flops) / int(seen) if seen else 0.0 for flops, seen in zip(spent, images, strict=True)]
+        return json.loads((run / "ledger.json").read_bytes())["stopping"]["ended"] is True
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
+        return False

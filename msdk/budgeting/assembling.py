@@ -129,7 +129,7 @@ def with_ledger(found: Budget, recipe: Recipe, run: Path, *, cache: bool = True)
     seen = read_seen(file)
     if len(seen.images_by_stage) != len(exact.stages):
         raise RunError(f"{file} is of another run: it has {len(seen.images_by_stage)} stages, not {len(exact.stages)}")
-    spent = ledger(exact, seen.images_by_stage, seen.iteration, recipe, seen.watched)
+    spent = ledger(exact, seen.images_by_stage, seen.iteration, recipe, seen.watched, seen.expected)
     return attrs.evolve(found, ledger=spent)
 
 
@@ -307,6 +307,7 @@ def _training(
 ) -> TrainingCosts:
     options = recipe.training
     images = options.iterations * options.batch_size
+    encoded = 0 if coder is None or options.latents is not None else images
     seen = [images * (stage.weights["training"] or 0.0) for stage in stages]
     flops = Flops.of(seen, prices)
     forward = math.fsum(flops.forward)
@@ -321,7 +322,7 @@ def _training(
         backward_flops=math.fsum(flops.backward),
         recompute_flops=math.fsum(flops.recompute),
         total_flops=flops.total,
-        autoencoder_flops=2 * float(images * (0 if coder is None else coder.encode_macs)),
+        autoencoder_flops=2 * float(encoded * (0 if coder is None else coder.encode_macs)),
         stages=tuple(
             StageTraining(index, *each)
             for index, each in enumerate(
@@ -423,7 +424,7 @@ def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
         from msdk.denoiser.building import build
 
         denoiser = build(recipe, "meta")
-        fresh = count_parts(denoiser, recipe.shape, missing)
+        fresh = count_parts(denoiser, recipe.fed, missing)
         if "objective" in missing:
             fresh["objective"] = count_objective(recipe.training.loss, denoiser)
         counts |= fresh
@@ -447,7 +448,7 @@ def _simulated(recipe: Recipe, *, cache: bool) -> Sequence[tuple[int, int]]:
 
 def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Label of a part -> all that its count depends on."""
-    encoder = {"shape": recipe.shape, "encoder": _identity(recipe.encoder)}
+    encoder = {"shape": recipe.fed, "encoder": _identity(recipe.encoder)}
     keys: dict[str, dict[str, Any]] = {"encoder.0": {"kind": "encoder", **encoder}}
     if recipe.adapter is not None:
         encoder["adapter"] = to_data(recipe.adapter)

@@ -1,6 +1,7 @@
 """The ledger of a run: what training really spent in each stage, beside what the recipe predicted."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from msdk.errors import RunError
 from msdk.recipe import Recipe
 from msdk.recipe.results import parsed, to_json
 from msdk.report import spent_grid
+from msdk.runs.evaluations import costs
 from msdk.runs.files import write_json
 from msdk.runs.watched import Watched
 from msdk.trackers.base import Log, Numbers, Tracker
@@ -71,7 +73,7 @@ class Sampled:
 
 @attrs.frozen
 class Stopped:
-    """What stopping by held-out losses saved: what the recipe predicts without it, less what was spent.
+    """What stopping by held-out losses saved: what the recipe predicts without it, less what it predicts with it.
 
     Attributes:
         iteration_by_stage: Since when each stage stays as it is; None while it trains.
@@ -142,6 +144,7 @@ class Seen:
     validation: Looked | None = None
     sampling: Sampled | None = None
     stopping: Stopped | None = None
+    predicted: Any = None
 
     @property
     def watched(self) -> Watched:
@@ -153,6 +156,13 @@ class Seen:
             sampled_calls=none.sampled_calls if self.sampling is None else self.sampling.calls_by_stage,
             frozen=none.frozen if self.stopping is None else self.stopping.iteration_by_stage,
         )
+
+    @property
+    def expected(self) -> list[float] | None:
+        """Images of each stage that were expected, which a run that changed its batch or stages alone knows."""
+        found: Any = self.predicted.get("images_by_stage") if isinstance(self.predicted, dict) else None
+        good = isinstance(found, list) and len(found) == len(self.images_by_stage)
+        return found if good and all(type(each) in (int, float) and each >= 0 for each in found) else None
 
     @classmethod
     def _heard(cls, found: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -181,6 +191,7 @@ def ledger(
     iteration: int,
     recipe: Recipe,
     watched: Watched | None = None,
+    expected: Sequence[float] | None = None,
 ) -> Ledger:
     """The ledger at one iteration.
 
@@ -191,12 +202,20 @@ def ledger(
         iteration: Optimiser steps done.
         recipe: What is trained.
         watched: What those took and did who watched the training.
+        expected: Images of each stage that were expected; by the recipe when not given. Batch and stages may change on
+            the way.
     """
     options, images = recipe.training, sum(images_by_stage)
     macs = [price.forward // 2 for price in budget.image_flops]  # of all passes that the objective makes
     forward = [seen * each for seen, each in zip(images_by_stage, macs, strict=True)]
     # A law of stages may change on the way, so its shares up to here are what counts, not those of the whole training.
-    shares, expected = recipe.training_shares(iteration), recipe.training_images(iteration)
+    shares, usual = recipe.training_shares(iteration), recipe.training_images(iteration)
+    read = iteration * options.batch_size
+    if expected is None or list(expected) == usual:
+        expected = usual
+    else:
+        read = round(math.fsum(expected))
+        shares = [each / max(read, 1) for each in expected]
     call = math.fsum(share * stage.macs for share, stage in zip(shares, budget.stages, strict=True))
     spent, predicted = (Flops.of(seen, budget.image_flops) for seen in (images_by_stage, expected))
     return Ledger(
@@ -215,7 +234,7 @@ def ledger(
             iterations=iteration,
             batch_size=options.batch_size,
             accumulation=options.accumulation,
-            images=iteration * options.batch_size,
+            images=read,
             images_by_stage=tuple(expected),
             forward_flops_by_stage=predicted.forward,
             backward_flops_by_stage=predicted.backward,
@@ -226,11 +245,25 @@ def ledger(
             ours / theirs - 1 if theirs else None
             for ours, theirs in zip(spent.by_stage, predicted.by_stage, strict=True)
         ),
-        **({} if watched is None else _beside(budget, watched, spent, iteration, recipe)),
+        **({} if watched is None else _beside(budget, watched, iteration, recipe)),
     )
 
 
-def _beside(budget: "Budget", watched: Watched, spent: Flops, iteration: int, recipe: Recipe) -> dict[str, Any]:
+def _images_of_what_goes_on(recipe: Recipe, frozen: Sequence[int | None], iteration: int) -> list[float]:
+    """How many images of each stage the first so many steps are expected to have, where stages stop at these."""
+    stop = recipe.training.stop
+    ends = [iteration if at is None else min(at, iteration) for at in frozen]
+    total = [0.0] * len(ends)
+    for begin, end in itertools.pairwise(sorted({0, iteration, *ends})):
+        drawn = [b - a for a, b in zip(recipe.training_images(begin), recipe.training_images(end), strict=True)]
+        left = [images if end <= last else 0.0 for images, last in zip(drawn, ends, strict=True)]
+        given = stop is not None and stop.share == "give" and any(left)
+        scale = math.fsum(drawn) / math.fsum(left) if given else 1.0
+        total = [sum_ + images * scale for sum_, images in zip(total, left, strict=True)]
+    return total
+
+
+def _beside(budget: "Budget", watched: Watched, iteration: int, recipe: Recipe) -> dict[str, Any]:
     """What watching took, and what it saved."""
     found: dict[str, Any] = {}
     if any(watched.held_out_images):
@@ -240,10 +273,11 @@ def _beside(budget: "Budget", watched: Watched, spent: Flops, iteration: int, re
         drawn = tuple(2.0 * n * stage.macs for n, stage in zip(watched.sampled_calls, budget.stages, strict=True))
         found["sampling"] = Sampled(watched.sampled_calls, drawn, math.fsum(drawn))
     if any(each is not None for each in watched.frozen):
-        ended = watched.ended(recipe.trained)
+        ended = watched.ended(recipe.training_shares())
         last = recipe.training.iterations if ended else iteration
-        without = Flops.of(recipe.training_images(last), budget.image_flops)
-        saved = tuple(all_of_it - part for all_of_it, part in zip(without.by_stage, spent.by_stage, strict=True))
+        images = (recipe.training_images(last), _images_of_what_goes_on(recipe, watched.frozen, iteration))
+        without, spent = (Flops.of(each, budget.image_flops).by_stage for each in images)
+        saved = tuple(all_of_it - part for all_of_it, part in zip(without, spent, strict=True))
         found["stopping"] = Stopped(watched.frozen, ended, saved, math.fsum(saved))
     return found
 
@@ -267,7 +301,10 @@ class _Account(Log):
     def log(self, step: int, numbers: Numbers) -> None:
         seen = cast("Sequence[int]", numbers["images_by_stage"])
         watched = Watched.told(numbers, len(seen))
-        write_json(self.path, ledger(self.costs, seen, step, self.recipe, watched).as_json())
+        expected = cast("Sequence[float] | None", numbers.get("expected_images_by_stage"))
+        told = ledger(self.costs, seen, step, self.recipe, watched, expected).as_json()
+        judged = costs(self.path.parent)
+        write_json(self.path, {**told, "evaluations": judged} if judged else told)
 
     def image(self, name: str, step: int, image: "Tensor") -> None:
         pass

@@ -152,7 +152,7 @@ def _call(recipe: Recipe, denoiser: Denoiser, stage: int, batch: int) -> Callabl
     """A function that estimates x_0 in the middle of a stage, as samplers do."""
     device = next(denoiser.parameters()).device
     low, high = denoiser.partition.times(denoiser.schedule)[stage]
-    x = torch.randn(batch, *denoiser.shape, device=device)
+    x = torch.randn(batch, *denoiser.fed, device=device)
     label = torch.zeros(batch, dtype=torch.int64, device=device) if denoiser.classes else None
 
     def call() -> object:

@@ -98,7 +98,7 @@ def activations(recipe: Recipe, denoiser: Denoiser, batch: int) -> list[int]:
     with simulated(denoiser) as (copied, live):
         network = copied.network
         network.set_recompute(recipe.training.recompute)
-        x = torch.empty(batch, *copied.shape, memory_format=layout(len(copied.shape) + 1))
+        x = torch.empty(batch, *copied.fed, memory_format=layout(len(copied.shape) + 1))
         told = condition(recipe, copied, batch, x.device)
         features, of_encoder = None, dict[int, int]()
         with autocast(recipe, x.device):

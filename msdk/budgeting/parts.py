@@ -24,7 +24,7 @@ def count_parts(denoiser: Denoiser, shape: Shape, only: Collection[Label] | None
 
     Args:
         denoiser: On any device; the meta device is enough.
-        shape: Channels, height and width of what the network sees.
+        shape: Channels, height and width of what the network is fed.
         only: Which parts; all of them when not given.
 
     Raises:
@@ -49,7 +49,7 @@ def count_parts(denoiser: Denoiser, shape: Shape, only: Collection[Label] | None
             jobs[f"decoder.{k}"] = _FlatDecoder(decoder), features
     if denoiser.autoencoder is not None:
         coders = {name: _Coder(denoiser.autoencoder, name) for name in ("encode", "decode")}
-        latents = [torch.empty(1, *shape, device="meta")]
+        latents = [torch.empty(1, *denoiser.shape, device="meta")]
         jobs["autoencoder.decode"] = coders["decode"], latents
         if only is None or "autoencoder.encode" in only:
             (decoded,) = _outputs(coders["decode"], latents)

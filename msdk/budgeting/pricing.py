@@ -173,7 +173,7 @@ class Pricing:
         return self._built[encoder], self._built[encoder, decoder]
 
     def _inputs(self) -> list[Tensor]:
-        shape, classes = self.recipe.shape, self.recipe.classes
+        shape, classes = self.recipe.fed, self.recipe.classes
         image = [torch.empty(1, *shape, device="meta"), torch.empty(1, device="meta")]
         return [*image, torch.empty(1, dtype=torch.int64, device="meta")] if classes else image
 
@@ -216,7 +216,7 @@ def _encoder(recipe: Recipe, encoder: Encoder) -> nn.ModuleList:
     """An encoder and the adapter behind it, if there is one, on the meta device."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         adapters = [] if recipe.adapter is None else [recipe.adapter.build(encoder.info(recipe.shape))]
-        return nn.ModuleList([encoder.build(recipe.shape), *adapters])
+        return nn.ModuleList([encoder.build(recipe.fed), *adapters])
 
 
 class _Stage(nn.Module):

@@ -31,7 +31,9 @@ def trial(recipe: Recipe, denoiser: Denoiser, parts: Sequence[Counts]) -> tuple[
         return torch.zeros(len(stages), *shape, device=device).to(memory_format=layout(len(shape) + 1))
 
     weights = recipe.weighting.weight(denoiser.schedule, times)
-    draw = Draw(torch.tensor(stages), times, weights, blank(denoiser.shape).normal_())
+    count = recipe.training.loss.extra
+    extra = blank(denoiser.shape)[:, None].expand(-1, count, *(-1 for _ in denoiser.shape)).clone() if count else None
+    draw = Draw(torch.tensor(stages), times, weights, blank(denoiser.shape).normal_(), extra)
     return Batch(blank(recipe.data.shape), condition(recipe, denoiser, len(stages), device)), draw
 
 
@@ -58,7 +60,7 @@ def condition(recipe: Recipe, denoiser: Denoiser, batch: int, device: torch.devi
 def fed(denoiser: Denoiser, stage: int) -> float:
     """What the network is fed as noise level in the middle of a stage's times."""
     low, high = denoiser.partition.times(denoiser.schedule)[stage]
-    return denoiser.parameterization.coefficients(denoiser.schedule, (low + high) / 2).c_noise
+    return denoiser.parameterization.coefficients(denoiser.schedule.seen, (low + high) / 2).c_noise
 
 
 def sampling_calls(recipe: Recipe, denoiser: Denoiser) -> dict[int, float]:
@@ -72,7 +74,7 @@ def sampling_calls(recipe: Recipe, denoiser: Denoiser) -> dict[int, float]:
 
 def sampling_call(recipe: Recipe, denoiser: Denoiser, batch: int, device: torch.device) -> Callable[[float], Any]:
     """A function of time that makes one network call for a batch, guided where the recipe guides."""
-    x = torch.zeros(batch, *denoiser.shape, device=device).normal_()
+    x = torch.zeros(batch, *denoiser.fed, device=device).normal_()
     if not denoiser.classes:
         return lambda t: denoiser(x, t)
     label = torch.zeros(batch, dtype=torch.int64, device=device)

@@ -1,4 +1,4 @@
-"""`msdk data prepare`, `msdk data info`."""
+"""`msdk data prepare`, `msdk data encode`, `msdk data info`."""
 
 import functools
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from msdk.cli import display
-from msdk.cli.options import AsJson, Force, Set, load
+from msdk.cli.options import AsJson, Device, Force, Set, interruptible, load
+from msdk.distributed import this_rank, together
 from msdk.errors import MsdkError
 
 data = App(name="data", help="Prepare data sets, and look at them.")
@@ -22,8 +23,15 @@ def data_info(path: Path, /, *, overrides: Set = None, as_json: AsJson = False) 
     Parameters
     ----------
     path
-        A folder of images, a .zip, or what plugins read; or a recipe or run folder, whose data are meant.
+        A folder of images, a .zip, or what plugins read; latents; or a recipe or run folder, whose data are meant.
     """
+    if (path / "latents.json").is_file():
+        from msdk.training.latents import Latents, read_notes
+
+        notes = read_notes(path)
+        Latents(path, notes)  # told where a file is damaged
+        display.show_latents(path, notes, as_json=as_json)
+        return
     from msdk.surveying import dataset_at, survey
 
     of_recipe = path.suffix.lower() == ".toml" or (path / "recipe.toml").is_file()
@@ -112,3 +120,59 @@ def data_prepare(
         display.print_json(made.as_json())
     else:
         display.show_prepared(made)
+
+
+@data.command(name="encode")
+def data_encode(
+    recipe: Path,
+    /,
+    *,
+    out: Path,
+    device: Device = None,
+    batch: int = 32,
+    workers: int | None = None,
+    force: Force = False,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep the latents of a recipe's data, so that training need not encode images. A call that was stopped goes on.
+
+    Examples: msdk data encode recipes/celebahq256/ldm-multistage.toml --out celebahq.latents /
+    torchrun --nproc-per-node 4 -m msdk data encode R --out L
+
+    Parameters
+    ----------
+    recipe
+        A recipe with an [autoencoder], or a run folder.
+    out
+        The folder to write, for training.latents.
+    batch
+        Images that are encoded at a time.
+    workers
+        Threads that read images ahead; up to 4 for data in files by default.
+    """
+    rank = this_rank()
+    with (
+        interruptible(lambda: f"what was encoded is kept beside {out}; the same command goes on"),
+        together(rank) as group,
+        display.bar(quiet=not rank.first) as report,
+    ):
+        loaded = group.agreed(lambda: load(recipe, overrides))
+        from msdk.encoding import encode_here
+
+        made = encode_here(
+            loaded,
+            out,
+            device=device,
+            batch_size=batch,
+            workers=workers,
+            force=force,
+            progress=lambda done, total: report("encoding", done, total),
+            group=group,
+        )
+    if not rank.first:
+        return
+    if as_json:
+        display.print_json(made.as_json())
+    else:
+        display.show_encoded(made)

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msdk.errors import MsdkError, cut, printable
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from msdk.clustering import Clusters
+    from msdk.encoding import Encoded
     from msdk.preparing import Prepared
     from msdk.pretrained.converting import Converted
     from msdk.registry.describing import Description
     from msdk.report import Grid
     from msdk.surveying import Survey
     from msdk.training import Step
+    from msdk.training.latents import Notes
 
 PIPE_WIDTH = 150
 STYLES = {"title": "table.title", "head": "table.header", "note": "table.caption"}
@@ -116,6 +119,27 @@ def show_prepared(made: "Prepared") -> None:
     told = ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items())
     say(f"a recipe reads them by: data = {{ {told} }}")
     hint("data", "info", made.path)
+
+
+def show_encoded(made: "Encoded") -> None:
+    kept = f" ({made.kept:,} of them were there)" if made.kept else ""
+    shape = "x".join(map(str, made.shape))
+    more = [*(["with variances"] if made.moments else []), *(["mirrored, too"] if made.mirrored else [])]
+    say(f"{made.path}: latents of {made.images:,} images{kept}, {', '.join([shape, *more])}")
+    say(f"training reads them by: --set training.latents={json.dumps(str(made.path), ensure_ascii=False)}")
+
+
+def show_latents(path: Path, notes: "Notes", *, as_json: bool) -> None:
+    if as_json:
+        from msdk.recipe.results import to_json
+
+        print_json({"path": str(path), **to_json(notes)})
+        return
+    shape = "x".join(map(str, notes.shape))
+    say(f"{path}: latents of {notes.images:,} images, {shape}, encoded in {notes.precision}")
+    say(f"variances: {'kept' if notes.moments else 'none'}; mirrored images: {'kept' if notes.mirrored else 'none'}")
+    say(f"autoencoder: {notes.autoencoder.get('name')}, SHA-256 of its weights {notes.autoencoder_sha256}")
+    say(f"data: {notes.data.get('name')}{f', {notes.protocol}' if notes.protocol else ''}, SHA-256 {notes.data_sha256}")
 
 
 def show_part(part: "Description") -> None:
@@ -284,5 +308,11 @@ def _losses(step: "Step", room: int) -> str:
     """The losses of the stages, or the mean loss, as there is room; nothing before the first of them."""
     if not step.logged:
         return ""
-    stages = "loss by stage " + " / ".join("-" if loss != loss else f"{loss:.4f}" for loss in step.loss_by_stage)
-    return next((text for text in (stages, f"loss {step.loss:.4f}") if len(text) <= room), "")
+
+    def by_stage(losses: "Sequence[float]") -> str:
+        return " / ".join("-" if loss != loss else f"{loss:.4f}" for loss in losses)
+
+    texts = [f"loss by stage {by_stage(step.loss_by_stage)}", f"loss {step.loss:.4f}"]
+    if any(loss == loss for loss in step.held_out_by_stage):
+        texts.insert(0, f"{texts[0]}, held out {by_stage(step.held_out_by_stage)}")
+    return next((text for text in texts if len(text) <= room), "")

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from msdk.cli import display
+from msdk.cli.options import Set
 from msdk.errors import RunError
 
 stages = App(name="stage", help="Change the checkpoints of runs.")
@@ -68,3 +69,23 @@ def average_weights(
     made = average(run, length, out, checkpoint=checkpoint)
     display.say(f"{made}: its average has length {length:g}")
     display.hint("sample", made)
+
+
+@stages.command(name="widen")
+def widen_decoders(run: Path, /, *, out: Path, overrides: Set = None) -> None:
+    """Make a run folder with wider decoders and the same outputs, to go on training.
+
+    Examples: msdk stage widen runs/small --out runs/wide --set decoders.0.channels=64 && msdk train runs/wide --resume
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    out
+        The new run folder.
+    """
+    from msdk.surgery import widen
+
+    made = widen(run, out, overrides or [])
+    display.say(f"{made}: its outputs are those of {run}")
+    display.hint("train", made, "--resume")

@@ -64,7 +64,8 @@ def train(
 
         group.agreed(begin)
         from msdk.clustering import kept_clusters
-        from msdk.training.loop import train_here
+        from msdk.evaluation import judging
+        from msdk.training.beginning import train_here
 
         goes_on = resume and checkpoints(place)
         ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None, cache=cache)
@@ -81,6 +82,7 @@ def train(
                 progress=watch,
                 warn=display.warn,
                 furnish=lambda folder: kept_clusters(folder, clusters),
+                judge=judging(ready, device),
                 group=group,
             )
     if not rank.first:
@@ -93,6 +95,8 @@ def train(
         return _interrupted(result)
     if not as_json:
         display.say(f"trained {result.last.iteration:,} iterations; run folder {place}")
+        for sentence in result.stops:
+            display.say(sentence)
         if result.reading:
             display.say(result.reading)
         display.hint("sample", place)
@@ -144,6 +148,7 @@ def run_all(
                 budgeted=lambda budgets: budgeted(list(budgets)),
                 trained=watch,
                 sampled=lambda done, total: report("sampling", done, total),
+                evaluated=report,
                 warned=display.warn,
             )
             result = run_recipe(
@@ -163,6 +168,8 @@ def run_all(
         display.warn(sentence)
     if result.interrupted:
         return _interrupted(result)
+    for sentence in result.stops:
+        display.say(sentence)
     sheet = place / "samples" / "grid.png"  # what is no picture has none
     seen = sheet if sheet.is_file() else sheet.parent
     display.say(f"done: look at {seen} and {place / 'report.html'}")

@@ -22,9 +22,9 @@ from msdk.runs import checkpoints, latest, load_checkpoint, load_weights, run_re
 from msdk.schedules.base import Schedule
 from msdk.threads import network_macs, threads_for
 from msdk.training import Step
+from msdk.training.beginning import train_here
 from msdk.training.drawing import to_range
 from msdk.training.labels import training_labels
-from msdk.training.loop import train_here
 from msdk.training.state import put_objective
 from msdk.training.step import encoded, image_losses, objective_of
 
@@ -63,6 +63,13 @@ class LossGradient:
             torch.manual_seed(int(torch.randint(2**62, (), generator=self.fresh)))
             return self._gradient(t, noise)
 
+    def _extra(self, noise: Tensor) -> Tensor | None:
+        """What the objective wants beside the noise: the same for all times."""
+        count = self.recipe.training.loss.extra
+        generator = torch.Generator().manual_seed(0)
+        shape = (len(noise), count, *noise.shape[1:])
+        return torch.randn(shape, generator=generator).to(noise.device) if count else None
+
     def _gradient(self, t: float, noises: Tensor) -> Tensor:
         own = self.denoiser.schedule
         time = min(max(own.t_of_ratio(self.schedule.ratio(t)), own.t_min), own.t_max)
@@ -72,7 +79,8 @@ class LossGradient:
             for batch, noise in zip(self.batch.split(MICRO_BATCH), noises.split(MICRO_BATCH), strict=True):
                 times = torch.full((len(noise),), time, dtype=torch.float64)
                 stages = self.denoiser.partition.at(times, own)
-                draw = Draw(stages, times, self.recipe.weighting.weight(own, times), noise)
+                extra = self._extra(noise)
+                draw = Draw(stages, times, self.recipe.weighting.weight(own, times), noise, extra)
                 loss = image_losses(self.objective.loss, self.recipe, self.denoiser, batch, draw).sum() / len(noises)
                 found = torch.autograd.grad(loss, parameters, materialize_grads=True)
                 summed += torch.cat([each.flatten() for each in found])

@@ -14,10 +14,12 @@ from msdk.clustering.clusters import kept_clusters
 from msdk.clustering.edges import with_edges
 from msdk.denoiser import building
 from msdk.distributed import restarted, this_rank, together
+from msdk.evaluation import judging
 from msdk.partition import Partition
 from msdk.recipe import Recipe, recipe_of
 from msdk.runs import checkpoints, refuse_existing
-from msdk.training.loop import Step, TrainingResult, train_here
+from msdk.training import Step, TrainingResult
+from msdk.training.beginning import train_here
 
 
 @as_annotated
@@ -90,5 +92,6 @@ def train(
             progress=progress,
             warn=warn,
             furnish=lambda folder: kept_clusters(folder, clusters),
+            judge=judging(ready, device),
             group=group,
         )

@@ -28,6 +28,8 @@ registry: "Registry[Clustering]" = Registry(
         "similarity-matrix": "msdk.clusterings.similarity_matrix:SimilarityMatrix",
         "uniform-lambda": "msdk.clusterings.uniform_lambda:UniformLambda",
         "equal-cost": "msdk.clusterings.equal_cost:EqualCost",
+        "dirichlet": "msdk.clusterings.dirichlet:Dirichlet",
+        "acceleration": "msdk.clusterings.acceleration:Acceleration",
         "equal-error": "msdk.clusterings.equal_error:EqualError",
     },
 )

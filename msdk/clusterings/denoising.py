@@ -76,9 +76,8 @@ class DenoiserClustering(Clustering):
             # What follows is elementwise and in float64: in small pieces, it takes no more memory than this did.
             for first in range(0, len(ratio), COMPARED):
                 part = slice(first, first + COMPARED)
-                yield Piece(
-                    clean[part].double(), ratio[part].to(subject.device), found.mean[part], found.data_mean, found
-                )
+                near, own = clean[part].double(), ratio[part].to(subject.device)
+                yield Piece(near, noise[part].double(), own, found.mean[part], found.data_mean, found)
 
     def range_warnings(self, points: Points, found: Posterior) -> tuple[str, ...]:
         """What to say where the data are not of the range that the settings mean."""
@@ -103,6 +102,7 @@ class Piece:
 
     Attributes:
         clean: x_0, [pairs, d].
+        noise: eps, [pairs, d].
         ratios: [pairs, ratios].
         mean: E[x_0 | x_t], [pairs, ratios, d].
         data_mean: [d].
@@ -110,6 +110,7 @@ class Piece:
     """
 
     clean: "Tensor"
+    noise: "Tensor"
     ratios: "Tensor"
     mean: "Tensor"
     data_mean: "Tensor"

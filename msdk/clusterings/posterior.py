@@ -106,7 +106,7 @@ def posterior(
     import torch
 
     group = group or Group()
-    sums = _Sums(data, clean, noise, ratios)
+    sums = Sums(data, clean, noise, ratios)
     total = math.ceil((data.points.block_count - group.rank.index) / group.rank.count)
     count, size = data.points.count, data.points.size
     with threads_for(ratios.numel() * size * count / data.points.block_count):
@@ -114,7 +114,7 @@ def posterior(
             sums.add(block)
             progress(done, total)
     top = group.highest(sums.top)
-    shrink = _weights(sums.top - top)
+    shrink = negligible_as_zero(sums.top - top)
     norm = group.total(sums.norm * shrink)
     mean = group.total(sums.mean.mul_(shrink[:, None])).div_(norm[:, None]).add_(sums.centre)
     offset = group.total(sums.sum) / count
@@ -129,14 +129,14 @@ def posterior(
     )
 
 
-def _weights(logits: "Tensor") -> "Tensor":
+def negligible_as_zero(logits: "Tensor") -> "Tensor":
     """exp(logits) in their place, for logits of at most 0: what is negligible (`ZERO`) becomes an exact zero."""
     from torch.nn.functional import threshold
 
     return threshold(logits, -ZERO, -math.inf, inplace=True).exp_()
 
 
-class _Sums:
+class Sums:
     """What is known of the softmax and of the data after some blocks; a row is a pair at a ratio."""
 
     def __init__(self, data: Scaled, clean: "Tensor", noise: "Tensor", ratios: "Tensor") -> None:
@@ -190,12 +190,16 @@ class _Sums:
         if len(rows) < len(logits):
             logits, highest = logits[rows], highest[rows]
         top = torch.maximum(self.top[rows], highest)
-        weights = _weights(logits.sub_(top.to(logits.dtype)[:, None]))
-        shrink = _weights(self.top[rows] - top)
+        weights = negligible_as_zero(logits.sub_(top.to(logits.dtype)[:, None]))
+        shrink = negligible_as_zero(self.top[rows] - top)
         self.norm[rows] = self.norm[rows] * shrink + weights.sum(1, dtype=torch.float64)
         product = (weights @ keys).double()
         self.mean[rows] = product.addcmul_(self.mean[rows], shrink[:, None])
         self.top[rows] = top
+        self.gather(rows, weights, keys, squares, shrink)
+
+    def gather(self, rows: "Tensor", weights: "Tensor", keys: "Tensor", squares: "Tensor", shrink: "Tensor") -> None:
+        """Takes in what more is summed under these weights; `shrink` is for what was summed before."""
 
     def _logits(self, keys: "Tensor", half: "Tensor") -> "Tensor":
         """Of every row and key, relative to that of x_0 itself; [rows, keys]."""

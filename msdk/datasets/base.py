@@ -34,6 +34,7 @@ class Source(abc.ABC):
         passed_over: What lies there and is no image of this source: reason -> names.
         problems: Why the data are refused, a sentence for each reason; see `Dataset.look`.
         protocol: What the images were made by, where the data say so, as `msdk data prepare` notes it.
+        jpeg: How many of the images were made from JPEG files, where the data say so.
         parallel: Whether `read` may be called in several threads at a time.
     """
 
@@ -44,6 +45,7 @@ class Source(abc.ABC):
     passed_over: Mapping[str, Sequence[str]] = {}
     problems: Sequence[str] = ()
     protocol: str = ""
+    jpeg: int = 0
     parallel: bool = False
 
     @abc.abstractmethod

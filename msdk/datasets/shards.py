@@ -54,6 +54,7 @@ class _Shards(FileSource):
                 )
         protocols = {source.protocol for source in self._sources}
         self.protocol = protocols.pop() if len(protocols) == 1 else ""
+        self.jpeg = sum(source.jpeg for source in self._sources)
         self.class_names = longest if longest and all(named) and not self.problems else None
 
     def __len__(self) -> int:

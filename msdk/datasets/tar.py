@@ -43,7 +43,7 @@ class _Tar(FileSource):
                 notes = read_notes(self._bytes(LABELS), path)
             except DataError as error:
                 self.problems.append(str(error))
-        self.protocol, names = notes.protocol, notes.class_names
+        self.protocol, self.jpeg, names = notes.protocol, notes.jpeg, notes.class_names
         classes = {key_of(name): name for name in self._entries if suffix_of(name) == ".cls"}
         self.labels = None
         if not classes:

@@ -70,7 +70,7 @@ class _Zip(FileSource):
         except UNREADABLE as error:
             raise DataError(f'{LABELS} in {self._path} is not {{"labels": [[name, class], ...]}}: {error}') from error
         notes = read_notes(content, self._path)
-        self.protocol = notes.protocol
+        self.protocol, self.jpeg = notes.protocol, notes.jpeg
         if not notes.labels:
             self.unlabelled = f"{LABELS} of {self._path} gives no classes"
             return

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from msdk.decoders.unet import UNetDecoderPlan
 from msdk.encoders.base import FeatureInfo, Features
+from msdk.errors import PartError
+from msdk.layers import widening
 from msdk.layers.attention import attention
 from msdk.layers.blockwise import Blockwise
 from msdk.layers.resample import ConvUpsample, resampling
@@ -57,6 +59,7 @@ class UNetDecoderNet(nn.Module):
     ) -> None:
         super().__init__()
         style, width = plan.style, info.embedding
+        self.bottom = info.bottom
 
         def up(channels: int) -> nn.Module:
             if plan.resampling == "block":
@@ -97,3 +100,53 @@ class UNetDecoderNet(nn.Module):
     def shard_units(self) -> list[nn.Module]:
         """See `msdk.training.sharding`."""
         return [*self.levels, *([] if self.middle is None else [self.middle])]
+
+    def widen(self, old: "UNetDecoderNet") -> None:
+        """Takes weights with which it computes what a narrower one does, see `msdk.layers.widening`.
+
+        Raises:
+            PartError: There are none.
+        """
+        try:
+            self._widen(old)
+        except widening.GroupsError as error:
+            raise PartError(f"{error}{self._advice(old)}") from None
+
+    def _advice(self, old: "UNetDecoderNet") -> str:
+        """What would keep groups of one size as they are; nothing where they have several."""
+        norms = [[each for each in net.levels.modules() if isinstance(each, nn.GroupNorm)] for net in (old, self)]
+        sizes = {each.num_channels // each.num_groups for each in norms[0]}
+        smallest = self.path()[0].pairs()[0][0].style.group_width
+        if sizes != {smallest}:
+            return ""
+        return f" (groups = {max(each.num_channels for each in norms[1]) // smallest} keeps them)"
+
+    def _widen(self, old: "UNetDecoderNet") -> None:
+        if [len(level.blocks) for level in self.path()] != [len(level.blocks) for level in old.path()]:
+            raise PartError("it has another number of blocks")
+        if (self.middle is None) != (old.middle is None):
+            raise PartError("the middle belongs to one of the two alone")
+        if self.middle is not None and old.middle is not None:
+            widening.same(self.middle, old.middle)
+        h = torch.arange(old.bottom)
+        for level, narrow in zip(self.path(), old.path(), strict=True):
+            for (block, attend), (small, attended_by) in zip(level.pairs(), narrow.pairs(), strict=True):
+                skip = torch.arange(small.conv0.in_channels - int(h.max()) - 1)
+                out = widening.grown(small.conv0.out_channels, block.conv0.out_channels)
+                widening.residual_block(block, small, widening.beside(h, skip), out)
+                h = out
+                widening.attention_2d(attend, attended_by, h)
+            if (level.head is None) != (narrow.head is None):
+                raise PartError("a level predicts an image in one of the two alone")
+            if level.head is not None and narrow.head is not None:
+                widening.output_head(level.head, narrow.head, h)
+            if isinstance(level.up, ResidualBlock) and isinstance(narrow.up, ResidualBlock):
+                widening.residual_block(level.up, narrow.up, h, h)
+            elif isinstance(level.up, ConvUpsample) and isinstance(narrow.up, ConvUpsample):
+                widening.linear(level.up.conv, narrow.up.conv, h, h)
+            elif type(level.up) is not type(narrow.up):
+                raise PartError("it goes up to the next level in another way")
+
+    def path(self) -> list[DecoderLevel]:
+        """The levels, coarsest first."""
+        return [cast("DecoderLevel", level) for level in self.levels]

@@ -185,17 +185,18 @@ def join(
     Raises:
         PartError: Parts do not fit, one is lazy, or two weights share memory without being one.
     """
-    fed = noise_range(parts.parameterization, parts.schedule)
-    if fed is not None:
-        parts.encoder.check_noise(*fed)
+    levels = noise_range(parts.parameterization, parts.schedule)
+    if levels is not None:
+        parts.encoder.check_noise(*levels)
     for part in (parts.encoder, *parts.decoders):
         check_axes(part, parts.shape)
     info, shape, adapter = parts.encoder.info(parts.shape), parts.shape, parts.adapter
+    fed = (shape[0] * parts.schedule.feeds, *shape[1:])
     count = len(parts.decoders) if parts.separate else 1
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):
         torch.manual_seed(seed)  # on the CPU, so that every device starts from the same weights
         encoders = [
-            make(f"encoders.{k}", partial(built, parts.encoder, partial(parts.encoder.build, shape)))
+            make(f"encoders.{k}", partial(built, parts.encoder, partial(parts.encoder.build, fed)))
             for k in range(count)
         ]
         adapters = (

@@ -128,8 +128,8 @@ class Denoiser(nn.Module):
         t: float | Tensor,
         label: Given = None,
         augment: Tensor | None = None,
-    ) -> Float[Tensor, "batch c *axes"]:
-        """Estimates x_0.
+    ) -> Float[Tensor, "batch d *axes"]:
+        """Estimates x_0, of as many channels as the images have: half of x_t's, where velocities lie behind them.
 
         Args:
             x_t: Noisy images.
@@ -140,20 +140,36 @@ class Denoiser(nn.Module):
             augment: Augmentation labels [batch, n] beside class numbers, for encoders that take them.
         """
         output, c = self.output(x_t, t, Condition.of(label, augment))
-        return c.c_skip * x_t + c.c_out * output
+        return c.c_skip * self._seen(x_t, t) + c.c_out * output
+
+    def _seen(self, x_t: Tensor, t: float | Tensor) -> Tensor:
+        """The part of the network's input that coefficients are about: x_t, or image and velocity summed."""
+        schedule = self.schedule.seen
+        if self.schedule.feeds == 1:
+            return x_t
+        time: Any = t.double() if isinstance(t, Tensor) else float(t)
+        weights = schedule.weights(time)
+        parts = x_t.chunk(len(weights), dim=1)
+        factors = [per_image(each, parts[0]) for each in weights] if isinstance(t, Tensor) else weights
+        return sum((factor * part for factor, part in zip(factors[1:], parts[1:], strict=True)), factors[0] * parts[0])
+
+    @property
+    def fed(self) -> Shape:
+        """Channels and axes of what the network is fed: of images, and of their velocities behind them."""
+        return (self.shape[0] * self.schedule.feeds, *self.shape[1:])
 
     def output(
         self,
         x_t: Float[Tensor, "batch c *axes"],
         t: float | Tensor,
         condition: Condition | None = None,
-    ) -> tuple[Float[Tensor, "batch c *axes"], Coefficients[Any]]:
+    ) -> tuple[Float[Tensor, "batch d *axes"], Coefficients[Any]]:
         """The network's own output F, and the coefficients that turn it into x_0, ready to multiply images.
 
         Of a network that predicts a variance too, F is the first half.
         """
         outputs, c = self.raw_output(x_t, t, condition)
-        return outputs[:, : x_t.shape[1]], c
+        return outputs[:, : x_t.shape[1] // self.schedule.feeds], c
 
     def raw_output(
         self,
@@ -165,7 +181,7 @@ class Denoiser(nn.Module):
         # A noise level fed in bf16 would be off by up to 2 of 999; Apple's devices have no float64.
         precise = torch.float32 if x_t.device.type == "mps" else torch.float64
         if not isinstance(t, Tensor):
-            c = self.parameterization.coefficients(self.schedule, float(t))
+            c = self.parameterization.coefficients(self.schedule.seen, float(t))
             c_noise = torch.full((1,), c.c_noise, dtype=precise, device=x_t.device)
             stage = self.partition.at(float(t), self.schedule)
             return self.network(c.c_in * x_t, c_noise, stage, condition), c
@@ -174,7 +190,7 @@ class Denoiser(nn.Module):
                 f"t must be a float or have one entry per image, got {tuple(t.shape)} for {len(x_t)} images"
             )
         t = t.double()  # so that stages and scales do not depend on the dtype of the images
-        c = self.parameterization.coefficients(self.schedule, t)
+        c = self.parameterization.coefficients(self.schedule.seen, t)
         c_noise = c.c_noise.to(x_t.device, precise, non_blocking=True)
         stages = self.partition.at(t, self.schedule)
         shaped = Coefficients(*(per_image(part, x_t) for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)))
@@ -203,6 +219,9 @@ class Denoiser(nn.Module):
         weights: Callable[[Any, Any], tuple[Any, Any]],
     ) -> Tensor:
         """`a x_t + b x_0` for `(a, b) = weights(alpha, sigma)`, with the factor of x_t summed in float64."""
+        if self.schedule.feeds != 1:
+            name = type(self.schedule).__name__
+            raise PartError(f"noise, score and velocity of an image alone are not those of {name}, which has two parts")
         time: Any = t.double() if isinstance(t, Tensor) else float(t)
         c = self.parameterization.coefficients(self.schedule, time)
         of_x, of_estimate = weights(self.schedule.alpha(time), self.schedule.sigma(time))

@@ -17,6 +17,7 @@ from msdk.encoders.base import FeatureInfo, Features
 from msdk.errors import MsdkError, PartError, Problem, cut
 from msdk.recipe import Recipe
 from msdk.recipe.salvaging import UNKNOWN, known
+from msdk.schedules.base import Schedule
 
 T = TypeVar("T")
 
@@ -58,8 +59,9 @@ def misbuilt(recipe: Recipe) -> Iterable[Problem]:
         )
         shape = trial.of("autoencoder", call, _latent_shape, first, recipe.autoencoder, shape)
     info = trial.of("encoder", build, lambda spec, shape: spec.info(shape), recipe.encoder, shape)
-    encoder = trial.of("encoder", build, lambda spec, shape, _: spec.build(shape), recipe.encoder, shape, info)
-    features = trial.of("encoder", call, _features, encoder, info, shape)
+    fed = trial.of("schedule", "has no `feeds`", _fed, recipe.schedule, shape)
+    encoder = trial.of("encoder", build, lambda spec, fed, _: spec.build(fed), recipe.encoder, fed, info)
+    features = trial.of("encoder", call, _features, encoder, info, fed)
     if recipe.adapter is not None:
         adapter = trial.of("adapter", build, lambda spec, info: spec.build(info), recipe.adapter, info)
         info = trial.of("adapter", build, lambda spec, info: spec.info(info), recipe.adapter, info)
@@ -70,6 +72,10 @@ def misbuilt(recipe: Recipe) -> Iterable[Problem]:
         decoder = trial.of(path, build, lambda spec, info, shape: spec.build(info, shape), spec, info, shape)
         trial.of(path, call, _prediction, decoder, features, shape, spec)
     return trial.problems
+
+
+def _fed(schedule: Schedule, shape: Shape) -> Shape:
+    return (shape[0] * schedule.feeds, *shape[1:])
 
 
 def _latent_shape(first: Any, spec: Any, shape: Shape) -> Shape:

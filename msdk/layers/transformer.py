@@ -154,7 +154,7 @@ class AdaLNBlock(nn.Module):
 
     def __init__(self, style: TransformerStyle, embedding: int) -> None:
         super().__init__()
-        width = style.width
+        self.width = width = style.width
         self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.attention = Attention(width, style.heads, qkv_bias=True)
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)

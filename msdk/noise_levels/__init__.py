@@ -26,6 +26,8 @@ registry: "Registry[NoiseLevel]" = Registry(
         "mode": "msdk.noise_levels.mode:Mode",
         "cosmap": "msdk.noise_levels.cosmap:CosMap",
         "beta": "msdk.noise_levels.beta:Beta",
+        "rho": "msdk.noise_levels.rho:Rho",
+        "log-uniform": "msdk.noise_levels.log_uniform:LogUniform",
         "laplace": "msdk.noise_levels.laplace:Laplace",
         "speed": "msdk.noise_levels.speed:Speed",
     },

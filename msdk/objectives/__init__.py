@@ -13,11 +13,15 @@ registry: "Registry[Objective]" = Registry(
         base="msdk.objectives.base:Objective",
         laws="msdk.testing.objectives:LAWS",
         template="msdk.authoring.templates.objective:MyObjective",
-        imports=("batch", "schedules.vp_discrete"),
+        imports=("batch", "schedules.base", "schedules.cld", "schedules.pfgm", "schedules.vp_discrete"),
     ),
     {
         "denoising": "msdk.objectives.denoising:Denoising",
         "uncertainty": "msdk.objectives.uncertainty:Uncertainty",
+        "consistency": "msdk.objectives.consistency:Consistency",
+        "progressive-distillation": "msdk.objectives.progressive_distillation:ProgressiveDistillation",
+        "cld": "msdk.objectives.cld:CLD",
+        "pfgm": "msdk.objectives.pfgm:PFGM",
         "hybrid-vlb": "msdk.objectives.hybrid_vlb:HybridVLB",
     },
 )

@@ -29,18 +29,28 @@ class Draw:
         times: float64 [batch], on the CPU, each inside its stage.
         weights: float64 [batch], on the CPU: the recipe's weighting at these times, see `msdk.weightings.base`.
         noise: Standard normal, of the shape of the clean images and on their device.
+        extra: More of it, [batch, n, ...] with n = `Objective.extra`; None where that is 0.
+        iteration: Steps of the run done before, for losses that change as training goes on.
+        posterior: Standard normal likewise, what draws clean latents from their Gaussians; None where nothing does.
     """
 
     stages: "Tensor"
     times: "Tensor"
     weights: "Tensor"
     noise: "Tensor"
+    extra: "Tensor | None" = None
+    iteration: int = 0
+    posterior: "Tensor | None" = None
 
     def split(self, size: int | Sequence[int]) -> "list[Draw]":
         """Those of so many images each, or of these sizes; views."""
         sizes = size if isinstance(size, int) else list(size)
         parts = (whole.split(sizes) for whole in (self.stages, self.times, self.weights, self.noise))
-        return [Draw(*part) for part in zip(*parts, strict=True)]
+        found = [Draw(*part, iteration=self.iteration) for part in zip(*parts, strict=True)]
+        for name in ("posterior", "extra"):
+            if (more := getattr(self, name)) is not None:
+                found = [attrs.evolve(each, **{name: own}) for each, own in zip(found, more.split(sizes), strict=True)]
+        return found
 
 
 class Loss(Protocol):
@@ -57,15 +67,33 @@ class Loss(Protocol):
         ...
 
 
+class Following(Protocol):
+    """A loss that has more to do after each step of the optimiser."""
+
+    def follow(self, denoiser: "Denoiser", iteration: int) -> None:
+        """Takes in the denoiser's weights after so many steps."""
+        ...
+
+
+class Taught(Protocol):
+    """A loss that needs a trained denoiser: that of the run which its spec names as `teacher`."""
+
+    def teach(self, teacher: "Denoiser") -> None:
+        """Gives it the denoiser, on the device of the training; it is neither trained nor saved with the run."""
+        ...
+
+
 class Objective(abc.ABC):
     """Spec of an objective. Concrete ones are frozen attrs classes.
 
     Attributes:
         calls: Forward passes of the network for the loss of an image, for budgets.
         learns_variance: Whether it trains the variance that decoders with `variance = true` predict.
+        extra: How many normal numbers it wants for each number of an image, beside `Draw.noise`.
     """
 
     calls: ClassVar[int] = 1
+    extra: ClassVar[int] = 0
     learns_variance: ClassVar[bool] = False
 
     @abc.abstractmethod

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import attrs
 from torch import Tensor, nn
 
 from msdk.batch import Batch, per_image
@@ -12,11 +13,25 @@ if TYPE_CHECKING:
 
 
 class DenoisingLoss(nn.Module):
-    """The weighted squared error. It owns nothing."""
+    """The weighted squared error, see `msdk.objectives.denoising`. It owns nothing."""
+
+    def __init__(self, input_perturbation: float = 0.0, noise_offset: float = 0.0) -> None:
+        super().__init__()
+        self.input_perturbation, self.noise_offset = input_perturbation, noise_offset
 
     def loss(self, batch: Batch, draw: Draw, denoiser: "Denoiser") -> Tensor:
-        output, _ = denoiser.output(noisy(batch.images, draw, denoiser), draw.times, batch.condition)
-        return weighted_error(output, batch.images, draw, denoiser)
+        x_0 = batch.images
+        if self.noise_offset:
+            assert draw.extra is not None
+            first = draw.extra[:, -1].flatten(2)[..., :1].view(*x_0.shape[:2], *[1] * (x_0.ndim - 2))
+            draw = attrs.evolve(draw, noise=draw.noise + self.noise_offset * first)
+        seen = noisy(x_0, draw, denoiser)
+        if self.input_perturbation:
+            assert draw.extra is not None
+            sigma = per_image(denoiser.schedule.sigma(draw.times), x_0)
+            seen = seen + sigma * self.input_perturbation * draw.extra[:, 0]
+        output, _ = denoiser.output(seen, draw.times, batch.condition)
+        return weighted_error(output, x_0, draw, denoiser)
 
 
 def noisy(x_0: Tensor, draw: Draw, denoiser: "Denoiser") -> Tensor:

@@ -24,6 +24,7 @@ registry: "Registry[Parameterization]" = Registry(
         "score": "msdk.parameterizations.score:Score",
         "x0": "msdk.parameterizations.x0:X0",
         "v": "msdk.parameterizations.v:V",
+        "consistency": "msdk.parameterizations.consistency:Consistency",
         "velocity": "msdk.parameterizations.velocity:Velocity",
     },
 )

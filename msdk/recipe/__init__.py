@@ -12,6 +12,7 @@ from msdk.recipe.cautions import unseen as unseen
 from msdk.recipe.checks import check_axes as check_axes
 from msdk.recipe.checks import check_trainable as check_trainable
 from msdk.recipe.checks import noise_range as noise_range
+from msdk.recipe.evaluations import Evaluation as Evaluation
 from msdk.recipe.fields import AUGMENT_LABELS as AUGMENT_LABELS
 from msdk.recipe.fields import DEFAULT_STEPS as DEFAULT_STEPS
 from msdk.recipe.fields import LIMITS as LIMITS

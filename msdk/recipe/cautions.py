@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from msdk.recipe.checks import check_trainable, failing
+from msdk.recipe.checks import check_trainable, failing, trainable
 from msdk.recipe.fields import Recipe
 from msdk.samplers.tracing import Call, explain
 
@@ -49,7 +49,7 @@ def uncalled(recipe: Recipe, calls: Sequence[Call] | None = None) -> list[str]:
 
 def undertrained(recipe: Recipe) -> list[str]:
     """Stages that get less than 1 % of the training images, a sentence each; the stage edges are known."""
-    if not recipe.schedule.trainable:
+    if not trainable(recipe):
         return []
     return [
         f"{_named(recipe, index)} gets {_percent(share)} of the training images: {_remedy(recipe)}, training.noise to "
@@ -94,8 +94,6 @@ def _training(recipe: Recipe) -> Iterable[str]:
     """Settings that do nothing, or not what they say."""
     for problem in failing("", lambda: check_trainable(recipe)):
         yield f"it can be sampled, but training refuses it: {problem.message}"
-    if any(sampler.feeds != 1 for sampler in (recipe.sampler, *recipe.samplers)):
-        yield "the sampler feeds networks velocities beside the image, which networks of recipes do not take"
     options, info = recipe.training, recipe.encoder.info(recipe.shape)
     if options.label_dropout and not info.classes and not info.text:
         yield (

@@ -16,6 +16,7 @@ from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo
 from msdk.errors import MsdkError, PartError, PluginFaultError, Problem, quoted
 from msdk.noise_levels.base import NoiseLevel
+from msdk.objectives.base import Objective
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, known
@@ -23,6 +24,7 @@ from msdk.recipe.watching import watching_misfits
 from msdk.registry import registry_for
 from msdk.registry.describing import in_words
 from msdk.registry.faults import fault_in, whose
+from msdk.samplers.base import Sampler
 from msdk.schedules.base import Schedule
 from msdk.trackers.base import ALWAYS, Tracker
 from msdk.wrappers.base import Wrapper
@@ -146,13 +148,23 @@ def _features(recipe: Recipe) -> Iterable[Problem]:
         yield from failing(f"decoders.{index}", functools.partial(decoder.check, info))
 
 
+def trainable(recipe: Recipe) -> bool:
+    """Whether training draws the noise that networks of the recipe's schedule see."""
+    schedule = recipe.schedule
+    if schedule.trainable:
+        return True
+    return registry_for(Objective).name_of(type(recipe.training.loss)).removeprefix("msdk:") == schedule.objective
+
+
 def check_trainable(recipe: Recipe) -> None:
     """Raises `PartError` where a recipe that is good for sampling cannot be trained."""
-    if not recipe.schedule.trainable:
-        name = registry_for(Schedule).name_of(type(recipe.schedule))
+    if not trainable(recipe):
+        name, own = registry_for(Schedule).name_of(type(recipe.schedule)), recipe.schedule.objective
         raise PartError(
-            f"the schedule {name} is for sampling only: its networks are trained with noise that msdk does not draw. "
-            "Train under another schedule"
+            f'the schedule {name} has noise of its own: set training.objective to "{own}", which draws it'
+            if own
+            else f"the schedule {name} is for sampling only: its networks are trained with noise that msdk does not "
+            "draw. Train under another schedule"
         )
     recipe.training.loss.check(recipe)
     told = [*_drawn_stages(recipe), *_stage_draw(recipe)]  # once more, now that the edges are known
@@ -472,6 +484,12 @@ def _sampler_runs(recipe: Recipe) -> None:
     # Where edges are still to be found, only the number of stages is known.
     solver = recipe.sampler if _given(recipe.stages, "clustering") else recipe.solver
     solver.check(recipe.schedule, recipe.steps)
+    for sampler in recipe.samplers or (recipe.sampler,):
+        if sampler.feeds != recipe.schedule.feeds:
+            given, name = registry_for(Sampler), registry_for(Schedule).name_of(type(recipe.schedule))
+            two = recipe.schedule.feeds == 2
+            told = f"{given.name_of(type(sampler))} does not draw what networks of the schedule {name} are fed, "
+            raise PartError(told + ("image and velocity: use gddim" if two else "the image alone: use another sampler"))
     solver.times(recipe.schedule, recipe.steps)
 
 
@@ -525,9 +543,20 @@ def _init(recipe: Recipe) -> Iterable[Problem]:
         yield Problem("init.stages", f'has {len(stages)} entries for {count} stages: give one for each, or "copy"')
 
 
+def _evaluations(recipe: Recipe) -> Iterable[Problem]:
+    every = recipe.training.evaluate_every
+    if every and not _given(recipe, "evaluation"):
+        yield Problem("training.evaluate_every", "evaluates as [evaluation] says, which is not there: add it")
+    if _given(recipe, "evaluation"):
+        options = recipe.evaluation
+        if options is not None and options.split != "all" and not (options.reference or recipe.data).held_out:
+            yield Problem("evaluation.split", f"is '{options.split}', but no image is held out: set data.held_out")
+
+
 CHECKS: tuple[Check, ...] = (
     _init,
     _snapshots,
+    _evaluations,
     watching_misfits,
     _stages_given_twice,
     _schedule_of_nothing,

@@ -4,7 +4,9 @@ import inspect
 from typing import Any
 
 from msdk.encoders.adapter import Adapter
+from msdk.recipe.evaluations import Evaluation
 from msdk.recipe.fields import BudgetOptions, Recipe, Sampling, Stages, Training
+from msdk.recipe.keeping import Keep
 from msdk.recipe.stage_draws import StageDraw
 from msdk.recipe.starts import Init
 from msdk.registry import registry_of
@@ -17,7 +19,9 @@ TABLES: dict[str, type[Any]] = {
     "init": Init,
     "training": Training,
     "stage_draw": StageDraw,
+    "keep": Keep,
     "sampling": Sampling,
+    "evaluation": Evaluation,
     "budget": BudgetOptions,
 }
 """Table -> its class; "recipe" is the file itself. Every other table is a part, of which `msdk list` has the names."""
@@ -56,6 +60,10 @@ def tables_page() -> str:
     ]
     for name in TABLES:
         table = describe_table(name)
-        title = {"recipe": "The file", "stage_draw": "`stage_draw` of `[training]`"}.get(name, f"`[{name}]`")
+        title = {
+            "recipe": "The file",
+            "stage_draw": "`stage_draw` of `[training]`",
+            "keep": "`keep` of `[training]`",
+        }.get(name, f"`[{name}]`")
         lines += [f"## {title}", "", table.description, "", *fields_table(table.fields)]
     return "\n".join(lines).rstrip() + "\n"

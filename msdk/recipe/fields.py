@@ -23,7 +23,9 @@ from msdk.objectives.base import Objective
 from msdk.optimizers.base import Optimizer
 from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
+from msdk.recipe.evaluations import Evaluation
 from msdk.recipe.files import Artefact, File
+from msdk.recipe.keeping import Keep, at_least_one
 from msdk.recipe.quantities import quantity
 from msdk.recipe.stage_draws import StageDraw, normalised
 from msdk.recipe.starts import Init
@@ -141,6 +143,9 @@ class Training:
         ema_ramp: The half-life is at most this share of the images seen so far; 0 does not ramp it up.
         averages: Averages of the weights, in the place of those that the three keys above name: the first is what is
             sampled, all are kept in checkpoints. `[]` keeps none.
+        average_by: What averages of a decoder, and of the encoder that it alone uses, go by: every "step", also those
+            in which it is idle; or the steps of its "stage", with the images that this has in them. Averages of a stage
+            that is seldom drawn are then means over its own steps, not what its weights were last.
         snapshot_every: Steps between snapshots of all averages, which no later checkpoint removes: `msdk stage ema`
             makes averages of other lengths from those of `power`. 0 takes none.
         flip: Whether images are mirrored left to right with probability 1/2, without telling the network.
@@ -163,10 +168,14 @@ class Training:
         stop: When a stage has learned enough, by these looks; never when not given.
         sample_every: Steps between contact sheets, which are drawn as `[sampling]` says. 0 draws none.
         sample_images: Images on a contact sheet, at most: the first ones of `[sampling]`.
+        latents: Folder of the latents of the data, as `msdk data encode` keeps them: they are read instead of images,
+            which are then not encoded. Nothing that is trained depends on it.
         seed: Seed of the initial weights and of everything drawn in training.
         log_every: Steps between lines of metrics.jsonl.
         checkpoint_every: Steps between checkpoints; the last step always makes one.
-        keep: Number of newest checkpoints kept.
+        keep: Number of newest checkpoints kept; or "all"; or `{ every = k }`, 2 newest ones and those of every k steps.
+        evaluate_every: Steps between evaluations as `[evaluation]` says, each of a checkpoint that is saved for it: the
+            numbers are those of `msdk evaluate` afterwards. 0 never evaluates.
     """
 
     iterations: int = attrs.field(default=100_000, validator=ge(1))
@@ -192,6 +201,7 @@ class Training:
     ema_half_life: float = attrs.field(default=0.0, validator=ge(0))
     ema_ramp: float = attrs.field(default=0.05, validator=ge(0))
     averages: tuple[Average, ...] | None = None
+    average_by: Literal["step", "stage"] = "step"
     snapshot_every: int = attrs.field(default=0, validator=ge(0))
     flip: bool = False
     augment: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
@@ -206,10 +216,12 @@ class Training:
     stop: Stop | None = None
     sample_every: int = attrs.field(default=0, validator=ge(0))
     sample_images: int = attrs.field(default=64, validator=[ge(1), le(1024)])
+    latents: Path | None = None
     seed: int = attrs.field(default=0, validator=ge(0))
     log_every: int = attrs.field(default=100, validator=ge(1))
     checkpoint_every: int = attrs.field(default=10_000, validator=ge(1))
-    keep: int = attrs.field(default=2, validator=ge(1))
+    keep: int | Literal["all"] | Keep = attrs.field(default=2, validator=at_least_one)
+    evaluate_every: int = attrs.field(default=0, validator=ge(0))
 
     def groups(self, images: int) -> int:
         """Groups of one stage each that a batch of so many images is cut into."""
@@ -361,6 +373,8 @@ class Recipe:
         sampler: What draws images.
         samplers: A sampler for each stage, least noise first, with `sampling.steps_per_stage`.
         sampling: How images are drawn.
+        evaluation: How images are judged, at the end of `msdk run` and by `msdk evaluate`; when not given, at the end
+            they are not.
         budget: How costs are counted, and what they may not exceed.
         trackers: Where a run tells how it goes, beside metrics.jsonl and ledger.json; a resumed run may have others.
     """
@@ -382,6 +396,7 @@ class Recipe:
     sampler: Sampler = _part(Sampler, "dpmpp-2m")
     samplers: tuple[Sampler, ...] = ()
     sampling: Sampling = attrs.field(factory=Sampling)
+    evaluation: Evaluation | None = None
     budget: BudgetOptions = attrs.field(factory=BudgetOptions)
     trackers: tuple[Tracker, ...] = ()
 
@@ -413,6 +428,11 @@ class Recipe:
     def shape(self) -> Shape:
         """Channels and axes of what the networks see: images, or their latents behind an autoencoder."""
         return self.data.shape if self.autoencoder is None else self.autoencoder.latent_shape(self.data.shape)
+
+    @property
+    def fed(self) -> Shape:
+        """Channels and axes of what the networks are fed: of images, and of their velocities where there are any."""
+        return (self.shape[0] * self.schedule.feeds, *self.shape[1:])
 
     @property
     def steps(self) -> int:

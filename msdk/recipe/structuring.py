@@ -129,11 +129,13 @@ def _is_union(kind: object) -> bool:
 
 
 def meant(value: object, kind: object) -> Any:
-    """The one of several types that a value is to be of: for text, and for a list, one of those, else the first."""
+    """The one of several types that a value is to be of: for text, a list, or a table, one of those, else the first."""
     kinds = [arg for arg in typing.get_args(kind) if arg is not type(None)]
     for each in kinds:
         origin = typing.get_origin(each)
         if (type(value) is str and (each is str or origin is Literal)) or (isinstance(value, list) and origin is tuple):
+            return each
+        if isinstance(value, Mapping) and int in kinds and attrs.has(each):  # a number, or a table that says more
             return each
     return kinds[0]
 

@@ -12,6 +12,7 @@ from msdk.report.canvas import STAGE_COLOURS, drawn, plain
 from msdk.report.figures import short
 from msdk.report.grid import Grid
 from msdk.report.runs import diff_grid
+from msdk.report.scores import ARROWS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,19 +65,44 @@ def comparison_grids(found: "Comparison") -> list[Grid]:
             for stage in _stages(run.stages for run in found.runs)
         ),
     )
+    held = any(run.held_out_loss_by_stage for run in found.runs)
+    if held:
+        facts += (
+            ("held-out loss", *(_loss(run.held_out_loss) for run in found.runs)),
+            *(
+                (
+                    f"held-out loss of stage {stage}",
+                    *(_loss(_of_stage(run.held_out_loss_by_stage, stage)) for run in found.runs),
+                )
+                for stage in _stages(run.stages for run in found.runs)
+            ),
+        )
     notes = (
         *(f"{note}." for note in found.notes),
-        "Losses are of the last lines of metrics.jsonl, on training images.",
+        "Losses are of the last lines of metrics.jsonl, on training images"
+        + ("; held-out ones of the last look." if held else "."),
     )
     grids = [Grid("Runs side by side", head, facts, notes, 1)]
+    if found.scores:
+        rows = tuple(
+            (f"{row.name} {ARROWS[row.better]}", *map(_score, row.values, row.checkpoints)) for row in found.scores
+        )
+        told = ("Scores of one protocol, but for whose weights they are; behind each the iteration of its checkpoint.",)
+        grids.append(Grid("Scores side by side", ("score", *names), rows, told, 1))
     first = found.names[0]
     for name, settings in zip(found.names[1:], found.settings, strict=True):
         grids.append(diff_grid(first, name, [each.as_json() for each in settings]))
     return grids
 
 
+def _score(value: float | None, checkpoint: int | None) -> str:
+    return "-" if value is None else f"{value:.5g} ({checkpoint:,})"
+
+
 def curves_plot(found: "Comparison", kind: str) -> bytes:
     """Losses against iterations and against FLOPs spent, the whole and by stage; a colour for each run.
+
+    Those on held-out images are dashed, in the same colour.
 
     Args:
         found: The runs.
@@ -93,15 +119,23 @@ def curves_plot(found: "Comparison", kind: str) -> bytes:
         for row, (label, (left, right)) in enumerate(zip(panels, axes, strict=True)):
             prefix, unit = si_prefix(most) if most else ("", 1.0)
             for number, (name, curve) in enumerate(zip(found.names, found.curves, strict=True)):
-                points = [
-                    (line.iteration, line.flops, loss)
-                    for line in curve
-                    if (loss := line.loss if not row else _of_stage(line.loss_by_stage, row - 1)) is not None
-                ]
-                look = {"color": STAGE_COLOURS[number % len(STAGE_COLOURS)], "marker": ".", "label": printable(name)}
-                left.plot([point[0] for point in points], [point[2] for point in points], **look)
-                priced = [(flops / unit, loss) for _, flops, loss in points if flops is not None]
-                right.plot([point[0] for point in priced], [point[1] for point in priced], **look)
+                colour = STAGE_COLOURS[number % len(STAGE_COLOURS)]
+                trained = [(line, line.loss, line.loss_by_stage) for line in curve]
+                held = [(line, line.held_out_loss, line.held_out_loss_by_stage) for line in curve]
+                for losses, look in (
+                    (trained, {"marker": ".", "label": printable(name)}),
+                    (held, {"marker": ".", "linestyle": "--", "label": f"{printable(name)}, held out"}),
+                ):
+                    points = [
+                        (line.iteration, line.flops, value)
+                        for line, whole, by_stage in losses
+                        if (value := whole if not row else _of_stage(by_stage, row - 1)) is not None
+                    ]
+                    if not points and losses is held:
+                        continue
+                    left.plot([point[0] for point in points], [point[2] for point in points], color=colour, **look)
+                    priced = [(flops / unit, loss) for _, flops, loss in points if flops is not None]
+                    right.plot([point[0] for point in priced], [point[1] for point in priced], color=colour, **look)
             left.set_ylabel(label)
             for each in (left, right):
                 _axes(each)
@@ -146,6 +180,7 @@ def comparison_page(found: "Comparison") -> str:
         .render(
             title=" and ".join(short(name) for name in found.names),
             grids=comparison_grids(found),
+            curved="Losses",
             curves=_inline(curves_plot(found, "png")),
             sheets=sheets,
         )

@@ -17,8 +17,10 @@ from msdk.recipe.quantities import prefix_of, significant, written
 from msdk.report.budgets import MACS, accounts_apart
 from msdk.report.figures import Json, apart, percent, planned_on, short
 from msdk.report.plans import plan_grids
+from msdk.report.resources import beside_training
 from msdk.report.rows import of_stage
 from msdk.report.runs import setting
+from msdk.report.scores import scores_grid
 from msdk.report.templates import templates
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from msdk.budgeting.ledger import Ledger
     from msdk.budgeting.limits import Limit
     from msdk.budgeting.requested import Memory
+    from msdk.evaluation import Scores
 
 SHADES = 6
 """Colours of stages in the style sheet; further stages begin again, and every one is labelled by its number."""
@@ -36,7 +39,11 @@ LONGEST_STRIP = 240
 
 
 def budgets_page(
-    budgets: "Sequence[Budget]", *, diffs: Sequence[Sequence[Json]] = (), ledger: "Ledger | None" = None
+    budgets: "Sequence[Budget]",
+    *,
+    diffs: Sequence[Sequence[Json]] = (),
+    ledger: "Ledger | None" = None,
+    scores: "Sequence[Scores]" = (),
 ) -> str:
     """One page that compares budgets and explains each of them.
 
@@ -44,6 +51,7 @@ def budgets_page(
         budgets: At least one; ratios are to the first.
         diffs: How each recipe but the first differs from the first: objects of `msdk recipe diff --json`.
         ledger: Of a run of the last recipe.
+        scores: Evaluations of that run.
 
     Returns:
         HTML, all text escaped. Keys that a budget does not have leave their part of the page out.
@@ -76,6 +84,7 @@ def budgets_page(
         differs=[_where_accounts_differ(name, one, budgets[0]) for name, one in zip(names, budgets, strict=True)],
         diffs=list(zip(names[1:], diffs, strict=False)),
         ledger=ledger and _ledger(ledger),
+        scores=[scores_grid(each) for each in scores],
         conventions={one.convention: MACS[one.convention] for one in budgets},
         shades=SHADES,
     )
@@ -441,4 +450,5 @@ def _ledger(ledger: "Ledger") -> dict[str, Any]:
         "predicted": predicted.total_flops,
         "difference": apart(ledger.total_flops, predicted.total_flops),
         "convention": ledger.convention,
+        "beside": beside_training(ledger),
     }

@@ -150,6 +150,31 @@ def ledger_grid(one: "Budget") -> Grid:
     return spent_grid(one.ledger, title_of(one, "ledger"))
 
 
+def beside_training(ledger: "Ledger") -> list[str]:
+    """Sentences on what looking at a training took, apart from what it spent, and what stopping saved."""
+    found: list[str] = []
+    if ledger.validation is not None:
+        took, images = written(ledger.validation.total_flops, "FLOPs"), sum(ledger.validation.images_by_stage)
+        found.append(f"Looking at held-out images took {took} more: {images:,} forward passes.")
+    if ledger.sampling is not None:
+        took, calls = written(ledger.sampling.total_flops, "FLOPs"), sum(ledger.sampling.calls_by_stage)
+        found.append(f"Contact sheets took {took} more: {calls:,} network calls.")
+    if ledger.stopping is not None:
+        stopping = ledger.stopping
+        since = [
+            f"stage {stage} since iteration {at:,}"
+            for stage, at in enumerate(stopping.iteration_by_stage)
+            if at is not None
+        ]
+        kept = f"{', '.join(since)} with the weights of its best look".capitalize()
+        whole = "all iterations would have taken" if stopping.ended else "the same iterations would have taken"
+        less = "less" if stopping.saved_flops >= 0 else "more"
+        amount = written(abs(stopping.saved_flops), "FLOPs")
+        ended = "; training ended by it" if stopping.ended else ""
+        found.append(f"{kept}{ended}: {amount} {less} than {whole}.")
+    return found
+
+
 def spent_grid(ledger: "Ledger", title: str) -> Grid:
     """What a ledger says, stage by stage."""
     spent, predicted = ledger.spent, ledger.predicted
@@ -177,6 +202,7 @@ def spent_grid(ledger: "Ledger", title: str) -> Grid:
     notes = (
         f"After {ledger.iteration:,} iterations: {written(total, 'FLOPs')} spent, {written(expected, 'FLOPs')} "
         f"predicted, {apart(total, expected)}. Forward, backward and what is recomputed, convention exact.",
+        *beside_training(ledger),
     )
     head = ("stage", "images seen", "predicted", f"{prefix}FLOPs spent", "predicted", "difference")
     return Grid(title, head, rows, notes)

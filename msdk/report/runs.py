@@ -9,11 +9,14 @@ from msdk.report.budgets import comparison_grid, stages_grid
 from msdk.report.clusters import clusters_grid
 from msdk.report.figures import Json, percent, scaled, short
 from msdk.report.grid import Grid, markdown_text
+from msdk.report.resources import beside_training
+from msdk.report.scores import scores_grid
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget
     from msdk.budgeting.ledger import Ledger
     from msdk.clustering import Clusters
+    from msdk.evaluation import Scores
 
 
 def calls_grid(calls: Sequence[Json]) -> Grid:
@@ -43,6 +46,7 @@ def run_markdown(
     training: Json,
     ledger: "Ledger",
     sampling: Json,
+    scores: "Sequence[Scores]",
     pictures: Container[str],
 ) -> str:
     """The report.md of a run folder, which has some of the `pictures` samples/grid.png and clustering.png."""
@@ -53,6 +57,7 @@ def run_markdown(
         parts += ["## Stages\n", clusters_grid(clusters).markdown()]
         parts += ["![how the stages were found](clustering.png)\n"] if "clustering.png" in pictures else []
     parts += ["## Budget\n", comparison_grid(budgets).markdown(), stages_grid(own).markdown()]
+    held = training["held_out_loss_by_stage"]
     stages = tuple(
         (
             str(index),
@@ -61,6 +66,7 @@ def run_markdown(
             percent(expected / max(ledger.predicted.images, 1)),
             scaled(macs, 1e12),
             "-" if loss is None else f"{loss:.4f}",
+            *(() if held is None else ("-" if held[index] is None else f"{held[index]:.4f}",)),
         )
         for index, (images, expected, macs, loss) in enumerate(
             zip(
@@ -77,8 +83,10 @@ def run_markdown(
         f"({training['images_per_second']:.0f} images/s).",
         f"Spent {written(ledger.total_flops, 'FLOPs')}, predicted {written(ledger.predicted.total_flops, 'FLOPs')}: "
         "forward, backward and what is recomputed.",
+        *beside_training(ledger),
     )
     head = ("stage", "images seen", "share", "expected", "forward TMACs", "last loss")
+    head += () if held is None else ("held-out loss",)
     parts += ["## Training\n", Grid("What each stage saw", head, stages, notes).markdown()]
     calls = " / ".join(str(stage.calls) for stage in own.stages)
     parts += [
@@ -87,6 +95,8 @@ def run_markdown(
         f"{own.nfe} calls each ({calls} by stage), in {sampling['seconds']:.1f} s; "
         f"seeds {sampling['first_seed']} to {sampling['last_seed']}.\n",
     ]
+    if scores:
+        parts += ["## Scores\n", *(scores_grid(each).markdown() for each in scores)]
     return "\n".join(parts)
 
 

@@ -20,10 +20,11 @@ from msdk.denoiser.offloading import Shelves
 from msdk.denoiser.weights import fill, put_weights, read_weights
 from msdk.errors import RunError
 from msdk.recipe import Recipe
+from msdk.recipe.keeping import Kept, spare
 from msdk.recipe.results import key, parsed, to_json
 from msdk.recipe.structuring import FieldError
 from msdk.runs.files import remove_whole, save_tensors, written_whole
-from msdk.runs.folder import checkpoints, latest, run_recipe
+from msdk.runs.folder import checkpoint_at, checkpoints, latest, run_recipe
 from msdk.runs.lock import class_names
 from msdk.runs.watched import Watched
 from msdk.runs.writer import one_writer
@@ -49,6 +50,11 @@ class Checkpoint:
         untold: Sums of the losses by stage, and images by stage, since the last line of metrics that is due; empty
             right after one.
         watched: What those keep who watch the training; None where nobody does.
+        before: Steps done when the batch or the stages were changed last, and the images of each stage that were
+            expected until then, which together are all that were read; (0, ()) where that never was.
+        turns: Steps in which each stage had images, where averages go by them; empty elsewhere.
+        best: Weights of what goes by a held-out loss of its own, at its best look: `"<number>/raw/<weight>"`, and each
+            average as `"<number>/<average>/<weight>"`.
     """
 
     iteration: int
@@ -62,14 +68,17 @@ class Checkpoint:
     objective: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
     watched: Watched | None = None
+    before: tuple[int, tuple[float, ...]] = (0, ())
+    turns: tuple[int, ...] = ()
+    best: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
 
 
-ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective")
+ALWAYS, OPTIONAL = ("model", "optimizer"), ("ema", "averages", "objective", "best")
 """Files of tensors that every checkpoint has, and those that are there if they hold any."""
 
 
-def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes `checkpoints/ITERATION`, then removes all but the newest `keep`.
+def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: Kept) -> Path:
+    """Writes `checkpoints/ITERATION`, then removes all but those that `keep` means: the newest so many, for a number.
 
     Raises:
         RunError: It cannot be written, or another process writes the run.
@@ -80,10 +89,11 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     return path
 
 
-def keep_newest(run: Path, keep: int) -> None:
-    """Removes all checkpoints but the newest ones."""
-    for old in checkpoints(run)[:-keep]:
-        remove_whole(old)
+def keep_newest(run: Path, keep: Kept) -> None:
+    """Removes all checkpoints but those that are to be kept."""
+    found = {int(path.name): path for path in checkpoints(run)}
+    for old in spare(list(found), keep):
+        remove_whole(found[old])
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
@@ -101,8 +111,18 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
+def rewrite_state(checkpoint: Checkpoint, folder: Path) -> None:
+    """Writes what is no tensor in a checkpoint that is there, in a folder that nobody else writes."""
+    with written_whole(folder / "state.json") as temporary:
+        temporary.write_text(_state_of(checkpoint), encoding="utf-8")
+
+
 def write_state(checkpoint: Checkpoint, folder: Path) -> None:
     """Writes what is no tensor."""
+    (folder / "state.json").write_text(_state_of(checkpoint), encoding="utf-8")
+
+
+def _state_of(checkpoint: Checkpoint) -> str:
     state = {
         "iteration": checkpoint.iteration,
         "images_by_stage": list(checkpoint.images_by_stage),
@@ -113,7 +133,11 @@ def write_state(checkpoint: Checkpoint, folder: Path) -> None:
         state |= {"untold_losses": checkpoint.untold[0], "untold_images": checkpoint.untold[1]}
     if checkpoint.watched is not None:
         state["watched"] = to_json(checkpoint.watched)
-    (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    if checkpoint.before[0]:
+        state |= {"changed_at": checkpoint.before[0], "expected_until_then": checkpoint.before[1]}
+    if checkpoint.turns:
+        state |= {"steps_by_stage": checkpoint.turns}
+    return json.dumps(state)
 
 
 def stored(checkpoint: Path, part: str) -> Path:
@@ -179,8 +203,17 @@ class _State:
     untold_losses: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable(_finite))
     untold_images: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
     watched: Watched | None = None
+    steps_by_stage: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
+    changed_at: int = attrs.field(default=0, validator=ge(0))
+    expected_until_then: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable([_finite, ge(0)]))
 
     def __attrs_post_init__(self) -> None:
+        if len(self.expected_until_then) != (len(self.images_by_stage) if self.changed_at else 0):
+            raise FieldError("expected_until_then has one number for each stage, or none")
+        if len(self.steps_by_stage) not in (0, len(self.images_by_stage)):
+            raise FieldError("steps_by_stage has one number for each stage, or none")
+        if self.changed_at > self.iteration:
+            raise FieldError("changed_at is beyond the iteration")
         if not len(self.untold_losses) == len(self.untold_images) in (0, len(self.images_by_stage)):
             raise FieldError("untold_losses and untold_images have one number for each stage, or none")
         if self.watched is not None:
@@ -232,6 +265,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         optimizer_numbers=state.optimizer,
         untold=(state.untold_losses, state.untold_images),
         watched=state.watched,
+        before=(state.changed_at, state.expected_until_then),
+        turns=state.steps_by_stage,
         **{name: read_weights(stored(path, name)) for name in ALWAYS},
         **{name: _read_if_there(stored(path, name)) for name in OPTIONAL},
     )
@@ -267,9 +302,14 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], source: Path
 
 @as_annotated
 def load_run(
-    run_dir: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu", offload: bool = False
+    run_dir: str | Path,
+    *,
+    weights: Weights = "ema",
+    device: str | torch.device = "cpu",
+    offload: bool = False,
+    checkpoint: int | None = None,
 ) -> Denoiser:
-    """The trained denoiser of a run folder, in eval mode, from its newest checkpoint.
+    """The trained denoiser of a run folder, in eval mode, from its newest checkpoint, or one that is named.
 
     Args:
         run_dir: A folder that `msdk train` or `msdk run` made.
@@ -278,13 +318,15 @@ def load_run(
         device: Where to put it.
         offload: Whether what one stage alone uses is loaded when that stage runs, in the place of the last one: less
             memory, more time.
+        checkpoint: The iteration of the checkpoint; the newest one when not given.
 
     Raises:
-        RunError: No run folder, no checkpoint, or one that is damaged or belongs to another recipe.
+        RunError: No run folder, no such checkpoint, or one that is damaged or belongs to another recipe.
     """
     run, device = Path(run_dir), known_device(device)
     recipe = run_recipe(run)
-    denoiser = use(latest(run), lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload))
+    found = latest(run) if checkpoint is None else checkpoint_at(run, checkpoint)
+    denoiser = use(found, lambda path: _loaded(weights_of(path, recipe, weights), recipe, offload=offload))
     denoiser.class_names = class_names(run)
     return denoiser.to(device)
 

@@ -74,7 +74,7 @@ def sweep_run(path: Path) -> None:
             sweep(path / name)
     for left in (path / "checkpoints").glob(".*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
-    for left in (path / "snapshots").glob(".*.tmp"):
+    for left in (*(path / "snapshots").glob(".*.tmp"), *(path / "sheets").glob(".*.tmp")):
         left.unlink(missing_ok=True)
 
 
@@ -144,12 +144,12 @@ def refuse_existing(path: Path, *, force: bool, resume: bool = False) -> None:
 
 
 FILES = (
-    *("recipe.toml", LOCK, "metrics.jsonl", "ledger.json", "checkpoints", "snapshots", CODE, AUTOENCODER),
+    *("recipe.toml", LOCK, "metrics.jsonl", "ledger.json", "checkpoints", "snapshots", "sheets", CODE, AUTOENCODER),
     *(".*.tmp", ".*.writer"),
 )
 """What is in a run folder before it has a checkpoint, unless its trackers write more."""
 
-RESULTS = ("clustering.*", "samples*", "report.md", "report.html")
+RESULTS = ("clustering.*", "samples*", "evaluations", "report.md", "report.html")
 
 
 def _half_made(path: Path) -> bool:
@@ -202,6 +202,20 @@ def latest(run: Path) -> Path:
     if not found:
         raise RunError(f"{run} has no checkpoint yet: train it with `msdk train`")
     return found[-1]
+
+
+def checkpoint_at(run: Path, iteration: int) -> Path:
+    """The checkpoint of an iteration.
+
+    Raises:
+        RunError: It is not kept; the message says which are.
+    """
+    found = {int(path.name): path for path in checkpoints(run)}
+    if iteration not in found:
+        latest(run)
+        kept = ", ".join(f"{each:,}" for each in found)
+        raise RunError(f"{run} keeps no checkpoint of iteration {iteration:,}: it has {kept}. training.keep says so")
+    return found[iteration]
 
 
 def run_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -80,7 +80,13 @@ def fork(
     if len(seen) != len(recipe.decoders):
         raise RunError(f"images are counted for {len(seen)} stages, but the new recipe has {len(recipe.decoders)}")
     # Its metrics begin anew.
-    new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen, untold=((), ()))
+    before = old.before
+    if before[0] and len(recipe.decoders) != len(parent.decoders):  # all that was read counts, whatever its stages
+        shares = recipe.training_shares(before[0])
+        before = before[0], tuple(sum(before[1]) * share for share in shares)
+    new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen, untold=((), ()), before=before)
+    if len(recipe.decoders) != len(parent.decoders):  # nobody says which stage is whose: none is ramped up anew
+        new = attrs.evolve(new, turns=(max(old.turns, default=0),) * len(recipe.decoders) if old.turns else ())
     if not recipe.training.averaged:
         new = attrs.evolve(new, ema={})
     elif not new.ema:  # averages begin with the weights
@@ -137,7 +143,10 @@ def _moved(old: Checkpoint, recipe: Recipe, rename: Rename, run: Path) -> Checkp
         return found
 
     found = {field.name: moved(getattr(old, field.name)) for field in attrs.fields(Checkpoint)}
-    return attrs.evolve(Checkpoint(**found), objective=dict(old.objective))  # its names are its own
+    new = attrs.evolve(Checkpoint(**found), objective=dict(old.objective))  # its names are its own
+    # What was watched is told by stage, and not of other ones.
+    same = not fresh and all(found == (name,) for name, found in places.items())
+    return new if same else attrs.evolve(new, watched=None, best={})
 
 
 def _places(rename: Rename, name: str) -> tuple[str, ...]:

@@ -134,6 +134,7 @@ def lock(
     edges = recipe.stages.from_
     data: dict[str, Any] = {"name": to_data(recipe.data)["name"], "sha256": data_digest}
     data |= ({"protocol": protocol} if protocol else {}) | ({"classes": list(classes)} if classes else {})
+    data |= {"held_out": recipe.data.held_out} if recipe.data.held_out else {}
     return {
         "msdk": __version__,
         "python": platform.python_version(),

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from msdk.errors import RunError
 from msdk.runs.files import append_text, write_text
-from msdk.trackers.base import Log, Numbers, Tracker
+from msdk.trackers.base import METRICS, Log, Numbers, Tracker, told_lines
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +21,7 @@ class JSONL(Tracker):
     """metrics.jsonl in the run folder. Every run has it; a recipe does not name it. It holds no images."""
 
     def open(self, run_dir: Path, recipe: "Recipe") -> Log:
-        return _Lines(run_dir / "metrics.jsonl")
+        return _Lines(run_dir / METRICS)
 
 
 @attrs.frozen
@@ -37,15 +36,7 @@ class _Lines(Log):
 
     def rewind(self, step: int) -> None:
         if self.path.is_file():
-            lines = self.path.read_bytes().splitlines(keepends=True)
-            kept: list[str] = []
-            for number, line in enumerate(lines, start=1):
-                iteration = _iteration(line)
-                if iteration is None and number < len(lines):
-                    raise RunError(f"{self.path} is damaged: line {number} is no metrics of a step. Mend or remove it")
-                if iteration is not None and iteration <= step:  # the last line may be one that a crash cut short
-                    kept.append(line.decode())
-            write_text(self.path, "".join(kept))
+            write_text(self.path, "".join(line for _, line in told_lines(self.path, step)))
 
     def close(self) -> None:
         pass
@@ -54,16 +45,8 @@ class _Lines(Log):
 def last_numbers(run: Path) -> tuple[float, tuple[float, ...]] | None:
     """The loss that the last line tells, and that of each stage, nan where it saw no image; None without a line."""
     try:
-        found = json.loads((run / "metrics.jsonl").read_bytes().splitlines()[-1])
+        found = json.loads((run / METRICS).read_bytes().splitlines()[-1])
         by_stage = tuple(math.nan if loss is None else float(loss) for loss in found["loss_by_stage"])
         return float(found["loss"]), by_stage
     except (OSError, IndexError, ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def _iteration(line: bytes) -> int | None:
-    try:
-        found = json.loads(line)["iteration"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return found if type(found) is int else None

@@ -15,28 +15,43 @@ from msdk.errors import RunError, quoted
 from msdk.recipe import Recipe
 from msdk.recipe.differences import compare
 from msdk.recipe.structuring import to_data
+from msdk.runs.checkpoint import Checkpoint
 from msdk.runs.files import write_json
 from msdk.runs.folder import run_recipe
 from msdk.runs.lock import FILE, Resumed, lock, plugins_of, read_lock
 
-FREE = ("title", "sampler", "samplers", "sampling", "budget", "trackers", "data.path", "autoencoder.weights")
+FREE = (
+    "title",
+    "sampler",
+    "samplers",
+    "sampling",
+    "evaluation",
+    "budget",
+    "trackers",
+    "data.path",
+    "autoencoder.weights",
+)
 """Keys of a recipe that say nothing of what is trained: what the data are, their digest says."""
 
 FREE_IN_TRAINING = tuple(
     f"training.{key}"
     for key in (
         *("iterations", "lr", "warmup", "lr_schedule", "clip_norm", "sanitize"),
-        *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep"),
-        *("compile", "workers", "cache_images", "snapshot_every"),
+        *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep", "evaluate_every"),
+        *("compile", "workers", "cache_images", "latents", "snapshot_every", "sample_every", "sample_images"),
+        *("batch_size", "stage_groups"),
     )
 )
-"""Keys of training that may change on the way: no batch that is drawn, no weight and no average is another by them."""
+"""Keys of training that may change on the way."""
 
-WATCHING = tuple(
-    f"training.{key}"
-    for key in ("validate_every", "validate_images", "validate_weights", "sample_every", "sample_images")
-)
-"""Those that may where training does not stop by what is seen."""
+FREE_IN_STAGES = ("stages.edges_ratio",)
+"""Likewise of the stages, whose number stays."""
+
+DRAWN = ("training.batch_size", "stages.edges_ratio")
+"""Those by which other images, or images of other stages, are drawn from there on."""
+
+WATCHING = tuple(f"training.{key}" for key in ("validate_every", "validate_images", "validate_weights"))
+"""Those that may, as edges may, where training does not stop by what is seen."""
 
 Changed = Mapping[str, tuple[Any, Any]]
 """Key -> what it was and what it is; None where there is no such key."""
@@ -52,17 +67,53 @@ def refuse_other_recipe(run: Path, recipe: Recipe) -> Changed:
     changed = {one.path: (one.a, one.b) for one in compare(_essence(ours), _essence(theirs))}
     codes = [{file.name: file.sha256 for file in each.use} for each in (ours, theirs)]
     changed |= {f"use ({name})": ("", "edited") for name in sorted({*codes[0], *codes[1]}) if _differ(name, *codes)}
-    watching = WATCHING if recipe.training.stop is None else ()
+    watching = WATCHING + FREE_IN_STAGES if recipe.training.stop is None else ()
     free = FREE + FREE_IN_TRAINING + watching
     wrong = {key: values for key, values in changed.items() if not _is_free(key, free)}
     if wrong:
         told = [f"{key} ({_value(was)} there, {_value(now)} here)" for key, (was, now) in wrong.items()]
+        if any(key.startswith("decoders.") for key in wrong) and len(ours.decoders) != len(theirs.decoders):
+            stages = f"{len(ours.decoders)} stages there, {len(theirs.decoders)} here"
+            raise RunError(
+                f"{run} cannot go on with another number of stages ({stages}): a new run can start from it, "
+                f'init = {{ run = "{run}" }}'
+            )
         more = f" and {len(told) - 6} more" if len(told) > 6 else ""
         raise RunError(
             f"{run} was trained by another recipe, with other {', '.join(told[:6])}{more}. Resume it with its "
             f"own recipe, `msdk train {run} --resume`, or choose another --out"
         )
     return {key: values for key, values in changed.items() if not _is_free(key, FREE)}
+
+
+def expected_images(recipe: Recipe, before: tuple[int, tuple[float, ...]], iteration: int) -> list[float]:
+    """The images of each stage that a run is expected to have read after so many steps.
+
+    Args:
+        recipe: Of the run, as it is since `before`.
+        before: As in checkpoints.
+        iteration: Steps done.
+    """
+    changed_at, until_then = before
+    found = recipe.training_images(iteration)
+    if not changed_at:
+        return found
+    of_then = recipe.training_images(changed_at)
+    return [then + now - past for then, now, past in zip(until_then, found, of_then, strict=True)]
+
+
+def images_read(recipe: Recipe, before: tuple[int, tuple[float, ...]], iteration: int) -> int:
+    """The images that a run has read after so many steps; its place in the endless order of the data."""
+    changed_at, until_then = before
+    return round(math.fsum(until_then)) + (iteration - changed_at) * recipe.training.batch_size
+
+
+def changing(run: Path, checkpoint: Checkpoint, changed: Changed) -> Checkpoint:
+    """A checkpoint that remembers what was read until a change, where one makes other draws from there on."""
+    if not checkpoint.iteration or not any(_is_free(key, DRAWN) for key in changed):
+        return checkpoint
+    until_then = expected_images(run_recipe(run), checkpoint.before, checkpoint.iteration)
+    return attrs.evolve(checkpoint, before=(checkpoint.iteration, tuple(until_then)))
 
 
 def _essence(recipe: Recipe) -> Recipe:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from msdk.denoiser.weights import OFFSETS, SHARDS, read_weights
+from msdk.recipe.keeping import Kept
 from msdk.runs.checkpoint import ALWAYS, OPTIONAL, Checkpoint, keep_newest, write_state
 from msdk.runs.files import not_written, remove_whole, save_tensors, sweep, sync, temporary_of, written_whole
 from msdk.runs.folder import latest
@@ -28,13 +29,13 @@ MARK = "shards"
 """Ends the temporary name of a checkpoint, which all processes must know."""
 
 
-def save_shards(run: Path, checkpoint: Checkpoint, keep: int, group: "Group") -> None:
-    """Writes `checkpoints/ITERATION`, by all processes together, then removes all but the newest `keep`.
+def save_shards(run: Path, checkpoint: Checkpoint, keep: Kept, group: "Group") -> None:
+    """Writes `checkpoints/ITERATION`, by all processes together, then removes all but those to keep.
 
     Args:
         run: The run folder, which the first process holds (`one_writer`).
         checkpoint: Its tensors are cut into rows (DTensors), or the same in all processes.
-        keep: Number of checkpoints.
+        keep: Which checkpoints.
         group: Of the processes.
 
     Raises:

@@ -1,16 +1,17 @@
-"""What a new network takes from a trained one: parts that have the same weights; the rest begins anew, and is told."""
+"""What a new network takes from a trained one: parts with the same weights, or ones that can be widened to its own."""
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
 from torch import Tensor, nn
 
 from msdk.denoiser import StagedNetwork
-from msdk.denoiser.building import build
-from msdk.denoiser.weights import read_weights, refuse_unusable
+from msdk.denoiser.building import build, weights_file
+from msdk.denoiser.weights import read_weights, refuse_misfits
 from msdk.errors import PartError, RunError
 from msdk.partition import Partition
 from msdk.recipe import Recipe
@@ -67,43 +68,54 @@ def start_of(recipe: Recipe, network: StagedNetwork) -> Start:
             f"init.optimizer: {init.run} was trained by {parent.training.rule}, and {recipe.training.rule} cannot go "
             "on with what that keeps: leave init.optimizer out, or give this recipe the optimiser of the run"
         )
-    from_ = dict(_sources(recipe, parent, init.run))
-    old = build(parent, "meta").network
     weights = read_weights(source)
     averaged = weights_of(folder, parent, "ema")
     averages = weights if averaged == source else read_weights(averaged)
-    taken, told = _taken(recipe, parent, network, old, from_)
-    if not taken:
+    trained_there = build(parent, "meta").network
+    for path, each in ((source, weights), (averaged, averages)):
+        refuse_misfits(trained_there.state_dict(), each, path, "recipe", _buffers(trained_there))
+    from_ = dict(_sources(recipe, parent, init.run))
+    found = carry(recipe, parent, network, trained_there, from_, (weights, averages))
+    if not found.parts:
         raise RunError(
-            f"init.run: no part of {init.run} has the weights that this recipe wants ({'; '.join(told)}): "
+            f"init.run: no part of {init.run} has the weights that this recipe wants ({'; '.join(found.told)}): "
             "`msdk recipe diff` shows how the two differ"
         )
-
-    def renamed(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {
-            f"{part}.{name.removeprefix(f'{other}.')}": value
-            for part, other in taken.items()
-            for name, value in found.items()
-            if name.startswith(f"{other}.")
-        }
-
-    model = renamed(weights)
-    own, buffers = network.state_dict(), [name for name, _ in network.named_buffers(remove_duplicate=False)]
-    refuse_unusable(own, model, source, buffers)
+    if recipe.autoencoder is not None and _latents_differ(recipe, parent):
+        found.told.append("the autoencoder is not that of the run, whose weights were trained on its latents")
+    model, ema = found.states
+    own = network.state_dict()
     with torch.no_grad():
         for name, value in model.items():
             own[name].copy_(value)
-    moments, numbers = _kept(folder, network, taken) if init.optimizer else ({}, {})
-    parts = {part: taken.get(part, ANEW) for part in from_}
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    old = load_checkpoint(folder) if init.optimizer else None
+    numbers = {} if old is None else dict(old.optimizer_numbers)
+    if old is not None:
+        numbers["state"] = found.moments(numbers.get("state", {}), trained)
     origin = {
         "run": str(init.run),
         "checkpoint": folder.name,
         "sha256": digest_of(source),
         "weights": init.kind,
         "optimizer": init.optimizer,
-        "parts": parts,
+        "parts": {part: found.said(part) for part in from_},
     }
-    return Start(origin, renamed(averages), moments, numbers, folder, tuple(told))
+    moments = {} if old is None else found.moments(old.optimizer, trained)
+    return Start(origin, ema, moments, numbers, folder, tuple(found.told))
+
+
+def _latents_differ(recipe: Recipe, parent: Recipe) -> bool:
+    ours, theirs = recipe.autoencoder, parent.autoencoder
+    if ours is None or theirs is None:
+        return ours is not theirs
+    if attrs.evolve(ours, weights=None) != attrs.evolve(theirs, weights=None):
+        return True
+    return digest_of(weights_file(ours)) != digest_of(weights_file(theirs))
+
+
+def _buffers(network: nn.Module) -> list[str]:
+    return [name for name, _ in network.named_buffers(remove_duplicate=False)]
 
 
 def _checkpoint(run: Path, iteration: int | None) -> Path:
@@ -156,13 +168,61 @@ def _stages(recipe: Recipe, parent: Recipe) -> tuple[int, ...]:
     return tuple(shares.index(max(shares)) for shares in overlap)
 
 
-def _taken(
-    recipe: Recipe, parent: Recipe, network: StagedNetwork, old: StagedNetwork, from_: Mapping[str, str]
-) -> tuple[dict[str, str], list[str]]:
-    """The parts that are copied, and where from; sentences on the others, and on what else is not as it was."""
-    taken: dict[str, str] = {}
+@attrs.frozen
+class Carried:
+    """What goes along into a network of another recipe.
+
+    Attributes:
+        states: Of each of the given sets of weights, those that were taken, under their new names.
+        parts: Part of the new network -> the part of the old one that it is, or was widened from.
+        widened: Those of them that are wider than there.
+        told: Sentences on what does not go on as it was.
+    """
+
+    states: tuple[dict[str, Tensor], ...]
+    parts: Mapping[str, str]
+    widened: frozenset[str]
+    told: list[str]
+
+    def said(self, part: str) -> str:
+        """Where a part comes from, in words."""
+        return self.parts.get(part, ANEW) + (", widened" if part in self.widened else "")
+
+    def moments(self, found: Mapping[str, Any], trained: Collection[str]) -> dict[str, Any]:
+        """What an optimiser keeps of weights that were copied and are trained, under their names here."""
+        whole = {part: other for part, other in self.parts.items() if part not in self.widened}
+        return {
+            f"{moment}/{place}": value
+            for key, value in found.items()
+            for moment, _, name in [key.rpartition("/")]
+            for part, other in whole.items()
+            if name.startswith(f"{other}.") and (place := part + name.removeprefix(other)) in trained
+        }
+
+
+def carry(
+    recipe: Recipe,
+    parent: Recipe,
+    network: StagedNetwork,
+    old: StagedNetwork,
+    from_: Mapping[str, str],
+    weights: Sequence[Mapping[str, Tensor]],
+) -> Carried:
+    """What of the weights of one network goes into another, part by part: copied, widened, or left.
+
+    Args:
+        recipe: Of the new network.
+        parent: Of the old one.
+        network: The new one, with its initial weights.
+        old: The old one, perhaps without storage.
+        from_: Part of the new one -> part of the old one, or `ANEW`.
+        weights: Of the old one; several sets of the same names, as averages are.
+    """
+    states: tuple[dict[str, Tensor], ...] = tuple({} for _ in weights)
+    parts: dict[str, str] = {}
+    widened: set[str] = set()
     told = [
-        f"the {name} is not that of {recipe.init.run if recipe.init else ''}, whose weights were trained for it"
+        f"the {name} is not that of the run whose weights these are"
         for name in ("schedule", "parameterization")
         if getattr(recipe, name) != getattr(parent, name)
     ]
@@ -170,16 +230,53 @@ def _taken(
         if other == ANEW:
             told.append(f"{part} begins anew")
             continue
-        ours, theirs = _shapes(network.get_submodule(part)), _shapes(old.get_submodule(other))
-        misfit = _misfit(ours, theirs)
-        if misfit:
-            told.append(f"{part} begins anew: in {other} of {recipe.init.run if recipe.init else ''} {misfit}")
-            continue
-        taken[part] = other
-        differing = _settings(_spec(recipe, part), _spec(parent, other))
-        if differing:
-            told.append(f"{part} has the weights of {other}, and other settings: {', '.join(differing)}")
-    return taken, told
+        new, theirs = network.get_submodule(part), old.get_submodule(other)
+        specs = _spec(recipe, part), _spec(parent, other)
+        differing = _settings(*specs)
+        misfit = _misfit(_shapes(new), _shapes(theirs))
+        for state, each in zip(states, weights, strict=True):
+            own = {
+                name.removeprefix(f"{other}."): value for name, value in each.items() if name.startswith(f"{other}.")
+            }
+            if misfit:
+                try:
+                    own = _widened(new, theirs, own, [name for name in differing if name not in SIZES])
+                except PartError as error:
+                    told.append(f"{part} begins anew: it is not {other}, where {misfit}, {error}")
+                    break
+            state |= {f"{part}.{name}": value for name, value in own.items()}
+        else:
+            parts[part] = other
+            widened |= {part} if misfit else set()
+            if differing and not misfit:
+                told.append(f"{part} has the weights of {other}, and other settings: {', '.join(differing)}")
+    return Carried(states, parts, frozenset(widened), told)
+
+
+SIZES = ("channels", "channel_mult", "width", "heads", "head_width", "mlp_ratio", "depth", "groups")
+"""Settings of decoders that may differ where one is widened."""
+
+
+def _widened(
+    new: nn.Module, old: nn.Module, weights: Mapping[str, Tensor], differing: Sequence[str]
+) -> dict[str, Tensor]:
+    """The weights with which a wider part computes what a narrower one does.
+
+    Raises:
+        PartError: There are none, which is told with the reason.
+    """
+    if type(new) is not type(old) or not hasattr(new, "widen"):
+        raise PartError("and cannot be widened from it" + ("" if hasattr(new, "widen") else ": only decoders can"))
+    if differing:
+        raise PartError(f"and cannot be widened from it: it has other settings ({', '.join(differing)})")
+    narrow = copy.deepcopy(old).to_empty(device="cpu")
+    narrow.load_state_dict(weights)
+    wide = copy.deepcopy(new).cpu()
+    try:
+        cast("Any", wide).widen(narrow)
+    except PartError as error:
+        raise PartError(f"and cannot be widened without another output: {error}") from error
+    return wide.state_dict()
 
 
 def _shapes(part: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -207,21 +304,3 @@ def _settings(one: object, other: object) -> list[str]:
         [field.name for field in attrs.fields(type(one)) if field.name != "dropout"] if attrs.has(type(one)) else []
     )
     return [name for name in fields if getattr(one, name) != getattr(other, name)]
-
-
-def _kept(folder: Path, network: StagedNetwork, taken: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What the optimiser keeps of the weights that were copied and are trained, under their names here."""
-    old = load_checkpoint(folder)
-    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-
-    def renamed(found: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            f"{moment}/{place}": value
-            for key, value in found.items()
-            for moment, _, name in [key.rpartition("/")]
-            for part, other in taken.items()
-            if name.startswith(f"{other}.") and (place := part + name.removeprefix(other)) in trained
-        }
-
-    numbers = dict(old.optimizer_numbers)
-    return renamed(old.optimizer), {**numbers, "state": renamed(numbers.get("state", {}))}

@@ -39,9 +39,9 @@ class Watched:
         if len(self.best) != len(self.waited) or len(self.best) not in (0, 1, stages):
             raise FieldError("watched has best and waited of each stage, or of all as one")
 
-    def ended(self, trained: Sequence[int]) -> bool:
-        """Whether none of the stages that are trained goes on."""
-        return all(self.frozen[stage] is not None for stage in trained)
+    def ended(self, shares: Sequence[float]) -> bool:
+        """Whether no stage goes on of those that training draws, by the share that it gives each."""
+        return all(at is not None for at, share in zip(self.frozen, shares, strict=True) if share > 0)
 
     @classmethod
     def told(cls, numbers: Numbers, stages: int) -> "Watched":

@@ -137,10 +137,10 @@ def _steps(grid: Grid, schedule: Schedule, count: int) -> list[float]:
 
 def _chosen(grid: Grid, total: int, count: int) -> list[int]:
     """Numbers of steps, ascending, rounded as the programs round them."""
-    import numpy as np
-
     if grid == "leading":
         return [index * (total // count) for index in range(count)]
+    import numpy as np
+
     if grid == "linspace":
         return np.linspace(0, total - 1, count).round().astype(int).tolist()
     if grid == "trailing":  # a sum may be rounded into one step more than there are

@@ -57,14 +57,18 @@ class _Poisson(Sampler):
     def init(self, times: Sequence[float]) -> None:
         return None
 
+    def field(self, x: "Tensor", x_0: "Tensor", z: "float | Tensor") -> "tuple[Tensor, Tensor]":
+        """The field v at x, of the shape of x, and its component along z, [batch]; z is one height, or [batch]."""
+        d = x_0 - x
+        size = (d.flatten(1).square().sum(1) + z**2).sqrt()
+        scale = math.sqrt(x[0].numel()) / (size + self.gamma)
+        return d * scale.view(-1, *[1] * (x.ndim - 1)), -z * scale
+
     def slope(self, denoise: Denoise, x: "Tensor", z: float) -> "Tensor":
         """Dx / dz."""
         shape = (-1, *[1] * (x.ndim - 1))
         root = math.sqrt(x[0].numel())
-        d = denoise(x, z) - x
-        scale = root / ((d.flatten(1).square().sum(1) + z**2).sqrt() + self.gamma)
-        v_x = d * scale.view(shape)
-        v_z = -z * scale
+        v_x, v_z = self.field(x, denoise(x, z), z)
         if z < self.z_exp:
             n = v_x.flatten(1).norm(dim=1) / root
             reach = ((self.gamma * n / (1 - n)) ** 2 + z**2).sqrt()

@@ -114,12 +114,13 @@ def draw(
         known = Known((known.image + 1) / 2, known.mask)
     if any(wrapper.pixels for wrapper in settings.wrap) and (denoiser.autoencoder is not None or denoiser.unit_range):
         raise PartError("a wrapper is for pixels in [-1, 1], and this denoiser sees latents, or pixels in [0, 1]")
-    if sampler.feeds != 1:
-        raise PartError(
-            f"{type(sampler).__name__} feeds the network velocities beside the image, {sampler.feeds} times its "
-            "channels, which networks of recipes do not take: `msdk.samplers.base.run` runs it on one that does"
-        )
     sampler.check(schedule, steps)
+    if sampler.feeds != schedule.feeds:
+        raise PartError(
+            f"{type(sampler).__name__} feeds the network {sampler.feeds} times the channels of the image, and one of "
+            f"the schedule {type(schedule).__name__} takes {schedule.feeds} times as many: "
+            + ("use gddim" if schedule.feeds == 2 else "use another sampler")
+        )
     times = sampler.times(schedule, steps)
     batch_size = 1 if sampler.adaptive else settings.batch_size  # steps that suit one image must not depend on others
     starts = range(0, len(seeds), batch_size)

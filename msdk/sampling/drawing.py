@@ -114,7 +114,7 @@ def write_samples(
             own = None if known is None else known.select(places, len(denoiser.shape))
             drawn = draw(denoiser, attrs.evolve(settings, seeds=share), known=own, progress=progress)
             for chunk, images in drawn:
-                _refuse_not_finite(denoiser, settings, chunk, images)
+                refuse_not_finite(denoiser, settings, chunk, images)
                 for seed, image in zip(chunk, to_pixels(images), strict=True):
                     _keep(_file(partial, seed, suffix), image)
         group.wait()
@@ -266,7 +266,7 @@ def _file(folder: Path, seed: int, suffix: str) -> Path:
     return folder / f"{seed:06d}{suffix}"
 
 
-def _refuse_not_finite(
+def refuse_not_finite(
     denoiser: Denoiser, settings: Settings, seeds: Sequence[int], images: Float[Tensor, "images c *axes"]
 ) -> None:
     """Raises `RunError` where an image is none: written, it would be black or noise, without a word."""

@@ -42,8 +42,10 @@ class Schedule(abc.ABC):
         t_max: Largest time, where the prior is.
         prior_std: Standard deviation of the prior that samplers start from.
         diffuses: Whether it is a diffusion, dx = f x dt + g dw, that SDE samplers can run; a flow is none.
-        trainable: Whether noise of its own kernel is what its networks are trained with. Schedules that only samplers
-            know, because their networks see another noise, say no.
+        trainable: Whether noise of its own kernel is what its networks are trained with. Schedules whose networks see
+            another noise say no: an objective of their own trains those, or samplers alone know them.
+        objective: Name of the objective that draws the noise of a schedule that is not trainable; "" where none does.
+        feeds: Times the image's channels that its networks are fed; 2 where the state has velocities as well.
         default_grid: The grid of `msdk.samplers.grids` that suits its time: of samplers that leave `grid` to the
             schedule, and the clock on which clusterings look at time. Even in t unless it says otherwise, which is
             wrong where t is a noise level itself: nearly all of its range is noise.
@@ -53,6 +55,8 @@ class Schedule(abc.ABC):
 
     diffuses: ClassVar[bool] = True
     trainable: ClassVar[bool] = True
+    objective: ClassVar[str] = ""
+    feeds: ClassVar[int] = 1
     default_grid: ClassVar[str] = "uniform-t"
     default_noise: ClassVar[Mapping[str, Any]] = {"name": "msdk:uniform"}
 
@@ -91,6 +95,15 @@ class Schedule(abc.ABC):
     def g2(self, t: Time) -> Time:
         """Squared diffusion: d sigma^2 / dt - 2 f sigma^2. Raises as `f` does."""
         raise PartError(f"{type(self).__name__} {NO_DRIFT}")
+
+    @property
+    def seen(self) -> "Schedule":
+        """What parameterisations look at: itself, unless networks see more of the image than x_t."""
+        return self
+
+    def weights(self, t: Time) -> tuple[Any, ...]:
+        """What each part of a network's input counts in the one that it is said to see: x_t alone, as a rule."""
+        return (t * 0 + 1,)
 
     def slopes(self, t: Time) -> tuple[Time, Time]:
         """D alpha / dt and d sigma / dt, along which x_t moves; from `f` and `g2` unless a schedule says it better.

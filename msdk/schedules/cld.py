@@ -1,5 +1,6 @@
 """Critically damped Langevin diffusion: the image and its velocity are noised together."""
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -25,19 +26,24 @@ class CLD(Schedule):
     """du = F u dt + G dw of u = (x, v), from (x_0, v_0 ~ N(0, velocity)); alpha and sigma are those of x.
 
     psi(t) = exp(-2 b) [[1 + 2 b, 4 b], [-b, 1 - 2 b]] with b = beta t, and Sigma_t = S + psi (Sigma_0 - S) psi^T with
-    the stationary S = diag(1, 1/4). Only the sampler `gddim` runs it, on networks that are fed x and v as channels;
-    msdk trains none yet.
+    the stationary S = diag(1, 1/4). The objective `cld` trains on it and the sampler `gddim` runs it: networks are fed
+    x and v as channels, one after the other.
     Source: Dockhorn et al. 2022, arXiv 2112.07068, with the constants of Zhang et al. 2023, arXiv 2206.05564.
 
     Args:
         velocity: Variance of v at t = 0.
         floor: Added to both variances at t = 0.
+        mixed: Whether networks say what is left of the noise of v beside that of data at rest, v / Sigma_vv ("mixed
+            score" of the published program).
     """
 
     diffuses: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    objective: ClassVar[str] = "cld"
+    feeds: ClassVar[int] = 2
     velocity: float = attrs.field(default=0.01, validator=gt(0))
     floor: float = attrs.field(default=1e-6, validator=gt(0))
+    mixed: bool = False
 
     @property
     def t_min(self) -> float:
@@ -50,6 +56,10 @@ class CLD(Schedule):
     @property
     def prior_std(self) -> float:
         return 1.0
+
+    @property
+    def seen(self) -> "Seen":
+        return Seen(self)
 
     def alpha(self, t: Time) -> Time:
         b = t * RATE
@@ -74,7 +84,28 @@ class CLD(Schedule):
             low, high = (middle, high) if self.ratio(middle) < ratio else (low, middle)
         return (low + high) / 2
 
-    # --- matrices, for `msdk.samplers.gddim` --------------------------------------------------------------------------
+    # --- of image and velocity together -------------------------------------------------------------------------------
+
+    def means(self, t: Time) -> tuple[Time, Time]:
+        """What is left of the image in x and in v: the first column of psi."""
+        b, maths = t * RATE, functions(t)
+        return maths.exp(-2 * b) * (1 + 2 * b), -maths.exp(-2 * b) * b
+
+    def variances(self, t: Time) -> tuple[Time, Time, Time]:
+        """Sigma_t as xx, xv and vv; nothing cancels near the data."""
+        b, maths = t * RATE, functions(t)
+        c, decay = 4 * b, maths.exp(-4 * b)
+        first, second = self.floor, self.velocity + self.floor
+        xx = decay * ((1 + 2 * b) ** 2 * first + c * c * second) + _third_remainder(c) * decay
+        xv = decay * (4 * b * b - b * (1 + 2 * b) * first + c * (1 - 2 * b) * second)
+        vv = decay * (b * b * first + (1 - 2 * b) ** 2 * second + (maths.expm1(c) + c - c * c / 2) / 4)
+        return xx, xv, vv
+
+    def factor(self, t: Time) -> tuple[Time, Time, Time]:
+        """L of Sigma = L L^T as xx, vx and vv."""
+        maths, (xx, xv, vv) = functions(t), self.variances(t)
+        root = maths.sqrt(xx)
+        return root, xv / root, maths.sqrt(vv - xv * xv / xx)
 
     @staticmethod
     def transition(span: Any) -> "np.ndarray[Any, Any]":
@@ -92,3 +123,66 @@ class CLD(Schedule):
         psi, end = self.transition(t), np.diag([1.0, 0.25])
         start = np.diag([self.floor, self.velocity + self.floor])
         return end + psi @ (start - end) @ np.swapaxes(psi, -1, -2)
+
+
+def _third_remainder(c: Any) -> Any:
+    """exp(c) - 1 - c - c^2 / 2, by its series where c is small."""
+    series: Any = 0.0
+    for k in range(18, 2, -1):
+        series = series * c + 1 / math.factorial(k)
+    series = series * c**3
+    maths = functions(c)
+    direct = maths.expm1(c) - c - c * c / 2
+    if isinstance(c, (int, float)):
+        return series if c < 1 else direct
+    return maths.where(c < 1, series, direct)
+
+
+@attrs.frozen
+class Seen(Schedule):
+    """What a network of CLD sees of the image: s = alpha x_0 + eps_v of each x and v, where eps_v is the noise.
+
+    With u = psi x_0 + L eps, s is the second row of L^-1 u, and alpha that of L^-1 psi; a network that is mixed says
+    eps_v less v / (Sigma_vv / L_vv), and s is less by it too.
+
+    Args:
+        cld: Whose.
+    """
+
+    cld: CLD
+
+    @property
+    def t_min(self) -> float:
+        return self.cld.t_min
+
+    @property
+    def t_max(self) -> float:
+        return self.cld.t_max
+
+    @property
+    def prior_std(self) -> float:
+        return 1.0
+
+    def alpha(self, t: Time) -> Time:
+        of_x, of_v = self._row(t)
+        in_x, in_v = self.cld.means(t)
+        return of_x * in_x + of_v * in_v
+
+    def sigma(self, t: Time) -> Time:
+        return t * 0 + 1
+
+    def t_of_ratio(self, ratio: Time) -> Time:
+        raise NotImplementedError("ratios are those of the image, see CLD")
+
+    def weights(self, t: Time) -> tuple[Any, ...]:
+        of_x, of_v = self._row(t)
+        return of_x, of_v - self.rest(t)
+
+    def rest(self, t: Time) -> Any:
+        """How much of v counts as noise beforehand, where the network is mixed."""
+        return self.cld.factor(t)[2] / self.cld.variances(t)[2] if self.cld.mixed else t * 0
+
+    def _row(self, t: Time) -> tuple[Any, Any]:
+        """The second row of L^-1."""
+        root, across, own = self.cld.factor(t)
+        return -across / (root * own), 1 / own

@@ -15,7 +15,7 @@ class PFGM(Schedule):
     """x at height z above the data; alpha = 1, and z stands for sigma and for the ratio, which orders stages.
 
     Noise at height z is not Gaussian: |x - x_0| is z sqrt(b / (1 - b)), b ~ Beta(D / 2, 1 / 2), of about z sqrt(D).
-    Only the samplers `pfgm` and `pfgm-euler` run it.
+    The objective `pfgm` trains on it, and only the samplers `pfgm` and `pfgm-euler` run it.
     Source: Xu et al. 2022, arXiv 2209.11178.
 
     Args:
@@ -25,8 +25,9 @@ class PFGM(Schedule):
 
     diffuses: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    objective: ClassVar[str] = "pfgm"
     default_grid: ClassVar[str] = "uniform-lam"
-    default_noise: ClassVar[Mapping[str, Any]] = {"name": "msdk:edm", "mean": -1.2, "std": 1.2}
+    default_noise: ClassVar[Mapping[str, Any]] = {"name": "msdk:log-uniform", "low": 1e-3, "high": 40.0}
     z_min: float = attrs.field(default=1e-3, validator=gt(0))
     z_max: float = attrs.field(default=40.0, validator=gt(0))
 

@@ -15,7 +15,7 @@ from msdk.runs.writer import one_writer, written_by
 from msdk.studies.collecting import FAILED, RUNS, state_of
 from msdk.studies.planning import Trial
 from msdk.training import Step
-from msdk.training.loop import train_here
+from msdk.training.beginning import train_here
 
 POLL = 1.0
 """Seconds between looks at trials that other processes make."""

@@ -66,6 +66,11 @@ def average(run: str | Path, length: float, out: str | Path, *, checkpoint: int 
 
 
 def _made(run: Path, recipe: Recipe, length: float, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    if recipe.training.average_by == "stage":
+        raise RunError(
+            f"{run} has averages by the steps of each stage (training.average_by), and lengths are made of averages by "
+            "all steps alone"
+        )
     kept = [(place, each.length) for place, each in enumerate(recipe.training.kept_averages) if isinstance(each, Power)]
     files = snapshots(run, checkpoint.iteration)
     if not kept or not files:

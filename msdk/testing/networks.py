@@ -47,6 +47,8 @@ SMALL: dict[str, Any] = {
     "heads": 2,
     "depth": 2,
     "patch": 4,
+    "subsets": 5,
+    "subset_size": 20,
 }
 """Settings of msdk's own parts that stand beside the one under test."""
 

@@ -11,6 +11,7 @@ from msdk.batch import Batch
 from msdk.denoiser import Denoiser
 from msdk.denoiser.building import join
 from msdk.objectives.base import Draw, Objective
+from msdk.registry import registry_of
 from msdk.schedules.vp_discrete import VPDiscrete
 from msdk.testing import networks
 from msdk.testing.laws import COMMON, LawError, require
@@ -19,27 +20,40 @@ if TYPE_CHECKING:
     from msdk.objectives.base import Loss
 
 SHAPE = (3, 16, 16)
-SCHEDULE = VPDiscrete()
 Make = Callable[[], Denoiser]
 
 
 def _small(objective: Objective) -> Denoiser:
-    """Three stages of a discrete schedule, whose decoders predict a variance where the objective learns one."""
+    """Three stages of the schedule whose noise the objective draws, of steps where it draws that of any.
+
+    Decoders predict a variance where the objective learns one.
+    """
+    schedules = registry_of("schedule")
+    known = (schedules.get(name) for name in schedules.names() if schedules.origin(name).owner == "msdk")
+    own = next((each for each in known if each.objective and _is(objective, each.objective)), VPDiscrete)
     decoder = attrs.evolve(networks.small("decoders", "ddpmpp"), variance=objective.learns_variance)
     parts = networks.parts(networks.small("encoders", "ddpmpp"), decoder, SHAPE)
-    parts = attrs.evolve(parts, schedule=SCHEDULE)
+    parts = attrs.evolve(parts, schedule=own())
     built: Any = networks.built(lambda: join(parts, networks.PARTITION))
     return built
 
 
-def _inputs(denoiser: Denoiser, count: int = 5) -> tuple[Batch, Draw]:
+def _is(objective: Objective, name: str) -> bool:
+    """Whether it is msdk's of that name."""
+    return type(objective) is registry_of("objective").get(f"msdk:{name}")
+
+
+def _inputs(denoiser: Denoiser, wanted: int, count: int = 5) -> tuple[Batch, Draw]:
     """Clean images on a grid of 256 values, at times of all stages."""
     images = (networks.images(denoiser.shape, count).clamp(-1, 1) * 127.5).round() / 127.5
     edges = denoiser.partition.times(denoiser.schedule)
     stages = torch.arange(count) % len(edges)
     times = torch.tensor([sum(edges[stage]) / 2 for stage in stages.tolist()], dtype=torch.float64)
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    return Batch(images), Draw(stages, times, 1 + times, noise)
+    extra = torch.randn(
+        (count, wanted, *images.shape[1:]), generator=torch.Generator().manual_seed(4), dtype=noise.dtype
+    )
+    return Batch(images), Draw(stages, times, 1 + times, noise, extra if wanted else None, iteration=3)
 
 
 def _built(objective: Objective, denoiser: Denoiser) -> Any:
@@ -48,15 +62,15 @@ def _built(objective: Objective, denoiser: Denoiser) -> Any:
     return loss.double()
 
 
-def _losses(loss: "Loss", denoiser: Denoiser) -> Tensor:
-    batch, draw = _inputs(denoiser)
+def _losses(objective: Objective, loss: "Loss", denoiser: Denoiser) -> Tensor:
+    batch, draw = _inputs(denoiser, objective.extra)
     return loss.loss(batch, draw, denoiser)
 
 
 def losses_are_per_image(objective: Objective, *, denoiser: Make | None = None) -> None:
     """One finite number for each image, with a gradient for the network."""
     network = denoiser() if denoiser else _small(objective)
-    values = _losses(_built(objective, network), network)
+    values = _losses(objective, _built(objective, network), network)
     require(values.shape == (5,), f"the losses of 5 images have the shape {tuple(values.shape)}, not (5,)")
     require(bool(values.isfinite().all()), f"the losses are {values.tolist()}, not finite")
     values.mean().backward()
@@ -69,7 +83,7 @@ def images_do_not_affect_each_other(objective: Objective, *, denoiser: Make | No
     """In micro-batches of any size, or on any process, an image has the same loss."""
     network = denoiser() if denoiser else _small(objective)
     loss = _built(objective, network)
-    batch, draw = _inputs(network)
+    batch, draw = _inputs(network, objective.extra)
     whole = loss.loss(batch, draw, network)
     alone = [loss.loss(*part, network) for part in zip(batch.split(1), draw.split(1), strict=True)]
     require(
@@ -82,8 +96,8 @@ def a_draw_decides(objective: Objective, *, denoiser: Make | None = None) -> Non
     """The same batch and draw have the same loss, whatever was computed before: a run resumes."""
     network = denoiser() if denoiser else _small(objective)
     loss = _built(objective, network)
-    first, second = (_losses(loss, network) for _ in range(2))
-    fresh = _losses(_built(objective, network), network)
+    first, second = (_losses(objective, loss, network) for _ in range(2))
+    fresh = _losses(objective, _built(objective, network), network)
     require(torch.equal(first, second), "a second time the losses are others: is something drawn or counted inside?")
     require(torch.equal(first, fresh), "built again it starts elsewhere: what is random at the start needs a seed")
 
@@ -95,7 +109,7 @@ def calls_are_those_made(objective: Objective, *, denoiser: Make | None = None) 
     for encoder in network.network.encoders:
         encoder.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     loss = _built(objective, network)
-    _losses(loss, network)
+    _losses(objective, loss, network)
     require(sum(seen) == 5 * objective.calls, f"`calls` is {objective.calls}, but an image made {sum(seen) / 5:g}")
 
 
@@ -110,13 +124,13 @@ def what_it_owns_is_its_state(objective: Objective, *, denoiser: Make | None = N
         rule = torch.optim.SGD(own, lr=0.1)
         for _ in range(2):
             rule.zero_grad(set_to_none=True)
-            _losses(loss, network).mean().backward()
+            _losses(objective, loss, network).mean().backward()
             rule.step()
     idle = [name for name, each in loss.named_parameters() if each.requires_grad and each.grad is None]
     require(not idle, f"no gradient reaches its {', '.join(idle)}")
     fresh.load_state_dict(loss.state_dict())
     try:
-        torch.testing.assert_close(_losses(fresh, network), _losses(loss, network))
+        torch.testing.assert_close(_losses(objective, fresh, network), _losses(objective, loss, network))
     except AssertionError as error:
         raise LawError(f"with the state of a trained one, a fresh one has other losses: {error}") from error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from msdk.errors import PluginError
-from msdk.trackers.base import Log, Numbers, Tracker
+from msdk.trackers.base import Log, Numbers, Tracker, scalars, told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ def _own_folder(_: object, __: object, value: str) -> None:
     # A recipe can come from a stranger, who is not to say where files are written.
     if (
         not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value)
-        or value in ("checkpoints", "code")
+        or value in ("checkpoints", "code", "sheets", "snapshots")
         or value.startswith("samples")
     ):
         raise ValueError(f"'{value}' must be the name of a folder of its own in the run folder, like tensorboard")
@@ -31,7 +31,7 @@ class TensorBoard(Tracker):
     """Event files in `folder` of the run folder, for `tensorboard --logdir`. Needs msdk-diffusion[tensorboard].
 
     Numbers by stage are `loss_by_stage/0`, `loss_by_stage/1`, ...; where a run repeats steps, TensorBoard shows the
-    later ones.
+    later ones, and where the tracker is new in a run that goes on, also what metrics.jsonl says of the steps before.
 
     Args:
         folder: Its name in the run folder.
@@ -47,13 +47,14 @@ class TensorBoard(Tracker):
                 "the tracker 'tensorboard' needs the package tensorboard: pip install 'msdk-diffusion[tensorboard]', "
                 "or leave it out of the recipe's trackers"
             ) from error
-        return _Events(run_dir / self.folder, writer)
+        return _Events(run_dir, run_dir / self.folder, writer)
 
 
 @attrs.define
 class _Events(Log):
     """Opened at the first number, since a writer makes its folder and file at once."""
 
+    run_dir: Path
     path: Path
     make: Any
     writer: Any = None
@@ -61,23 +62,27 @@ class _Events(Log):
     """The step from which TensorBoard is to forget what older files say."""
 
     def log(self, step: int, numbers: Numbers) -> None:
-        writer = self._opened()
-        for name, value in numbers.items():
-            named = enumerate(value) if not isinstance(value, (int, float)) and value is not None else [(None, value)]
-            for index, number in named:
-                if number is not None:
-                    writer.add_scalar(name if index is None else f"{name}/{index}", number, step)
-        writer.flush()  # a killed run loses nothing that its checkpoints know
+        self._tell(step, numbers)
+        self._opened().flush()  # a killed run loses nothing that its checkpoints know
 
     def image(self, name: str, step: int, image: "Tensor") -> None:
         self._opened().add_image(name, image, step)
+        self._opened().flush()
 
     def rewind(self, step: int) -> None:
-        self.first = step + 1
+        if not self.path.exists():  # it is new in this run
+            for before, numbers in told(self.run_dir, step):
+                self._tell(before, numbers)
+        else:
+            self.first = step + 1
 
     def close(self) -> None:
         if self.writer is not None:
             self.writer.close()
+
+    def _tell(self, step: int, numbers: Numbers) -> None:
+        for name, number in scalars(numbers):
+            self._opened().add_scalar(name, number, step)
 
     def _opened(self) -> Any:
         if self.writer is None:

@@ -8,7 +8,7 @@ collectives need. A decoder that no image of the batch needs runs nowhere, so th
 optimiser leaves it alone, as on one process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,17 +36,18 @@ class Hand(NamedTuple):
     total: int
 
 
-def deal(stages: Tensor, rank: Rank, parts: int = 1) -> Hand:
+def deal(stages: Tensor, rank: Rank, parts: int = 1, still: Collection[int] = ()) -> Hand:
     """Deals a batch out.
 
     Args:
         stages: int64 [batch], on the CPU: the stage of every image.
         rank: The process that asks.
         parts: Micro-batches, each of which is dealt for itself.
+        still: Stages whose images nobody gets.
     """
     total = len(stages)
     size = total // parts
-    if rank.count == 1:
+    if rank.count == 1 and not still:
         everything = torch.arange(total)
         return Hand(everything, everything, None, (size,) * parts, total)
     images: list[Tensor] = []
@@ -54,15 +55,26 @@ def deal(stages: Tensor, rank: Rank, parts: int = 1) -> Hand:
     counted: list[Tensor] = []
     for first in range(0, total, size):
         own = stages[first : first + size]
-        dealt = own.argsort(stable=True)[rank.index :: rank.count].sort().values
+        order = own.argsort(stable=True)
+        order = order[goes_on(own[order], still)]
+        dealt = order[rank.index :: rank.count].sort().values
         had = set(own[dealt].tolist())
-        missing = [own.tolist().index(stage) for stage in own.unique().tolist() if stage not in had]
-        images.append(first + torch.cat([dealt, dealt[:1].expand(len(missing))]))
+        missing = [own.tolist().index(stage) for stage in own[order].unique().tolist() if stage not in had]
+        spare = dealt[:1] if len(dealt) else order[:1]  # where few are left, a process may have none of its own
+        images.append(first + torch.cat([dealt, spare.expand(len(missing))]))
         draws.append(first + torch.cat([dealt, torch.tensor(missing, dtype=torch.int64)]))
         counted.append(torch.arange(len(dealt) + len(missing)) < len(dealt))
     flags = torch.cat(counted)
     sizes = tuple(len(part) for part in counted)
     return Hand(torch.cat(images), torch.cat(draws), None if flags.all() else flags, sizes, total)
+
+
+def goes_on(stages: Tensor, still: Collection[int]) -> Tensor:
+    """Which images are of none of these stages, bool [n]."""
+    found = torch.ones(len(stages), dtype=torch.bool)
+    for stage in still:
+        found &= stages != stage
+    return found
 
 
 def refuse_uneven(batch: int, parts: int, rank: Rank) -> None:

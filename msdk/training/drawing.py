@@ -6,23 +6,25 @@ stages is drawn on the CPU.
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 
-from msdk.batch import Batch, Condition
+from msdk.batch import Batch, Condition, Encoded
 from msdk.datasets.base import Source
 from msdk.denoiser import Denoiser
 from msdk.distributed import Rank
 from msdk.objectives.base import Draw
 from msdk.recipe import Recipe, StageDraw
+from msdk.runs.resuming import images_read
 from msdk.training.augmentation import draw_changes
-from msdk.training.dealing import Hand, deal
+from msdk.training.dealing import Hand, deal, goes_on
 from msdk.training.holding_out import hold_out
 from msdk.training.labels import withheld
+from msdk.training.latents import draws_latents
 from msdk.training.reading import Reader
 
 
@@ -33,7 +35,7 @@ class Work(NamedTuple):
         batch: Its images in the range that the network wants, with their conditions, on the device of the training.
         draw: Of these images.
         hand: Which images of the whole batch they are.
-        stages: int64 [batch], on the CPU: those of the whole batch.
+        stages: int64 [batch], on the CPU: those of the whole batch, without what is left out.
     """
 
     batch: Batch
@@ -57,7 +59,11 @@ class Feed:
         self.device = denoiser.place.device
         info = recipe.encoder.info(recipe.shape)
         self.told, self.reads = info.augment > 0, info.text > 0
+        self.still: frozenset[int] = frozenset()
+        stop = recipe.training.stop
+        self.gives = stop is None or stop.share == "give"
         self.split = hold_out(source, recipe.data.held_out)
+        self.before: tuple[int, tuple[float, ...]] = (0, ())  # of checkpoints; a run that goes on sets it
         self.reader = Reader(source, self._indices, recipe.training, self.device)
 
     def __call__(self, iteration: int) -> Work:
@@ -76,39 +82,82 @@ class Feed:
             weights = weights * torch.tensor(importance, dtype=torch.float64)[stages]
         shape = self.denoiser.shape
         noise = torch.empty(size, *shape, device=self.device, memory_format=layout(len(shape) + 1)).normal_()
-        if self.rank.count > 1:
-            noise = noise.index_select(0, hand.draws.to(self.device, non_blocking=True))
+        extra, count = None, options.loss.extra
+        if count:
+            extra = torch.empty(size, count, *shape, device=self.device).normal_()
+        if len(hand.draws) < size or self.rank.count > 1:
+            drawn = hand.draws.to(self.device, non_blocking=True)
+            noise = noise.index_select(0, drawn)
+            extra = None if extra is None else extra.index_select(0, drawn)
             if self.rank.index:
                 torch.manual_seed(mixed_seed(options.seed, "dropout", iteration, self.rank.index))
-        draw = Draw(stages[hand.draws], times[hand.draws], weights[hand.draws], noise)
+        draw = Draw(
+            stages[hand.draws],
+            times[hand.draws],
+            weights[hand.draws],
+            noise,
+            posterior=self._posterior(iteration, hand),
+            extra=extra,
+            iteration=iteration,
+        )
         mirrored = None if mirrored is None else mirrored[hand.images]
-        return Work(self._presented(self.reader(iteration), mirrored, hand.images, iteration), draw, hand, stages)
+        batch = self.reader(iteration).split([len(hand.images), max(1 - len(hand.images), 0)])[0]
+        stages = stages[goes_on(stages, self._left_out)]
+        return Work(self._presented(batch, mirrored, hand.images, iteration), draw, hand, stages)
+
+    def leave_out(self, stages: Iterable[int]) -> None:
+        """Trains stages no more: others are drawn in their place, or their images are left out of steps."""
+        self.still |= set(stages)
+        self.reader.forget()
+
+    @property
+    def _left_out(self) -> Collection[int]:
+        """The stages whose images are drawn for nothing."""
+        return () if self.gives else self.still
+
+    def _posterior(self, iteration: int, hand: Hand) -> Tensor | None:
+        """What draws latents from their Gaussians, where the recipe wants that: of all images, then of the hand's."""
+        options = self.recipe.training
+        if not draws_latents(self.recipe):
+            return None
+        generator = Generator(self.device).manual_seed(mixed_seed(options.seed, "posterior", iteration))
+        noise = torch.randn(options.batch_size, *self.denoiser.shape, device=self.device, generator=generator)
+        if self.rank.count == 1 and len(hand.images) == options.batch_size:
+            return noise
+        return noise.index_select(0, hand.images.to(self.device, non_blocking=True))
 
     def _drawn(self, iteration: int) -> tuple[Tensor | None, Tensor, Tensor, Hand]:
         """Which images of the batch are mirrored, if any; their stages and times; and the process's own of them."""
         options, size = self.recipe.training, self.recipe.training.batch_size
         generator = self._generator("draw", iteration)
         mirrored = torch.rand(size, generator=generator) < 0.5 if options.flip else None
-        stages, times = draw_times(self.recipe, self.denoiser, size, generator, iteration)
-        return mirrored, stages, times, deal(stages, self.rank, options.accumulation)
+        still = self.still if self.gives else ()
+        stages, times = draw_times(self.recipe, self.denoiser, size, generator, iteration, still)
+        return mirrored, stages, times, deal(stages, self.rank, options.accumulation, self._left_out)
 
     def _indices(self, iteration: int) -> Sequence[int]:
         """The images of the data set that the process reads in a step; asked for by threads that read ahead."""
         options, size = self.recipe.training, self.recipe.training.batch_size
         trained = self.split.trained
-        order = [trained[place] for place in batch_indices(iteration * size, size, len(trained), options.seed)]
-        if self.rank.count == 1:
+        first = images_read(self.recipe, self.before, iteration)
+        order = [trained[place] for place in batch_indices(first, size, len(trained), options.seed)]
+        turned = options.latents is not None and options.flip
+        if self.rank.count == 1 and not turned and not self._left_out:
             return order
-        *_, hand = self._drawn(iteration)
-        return [order[position] for position in hand.images.tolist()]
+        mirrored, *_, hand = self._drawn(iteration)
+        if turned and mirrored is not None:  # latents of mirrored images lie behind those of all others
+            order = [each + len(self.source) * turn for each, turn in zip(order, mirrored.tolist(), strict=True)]
+        return [order[position] for position in hand.images.tolist()] or order[:1]  # no source is asked for nothing
 
     def _presented(self, batch: Batch, mirrored: Tensor | None, positions: Tensor, iteration: int) -> Batch:
         """Images on the device, changed; their classes, some withheld; and labels of what was done to them."""
         options = self.recipe.training
         images = batch.images.to(self.device, memory_format=layout(batch.images.ndim), non_blocking=True)
-        if mirrored is not None:
-            images = flipped(images, mirrored.to(self.device, non_blocking=True))
-        images, augment = to_range(images, unit_range=self.denoiser.unit_range), None
+        augment = None
+        if not isinstance(batch, Encoded):
+            if mirrored is not None:
+                images = flipped(images, mirrored.to(self.device, non_blocking=True))
+            images = to_range(images, unit_range=self.denoiser.unit_range)
         if options.augment:
             changes = draw_changes(options.batch_size, options.augment, self._generator("augment", iteration))
             changes = changes.select(positions)
@@ -117,7 +166,8 @@ class Feed:
         label = batch.condition.label if self.denoiser.classes else None
         text = batch.condition.text if self.reads else None
         drawn = torch.rand(options.batch_size, generator=self._generator("label", iteration)) < options.label_dropout
-        return Batch(images, withheld(Condition(label, augment, text), drawn[positions]).to(self.device))
+        condition = withheld(Condition(label, augment, text), drawn[positions]).to(self.device)
+        return batch._replace(images=images, condition=condition)
 
     def _generator(self, purpose: str, iteration: int) -> Generator:
         """Random numbers of one step for one purpose, so that none depends on whether another one is drawn."""
@@ -125,12 +175,25 @@ class Feed:
 
 
 def draw_times(
-    recipe: Recipe, denoiser: Denoiser, batch: int, generator: Generator, iteration: int = 0
+    recipe: Recipe,
+    denoiser: Denoiser,
+    batch: int,
+    generator: Generator,
+    iteration: int = 0,
+    still: Collection[int] = (),
 ) -> tuple[Tensor, Tensor]:
-    """Draws a stage for each group of a batch, int64 [batch]; then a time inside it for each image, float64 [batch]."""
+    """Draws a stage for each group of a batch, int64 [batch]; then a time inside it for each image, float64 [batch].
+
+    Draws of stages that stay `still` go to the others in the ratio of theirs: where these have none, of natural ones.
+    """
     noise, schedule, partition = recipe.training.noise, denoiser.schedule, denoiser.partition
     groups, law = recipe.training.groups(batch), recipe.stage_draw
-    stages = draw_stages(law, law.at(iteration, recipe.natural_shares(partition)), groups, generator)
+    natural = recipe.natural_shares(partition)
+    shares = law.at(iteration, natural)
+    if still:
+        left, own = ([each * (stage not in still) for stage, each in enumerate(part)] for part in (shares, natural))
+        shares = left if any(left) else own
+    stages = draw_stages(law, shares, groups, generator)
     stages = stages.repeat_interleave(batch // groups)  # neighbours, so that micro-batches need few decoders
     return stages, noise.draw(schedule, partition, stages, generator)
 

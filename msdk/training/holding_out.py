@@ -13,6 +13,7 @@ from msdk import cache
 from msdk.datasets.base import FileSource, Source, most_bytes
 from msdk.errors import DataError
 from msdk.threads import cores
+from msdk.training.latents import Latents
 
 BITS = 64
 """Of the hash of an image."""
@@ -57,8 +58,11 @@ def hold_out(source: Source, share: float) -> Split:
 def hashes_of(source: Source) -> list[int]:
     """The hash of every image: of its file as it is, or of its pixels where it has none; 64 bits of BLAKE2b.
 
-    All images are read once; what was found is kept in the cache folder under the digest of the data.
+    All images are read once; what was found is kept in the cache folder under the digest of the data. Latents have
+    those of the images that they were.
     """
+    if isinstance(source, Latents):
+        return source.hashes()
     key = {"hashes": source.digest, "images": len(source), "bits": BITS}
     size = BITS // 4
     known = cache.recall(key, str)

@@ -5,7 +5,6 @@ import math
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -15,53 +14,41 @@ import attrs
 import torch
 from torch import Tensor
 
-from msdk import __version__, trackers
-from msdk.arguments import as_annotated
 from msdk.datasets.base import Source
-from msdk.denoiser.building import build, pick_device, weights_file
-from msdk.denoiser.memory import enough_memory
-from msdk.distributed import Group, restarted, this_rank, together
+from msdk.denoiser.building import build
+from msdk.distributed import Group
 from msdk.errors import ElsewhereError, RunError, RunFaultError
-from msdk.recipe import Recipe, check_trainable, recipe_of, unseen
+from msdk.recipe import Recipe, unseen
 from msdk.registry.describing import in_words
 from msdk.registry.faults import whose
 from msdk.runs import (
     Checkpoint,
     checkpoints,
-    latest,
     load_checkpoint,
-    refuse_existing,
-    refuse_other_recipe,
-    run_recipe,
     save_checkpoint,
-    start_run,
-    sweep_run,
-    use,
-    with_autoencoder_of,
-    write_recipe,
 )
-from msdk.runs.checkpoint import keep_newest
 from msdk.runs.metrics import last_numbers
-from msdk.runs.resuming import Changed, jumps, refuse_other_data, resumed, told, write_resumed
+from msdk.runs.resuming import (
+    expected_images,
+)
 from msdk.runs.shards import save_shards
 from msdk.runs.snapshots import save_snapshot
 from msdk.runs.starting import start_of
 from msdk.runs.watched import Watched
-from msdk.runs.writer import one_writer
-from msdk.threads import network_macs, threads_for
-from msdk.trackers.base import ALWAYS, Log, Numbers
-from msdk.training.compiling import compilable, compile_parts
-from msdk.training.dealing import refuse_uneven
+from msdk.trackers.base import Log, Numbers
+from msdk.training.compiling import compile_parts
 from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
-from msdk.training.labels import training_labels
+from msdk.training.latents import refuse_unsampled
+from msdk.training.sheets import save_sheet
 from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
-from msdk.training.step import TrainingStep, in_training, learning_rate
+from msdk.training.step import TrainingStep, in_training
+from msdk.training.vitals import memory
 from msdk.training.watching import Watch
 
-PATIENCE = 30.0
-"""Minutes that processes wait for each other: all do the same in a step, but the first alone writes."""
+Judge = Callable[[Path, int, Group], object]
+"""Judges the checkpoint of an iteration in a run folder; all processes of the group call it."""
 
 
 @attrs.frozen
@@ -75,6 +62,7 @@ class Step:
         loss: Mean loss, nan before the first line.
         loss_by_stage: Mean loss of each stage; nan where it saw no image.
         logged: The iteration of that line; 0 before the first one of this process.
+        held_out_by_stage: Losses of the last look at held-out images; nan before the first one of this process.
     """
 
     iteration: int
@@ -83,6 +71,7 @@ class Step:
     loss: float
     loss_by_stage: tuple[float, ...]
     logged: int = 0
+    held_out_by_stage: tuple[float, ...] = ()
 
 
 @attrs.frozen
@@ -98,6 +87,7 @@ class TrainingResult:
         warnings: Sentences on what training did not do, such as stages that saw no image.
         reading: How images were read, in words, where they do not lie in memory.
         watched: What those took and did who watched the training; None where nobody did.
+        expected_by_stage: Images that each stage was expected to see.
     """
 
     run_dir: Path
@@ -108,192 +98,17 @@ class TrainingResult:
     warnings: tuple[str, ...] = ()
     reading: str = ""
     watched: Watched | None = None
+    expected_by_stage: tuple[float, ...] = ()
 
-
-@as_annotated
-def train(
-    recipe: Recipe | str | Path,
-    run_dir: str | Path,
-    *,
-    device: str | None = None,
-    resume: bool = False,
-    force: bool = False,
-    force_data: bool = False,
-    progress: Callable[[Step], None] | None = None,
-    warn: Callable[[str], None] | None = None,
-) -> TrainingResult:
-    """Trains a recipe in a run folder, on one device; with the other processes of torchrun, if there are any.
-
-    Ctrl-C (or SIGTERM, or SIGUSR1) finishes the step in hand, saves a checkpoint and returns; a second Ctrl-C stops at
-    once. Training 2N steps equals training N, stopping and resuming for N more: on the CPU, bit for bit. So does
-    training on any number of processes, up to the order of sums, but for the masks of dropout.
-
-    Args:
-        recipe: A recipe, or the file of one. Its stage edges must be known, see `msdk.clustering.with_edges`.
-        run_dir: The run folder.
-        device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one when not given.
-        resume: Go on from the newest checkpoint; begin where there is none. It is so where torchrun has started the
-            processes anew (`--max-restarts`).
-        force: Replace an existing run folder.
-        force_data: Go on although the data are not those that the run was trained on.
-        progress: Told after every step.
-        warn: Told, in sentences, what is different where training goes on: a learning rate that jumps, other versions,
-            other data. They are warnings of Python's by default.
-
-    Raises:
-        RunError: The folder exists, belongs to another recipe or other data, is being written by another process, or
-            cannot be written; or its checkpoint does not fit or is damaged; or the loss or a weight is not finite; or
-            checkpoints cannot hold what is trained; or another process of the run ended, or has other data.
-        PartError: Parts do not suit the objective, or the schedule is for sampling only, or the batch does not go
-            round the processes.
-        DataError: The data cannot be read, or lacks the classes that the encoder takes.
-    """
-    with together(this_rank()) as group:
-        return train_here(
-            recipe_of(recipe),
-            run_dir,
-            device=device,
-            resume=resume,
-            force=force,
-            force_data=force_data,
-            progress=progress,
-            warn=warn,
-            group=group,
-        )
-
-
-def train_here(
-    recipe: Recipe,
-    run_dir: str | Path,
-    *,
-    device: str | None = None,
-    resume: bool = False,
-    force: bool = False,
-    force_data: bool = False,
-    progress: Callable[[Step], None] | None = None,
-    warn: Callable[[str], None] | None = None,
-    furnish: Callable[[Path], None] | None = None,
-    group: Group | None = None,
-) -> TrainingResult:
-    """`train`, for the processes of a group; without one for a process whose fellows have run folders of their own.
-
-    `furnish` puts more into a new run folder, before it is there.
-    """
-    run, group = Path(run_dir), (group or Group()).patient(PATIENCE)
-    resume = group.any(resume or restarted() > 0)
-    how = _How(resume, force, force_data, warn or _warned, furnish or (lambda folder: None))
-    device = group.rank.device(pick_device(device))
-    with contextlib.ExitStack() as opened:
-        writing = one_writer(run) if group.rank.first else contextlib.nullcontext()
-        group.agreed(lambda: opened.enter_context(writing))
-        goes_on = resume and bool(checkpoints(run))  # without a checkpoint there is nothing to lose
-        trainer, checkpoint, changed = group.agreed(
-            lambda: _ready(recipe, run, device, how, opened, group, goes_on=goes_on)
-        )
-        newest = latest(run).name if goes_on else ""
-        digest = trainer.feed.source.digest
-        for what, value in (
-            ("data", digest),
-            ("msdk", __version__),
-            ("torch", torch.__version__),
-            ("newest checkpoint", newest),
-            ("init.run", "" if trainer.start is None else trainer.start.origin["sha256"]),
-        ):
-            group.same(what, value)
-        group.agreed(lambda: _begin(trainer, how, checkpoint, changed))
-        recipe, options = trainer.recipe, trainer.recipe.training
-        network = trainer.step.denoiser.network
-        images = options.batch_size // options.accumulation // group.rank.count
-        fix = "raise training.accumulation, set training.recompute to true, or lower training.batch_size"
-        compiling = compilable() if options.compile else contextlib.nullcontext()
-        threads = threads_for(network_macs(network, recipe.shape, images))
-        with threads, enough_memory("a training step does", fix), compiling:
-            return trainer.run(progress or (lambda step: None))
-
-
-def _warned(text: str) -> None:
-    warnings.warn(text, stacklevel=2)
-
-
-@attrs.frozen
-class _How:
-    """How to begin, see `train_here`."""
-
-    resume: bool
-    force: bool
-    force_data: bool
-    warn: Callable[[str], None]
-    furnish: Callable[[Path], None]
-
-
-def _ready(
-    recipe: Recipe,
-    run: Path,
-    device: str,
-    how: _How,
-    opened: contextlib.ExitStack,
-    group: Group,
-    *,
-    goes_on: bool,
-) -> tuple["Trainer", Checkpoint | None, Changed]:
-    """A trainer, and what it goes on from; what is wrong is told here, before a folder is made, changed or replaced."""
-    recipe = recipe.with_partition(recipe.partition())
-    if group.rank.first:
-        refuse_existing(run, force=how.force, resume=how.resume)
-    refuse_uneven(recipe.training.batch_size, recipe.training.accumulation, group.rank)
-    changed = refuse_other_recipe(run, recipe) if goes_on else {}
-    recipe = with_autoencoder_of(recipe, run) if goes_on else recipe
-    if recipe.autoencoder is not None:
-        weights_file(recipe.autoencoder)  # told before anything slow
-    check_trainable(recipe)
-    source = recipe.data.open()
-    if goes_on:
-        refuse_other_data(run, recipe, source.digest, force=how.force_data)
-    training_labels(recipe, source)
-    logs: list[Log] = []
-    for spec in (*(trackers.get(f"msdk:{name}")() for name in ALWAYS), *recipe.trackers) if group.rank.first else ():
-        logs.append(spec.open(run, recipe))
-        opened.callback(logs[-1].close)
-    trainer = Trainer(recipe, run, source, logs, device, group, begins=not goes_on)
-    return trainer, use(latest(run), trainer.checked) if goes_on else None, changed
-
-
-def _begin(trainer: "Trainer", how: _How, checkpoint: Checkpoint | None, changed: Changed) -> None:
-    """Brings the folder, which the first process alone writes, and the trainer to where the run begins or goes on."""
-    run, recipe, digest = trainer.run_dir, trainer.recipe, trainer.feed.source.digest
-    if trainer.group.rank.first:
-        if checkpoint is not None:
-            for sentence in _go_on(run, recipe, checkpoint.iteration, digest, changed):
-                how.warn(sentence)
-        else:
-            start_run(
-                run,
-                recipe,
-                force=how.force or how.resume,
-                data_digest=digest,
-                class_names=trainer.feed.source.class_names if recipe.classes else None,
-                protocol=trainer.feed.source.protocol,
-                started_from=None if trainer.start is None else trainer.start.origin,
-                furnish=how.furnish,
-            )
-            for sentence in () if trainer.start is None else trainer.start.told:
-                how.warn(sentence)
-    if checkpoint is not None:
-        trainer.restore(checkpoint)
-
-
-def _go_on(run: Path, recipe: Recipe, at: int, digest: str, changed: Changed) -> list[str]:
-    """Notes in a folder that its run goes on from an iteration; what is different from there on, in sentences."""
-    what = resumed(run, recipe, digest, at, changed)
-    before, last = run_recipe(run).training, max(at - 1, 0)
-    was, now = (learning_rate(each, last) for each in (before, recipe.training))
-    jump = jumps(was, now, at, changed, scheduled=recipe.training.lr_schedule is not None)
-    sentences = [*told(what, run), *jump]
-    sweep_run(run)
-    keep_newest(run, recipe.training.keep)  # a process may have been killed between writing one and removing another
-    write_resumed(run, recipe, digest, what)
-    write_recipe(run, recipe)
-    return sentences
+    @property
+    def stops(self) -> list[str]:
+        """Sentences on the stages that held-out losses stopped."""
+        frozen = () if self.watched is None else self.watched.frozen
+        return [
+            f"stage {stage} has had the weights of its best look at held-out images since iteration {at:,}"
+            for stage, at in enumerate(frozen)
+            if at is not None
+        ]
 
 
 class Trainer:
@@ -327,6 +142,8 @@ class Trainer:
     ) -> None:
         self.recipe, self.run_dir, self.logs, self.group = recipe, run, logs, group or Group()
         denoiser = in_training(build(recipe, device))
+        if denoiser.autoencoder is not None:
+            refuse_unsampled(recipe, denoiser.autoencoder)
         self.start = start_of(recipe, denoiser.network) if begins and recipe.init is not None else None
         if recipe.training.compile:
             compile_parts(denoiser.network)  # before weights are cut into rows, which adds hooks
@@ -337,12 +154,12 @@ class Trainer:
             self.start = attrs.evolve(self.start, ema={}, optimizer={})  # they are in their places
         self.feed = Feed(recipe, self.step.denoiser, source, self.group.rank)
         self.watch = Watch(recipe, self.step, self.feed, self.group)
-        self.iteration, self.seconds = 0, 0.0
+        self.iteration, self.seconds, self.waited = 0, 0.0, 0.0
         self.images_by_stage = [0] * len(recipe.decoders)
         self.loss, self.loss_by_stage, self.logged = math.nan, (math.nan,) * len(recipe.decoders), 0
         self.untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
 
-    def run(self, progress: Callable[[Step], None]) -> TrainingResult:
+    def run(self, progress: Callable[[Step], None], judge: Judge | None = None) -> TrainingResult:
         """Steps until the recipe's number of them is done, or a signal comes."""
         options = self.recipe.training
         begun, at_start, spent = time.perf_counter(), self.iteration, self.seconds
@@ -357,7 +174,7 @@ class Trainer:
             def signum() -> int:
                 return stopped[0] if stopped else 0
 
-            done, answer = self.iteration >= options.iterations, signum
+            done, answer = self.iteration >= options.iterations or self.watch.ended, signum
             while not done:
                 # Asked before a step and answered after it, so that all processes stop at the same one.
                 answer = self.group.vote(signum)
@@ -366,10 +183,11 @@ class Trainer:
                 counts += torch.bincount(work.stages, minlength=len(counts))
                 self.seconds = spent + time.perf_counter() - begun
                 rate = (self.iteration - at_start) * options.batch_size / max(self.seconds - spent, 1e-9)
-                done = self.iteration == options.iterations or bool(answer())
                 look = self.watch.due(self.iteration)
+                found = self.watch.look(self.iteration, self.images_by_stage) if look else {}
+                self._sheet()
+                done = self.iteration == options.iterations or self.watch.ended or bool(answer())
                 due = look or self.iteration % options.log_every == 0
-                found = self.watch.look() if look else {}
                 if due or done:
                     self._log(sums, counts, rate, found)
                 if due:
@@ -377,21 +195,26 @@ class Trainer:
                     counts.zero_()
                 if options.snapshot_every and self.iteration % options.snapshot_every == 0:
                     self._snapshot()
-                if self.iteration % options.checkpoint_every == 0 or done:
+                judged = judge is not None and options.evaluate_every and self.iteration % options.evaluate_every == 0
+                if self.iteration % options.checkpoint_every == 0 or judged or done:
                     self._refuse_sick(sums, counts)
                     self._save()
+                if judge is not None and judged:
+                    paused = time.perf_counter()
+                    judge(self.run_dir, self.iteration, self.group)
+                    begun += time.perf_counter() - paused  # it is no time of training
                 last = self._at(rate)
                 progress(last)
             interrupted = answer()
         idle = tuple(unseen(self.recipe, self.images_by_stage))
         how = self.feed.reader.told()
         seen, kept = tuple(self.images_by_stage), self.watch.kept if self.watch.used else None
-        return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, kept)
+        expected = tuple(self.expected())
+        return TrainingResult(self.run_dir, last, seen, self.seconds, interrupted, idle, how, kept, expected)
 
     def _at(self, rate: float) -> Step:
-        return Step(
-            self.iteration, self.recipe.training.iterations, rate, self.loss, self.loss_by_stage, logged=self.logged
-        )
+        iterations, held = self.recipe.training.iterations, tuple(self.watch.losses)
+        return Step(self.iteration, iterations, rate, self.loss, self.loss_by_stage, self.logged, held)
 
     def _save(self) -> None:
         def save() -> None:
@@ -408,14 +231,28 @@ class Trainer:
         kept = snapshot_of(self.step) if self.step.sharded or self.group.rank.first else {}
         self.group.agreed(lambda: save_snapshot(self.run_dir, self.iteration, kept) if self.group.rank.first else None)
 
+    def _sheet(self) -> None:
+        """Draws a contact sheet where one is due, keeps it, and shows it to the trackers."""
+        sheet = self.watch.sheet(self.iteration)
+        if sheet is not None:
+            at, first = self.iteration, self.group.rank.first
+            self.group.agreed(lambda: save_sheet(self.run_dir, at, sheet) if first else None)
+            for log in self.logs:
+                log.image("samples", at, sheet)
+
     def advance(self) -> tuple[Work, Tensor]:
         """One step: what it did, and the losses of its images, on the device."""
+        options, after = self.recipe.training, self.iteration + 1
+        told = after % options.log_every == 0 or after == options.iterations or self.watch.due(after)
+        self.step.measures = told
         work = self.feed(self.iteration)
+        images = torch.bincount(work.stages, minlength=len(self.images_by_stage)).tolist()
+        self.step.images = images
         values = self.step(work.batch, work.draw, self.iteration, work.hand)
         self.iteration += 1
         if self.iteration == 1:
             self.state()  # what the optimiser keeps and checkpoints cannot hold is told at once
-        for stage, seen in enumerate(torch.bincount(work.stages, minlength=len(self.images_by_stage)).tolist()):
+        for stage, seen in enumerate(images):
             self.images_by_stage[stage] += seen
         return work, values
 
@@ -432,13 +269,17 @@ class Trainer:
             "loss": self.loss,
             "loss_by_stage": [None if math.isnan(value) else value for value in self.loss_by_stage],
             "images_by_stage": list(self.images_by_stage),
-            "expected_images_by_stage": self.recipe.training_images(self.iteration),
+            "expected_images_by_stage": self.expected(),
             "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": rate,
             "seconds": self.seconds,
+            "gradient_norm": self.step.gradient_norm(),
+            "data_seconds": self.feed.reader.waited - self.waited,
+            **memory(self.feed.device),
             **found,
             **self.watch.counts(),
         }
+        self.waited = self.feed.reader.waited
         if self.step.scaler is not None:
             numbers["loss_scale"] = self.step.scaler.get_scale()
         for log in self.logs:
@@ -481,7 +322,13 @@ class Trainer:
             seconds=self.seconds,
             untold=self.untold,
             watched=self.watch.kept if self.watch.used else None,
+            before=self.feed.before,
+            best=self.watch.best(),
         )
+
+    def expected(self) -> list[float]:
+        """The images of each stage that were expected until now."""
+        return expected_images(self.recipe, self.feed.before, self.iteration)
 
     def checked(self, source: Path) -> Checkpoint:
         """A checkpoint that training can go on from.
@@ -491,6 +338,7 @@ class Trainer:
         """
         checkpoint = load_checkpoint(source)
         check(self.step, checkpoint, source)
+        self.watch.check(checkpoint, source)
         return checkpoint
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -498,6 +346,7 @@ class Trainer:
         restore(self.step, checkpoint)
         self.iteration, self.seconds = checkpoint.iteration, checkpoint.seconds
         self.images_by_stage, self.untold = list(checkpoint.images_by_stage), checkpoint.untold
+        self.feed.before = checkpoint.before
         # A line that was told because training stopped is not due: the next one has its images, as if it had not.
         early = any(self.untold) and self.iteration < self.recipe.training.iterations
         for log in self.logs:

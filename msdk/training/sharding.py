@@ -167,10 +167,15 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def clip(gradients: list[Tensor], most: float, group: "Group") -> None:
+def norm_of(gradients: Sequence[Tensor], group: "Group | None" = None) -> Tensor:
+    """The norm of all gradients; of rows, with those of all processes of a group. Does not wait for the device."""
+    squares = torch.stack([gradient.square() for gradient in torch._foreach_norm(list(gradients))]).sum()  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    if group is not None:
+        group.add_up([squares])()
+    return squares.sqrt()
+
+
+@torch.no_grad()
+def clip(gradients: Sequence[Tensor], norm: Tensor, most: float) -> None:
     """Scales rows of gradients so that all of all processes have at most this norm, as `clip_grad_norm_` does."""
-    if not gradients:
-        return
-    squares = torch.stack([gradient.square() for gradient in torch._foreach_norm(gradients)]).sum()  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-    group.add_up([squares])()
-    torch._foreach_mul_(gradients, (most / (squares.sqrt() + 1e-6)).clamp(max=1.0))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    torch._foreach_mul_(list(gradients), (most / (norm + 1e-6)).clamp(max=1.0))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]

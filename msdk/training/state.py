@@ -30,6 +30,8 @@ def checkpoint_of(
     seconds: float,
     untold: tuple[tuple[float, ...], tuple[int, ...]] = ((), ()),
     watched: Watched | None = None,
+    before: tuple[int, tuple[float, ...]] = (0, ()),
+    best: Mapping[str, Tensor] | None = None,
 ) -> Checkpoint:
     """What a checkpoint keeps.
 
@@ -67,6 +69,9 @@ def checkpoint_of(
         seconds=seconds,
         untold=untold,
         watched=watched,
+        before=before,
+        turns=tuple(step.turns) if step.recipe.training.average_by == "stage" else (),
+        best=best or {},
     )
 
 
@@ -211,6 +216,7 @@ def restore(step: TrainingStep, checkpoint: Checkpoint) -> None:
     for place, ema in enumerate(step.emas[1:], start=1):
         further = _under(f"{place}/", checkpoint.averages)
         ema.load({name if name.startswith(OBJECTIVE) else f"{NETWORK}{name}": each for name, each in further.items()})
+    step.turns = list(checkpoint.turns or step.turns)
     restore_optimizer(step, checkpoint)
 
 

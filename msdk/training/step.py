@@ -8,25 +8,29 @@ gradients, update. What it is given is made in `msdk.training.drawing`; budgets 
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from msdk.batch import Batch
+from msdk.autoencoders.base import FirstStage
+from msdk.batch import Batch, Encoded
 from msdk.denoiser import Denoiser
 from msdk.denoiser.declared import built
 from msdk.denoiser.weights import settle
 from msdk.distributed import Group, alive
 from msdk.errors import PartError
-from msdk.objectives.base import Draw, Loss
+from msdk.objectives.base import Draw, Following, Loss, Taught
 from msdk.recipe import Recipe, Training
+from msdk.runs import load_run
 from msdk.training.dealing import Hand
 from msdk.training.drawing import layout
 from msdk.training.ema import EMA
-from msdk.training.sharding import Trained, clip, refuse_whole, rows, shard, take_gradients
-from msdk.training.summing import GradientSums
+from msdk.training.latents import drawn, moments_of
+from msdk.training.sharding import Trained, clip, norm_of, refuse_whole, rows, shard, take_gradients
+from msdk.training.summing import GradientSums, stages_of
 
 Losses = Callable[[Batch, Draw, Denoiser], Tensor]
 
@@ -50,6 +54,9 @@ class TrainingStep:
         sharded: Whether this process keeps rows of the weights, and of all that belongs to them.
         own: What the optimiser moves of each weight that is trained: all of it, or this process's rows.
         scaler: What keeps the gradients of float16 in its range; None in other precisions.
+        turns: Steps in which each stage had images, where averages go by them (`training.average_by`).
+        images: Of each stage in the next step, of the whole batch; whoever makes steps says so where that is.
+        measures: Whether the norm of the next gradient is wanted, also where nothing is clipped by it.
     """
 
     def __init__(self, recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> None:
@@ -65,11 +72,14 @@ class TrainingStep:
         self.own = [rows(each) if self.sharded else each for each in self.trained.parameters()]
         self.sums = None if self.sharded else GradientSums(self.trained, self.group)
         self.optimizer = options.rule.build(self.own, options.lr)
-        self.emas = [EMA(self.trained, average, options.batch_size) for average in options.kept_averages]
+        by_stage = stages_of(self.trained) if options.average_by == "stage" else {}
+        self.emas = [EMA(self.trained, average, options.batch_size, by_stage) for average in options.kept_averages]
+        self.turns, self.images = [0] * len(recipe.decoders), list[int]()
         if self.sharded and options.precision == "fp16":  # each process would scale by what its own rows hold
             told = 'training.precision = "fp16" needs whole gradients: use "bf16", or training.parallel = "ddp"'
             raise PartError(told)
         self.scaler = scaler_for(recipe, self.trained, denoiser.place.device)
+        self.measures, self._norm = False, cast("Tensor | None", None)
         # EDM's bound is of the sum over an image's numbers, whose mean is the loss here.
         self.bound = INFINITE / math.prod(recipe.shape)
 
@@ -87,6 +97,8 @@ class TrainingStep:
             iteration: Steps done before this one.
             hand: Which images of the whole batch they are; all of it, in equal micro-batches, when not given.
         """
+        if self.images:
+            self.turns = [turns + bool(images) for turns, images in zip(self.turns, self.images, strict=True)]
         # An idle decoder keeps no gradient, so Adam leaves it alone. Old gradients go before activations come.
         self.optimizer.zero_grad(set_to_none=True)
         images, parts = len(batch.images), self.recipe.training.accumulation
@@ -98,6 +110,8 @@ class TrainingStep:
         for done, (each, own, counted) in enumerate(zip(batch.split(sizes), draw.split(sizes), flags, strict=True), 1):
             if self.sums is not None and done == len(sizes):
                 self.sums.expect(set(own.stages.tolist()))
+            if not len(own.stages):
+                continue  # all of its images are of stages that stay as they are
             # Networks in shards talk with other processes.
             with alive(alone=False) if self.sharded else contextlib.nullcontext():
                 values.append(self._backward(each, own, counted, total))
@@ -106,7 +120,7 @@ class TrainingStep:
         else:
             take_gradients(self.trained, self.own)
         self.update(iteration)
-        return torch.cat(values)
+        return torch.cat(values) if values else draw.noise.new_zeros(0)
 
     def _backward(self, batch: Batch, draw: Draw, counted: Tensor | None, total: int) -> Tensor:
         """Adds the gradients of a micro-batch to those of its step, whose loss is a mean over so many images.
@@ -114,7 +128,9 @@ class TrainingStep:
         Returns:
             The loss of every image; 0 of those that do not count.
         """
-        clean = batch._replace(images=encoded(self.recipe, self.denoiser, batch.images))
+        moments = isinstance(batch, Encoded)
+        images = encoded(self.recipe, self.denoiser, batch.images, draw.posterior, moments=moments)
+        clean = Batch(images, batch.condition)
         values = image_losses(self.trained, self.recipe, self.denoiser, clean, draw)
         values = values if counted is None else values * counted
         if values.requires_grad:  # images of stages that are wholly frozen alone teach nothing
@@ -137,10 +153,13 @@ class TrainingStep:
         if options.sanitize:
             for gradient in gradients:
                 gradient.nan_to_num_(nan=0.0, posinf=self.bound, neginf=-self.bound)
-        if options.clip_norm and self.sharded:
-            clip(gradients, options.clip_norm, self.group)
-        elif options.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.own, options.clip_norm)
+        self._norm = None
+        if options.clip_norm and not self.sharded:
+            self._norm = torch.nn.utils.clip_grad_norm_(self.own, options.clip_norm)
+        elif gradients and (options.clip_norm or self.measures):
+            self._norm = norm_of(gradients, self.group if self.sharded else None)
+            if options.clip_norm:
+                clip(gradients, self._norm, options.clip_norm)
         rate = learning_rate(options, iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -149,8 +168,24 @@ class TrainingStep:
         else:  # fused optimisers look at the device whether to step; others make the host look, once a step
             scaler.step(self.optimizer)
             scaler.update()
+        if hasattr(self.objective, "follow"):
+            cast("Following", self.objective).follow(self.denoiser, iteration)
         for ema in self.emas:
-            ema.update(iteration + 1)
+            ema.update(iteration + 1, self._turns())
+
+    def _turns(self) -> dict[int, tuple[int, int]] | None:
+        """What averages that go by stages are told of a step."""
+        if self.recipe.training.average_by != "stage" or not self.images:
+            return None
+        return {stage: (self.turns[stage], images) for stage, images in enumerate(self.images) if images}
+
+    def gradient_norm(self) -> float | None:
+        """That of the whole gradient of the last step, before it was clipped, where it is known and finite.
+
+        Waits for the device.
+        """
+        found = math.nan if self._norm is None else float(self._norm)
+        return found if math.isfinite(found) else None
 
 
 def learning_rate(options: Training, iteration: int) -> float:
@@ -167,6 +202,10 @@ def objective_of(recipe: Recipe, denoiser: Denoiser) -> Loss:
     objective = cast("nn.Module", built(loss, lambda: loss.build(denoiser)))
     if any(tensor.device != device for tensor in objective.state_dict().values()):
         objective = objective.to(device)  # tensors without storage cannot be moved, nor need they be
+    teacher: Path | None = getattr(loss, "teacher", None)
+    simulated = device.type == "meta" or type(denoiser.place) is not Tensor  # as in budgets: nothing is learnt there
+    if teacher is not None and not simulated and hasattr(objective, "teach"):
+        cast("Taught", objective).teach(load_run(teacher, device=device))
     return cast("Loss", settle(objective))
 
 
@@ -181,11 +220,33 @@ def in_training(denoiser: Denoiser) -> Denoiser:
 
 @torch.no_grad()
 def encoded(
-    recipe: Recipe, denoiser: Denoiser, images: Float[Tensor, "batch c *axes"]
+    recipe: Recipe,
+    denoiser: Denoiser,
+    images: Float[Tensor, "batch c *axes"],
+    noise: Float[Tensor, "batch d *inner"] | None = None,
+    *,
+    moments: bool = False,
 ) -> Float[Tensor, "batch d *inner"]:
-    """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision."""
-    with autocast(recipe, images.device):
-        return denoiser.encode(images).to(images.dtype)
+    """What the network learns to denoise: images in [-1, 1], or their scaled latents under the recipe's precision.
+
+    Args:
+        recipe: Of the run.
+        denoiser: With its autoencoder.
+        images: In its range; or with `moments` what the autoencoder has made of them.
+        noise: Draws latents from their Gaussians; their means are taken without.
+        moments: Whether images were encoded before, see `msdk.training.latents`.
+    """
+    if denoiser.autoencoder is None or not (moments or noise is not None):
+        with autocast(recipe, images.device):
+            return denoiser.encode(images).to(images.dtype)
+    first_stage, dtype = denoiser.autoencoder, images.dtype
+    if not moments:
+        with autocast(recipe, images.device):
+            images = moments_of(first_stage, images).to(dtype)
+    elif noise is None:
+        means = images[:, : denoiser.shape[0]]  # log-variances lie behind them
+        images = means.to(DTYPES[recipe.training.precision])  # as it came out of the autoencoder, and is scaled there
+    return (drawn(images, noise) * cast("FirstStage", first_stage).scale).to(dtype)
 
 
 def image_losses(loss: Losses, recipe: Recipe, denoiser: Denoiser, batch: Batch, draw: Draw) -> Float[Tensor, " batch"]:

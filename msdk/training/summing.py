@@ -87,6 +87,11 @@ class GradientSums:
         self.sent = []
 
 
+def stages_of(trained: nn.Module) -> dict[str, int | None]:
+    """Name of each weight -> the stage that alone uses it, if one does."""
+    return {name: stage_of(name, trained) for name, _ in trained.named_parameters()}
+
+
 def stage_of(name: str, trained: nn.Module) -> int | None:
     """The stage that alone uses a weight; None where several do."""
     own = re.match(r"network\.(encoders|adapters|decoders)\.(\d+)\.", name)

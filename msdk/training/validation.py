@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from msdk.batch import Batch
+from msdk.batch import Batch, Encoded
 from msdk.distributed import Group
 from msdk.objectives.base import Draw
 from msdk.recipe import Recipe
@@ -54,7 +54,7 @@ class Validation:
     def losses(self) -> tuple[list[float], float]:
         """The mean loss of each stage, nan where it has none; and of all, as training draws them. Waits for the device.
 
-        Leaves weights, averages, and random numbers as they are.
+        Leaves weights and averages as they are.
         """
         step, device = self.step, self.feed.device
         averaged = self.recipe.training.validate_weights == "ema" and step.ema is not None
@@ -66,8 +66,8 @@ class Validation:
         padded = own + [0] * (-(-self.images // rank.count) - len(own))
         step.trained.eval()
         try:
-            with torch.no_grad(), torch.random.fork_rng(), placed:
-                torch.manual_seed(0)
+            with torch.no_grad(), placed:
+                torch.manual_seed(0)  # of objectives that draw; a step has a seed of its own
                 for start in range(0, len(padded), self.at_a_time):
                     places = padded[start : start + self.at_a_time]
                     counted = places[: max(len(own) - start, 0)]
@@ -86,21 +86,31 @@ class Validation:
     def _batch(self, places: list[int]) -> Batch:
         """Images as the network sees them, with their conditions, on the device."""
         denoiser, reads = self.step.denoiser, self.feed.reads
-        images, condition = self.feed.reader.batch([self.rows[place] for place in places])
-        images = to_range(images.to(self.feed.device, non_blocking=True), unit_range=denoiser.unit_range)
+        batch = self.feed.reader.batch([self.rows[place] for place in places])
+        moments, condition = isinstance(batch, Encoded), batch.condition
+        images = batch.images.to(self.feed.device, non_blocking=True)
+        images = images if moments else to_range(images, unit_range=denoiser.unit_range)
+        clean = encoded(self.recipe, denoiser, images.to(denoiser.place.dtype), moments=moments)
         condition = condition._replace(
             label=condition.label if denoiser.classes else None, text=condition.text if reads else None
         )
-        return Batch(encoded(self.recipe, denoiser, images.to(denoiser.place.dtype)), condition.to(self.feed.device))
+        return Batch(clean, condition.to(self.feed.device))
 
     def _draw(self, places: list[int], stage: int) -> Draw:
         times = self.times[stage][places]
         weights = torch.as_tensor(self.recipe.weighting.weight(self.step.denoiser.schedule, times))
         place = self.step.denoiser.place
-        noise = torch.stack([self._noise(index, stage) for index in places]).to(place.device, place.dtype)
-        return Draw(torch.full((len(places),), stage), times, weights.expand(len(places)), noise)
+        noise, extra = torch.stack([self._noise(index, stage) for index in places]).to(place).tensor_split([1], dim=1)
+        return Draw(
+            stages=torch.full((len(places),), stage),
+            times=times,
+            weights=weights.expand(len(places)),
+            noise=noise[:, 0],
+            extra=extra if self.recipe.training.loss.extra else None,
+        )
 
     def _noise(self, index: int, stage: int) -> Tensor:
-        """Drawn on the CPU, so that devices have the same."""
+        """That of an image, and what its objective wants beside it; drawn on the CPU, so that devices have the same."""
         generator = torch.Generator().manual_seed(mixed_seed("held out", self.hashes[index], stage))
-        return torch.randn(self.step.denoiser.shape, generator=generator)
+        shape = self.step.denoiser.shape
+        return torch.randn(1 + self.recipe.training.loss.extra, *shape, generator=generator)

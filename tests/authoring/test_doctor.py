@@ -32,7 +32,7 @@ def examined(tmp_path, **environment):
     """The plugins by name, msdk's own left out, and the exit code."""
     done = python("-m", "msdk", "plugin", "doctor", "--json", path=[tmp_path], **environment)
     plugins = {one["name"]: one for one in json.loads(done.stdout)}
-    for own in ("msdk-timm", "msdk-experts", "msdk-hf"):
+    for own in ("msdk-timm", "msdk-experts", "msdk-hf", "msdk-trackers"):
         plugins.pop(own, None)
     return plugins, done
 

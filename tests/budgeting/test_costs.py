@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 import msdk
+from msdk.budgeting import assembling
 from msdk.budgeting.costs import Audit
 from msdk.budgeting.parts import count_parts
 from msdk.budgeting.shares import stage_lengths
@@ -76,7 +77,12 @@ def test_the_reference_readmes_sampler():
 
 @pytest.mark.parametrize(
     ("name", "active"),
-    [("separate", [107_521_411] * 3), ("separate-tp", [169_478_467, 107_521_411, 47_134_707])],
+    [
+        ("separate", [107_521_411] * 3),
+        ("separate-es", [107_521_411] * 3),
+        ("separate-tp", [169_478_467, 107_521_411, 47_134_707]),
+        ("separate-es-tp", [169_478_467, 107_521_411, 47_134_707]),
+    ],
 )
 def test_separate_networks_of_table_3(name, active):
     """Each stage has the parameters of paper.md section 4, and no stage shares any with another."""
@@ -284,6 +290,15 @@ def test_an_autoencoder_is_beside_the_stages():
     assert plain.as_json()["autoencoder"] is None
     assert plain.as_json()["params"]["other"] == 0
     assert not found.uncounted
+    encoded = 2 * found.training.images * data["autoencoder"]["encode_macs"]
+    assert (found.training.autoencoder_flops, plain.training.autoencoder_flops) == (encoded, 0)
+
+
+@pytest.mark.parametrize(("sums", "relative"), [((12, 10), 0.2), ((8, 10), -0.2), ((3, 0), 3.0)])
+def test_the_audit_is_relative_to_the_second_counter(monkeypatch, sums, relative):
+    """What fvcore counts more than torch, as a share of what torch counts; of one MAC where it counts none."""
+    monkeypatch.setattr(assembling, "_sums", lambda parts: sums)
+    assert assembling._audit([]) == Audit(sums[1], pytest.approx(relative))
 
 
 @pytest.mark.parametrize("name", ["vq-f4", "kl"])

@@ -421,6 +421,7 @@ def test_questions_that_contradict_themselves():
         ({"target": 1e3, "at_most": True}, "with decoders 8 / 8 / 8.* --at-most leaves out all above the target"),
         ({"target": 1e9, "max_params": 5e4}, "--max-params leaves out all with more than 50,000 parameters"),
         ({"target": 1e9, "max_params": 10}, "no widths meet 1 GMACs. Widths are .* more than 10 parameters"),
+        ({"target": 1e12}, r"Widths are 8 to 24 in decoders.0, 8 to 24 in decoders.1, 8 to 24 in decoders.2; --min"),
     ],
 )
 def test_targets_out_of_reach(small, options, words):

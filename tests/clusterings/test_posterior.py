@@ -91,14 +91,14 @@ def test_blocks_without_weight_are_skipped(monkeypatch):
     points, clean, noise, _ = case(count=200, size=64, pairs=40, length=20)
     ratios = torch.linspace(0.02, 0.3, 40, dtype=torch.float64)[:, None]
     rows = []
-    add = module._Sums.add
+    add = module.Sums.add
 
     def counted(self, block):
         before = self.norm.clone()
         add(self, block)
         rows.append(int((self.norm != before).sum()))
 
-    monkeypatch.setattr(module._Sums, "add", counted)
+    monkeypatch.setattr(module.Sums, "add", counted)
     skipping = found(points, clean, noise, ratios).mean
     assert sum(rows) < 0.6 * 40 * 10
     rows.clear()

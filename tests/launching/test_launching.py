@@ -179,7 +179,7 @@ def fake(folder, name, text):
 def curve(run):
     """The lines of metrics.jsonl, without clocks."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
+    return [{key: value for key, value in line.items() if "second" not in key and "bytes" not in key} for line in lines]
 
 
 def seen(run, lines, job):

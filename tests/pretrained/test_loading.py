@@ -7,6 +7,7 @@ import pickle
 import attrs
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import msdk
@@ -20,6 +21,7 @@ from msdk.pretrained.config import Config
 from msdk.pretrained.converting import convert
 from msdk.pretrained.files import read_checkpoint
 from msdk.pretrained.published import PUBLISHED
+from msdk.recipe import Init, Stages
 from msdk.samplers.heun import Heun
 
 SONG = {
@@ -254,6 +256,34 @@ def test_a_converted_file_is_a_run(tmp_path, ending, monkeypatch):
         convert(file, "edm", tmp_path / "run")
     with pytest.raises(PartError, match="no published configuration of score_sde"):
         convert(file, "score_sde", tmp_path / "other")
+
+
+def test_a_converted_file_starts_a_run(tmp_path, monkeypatch):
+    """Every stage of a recipe with its parts begins with the outputs of the published network."""
+    monkeypatch.setitem(PUBLISHED, "edm", {"tiny": SONG})
+    save_file(
+        {key: value.contiguous() for key, value in original_state("edm", SONG).items()}, tmp_path / "w.safetensors"
+    )
+    convert(tmp_path / "w.safetensors", "edm", tmp_path / "published")
+    recipe = msdk.load_recipe(tmp_path / "published" / "recipe.toml")
+    pixels = torch.randint(0, 255, (4, 8, 8, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(pixels.numpy()):
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+    options = attrs.evolve(recipe.training, iterations=1, warmup=1, batch_size=2)
+    staged = attrs.evolve(
+        recipe,
+        data=attrs.evolve(recipe.data, path=tmp_path / "images"),
+        stages=Stages(edges_ratio=(0.5, 3.0)),
+        decoders=recipe.decoders * 3,
+        sharing="shared",
+        training=options,
+        init=Init(run=tmp_path / "published"),
+    )
+    msdk.train(staged, tmp_path / "run")
+    one, other = msdk.load_run(tmp_path / "published"), msdk.load_run(tmp_path / "run")
+    for t in (0.01, 1.0, 50.0):
+        torch.testing.assert_close(estimate(other, t), estimate(one, t), rtol=0, atol=1e-6)
 
 
 def test_a_safetensors_file_may_carry_its_config(tmp_path):

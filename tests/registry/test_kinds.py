@@ -402,14 +402,18 @@ def test_the_package_of_a_kind_is_its_record(kind):
 
 
 LEAST = {
+    **dict.fromkeys(("bins", "start_scales", "end_scales"), 2),
+    **dict.fromkeys([(name, "seed") for name in ("kid", "is")], 0),
     **dict.fromkeys(("classes", "augment"), 0),  # no classes, and no augmentation that the network is told
     **dict.fromkeys(("stages", "steps", "count"), 2),  # one stage is not looked for, one step has no next
     **dict.fromkeys(("channels", "width", "points"), 4),  # sines and cosines of two frequencies; a curve
     **dict.fromkeys([(name, "channels") for name in ("kl", "vq-f4", "uncertainty")], 1),
     ("ldm", "head_width"): 0,  # left to the number of heads
+    ("progressive-distillation", "steps"): 1,
     ("dpm-adaptive", "order"): 2,  # an error is estimated from two orders
     ("dit", "depth"): 0,  # all of the depth may be in the encoder, or in the decoders
     ("uvit", "depth"): 2,  # a block on either side of the middle
+    "subset_size": 2,  # an unbiased estimate leaves each image out once
     "draws": 10,  # a mean that is worth one
     "projection": 16,
 }

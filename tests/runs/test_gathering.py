@@ -212,8 +212,8 @@ def test_numbers_that_are_not_finite_are_not_saved(tmp_path):
         trainers = []
         made = msdk.training.loop.Trainer.__init__
 
-        def init(self, *given):
-            made(self, *given)
+        def init(self, *given, **settings):
+            made(self, *given, **settings)
             trainers.append(self)
 
         msdk.training.loop.Trainer.__init__ = init

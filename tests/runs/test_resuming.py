@@ -47,8 +47,10 @@ OTHERS = {
     "compile": "true",
     "workers": 2,
     "cache_images": "false",
+    "latents": '"latents"',
     "parallel": "fsdp",
     "averages": '[{ name = "power" }]',
+    "average_by": '"stage"',
     "snapshot_every": 3,
     "seed": 5,
     "validate_every": 2,
@@ -60,6 +62,7 @@ OTHERS = {
     "log_every": 7,
     "checkpoint_every": 7,
     "keep": 7,
+    "evaluate_every": 2,
 }
 
 
@@ -74,7 +77,7 @@ def test_each_key_may_change_or_is_named(tmp_path, key):
     run = tmp_path / "run"
     looked_at = ("data.held_out=0.2", "training.validate_every=3")  # which stopping goes by
     start_run(run, tiny(*looked_at))
-    beside = ("training.batch_size=8",) if key == "accumulation" else ()
+    beside = {"accumulation": ("training.batch_size=8",), "evaluate_every": ("evaluation.images=9",)}.get(key, ())
     other = tiny(*looked_at, f"training.{key}={OTHERS[key]}", *beside)
     if f"training.{key}" in FREE_IN_TRAINING + WATCHING:
         assert any(each.startswith(f"training.{key}") for each in refuse_other_recipe(run, other))
@@ -89,8 +92,9 @@ def test_what_training_stops_by_does_not_change(tmp_path):
     """Looks may come more often while nothing follows from them; what is held out never changes."""
     stop = ("data.held_out=0.2", "training.validate_every=3", "training.stop={ patience = 2 }")
     start_run(tmp_path / "run", tiny(*stop))
-    for other in ("training.validate_every=2", "training.validate_images=9", "data.held_out=0.3"):
-        with pytest.raises(RunError, match=rf"with other {other.partition('=')[0]} \("):
+    others = ("training.validate_every=2", "training.validate_images=9", "data.held_out=0.3")
+    for other in (*others, "stages.edges_ratio=[0.4, 2.5]"):
+        with pytest.raises(RunError, match=rf"with other {other.partition('=')[0]}[.0]* \("):
             refuse_other_recipe(tmp_path / "run", tiny(*stop, other))
 
 

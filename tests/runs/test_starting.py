@@ -7,6 +7,7 @@ import attrs
 import pytest
 import torch
 from commands import quick
+from processes import processes
 from safetensors.torch import load_file
 
 import msdk
@@ -14,7 +15,7 @@ from msdk.errors import PartError, RecipeError, RunError
 from msdk.partition import Partition
 from msdk.recipe import to_toml
 from msdk.runs import latest, load_checkpoint
-from recipes import tiny
+from recipes import latent, tiny
 
 DECODER = '{name="ddpmpp", channels=8}'
 UNIFIED = (f"decoders=[{DECODER}]", "stages.edges_ratio=[]", "sharing=unified", "training.iterations=3")
@@ -95,8 +96,9 @@ def test_what_does_not_fit_begins_anew_and_is_said(tmp_path, trained):
     parts = json.loads((out / "lock.json").read_text())["started_from"]["parts"]
     assert [parts[f"decoders.{k}"] for k in range(3)] == ["decoders.0", "decoders.0", "anew"]
     (sentence,) = told
-    assert "decoders.2 begins anew: in decoders.0 of" in sentence
+    assert "decoders.2 begins anew: it is not decoders.0, where" in sentence
     assert " instead of " in sentence
+    assert "4 channels are fewer than 8" in sentence
     initial = msdk.build(tiny(*THREE, "decoders.2.channels=4")).network.state_dict()
     raw = load_checkpoint(latest(out)).model
     own = [name for name in initial if name.startswith("decoders.2.")]
@@ -162,6 +164,31 @@ def test_a_run_that_is_resumed_does_not_start_again(tmp_path, trained):
     assert json.loads((tmp_path / "halves" / "lock.json").read_text())["started_from"]["run"] == str(copied)
     with pytest.raises(RunError, match=r"with other init\.run"):
         msdk.train(attrs.evolve(longer, init=attrs.evolve(longer.init, run=trained)), tmp_path / "halves", resume=True)
+
+
+def test_another_autoencoder_is_said(tmp_path):
+    """Its latents are others, though all weights fit."""
+    msdk.train(latent(tmp_path, "training.iterations=1"), tmp_path / "run")
+    recipe, told = latent(tmp_path, "training.iterations=1", f'init={{run="{tmp_path / "run"}"}}'), []
+    recipe = attrs.evolve(recipe, autoencoder=attrs.evolve(recipe.autoencoder, scale=1.0))
+    msdk.train(recipe, tmp_path / "other", warn=told.append)
+    assert [each.partition(",")[0] for each in told] == ["the autoencoder is not that of the run"]
+
+
+def test_processes_start_alike(tmp_path, trained):
+    """In shards, too: two processes begin with what one does, and their optimiser with its moments."""
+    init = f'init={{run="{trained}", optimizer=true}}'
+    recipe = tiny(*THREE, *STILL, init, "training.parallel=fsdp", "encoder.dropout=0.0")
+    processes(2, lambda: msdk.train(recipe, tmp_path / "two", device="cpu").last.iteration, tmp_path)
+    msdk.train(recipe, tmp_path / "one")
+    one, two = (load_checkpoint(latest(tmp_path / name)) for name in ("one", "two"))
+    for kind in ("model", "ema"):
+        for name, value in getattr(one, kind).items():
+            torch.testing.assert_close(getattr(two, kind)[name], value)
+    for name in (each for each in one.optimizer if each.startswith("step/")):
+        assert float(one.optimizer[name]) == float(two.optimizer[name])
+    started = [json.loads((tmp_path / each / "lock.json").read_text())["started_from"] for each in ("one", "two")]
+    assert started[0] == started[1]
 
 
 def test_mistakes_are_told_in_words(tmp_path, trained, capsys, monkeypatch):

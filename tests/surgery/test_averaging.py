@@ -15,7 +15,7 @@ from msdk.runs import latest, load_checkpoint
 from msdk.runs.snapshots import snapshots
 from msdk.surgery import average
 from msdk.training import train
-from msdk.training.loop import train_here
+from msdk.training.beginning import train_here
 from recipes import tiny
 
 SHORT = ("training.batch_size=4", "training.lr=1e-2", "training.warmup=0", "training.clip_norm=0")

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 import pytest
@@ -17,6 +18,9 @@ from msdk.datasets.base import Dataset, Source
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo, Features, Level
 from msdk.errors import PartError
+from msdk.extractors.base import Extracted, Extractor, Opened
+from msdk.metrics.base import Found as Scored
+from msdk.metrics.base import Metric, Number, features_of
 from msdk.noise_levels.uniform import Uniform
 from msdk.objectives.base import Objective
 from msdk.objectives.denoising import Denoising
@@ -612,6 +616,112 @@ def test_broken_trackers_are_caught(law, fault, words):
     """One fault at a time."""
     laws("tracker")[law](FaultyTracker(), shown=shown_in)
     breaks("tracker", law, FaultyTracker(fault=fault), words, shown=shown_in)
+
+
+# --- extractors and metrics -------------------------------------------------------------------------------------------
+
+
+class Means(Opened):
+    """The mean of each image, and what is wrong with it."""
+
+    def __init__(self, fault):
+        self.fault, self.width, self.digest, self.asked = fault, 2, "0" * 64, 0
+        if fault == "digest":
+            self.digest = f"{id(self):064d}"
+
+    def __call__(self, images):
+        means = images.double().flatten(1).mean(1)
+        found = torch.stack([means, means.square()], 1)
+        if self.fault == "width":
+            found = found[:, :1]
+        if self.fault == "nan":
+            found = found * torch.nan
+        if self.fault == "batch":
+            found = found - found.mean(0) / 2
+        if self.fault == "chance":
+            found = found + torch.rand_like(found)
+        return Extracted(found)
+
+
+@msdk.extractors.add("fault")
+@attrs.frozen(kw_only=True)
+class FaultyExtractor(Extractor):
+    """Means.
+
+    Args:
+        fault: What is wrong.
+    """
+
+    fault: str = ""
+
+    @property
+    def label(self):
+        return "means"
+
+    def open(self, device="cpu"):
+        return Means(self.fault)
+
+
+@pytest.mark.parametrize(
+    ("law", "fault", "words"),
+    [
+        ("features_are_what_is_declared", "width", r"are \(3, 1\), and `width` is 2"),
+        ("features_are_what_is_declared", "nan", "are not finite"),
+        ("an_image_is_itself_alone", "batch", "differ by .* from those that it has alone"),
+        ("it_repeats_itself", "chance", "other features"),
+        ("it_repeats_itself", "digest", "another one each time"),
+    ],
+)
+def test_broken_extractors_are_caught(law, fault, words):
+    """One fault at a time."""
+    laws("extractor")[law](FaultyExtractor())
+    breaks("extractor", law, FaultyExtractor(fault=fault), words)
+
+
+@msdk.metrics.add("fault")
+@attrs.frozen(kw_only=True)
+class FaultyMetric(Metric):
+    """The distance of means.
+
+    Args:
+        fault: What is wrong.
+    """
+
+    title: ClassVar[str] = "means"
+    fault: str = ""
+
+    def check(self, images, references):
+        if self.fault == "many":
+            raise PartError("it needs 1,000 images")
+
+    def score(self, evidence):
+        ours, theirs = (each.features for each in features_of(evidence))
+        value = float((ours.mean(0) - theirs.mean(0)).norm())
+        if self.fault == "order":
+            value += float(ours[0, 0])
+        if self.fault == "chance":
+            value += float(torch.rand(()))
+        if self.fault == "nan":
+            value = float("nan")
+        numbers = (Number("", value), Number("twice", 2 * value))
+        return Scored({"none": (), "names": (numbers[0],) * 2}.get(self.fault, numbers))
+
+
+@pytest.mark.parametrize(
+    ("law", "fault", "words"),
+    [
+        ("numbers_are_finite_and_named", "none", "no number"),
+        ("numbers_are_finite_and_named", "names", "two numbers have one name"),
+        ("numbers_are_finite_and_named", "nan", "'' is nan"),
+        ("numbers_are_finite_and_named", "many", "80 generated and 60 real images: it needs 1,000"),
+        ("it_repeats_itself", "chance", "on the same evidence"),
+        ("the_order_of_images_does_not_matter", "order", "in another order"),
+    ],
+)
+def test_broken_metrics_are_caught(law, fault, words):
+    """One fault at a time."""
+    laws("metric")[law](FaultyMetric())
+    breaks("metric", law, FaultyMetric(fault=fault), words)
 
 
 def test_unknown_kinds_are_told():

@@ -6,6 +6,7 @@ import sys
 import attrs
 import pytest
 import torch
+from killed import train_until_killed, train_with_images
 
 import msdk
 from msdk import testing, trackers
@@ -13,7 +14,7 @@ from msdk.budgeting.ledger import LedgerTracker
 from msdk.errors import PluginError, RecipeError
 from msdk.runs import latest
 from msdk.runs.metrics import JSONL
-from msdk.trackers.base import Log, Tracker
+from msdk.trackers.base import Log, Tracker, scalars, told
 from msdk.trackers.tensorboard import TensorBoard
 from recipes import tiny
 
@@ -30,10 +31,16 @@ def of_ledger(run):
     return [json.loads(file.read_text())["iteration"]] if file.exists() else []
 
 
+def events_of(run):
+    """What TensorBoard's own reader finds."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="not installed")
+    everything = {"images": 0, "scalars": 0}  # it keeps a sample of them otherwise
+    return reader.EventAccumulator(str(run / "tensorboard"), everything).Reload()
+
+
 def of_events(run):
     """The steps that TensorBoard shows of a loss."""
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="not installed")
-    events = reader.EventAccumulator(str(run / "tensorboard")).Reload()
+    events = events_of(run)
     return [event.step for event in events.Scalars("loss")] if events.Tags()["scalars"] else []
 
 
@@ -49,12 +56,36 @@ def test_event_files(tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     for law in testing.laws("tracker"):
         law(TensorBoard(), shown=None if law.__name__ == "a_resumed_run_shows_each_step_once" else of_events)
-    recipe = tiny('trackers=[{name="tensorboard"}]', "training.log_every=1")
-    run = tmp_path / "run"
-    msdk.train(recipe, run)
-    resumed = attrs.evolve(recipe, training=attrs.evolve(recipe.training, iterations=6))
-    msdk.train(resumed, run, resume=True)
-    assert of_events(run) == of_lines(run) == [1, 2, 3, 4, 5, 6]
+
+
+def test_event_files_through_a_kill(tmp_path):
+    """Killed at step 5 and resumed from 3: each step once, with the numbers of metrics.jsonl, and each image."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    run, settings = tmp_path / "run", ('trackers=[{name="tensorboard"}]', "training.checkpoint_every=3")
+    train_until_killed(5, run, "training.iterations=7", *settings)
+    assert of_lines(run) == of_events(run) == [1, 2, 3, 4, 5]
+    train_with_images(run, "training.iterations=7", *settings, resume=True)
+    assert of_lines(run) == [1, 2, 3, 4, 5, 6, 7]
+    assert_tensorboard_shows(run)
+
+
+def assert_tensorboard_shows(run):
+    """The numbers of metrics.jsonl, each once, and an image of each step."""
+    events = events_of(run)
+    lines = list(told(run, 99))
+    for name in ("loss", "images", "lr", "images_by_stage/1"):
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert found == [(step, pytest.approx(dict(scalars(numbers))[name], rel=1e-6)) for step, numbers in lines]
+    assert [image.step for image in events.Images("grid")] == [step for step, _ in lines]
+
+
+def test_a_tracker_that_is_new_in_a_run_shows_all_of_it(tmp_path):
+    """What was told before it was there, it is told from metrics.jsonl."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    msdk.train(tiny("training.log_every=1"), tmp_path / "run")
+    longer = tiny("training.log_every=1", "training.iterations=6", 'trackers=[{name="tensorboard"}]')
+    msdk.train(longer, tmp_path / "run", resume=True)
+    assert of_events(tmp_path / "run") == [1, 2, 3, 4, 5, 6]
 
 
 def test_tensorboard_is_asked_for_in_words(tmp_path, monkeypatch):
@@ -66,6 +97,52 @@ def test_tensorboard_is_asked_for_in_words(tmp_path, monkeypatch):
     ):
         msdk.train(tiny('trackers=[{name="tensorboard"}]'), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@trackers.add("frail")
+@attrs.frozen(kw_only=True)
+class Frail(Tracker):
+    """Fails from a step on, for tests."""
+
+    at: int = 3
+
+    def open(self, run_dir, recipe):
+        return Failing(self.at)
+
+
+class Failing(Log):
+    def __init__(self, at):
+        self.at = at
+
+    def log(self, step, numbers):
+        if step >= self.at:
+            raise ConnectionError("the server is gone")
+
+    def image(self, name, step, image):
+        pass
+
+    def rewind(self, step):
+        raise OSError("the disk is full")
+
+    def close(self):
+        raise ConnectionError("the server is still gone")
+
+
+@pytest.mark.parametrize(
+    ("at", "words"), [(3, "failed at iteration 3"), (9, "failed at the end")], ids=["in-between", "at-the-end"]
+)
+def test_a_tracker_that_fails_ends_no_training(tmp_path, at, words):
+    """It is told once, by name and cause; the other trackers hear the rest, and metrics.jsonl is whole."""
+    said, run = [], tmp_path / "run"
+    recipe = tiny(f'trackers=[{{name="frail", at={at}}}, {{name="told"}}]', "training.log_every=1")
+    assert msdk.train(recipe, run, warn=said.append).last.iteration == 4
+    assert len(said) == 1
+    assert f"the tracker 'frail' of the module {__name__} {words} and is told no more: ConnectionError: " in said[0]
+    assert of_lines(run) == [1, 2, 3, 4] == [step for what, step, *_ in NOTES[run][:-1] if what == "log"]
+    said.clear()
+    longer = attrs.evolve(recipe, training=attrs.evolve(recipe.training, iterations=5))
+    assert msdk.train(longer, run, warn=said.append, resume=True).last.iteration == 5
+    assert ["where the run goes on from iteration 4" in each for each in said] == [True]
 
 
 @trackers.add("told")

@@ -17,7 +17,7 @@ from msdk.encoders.unet_net import UNetEncoder
 from msdk.errors import PartError, RunError
 from msdk.optimizers.adamw import AdamW
 from msdk.runs import latest, load_checkpoint
-from msdk.training import loop
+from msdk.training import beginning, loop
 from msdk.training.sharding import refuse_whole
 from recipes import tiny
 
@@ -135,7 +135,7 @@ def stopped(recipe, folder, *, dies):
     """What the others say where the second process ends, or stops answering, in the middle of a backward pass."""
 
     def work():
-        loop.PATIENCE = 0.05
+        beginning.PATIENCE = 0.05
         build, calls = loop.build, []
 
         def watched(*given):

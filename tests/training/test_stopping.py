@@ -20,7 +20,7 @@ from msdk.errors import ElsewhereError, GoneError, RunError
 from msdk.runs import latest
 from recipes import tiny
 
-CLOCKS = ("seconds", "images_per_second")
+CLOCKS = ("seconds", "images_per_second", "data_seconds", "memory_peak_bytes")
 
 
 def curve(run):

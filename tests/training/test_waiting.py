@@ -75,9 +75,10 @@ EVERYTHING = (
         (EVERYTHING, None),
         (EVERYTHING, Rank(1, 2)),
         (("sharing=separate", "training.mixed=false", "training.objective={name='uncertainty'}"), None),
+        (("training.clip_norm=0",), None),
         ((f"autoencoder={AUTOENCODER}}}",), None),
     ],
-    ids=["plain", "everything", "one of two processes", "separate", "latents"],
+    ids=["plain", "everything", "one of two processes", "separate", "unclipped", "latents"],
 )
 def test_no_step_waits(settings, rank, monkeypatch):
     """Reading, drawing, augmenting, routing, losses, clipping, the optimiser and averages."""

@@ -1,0 +1,66 @@
+"""The loss of images in each stage, at times that are spread over it, with noise that is always the same."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
+
+from msdk.batch import Batch
+from msdk.objectives.base import Draw
+from msdk.objectives.denoising_loss import DenoisingLoss
+
+if TYPE_CHECKING:
+    from msdk.denoiser import Denoiser
+    from msdk.recipe import Recipe
+
+
+@torch.no_grad()
+def stage_losses(
+    denoiser: "Denoiser", recipe: "Recipe", real: Batch, hashes: Sequence[int], batch_size: int
+) -> dict[int, float]:
+    """The mean denoising loss of images, by stage: of those stages that training draws; summed in float64.
+
+    Of n images, image i has in each stage the time that has (i + 1/2) / n of the stage's draws below it. Its noise
+    follows from its content and the stage: as `training.validate_every` has it.
+
+    Args:
+        denoiser: In eval mode.
+        recipe: Its law of training times and its weighting are used.
+        real: Clean images as the network sees them, with their conditions, on the denoiser's device.
+        hashes: Of the content of each.
+        batch_size: Images at a time.
+    """
+    schedule, loss, count = denoiser.schedule, DenoisingLoss(), len(real.images)
+    shares = recipe.natural_shares(denoiser.partition)
+    found: dict[int, float] = {}
+    for stage in (stage for stage, share in enumerate(shares) if share > 0):
+        times = spread(recipe, denoiser, stage, count)
+        weights = torch.as_tensor(recipe.weighting.weight(schedule, times)).expand(count)
+        total = 0.0
+        for start in range(0, count, batch_size):
+            rows = range(start, min(start + batch_size, count))
+            places = torch.tensor(rows)
+            images = real.images[start : rows.stop]
+            noise = torch.stack([noise_of(hashes[row], stage, images.shape[1:]) for row in rows])
+            stages = torch.full((len(rows),), stage)
+            own = Draw(stages, times[places], weights[places], noise.to(images.device, images.dtype))
+            batch = Batch(images, real.condition.select(places.to(images.device)))
+            total += float(loss.loss(batch, own, denoiser).double().sum())
+        found[stage] = total / count
+    return found
+
+
+def spread(recipe: "Recipe", denoiser: "Denoiser", stage: int, count: int) -> Tensor:
+    """A time of a stage for each of so many images, float64 [count], ascending: in the middle of equal parts of it."""
+    law, schedule = recipe.training.noise, denoiser.schedule
+    low, high = law.edges(schedule, denoiser.partition)[stage : stage + 2]
+    inside = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return law.quantile(schedule, low + (high - low) * inside)
+
+
+def noise_of(content: int, stage: int, shape: Sequence[int]) -> Tensor:
+    """The noise of an image in a stage, drawn on the CPU, so that devices have the same."""
+    digest = hashlib.blake2b(repr(("held out", content, stage)).encode(), digest_size=8).digest()
+    return torch.randn(tuple(shape), generator=Generator().manual_seed(int.from_bytes(digest) >> 1))

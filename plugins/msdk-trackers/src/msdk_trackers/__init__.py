@@ -1,0 +1,1 @@
+"""Trackers of others for msdk: Weights & Biases, MLflow, Trackio."""
