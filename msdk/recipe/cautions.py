@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from msdk.recipe.checks import check_trainable, failing, trainable
+from msdk.recipe.checks import check_trainable, trainable
 from msdk.recipe.fields import Recipe
+from msdk.recipe.salvaging import failing
 from msdk.samplers.tracing import Call, explain
 
 LEAST = 0.01

@@ -14,16 +14,24 @@ from msdk.autoencoders.base import Autoencoder
 from msdk.batch import Shape
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo
-from msdk.errors import MsdkError, PartError, PluginFaultError, Problem, quoted
+from msdk.errors import PartError, PluginFaultError, Problem, quoted
 from msdk.noise_levels.base import NoiseLevel
 from msdk.objectives.base import Objective
 from msdk.parameterizations.base import Parameterization
+from msdk.recipe.drawing_checks import (
+    drawn_stages,
+    micro_batches,
+    stage_count,
+    stage_draw_misfits,
+    stage_groups_misfits,
+    trained_stages,
+)
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
-from msdk.recipe.salvaging import UNKNOWN, NotKnown, known
+from msdk.recipe.salvaging import UNKNOWN, NotKnown, failing, known, stated
 from msdk.recipe.watching import watching_misfits
 from msdk.registry import registry_for
 from msdk.registry.describing import in_words
-from msdk.registry.faults import fault_in, whose
+from msdk.registry.faults import whose
 from msdk.samplers.base import Sampler
 from msdk.schedules.base import Schedule
 from msdk.trackers.base import ALWAYS, Tracker
@@ -59,21 +67,9 @@ def _found(checks: Iterable[Check], recipe: Recipe) -> list[Problem]:
     return found
 
 
-def _given(table: object, key: str) -> bool:
-    """Whether a key that may be left out is there.
-
-    Raises:
-        NotKnown: It may be.
-    """
-    value = getattr(table, key)
-    if value is UNKNOWN:
-        raise NotKnown
-    return value is not None
-
-
 def _ways(stages: Stages) -> list[str]:
     for key in ("edges_ratio", "edges_t", "clustering", "from_"):
-        _given(stages, key)
+        stated(stages, key)
     return stages.ways()
 
 
@@ -91,7 +87,7 @@ def _schedule_of_nothing(recipe: Recipe) -> Iterable[Problem]:
 
 
 def _decoders_for_stages(recipe: Recipe) -> Iterable[Problem]:
-    count = _stage_count(recipe)
+    count = stage_count(recipe)
     if len(_ways(recipe.stages)) < 2 and count != len(recipe.decoders):
         stages = f"{count} stage" + ("s" if count > 1 else "")
         yield Problem(
@@ -113,7 +109,7 @@ def _noise_for_encoder(recipe: Recipe) -> Iterable[Problem]:
 
 
 def _range_of_latents(recipe: Recipe) -> Iterable[Problem]:
-    if _given(recipe, "autoencoder") and recipe.encoder.unit_range:
+    if stated(recipe, "autoencoder") and recipe.encoder.unit_range:
         yield Problem("encoder.unit_range", "is for images in [0, 1], but with an autoencoder the network sees latents")
 
 
@@ -167,7 +163,7 @@ def check_trainable(recipe: Recipe) -> None:
             "draw. Train under another schedule"
         )
     recipe.training.loss.check(recipe)
-    told = [*_drawn_stages(recipe), *_stage_draw(recipe)]  # once more, now that the edges are known
+    told = [*drawn_stages(recipe), *stage_draw_misfits(recipe)]  # once more, now that the edges are known
     if told:
         raise PartError(f"{told[0].path}: {told[0].message}")
 
@@ -205,9 +201,9 @@ def _conditions(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
 def _unconditional(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
     options = recipe.sampling
     conditional = {
-        "label": lambda: _given(options, "label"),
+        "label": lambda: stated(options, "label"),
         "guidance": lambda: options.guidance != 1,
-        "guidance_interval": lambda: _given(options, "guidance_interval"),
+        "guidance_interval": lambda: stated(options, "guidance_interval"),
     }
 
     def judge(given: Callable[[], bool]) -> None:
@@ -347,110 +343,9 @@ def noise_range(parameterization: Parameterization, schedule: Schedule) -> tuple
     return min(fed), max(fed)
 
 
-def failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:
-    """What a check says is wrong with the part at a path, if anything; nothing where it asks for what is not known."""
-    try:
-        check()
-    except NotKnown:
-        return
-    except MsdkError as error:
-        yield Problem(path, str(error), cause=error)
-    except (ArithmeticError, ValueError) as error:
-        if not isinstance(error, ArithmeticError) and "math" not in str(error) and fault_in(error):
-            raise  # a plugin's own  # of floats: overflow, division by zero, roots of negative numbers
-        yield Problem(path, f"leads to numbers that cannot be computed ({error.args[-1]}): use less extreme settings")
-
-
-def _micro_batches(recipe: Recipe) -> Iterable[Problem]:
-    batch, parts = recipe.training.batch_size, recipe.training.accumulation
-    if batch % parts:
-        fitting = max(divisor for divisor in range(1, min(parts, batch) + 1) if batch % divisor == 0)
-        yield Problem(
-            "training.accumulation",
-            f"a batch_size of {batch} cannot be cut into {parts} micro-batches of one size: use {fitting}, or another "
-            "divisor of it, or another batch_size",
-        )
-
-
-def _stage_groups(recipe: Recipe) -> Iterable[Problem]:
-    options = recipe.training
-    if not _given(options, "stage_groups"):
-        return
-    groups, batch = options.groups(0), options.batch_size
-    if batch % groups:
-        fitting = max(divisor for divisor in range(1, min(groups, batch) + 1) if batch % divisor == 0)
-        yield Problem(
-            "training.stage_groups",
-            f"a batch_size of {batch} cannot be cut into {groups} groups of one size: use {fitting}, or another "
-            "divisor of it, or another batch_size",
-        )
-    elif groups > 1 and not options.mixed:
-        yield Problem("training.mixed", f"false means stage_groups = 1, but stage_groups is {groups}: leave mixed out")
-    elif groups > 1 and not options.stage_draw.grouped:
-        yield Problem(
-            "training.stage_groups",
-            f"{options.stage_draw} gives a whole batch one stage, so there are no {groups} groups: leave this key out",
-        )
-
-
-def _stage_draw(recipe: Recipe) -> Iterable[Problem]:
-    misfit = list(failing("training.stage_draw", lambda: recipe.training.stage_draw.check(len(recipe.decoders))))
-    yield from misfit
-    natural = None if misfit else _natural(recipe)
-    if natural is None:
-        return
-    misfit = list(failing("training.stage_draw", lambda: recipe.stage_draw.reach(natural)))
-    yield from misfit
-    if not misfit and recipe.training.importance:
-        yield from failing("training.importance", lambda: recipe.stage_draw.unbiased(natural))
-
-
-def _shares(recipe: Recipe) -> list[float] | None:
-    """The shares of all stages under the law of training times.
-
-    None where edges are still to be found, or what is wrong with them or with the law is told elsewhere.
-    """
-    if recipe.clustered or _stage_count(recipe) != len(recipe.decoders):
-        return None
-    try:
-        shares = recipe.training.noise.shares(recipe.schedule, recipe.partition())
-    except (MsdkError, ArithmeticError, ValueError):
-        return None
-    return shares if all(map(math.isfinite, shares)) else None
-
-
-def _natural(recipe: Recipe) -> list[float] | None:
-    """Those of the stages that are trained; None also where these are not told rightly."""
-    wrong = [*_trained_stages(recipe), *_drawn_stages(recipe)]
-    return None if wrong or _shares(recipe) is None else recipe.natural_shares()
-
-
-def _trained_stages(recipe: Recipe) -> Iterable[Problem]:
-    if not _given(recipe.stages, "train"):
-        return
-    stages, count = recipe.stages.train or (), len(recipe.decoders)
-    beyond = [stage for stage in stages if not 0 <= stage < count]
-    if beyond:
-        yield Problem(
-            "stages.train", f"there is no stage {beyond[0]}: there are {count}, 0 to {count - 1}, least noise first"
-        )
-    elif not stages:
-        yield Problem("stages.train", "names no stage, so nothing would be trained: name one, or leave this key out")
-    elif len(set(stages)) < len(stages):
-        yield Problem("stages.train", f"names a stage twice: {list(stages)}")
-
-
-def _drawn_stages(recipe: Recipe) -> Iterable[Problem]:
-    if not _given(recipe.stages, "train") or list(_trained_stages(recipe)):
-        return
-    shares = _shares(recipe)
-    if shares is not None and not any(shares[stage] > 0 for stage in recipe.trained):
-        yield Problem("stages.train", "training.noise draws no time in these stages: name others, or move the law")
-
-
 def _optimizer_twice(recipe: Recipe) -> Iterable[Problem]:
     options = recipe.training
-    if _given(options, "optimizer") and (options.betas != (0.9, 0.999) or options.weight_decay):
+    if stated(options, "optimizer") and (options.betas != (0.9, 0.999) or options.weight_decay):
         yield Problem("training.optimizer", "has settings of its own: leave out training.betas and weight_decay")
 
 
@@ -471,7 +366,7 @@ def _trackers(recipe: Recipe) -> Iterable[Problem]:
 
 def _wrappers(recipe: Recipe) -> Iterable[Problem]:
     def judge(wrapper: Wrapper) -> None:
-        latents = _given(recipe, "autoencoder")
+        latents = stated(recipe, "autoencoder")
         if wrapper.pixels and (latents or recipe.encoder.unit_range):
             seen = "latents" if latents else "pixels in [0, 1]"
             raise PartError(f"is for pixels in [-1, 1], but the network sees {seen}")
@@ -482,7 +377,7 @@ def _wrappers(recipe: Recipe) -> Iterable[Problem]:
 
 def _sampler_runs(recipe: Recipe) -> None:
     # Where edges are still to be found, only the number of stages is known.
-    solver = recipe.sampler if _given(recipe.stages, "clustering") else recipe.solver
+    solver = recipe.sampler if stated(recipe.stages, "clustering") else recipe.solver
     solver.check(recipe.schedule, recipe.steps)
     for sampler in recipe.samplers or (recipe.sampler,):
         if sampler.feeds != recipe.schedule.feeds:
@@ -508,7 +403,7 @@ def _sampling(recipe: Recipe) -> Iterable[Problem]:
         yield Problem("samplers", "one sampler for each stage needs sampling.steps_per_stage")
         return
     if options.steps_per_stage is not None:
-        stages = _stage_count(recipe)
+        stages = stage_count(recipe)
         for path, given in (("sampling.steps_per_stage", options.steps_per_stage), ("samplers", recipe.samplers)):
             if given and len(given) != stages:
                 words = f"has {len(given)} entries for {stages} stages: give one for each, least noise first"
@@ -520,14 +415,6 @@ def _sampling(recipe: Recipe) -> Iterable[Problem]:
         yield from failing("sampler", lambda: _sampler_runs(recipe))
 
 
-def _stage_count(recipe: Recipe) -> int:
-    stages = recipe.stages
-    if stages.clustering is not None:
-        return stages.clustering.stages
-    edges = stages.edges_ratio if stages.edges_ratio is not None else stages.edges_t
-    return len(edges or ()) + 1
-
-
 def _snapshots(recipe: Recipe) -> Iterable[Problem]:
     options = recipe.training
     if options.snapshot_every and not options.averaged:
@@ -535,7 +422,7 @@ def _snapshots(recipe: Recipe) -> Iterable[Problem]:
 
 
 def _init(recipe: Recipe) -> Iterable[Problem]:
-    if not _given(recipe, "init"):
+    if not stated(recipe, "init"):
         return
     stages = recipe.init.stages if recipe.init is not None else "copy"
     if stages != "copy" and len(stages) != len(recipe.decoders):
@@ -545,9 +432,9 @@ def _init(recipe: Recipe) -> Iterable[Problem]:
 
 def _evaluations(recipe: Recipe) -> Iterable[Problem]:
     every = recipe.training.evaluate_every
-    if every and not _given(recipe, "evaluation"):
+    if every and not stated(recipe, "evaluation"):
         yield Problem("training.evaluate_every", "evaluates as [evaluation] says, which is not there: add it")
-    if _given(recipe, "evaluation"):
+    if stated(recipe, "evaluation"):
         options = recipe.evaluation
         if options is not None and options.split != "all" and not (options.reference or recipe.data).held_out:
             yield Problem("evaluation.split", f"is '{options.split}', but no image is held out: set data.held_out")
@@ -565,11 +452,11 @@ CHECKS: tuple[Check, ...] = (
     _number_misfits,
     _sampling,
     _wrappers,
-    _micro_batches,
-    _stage_groups,
-    _trained_stages,
-    _drawn_stages,
-    _stage_draw,
+    micro_batches,
+    stage_groups_misfits,
+    trained_stages,
+    drawn_stages,
+    stage_draw_misfits,
     _optimizer_twice,
     _objective,
     _trackers,

@@ -17,11 +17,11 @@ import tomli_w
 
 from msdk.arguments import as_annotated
 from msdk.errors import PartError, Problem, RecipeError, RunError, UnknownNameError, quoted
-from msdk.recipe.checks import Check, failing, misfits
+from msdk.recipe.checks import Check, misfits
 from msdk.recipe.fields import LEFT_TO_THE_SCHEDULE, Recipe
 from msdk.recipe.files import File
 from msdk.recipe.merging import MOST_FILES, OVERRIDE, Merged, Sources, source_of
-from msdk.recipe.salvaging import UNKNOWN, salvaged
+from msdk.recipe.salvaging import UNKNOWN, failing, salvaged
 from msdk.recipe.structuring import MISSING, NamelessError, flattened_errors, strict_converter, to_data
 from msdk.registry.local_code import run_code
 

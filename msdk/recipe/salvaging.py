@@ -6,14 +6,15 @@ Where a value is wrong or missing, the recipe has `UNKNOWN` in its place. A chec
 
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import attrs
 
-from msdk.errors import MsdkError
+from msdk.errors import MsdkError, Problem
 from msdk.recipe.structuring import meant, named, spelt_out, strict_converter
 from msdk.registry import is_base, registry_for
+from msdk.registry.faults import fault_in
 from msdk.registry.lookup import lacking
 
 
@@ -142,3 +143,29 @@ def known(value: Any) -> bool:
     elif attrs.has(type(value)):
         inner = (getattr(value, field.name) for field in attrs.fields(type(value)))
     return all(map(known, inner))
+
+
+def failing(path: str, check: Callable[[], object]) -> Iterable[Problem]:
+    """What a check says is wrong with the part at a path, if anything; nothing where it asks for what is not known."""
+    try:
+        check()
+    except NotKnown:
+        return
+    except MsdkError as error:
+        yield Problem(path, str(error), cause=error)
+    except (ArithmeticError, ValueError) as error:
+        if not isinstance(error, ArithmeticError) and "math" not in str(error) and fault_in(error):
+            raise  # a plugin's own  # of floats: overflow, division by zero, roots of negative numbers
+        yield Problem(path, f"leads to numbers that cannot be computed ({error.args[-1]}): use less extreme settings")
+
+
+def stated(table: object, key: str) -> bool:
+    """Whether a key that may be left out is there.
+
+    Raises:
+        NotKnown: It may be.
+    """
+    value = getattr(table, key)
+    if value is UNKNOWN:
+        raise NotKnown
+    return value is not None
