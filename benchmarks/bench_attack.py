@@ -109,13 +109,15 @@ def cases() -> Iterator[tuple[str, Data]]:
             data = copy.deepcopy(BASE)
             if kind in ("samplers", "objectives") and name.startswith("pfgm"):
                 data["schedule"] = {"name": "pfgm"}
-            if kind == "samplers" and name == "gddim":
-                data["schedule"] = {"name": "cld"}
+            if name in ("gddim", "cld"):
+                data["schedule"], data["sampler"] = {"name": "cld"}, {"name": "gddim"}
             if kind == "samplers" and name.startswith("flow"):
                 data["schedule"] = {"name": "rectified-flow"}
             if name == "hybrid-vlb":
                 data["schedule"] = {"name": "vp-discrete"}
                 data["decoders"] = [{**each, "variance": True} for each in data["decoders"]]
+                data["parameterization"] = {"name": "eps"}
+            if kind == "objectives" and name == "cld":
                 data["parameterization"] = {"name": "eps"}
             if kind == "objectives" and name == "consistency":
                 data["parameterization"] = {"name": "consistency", "floor": 0.002}
