@@ -32,7 +32,7 @@ def test_what_is_called_good_runs(kind):
 
 
 def test_the_attack_reaches_every_kind_of_part():
-    """Its cases name every part of msdk's that a small recipe can have without a trained run, and are good themselves."""
+    """Its cases name every part of msdk's that a small recipe can have without a run, and are good themselves."""
     named = {case.partition(" ")[2] for case, _ in CASES}
     for kind in ("schedules", "parameterizations", "weightings", "samplers", "objectives", "optimizers", "wrappers"):
         assert set(attack.registries()[kind].own_names()) <= named | set(attack.RUNS)
