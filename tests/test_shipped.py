@@ -86,8 +86,8 @@ def test_edm_recipes_have_the_published_parameters(name, published, outside_data
         assert decoders == list(golden["params_per_decoder"].values())
 
 
-ELSEWHERE = ("bench_memory", "bench_mutants")
-"""What tests/budgeting/test_memory.py runs, and the test below."""
+ELSEWHERE = ("bench_attack", "bench_crashes", "bench_memory", "bench_mutants")
+"""What tests/recipe/test_attack.py, runs/test_crashes.py and budgeting/test_memory.py run, and the test below."""
 
 BENCHMARKS = sorted(path for path in Path("benchmarks").glob("bench_*.py") if path.stem not in ELSEWHERE)
 

@@ -217,6 +217,7 @@ def trained(recipe, folder, steps, group):
         batch = work.batch._replace(images=work.batch.images.double())
         return work._replace(batch=batch, draw=attrs.evolve(work.draw, noise=work.draw.noise.double()))
 
+    fed.before = feed.before
     trainer.feed = fed
     for _ in range(steps):
         work, values = trainer.advance()
