@@ -203,6 +203,8 @@ def _requirements(owner: str) -> dict[str, str]:
 
     try:
         declared = importlib.metadata.requires(owner) or []
+    except FileNotFoundError:
+        return {}  # the backport raises an error of its own where one without metadata is imported from a zip
     except importlib.metadata.PackageNotFoundError:
         return {}
     # `packaging` takes 20 ms to import, so it only sees versions, and those of msdk alone.

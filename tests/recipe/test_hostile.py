@@ -19,7 +19,7 @@ def refused(load, *arguments):
     began = time.process_time()
     with pytest.raises(RecipeError) as caught:
         load(*arguments)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5  # it takes 0.6 s at most on a quiet machine
     assert len(str(caught.value)) < 30_000
     return str(caught.value)
 

@@ -58,5 +58,6 @@ def test_it_resumes_as_it_would_have_then(before, tmp_path, expected):
 def test_its_ledger_is_shown_again(before):
     """`msdk budget RUN` reads what training spent then."""
     (shown,) = json.loads(command("budget", before, "--json")[0])
-    assert shown["ledger"] == json.loads((HERE / "before" / "ledger.json").read_text())
+    new = dict.fromkeys(("validation", "sampling", "stopping"))  # of which it had nothing then
+    assert shown["ledger"] == json.loads((HERE / "before" / "ledger.json").read_text()) | new
     assert shown["params"]["total"] == sum(each.numel() for each in msdk.load_run(before).network.parameters())
