@@ -53,6 +53,9 @@ def one_writer(path: Path) -> Generator[None]:
         held = _HELD.set(_HELD.get() | {path})
         try:
             yield
+        except BaseException:  # Ctrl-C too may come between making a file and giving it its name
+            sweep(path)
+            raise
         finally:
             _HELD.reset(held)
             with contextlib.suppress(OSError):

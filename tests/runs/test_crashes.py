@@ -115,11 +115,11 @@ def test_killed_while_shards_are_written(attack, tmp_path, monkeypatch, deaths):
         assert not list((tmp_path / f"run-{number}").rglob(".*.tmp"))
 
 
-@pytest.mark.parametrize("name", ["train", "sample-folder", "cluster"])
-def test_interrupted_anywhere_says_what_is_kept(attack, name):
+@pytest.mark.parametrize(("name", "points"), [("train", 1), ("sample-folder", 1), ("sample-zip", 6), ("cluster", 1)])
+def test_interrupted_anywhere_says_what_is_kept(attack, name, points):
     """Exit code 130 and words, and what is left is as good as after SIGKILL."""
-    found = attack(name, most=1, signum=signal.SIGINT)
-    assert (found.killed, found.silent, found.stuck, found.different) == (1, [], [], [])
+    found = attack(name, most=points, signum=signal.SIGINT)
+    assert (found.killed, found.silent, found.stuck, found.different) == (points, [], [], [])
 
 
 @pytest.mark.parametrize(
