@@ -13,13 +13,13 @@ from msdk.denoiser import Denoiser
 from msdk.errors import PartError
 from msdk.extractors.base import Extractor
 from msdk.metrics.base import Metric
+from msdk.preparing.surveying import dataset_at
 from msdk.recipe import Evaluation, Recipe
 from msdk.recipe.structuring import to_data
 from msdk.runs import latest, run_recipe
 from msdk.runs.folder import checkpoint_at
 from msdk.samplers.base import Sampler
 from msdk.sampling.settings import overridden
-from msdk.surveying import dataset_at
 
 T = TypeVar("T")
 
