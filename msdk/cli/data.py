@@ -76,6 +76,7 @@ def data_prepare(
     """Make the file that training reads of an archive as it was published. A call that was stopped is gone on with.
 
     Examples: msdk data prepare cifar10 cifar-10-python.tar.gz --out cifar10.zip /
+    msdk data prepare cifar10 cifar-10-python.tar.gz --size 16 --out data/cifar16-train.zip /
     msdk data prepare celeba64 img_align_celeba.zip --out celeba64.zip --protocol celeba:crop128 /
     msdk data prepare folder pictures --size 32 --out pictures.zip
 
