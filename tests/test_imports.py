@@ -65,6 +65,7 @@ ALLOWED = {
         "denoiser",
         "runs",
         "sampling",  # for contact sheets
+        "metrics.stage_losses",
         "batch",
         "threads",
         "distributed",

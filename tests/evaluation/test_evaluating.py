@@ -15,7 +15,7 @@ import msdk
 from msdk.browsing import compare
 from msdk.datasets.digits import Digits
 from msdk.datasets.zip import Zip
-from msdk.evaluation import extracting, read_scores, reference, swap
+from msdk.evaluation import Asked, extracting, read_scores, reference, swap
 from msdk.evaluation.scores import unlike
 from msdk.evaluation.swapping import swapped
 from msdk.extractors.base import Extracted, Extractor, Opened
@@ -27,6 +27,8 @@ from msdk.sampling.drawing import write_samples
 from recipes import tiny
 
 FEW = msdk.metrics.get("denoising-loss")(images=50)
+
+FEW_BY_FID = Asked(images=12, metrics=["fid"])
 
 METRICS = ("fid", "precision-recall", "is", "diversity", "denoising-loss")
 
@@ -410,6 +412,12 @@ def test_quality_over_training(run, tmp_path, capsys, monkeypatch):
     assert curve["points"][0]["value"] == msdk.evaluate(run, images=12, metrics=["fid"], checkpoint=15)["FD-digits"]
     ledger = json.loads((run / "ledger.json").read_text())
     assert curve["points"][-1]["flops"] == pytest.approx(ledger["total_flops"])
+    fewer = quick(capsys, monkeypatch, *asked, "--steps", "3", "--json")[1]  # what else is asked is heeded
+    assert json.loads(fewer)[0]["points"][0]["value"] != curve["points"][0]["value"]
+    assert fewer == quick(capsys, monkeypatch, *asked, "--set", "sampling.steps=3", "--json")[1]
+    for wrong in (("--samples", "a.zip"), ("--checkpoint", "15"), ("--name", "mine")):
+        code, _, err = quick(capsys, monkeypatch, *asked, *wrong)
+        assert (code, wrong[0] in err) == (2, True)
     for suffix, start in ((".svg", b"<?xml"), (".html", b"<!doctype html>"), (".md", b"**Scores")):
         file = tmp_path / f"curve{suffix}"
         assert quick(capsys, monkeypatch, *asked, "--out", file)[0] == 0
@@ -420,15 +428,15 @@ def test_quality_over_training(run, tmp_path, capsys, monkeypatch):
 def test_a_swap_is_the_candidate_inside_alone(run, tmp_path):
     """Of a run with itself it is that run; in no stage the reference; across parameterisations it is drawn as well."""
     plain = msdk.evaluate(run, images=12, metrics=["fid"])
-    (itself,) = swap(run, run, stage=1, images=12, metrics=["fid"])
+    (itself,) = swap(run, run, FEW_BY_FID, stage=1)
     assert values(itself) == values(plain)
     assert itself.images.drawn["mixed"]["inside"] == [0.3, 2.5]
     other = tmp_path / "other"
     msdk.train(tiny("parameterization={name='eps'}", "weighting={name='uniform'}", "sampling.steps=10"), other)
-    inside = swap(run, other, stage=1, images=12, metrics=["fid"], all_checkpoints=True)
+    inside = swap(run, other, FEW_BY_FID, stage=1, all_checkpoints=True)
     assert [each.images.checkpoint for each in inside] == [15, 30, 45, 60]
     assert len({each["FD-digits"] for each in inside}) == 4
-    (nowhere,) = swap(run, other, interval=(1e8, 1e9), images=12, metrics=["fid"])
+    (nowhere,) = swap(run, other, FEW_BY_FID, interval=(1e8, 1e9))
     assert values(nowhere) == values(msdk.evaluate(other, images=12, metrics=["fid"]))
     for wrong, words in (
         ({}, "a stage .* or an interval"),

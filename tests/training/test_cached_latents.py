@@ -90,6 +90,10 @@ def test_it_is_the_run_that_encodes_on_its_way(tmp_path, made, overrides):
     looks = [[found for line in each if (found := json.loads(line).get("held_out_loss"))] for each in lines]
     assert looks[0] == pytest.approx(looks[1], rel=1e-4)
     assert any(looks[0]) == ("data.held_out=0.1" in overrides)
+    if any(looks[0]):  # the metric sees the same images, whoever encoded them
+        metric = msdk.metrics.get("denoising-loss")(images=8)
+        judged = [msdk.evaluate(tmp_path / each, metrics=[metric])["denoising-loss"] for each in ("there", "here")]
+        assert judged == pytest.approx([look[-1] for look in looks], rel=1e-4)
 
 
 def test_no_step_encodes(tmp_path, monkeypatch):
