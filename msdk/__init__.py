@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from msdk import autoencoders as autoencoders
     from msdk import averages as averages
     from msdk import clusterings as clusterings
+    from msdk import combinations as combinations
     from msdk import datasets as datasets
     from msdk import decoders as decoders
     from msdk import encoders as encoders
@@ -137,6 +138,7 @@ __all__ = [
     "build",
     "cluster",
     "clusterings",
+    "combinations",
     "datasets",
     "decoders",
     "encoders",

@@ -274,6 +274,7 @@ class Trainer:
             "images_per_second": rate,
             "seconds": self.seconds,
             "gradient_norm": self.step.gradient_norm(),
+            **({} if self.step.shared is None else self.step.shared.told()),
             "data_seconds": self.feed.reader.waited - self.waited,
             **memory(self.feed.device),
             **found,
