@@ -151,7 +151,7 @@ def test_the_conditional_example_works(tmp_path, monkeypatch):
     assert torch.allclose(seven[0], denoiser(x, 0.5)[0], atol=1e-6)  # no class is that of -1
 
 
-CHECKED = ("objectives", "parameterizations", "noise_levels", "weightings", "schedules", "lr_schedules")
+CHECKED = ("objectives", "parameterizations", "noise_levels", "weightings", "schedules", "lr_schedules", "combinations")
 
 
 @pytest.mark.parametrize("kind", CHECKED)
@@ -160,6 +160,7 @@ def test_every_part_of_a_loss_says_how_it_was_checked(kind):
     text = Path("docs/objectives.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\|.*", text.partition("## What was checked")[2].partition("##")[0], re.MULTILINE)
     titles = {"noise_levels": "noise levels", "lr_schedules": "learning rates"}
+    titles["combinations"] = "combinations of gradients"
     found, here = set(), False
     for row in rows:
         cells = [cell.strip() for cell in row.strip("|").split("|")]
