@@ -13,6 +13,7 @@ from msdk import __version__, clusterings
 from msdk.arguments import as_annotated
 from msdk.cache import keep, recall
 from msdk.clustering.clusters import Clusters, Strategy
+from msdk.clustering.estimates import run_estimate
 from msdk.clustering.gradients import loss_gradients
 from msdk.clustering.points import DataPoints
 from msdk.clustering.remembering import key_of
@@ -64,7 +65,7 @@ def cluster(
         compare: Whether to run every registered strategy. One that its settings keep from running is skipped, as is one
             that trains a network where `run` gives none.
         seed: Seed of everything drawn.
-        run: Run folder of a network for all times, for strategies that look at one.
+        run: Run folder, for strategies that look at one; `gradient` at that of a network for all times.
         device: Where the large products run; CUDA where there is one when not given.
         cache: Whether to take what was found before for the same data and settings, and to keep what is found now; not
             with several processes, which could disagree.
@@ -96,7 +97,7 @@ def cluster(
                 key = key_of(recipe, spec, digest, seed, device) if cache and rank.count == 1 else None
                 known = recall(key, Strategy) if key else None
                 one = attrs.evolve(known, cached=True) if known else _timed(name, spec, subject)
-                if key and not known:
+                if key and not known and key == key_of(recipe, spec, digest, seed, device):  # a run may go on meanwhile
                     keep(key, to_json(one))  # without the warnings, which go by the rest of the recipe
                 found.append(_told(recipe, one))
             except PartError as error:
@@ -123,7 +124,7 @@ def _chosen(recipe: Recipe, strategy: str | None, compare: bool, run: Path | Non
     specs: dict[str, Clustering] = {}
     for name in clusterings.names() if compare else [strategy or own or DEFAULT]:
         spec: Clustering = named if named is not None and name == own else clusterings.get(name)()
-        if "models" in spec.needs and run is not None:
+        if run is not None and hasattr(spec, "run"):
             spec = attrs.evolve(spec, run=run)
         if "data" in spec.needs and recipe.encoder.unit_range:
             raise PartError(
@@ -149,6 +150,8 @@ def _subject(
         points=points,
         calls=lambda: _calls(recipe, schedule),
         models=functools.partial(loss_gradients, recipe, schedule, source, device=device, progress=progress),
+        denoiser=functools.partial(run_estimate, recipe, source, device),
+        drawn=lambda share: _drawn(recipe, schedule, share),
         seed=seed,
         device=device,
         group=group,
@@ -201,6 +204,14 @@ def _points(recipe: Recipe, source: Source, device: str) -> Points:
             return (first_stage.encode(images.to(device)) * first_stage.scale).float().cpu()
 
     return DataPoints(source, recipe.shape, encode)
+
+
+def _drawn(recipe: Recipe, schedule: Schedule, share: float) -> float:
+    """The time below which training draws a share of its images, in the time of `schedule`."""
+    import torch
+
+    time = recipe.training.noise.quantile(recipe.schedule, torch.tensor(share, dtype=torch.float64))
+    return schedule.t_of_ratio(recipe.schedule.ratio(float(time)))
 
 
 def _calls(recipe: Recipe, schedule: Schedule) -> Sequence[float]:

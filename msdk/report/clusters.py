@@ -23,6 +23,8 @@ CURVES = {
     "from_noise": "mean S to pure noise over all draws at larger t",
     "share": "share of the error up to t",
     "compared": "value compared",
+    "drawn": "share of the training images up to t",
+    "monitor": "monitor of the velocity (dots: draws)",
 }
 """What curves mean; those that are not here are not drawn."""
 
@@ -109,6 +111,10 @@ def clusters_plot(clusters: "Clusters", kind: str = "png") -> bytes:
     return drawn((6.6 + 3.4 * (columns - 1), 0.3 + 3.1 * len(strategies)), kind, draw)
 
 
+MONITOR = "monitor"
+"""The curve whose means in bins, with their intervals of 95 %, are drawn on a logarithmic axis."""
+
+
 def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
     """Curves over time between the edges, and the stages as a band above."""
     times, edges = one.curves.get("t", []), one.edges_t
@@ -116,6 +122,9 @@ def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
     for number, name in enumerate(name for name in shown if name not in DRAWS.values()):
         colour, mean = STAGE_COLOURS[::-1][number % len(STAGE_COLOURS)], DRAWS.get(name)
         values = one.curves[name]
+        if name == MONITOR:
+            _monitor(axes, one, colour)
+            continue
         if mean is None:
             axes.plot(times, values, color=colour, linewidth=1.8, label=CURVES[name])
             continue
@@ -151,6 +160,19 @@ def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.17), ncols=2, frameon=False)
     plain(axes)
+
+
+def _monitor(axes: "Axes", one: "Strategy", colour: str) -> None:
+    """Draws, their means in bins of time, and the intervals of these."""
+    times, curves = one.curves["t"], one.curves
+    axes.set_yscale("log", nonpositive="mask")
+    axes.plot(
+        times, curves[MONITOR], ".", color=colour, markersize=2, alpha=0.3, rasterized=True, label=CURVES[MONITOR]
+    )
+    if "monitor_mean" in curves:
+        axes.plot(times, curves["monitor_mean"], color="black", linewidth=1.2, label="mean in a bin of t")
+        ends = curves["monitor_low"], curves["monitor_high"]
+        axes.fill_between(times, *ends, color=colour, alpha=0.4, linewidth=0, label="95 % of other draws")
 
 
 def _local(times: Sequence[float], values: Sequence[float], points: int = 50) -> tuple[list[float], list[float]]:

@@ -13,7 +13,7 @@ from msdk.clustering import finding, write_clusters, write_edges
 from msdk.clustering import points as points_module
 from msdk.clustering.points import DataPoints
 from msdk.datasets.base import Source
-from msdk.errors import DataError, RunError
+from msdk.errors import DataError, PartError, RunError
 from msdk.recipe import structure
 from msdk.recipe.structuring import to_data
 from msdk.training.step import encoded
@@ -62,6 +62,32 @@ def test_compare_with_a_run_has_gradients(tmp_path):
     (gradient,) = [one for one in found.strategies if one.name == "gradient"]
     assert gradient.settings["run"] == str(tmp_path / "run")
     assert len(gradient.matrices["affinity"]) == 12
+
+
+def test_a_run_says_how_complex_it_is(tmp_path):
+    """`run` looks at its denoiser, with its stages and classes; its settings name the run."""
+    recipe = tiny("encoder.classes=10", "training.iterations=2")
+    msdk.train(recipe, tmp_path / "run")
+    for name in ("dirichlet", "acceleration"):
+        own, run = (
+            msdk.cluster(
+                attrs.evolve(recipe, stages=stages(f'name="{name}", draws=64, bins=8')), run=folder
+            ).strategies[0]
+            for folder in (None, tmp_path / "run")
+        )
+        assert "run" not in own.settings
+        assert run.settings["run"] == str(tmp_path / "run")
+        assert run.edges_t != own.edges_t
+        assert len(run.curves["monitor"]) == 64
+
+
+def test_a_run_of_other_images_is_refused(tmp_path):
+    """Its networks would see what they were never trained on."""
+    recipe = tiny("training.iterations=1")
+    msdk.train(recipe, tmp_path / "run")
+    other = latent(tmp_path, 'stages={clustering={name="dirichlet"}}')
+    with pytest.raises(PartError, match="see images of 1 x 8 x 8, but those of this recipe latents of 2 x 4 x 4"):
+        msdk.cluster(other, run=tmp_path / "run")
 
 
 def test_gradient_trains_where_there_is_no_run():

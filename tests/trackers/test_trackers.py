@@ -1,7 +1,9 @@
 """Promises of trackers: those that every run has, those that a recipe adds, each step once."""
 
+import contextlib
 import json
 import sys
+import time
 
 import attrs
 import pytest
@@ -67,6 +69,17 @@ def test_event_files_through_a_kill(tmp_path):
     train_with_images(run, "training.iterations=7", *settings, resume=True)
     assert of_lines(run) == [1, 2, 3, 4, 5, 6, 7]
     assert_tensorboard_shows(run)
+
+
+def test_event_files_of_one_second_are_read_in_their_order(tmp_path):
+    """Beside a file of this second or the next, whose host and process would be read later."""
+    pytest.importorskip("torch.utils.tensorboard", reason="tensorboard is not installed")
+    (tmp_path / "tensorboard").mkdir()
+    before = tmp_path / "tensorboard" / f"events.out.tfevents.{int(time.time()) + 1}.zz.99.0"
+    before.touch()
+    with contextlib.closing(TensorBoard().open(tmp_path, tiny())) as log:
+        log.log(1, {"loss": 1.0})
+    assert sorted((tmp_path / "tensorboard").iterdir())[0] == before
 
 
 def assert_tensorboard_shows(run):
