@@ -14,12 +14,12 @@ from msdk.errors import PartError
 from msdk.evaluation.asked import Asked
 from msdk.extractors.base import Extractor
 from msdk.metrics.base import Metric
+from msdk.preparing.surveying import dataset_at
 from msdk.recipe import Evaluation, Recipe
 from msdk.recipe.structuring import to_data
 from msdk.runs import latest, refuse_other_recipe, run_recipe
 from msdk.runs.folder import checkpoint_at
 from msdk.sampling.settings import overridden
-from msdk.surveying import dataset_at
 
 T = TypeVar("T")
 

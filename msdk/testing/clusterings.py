@@ -43,11 +43,11 @@ def few_images(count: int = 60, *, size: int = 192) -> Tensor:
 
 
 def some(values: Tensor | None = None, *, length: int = 7) -> Subject:
-    """VP's time with these points, or `few_images`, and 20 calls of a sampler."""
+    """VP's time with these points, or `few_images`, 20 calls of a sampler, and training at times drawn evenly."""
     points = PointsInMemory(few_images() if values is None else values, length=length)
     schedule = VPLinear()
     calls = torch.linspace(schedule.t_min, schedule.t_max, 21, dtype=torch.float64)[1:].tolist()
-    return Subject(schedule=schedule, points=lambda: points, calls=lambda: calls)
+    return Subject(schedule=schedule, points=lambda: points, calls=lambda: calls, drawn=lambda share: share)
 
 
 def edges_ascend_inside_the_schedule(clustering: Clustering, *, subject: Subject | None = None) -> None:
@@ -93,7 +93,7 @@ def only_what_is_needed_is_asked_for(clustering: Clustering, *, subject: Subject
 
         return call
 
-    names = {"data": "points", "calls": "calls", "models": "models"}
+    names = {"data": "points", "calls": "calls", "models": "models", "denoiser": "denoiser", "draws": "drawn"}
     clustering.find(
         attrs.evolve(subject, **{field: watched(need, getattr(subject, field)) for need, field in names.items()})
     )

@@ -13,16 +13,16 @@ from processes import processes
 from safetensors.torch import load_file, save_file
 
 import msdk
-from msdk import encoding
 from msdk.batch import Encoded
 from msdk.datasets.digits import _Digits
 from msdk.denoiser.building import build
 from msdk.distributed import Rank
-from msdk.encoding import encode
 from msdk.errors import DataError, PartError, RunError
 from msdk.recipe import to_toml
 from msdk.runs import latest, load_checkpoint
+from msdk.training import encoding
 from msdk.training.drawing import Feed
+from msdk.training.encoding import encode
 from msdk.training.latents import Latents, drawn, open_data, read_notes
 from msdk.training.step import encoded
 from recipes import latent, tiny
