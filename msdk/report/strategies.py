@@ -57,8 +57,6 @@ def paper(one: "Strategy") -> str:
         return "ours"
     if found:
         return f"arXiv {found[1]}"
-    if one.source.startswith("the paper"):
-        return "the paper"
     return re.split(r"[,(;]", one.source)[0].strip()
 
 
