@@ -1,7 +1,8 @@
 """Multi-stage diffusion models: shared encoders, one decoder per noise range, budgets counted per stage.
 
 Public names load on first use, so `import msdk` imports neither torch nor any part. It does tell OpenMP how the threads
-of torch wait, unless torch is there already or the user has told it: see `msdk.threads`.
+of torch wait, unless torch is there already or the user has told it, and oneDNN how many kernels it keeps: see
+`msdk.threads`.
 """
 
 import importlib
@@ -10,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from msdk.retired import RetiredPaths
-from msdk.threads import wait_asleep
+from msdk.threads import keep_kernels, wait_asleep
 
 __version__ = "0.1.0"
 
@@ -165,6 +166,7 @@ __all__ = [
 ]
 
 wait_asleep()
+keep_kernels()
 
 
 sys.meta_path.append(RetiredPaths())

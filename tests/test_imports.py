@@ -136,7 +136,18 @@ ALLOWED = {
         *BASES,
     ],
     "browsing": ["recipe", "runs", "evaluation"],
-    "studies": ["arguments", "registry", "recipe", "runs", "distributed", "clustering", "budgeting", "training"],
+    "studies": [
+        "arguments",
+        "registry",
+        "recipe",
+        "runs",
+        "distributed",
+        "clustering",
+        "budgeting",
+        "training",
+        "evaluation",
+        "metrics",  # for their names and titles
+    ],
     "preparing": [
         "arguments",
         "recipe",
