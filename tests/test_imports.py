@@ -99,6 +99,7 @@ ALLOWED = {
         "distributed",
         "samplers",
         "samplers.guidance",
+        "samplers.tracing",
         "wrappers.inpaint",
         *BASES,
     ],
