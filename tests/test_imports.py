@@ -100,6 +100,7 @@ ALLOWED = {
         "distributed",
         "samplers",
         "samplers.guidance",
+        "samplers.tracing",
         "wrappers.inpaint",
         *BASES,
     ],
