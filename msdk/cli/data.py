@@ -32,7 +32,7 @@ def data_info(path: Path, /, *, overrides: Set = None, as_json: AsJson = False) 
         Latents(path, notes)  # told where a file is damaged
         display.show_latents(path, notes, as_json=as_json)
         return
-    from msdk.surveying import dataset_at, survey
+    from msdk.preparing.surveying import dataset_at, survey
 
     of_recipe = path.suffix.lower() == ".toml" or (path / "recipe.toml").is_file()
     if overrides and not of_recipe:
@@ -76,6 +76,7 @@ def data_prepare(
     """Make the file that training reads of an archive as it was published. A call that was stopped is gone on with.
 
     Examples: msdk data prepare cifar10 cifar-10-python.tar.gz --out cifar10.zip /
+    msdk data prepare cifar10 cifar-10-python.tar.gz --size 16 --out data/cifar16-train.zip /
     msdk data prepare celeba64 img_align_celeba.zip --out celeba64.zip --protocol celeba:crop128 /
     msdk data prepare folder pictures --size 32 --out pictures.zip
 
@@ -158,7 +159,7 @@ def data_encode(
         display.bar(quiet=not rank.first) as report,
     ):
         loaded = group.agreed(lambda: load(recipe, overrides))
-        from msdk.encoding import encode_here
+        from msdk.training.encoding import encode_here
 
         made = encode_here(
             loaded,

@@ -136,11 +136,22 @@ class ImageFiles(Dataset):
         return self.channels, self.size, self.size
 
     def open(self) -> Source:
+        if self.protocol is not None and not self.path.exists():
+            raise DataError(f"there is nothing at {self.path}: set data.path, or make it by `{self._command()}`")
         source = self.look()
         problems = [*source.problems, *self._others(source)]
         if problems:
             raise DataError(problems[0])
         return source
+
+    def _command(self) -> str:
+        """What makes it, by its protocol."""
+        data = (self.protocol or "").partition(":")[0]
+        archive = data if data in ("cifar10", "folder") else f"{'celeba' if data == 'celebahq' else data}{self.size}"
+        return (
+            f"msdk data prepare {archive} ARCHIVE --size {self.size} --protocol {self.protocol} --out {self.path}"
+            + (" --grey" if self.channels == 1 else "")
+        )
 
     def _others(self, source: Source) -> Iterator[str]:
         """Why a source is not the one that the recipe means, though it lies in its place."""

@@ -53,7 +53,14 @@ class Archive:
 _CELEBA = "img_align_celeba(.zip) with list_eval_partition.txt in it or beside it"
 _FACES = ("crop140", "crop128", "crop108", "resize-bilinear")
 ARCHIVES: Mapping[str, Archive] = {
-    "cifar10": Archive("cifar10", 32, ("as-is",), cifar10, "train", "cifar-10-python.tar.gz or cifar-10-binary.tar.gz"),
+    "cifar10": Archive(
+        "cifar10",
+        32,
+        ("as-is", "average"),
+        cifar10,
+        "train",
+        "cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or a .zip of its images",
+    ),
     "celeba32": Archive("celeba", 32, _FACES, celeba, "train", _CELEBA),
     "celeba64": Archive("celeba", 64, _FACES, celeba, "train", _CELEBA),
     "celeba256": Archive("celebahq", 256, ("resize", "center-crop"), pictures, "all", "the images of CelebA-HQ"),
@@ -140,7 +147,8 @@ def prepare(
         archive: A name of `ARCHIVES`.
         source: Where it lies.
         out: What to write; .zip, or .tar as webdataset has it.
-        protocol: How pictures become squares: "celeba:crop140", or the crop alone; the archive's first when not given.
+        protocol: How pictures become squares: "celeba:crop140", or the crop alone; the archive's first when not given,
+            that is not "as-is" where `size` is another one than the archive's.
         size: Side of the images in pixels; that of the archive's name when not given.
         channels: 3 for colour, 1 for grey.
         split: "train", "valid", "test" or "all", where the archive has splits; those for training when not given.
@@ -155,7 +163,7 @@ def prepare(
         UnknownNameError: There is no such archive or protocol.
     """
     path, target = Path(source), Path(out)
-    chosen, crop = _chosen(archive, protocol)
+    chosen, crop = _chosen(archive, protocol, size)
     side = size or chosen.size
     if side is None:
         raise DataError(f"'{archive}' has pictures of any size: say what side the images are to have (--size)")
@@ -194,12 +202,13 @@ def prepare(
     )
 
 
-def _chosen(archive: str, protocol: str | None) -> tuple[Archive, str]:
+def _chosen(archive: str, protocol: str | None, size: int | None) -> tuple[Archive, str]:
     """The archive and the crop of a protocol, named in full or by its second half."""
     if archive not in ARCHIVES:
         raise DataError(unknown("archive", archive, ARCHIVES))
     chosen = ARCHIVES[archive]
-    data, colon, crop = (protocol or chosen.crops[0]).rpartition(":")
+    usual = [each for each in chosen.crops if each != "as-is" or size in (None, chosen.size)]
+    data, colon, crop = (protocol or usual[0]).rpartition(":")
     if crop not in CROPS or (colon and data != chosen.data):
         raise DataError(unknown("protocol", protocol or "", [f"{chosen.data}:{each}" for each in CROPS]))
     return chosen, crop

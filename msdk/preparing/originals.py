@@ -47,16 +47,19 @@ def pictures(path: Path, split: str = "all") -> Originals:
 def cifar10(path: Path, split: str) -> Originals:
     """CIFAR-10's own archives, in the "python" and the "binary" version, packed or unpacked.
 
-    The python version is a pickle. It is taken apart without running anything that it names.
+    The python version is a pickle. It is taken apart without running anything that it names. A .zip of its images, as
+    EDM's dataset tool makes it, is taken whole: it is of one split.
     """
     _refuse_split(split, ("train", "test", "all"), path)
+    if path.suffix.lower() == ".zip":
+        return pictures(path)
     files = dict(_members(path, re.compile(r"((data|test)_batch(_\d+)?(\.bin)?|batches\.meta(\.txt)?)$")))
     wanted = {"train": "data_batch", "test": "test_batch", "all": ("data_batch", "test_batch")}[split]
     names = sorted(name for name in files if name.startswith(wanted))
     if not names:
         raise DataError(
-            f"{path} has no {split} batches of CIFAR-10: give cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or the "
-            "folder that one of them unpacks to"
+            f"{path} has no {split} batches of CIFAR-10: give cifar-10-python.tar.gz, cifar-10-binary.tar.gz, the "
+            "folder that one of them unpacks to, or a .zip of its images"
         )
     pixels: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
     labels: list[int] = []

@@ -20,7 +20,9 @@ from msdk.report.plugins import parts_grids as parts_grids
 from msdk.report.plugins import plugins_grid as plugins_grid
 from msdk.report.resources import cards_grid as cards_grid
 from msdk.report.resources import spent_grid as spent_grid
+from msdk.report.runs import RunReport as RunReport
 from msdk.report.runs import calls_grid as calls_grid
 from msdk.report.runs import diff_grid as diff_grid
+from msdk.report.runs import losses_plot as losses_plot
 from msdk.report.runs import run_markdown as run_markdown
 from msdk.report.solutions import solutions_grid as solutions_grid

@@ -108,6 +108,32 @@ def test_the_pickle_of_a_stranger_runs_nothing(tmp_path):
     assert not (tmp_path / "made.zip").exists()
 
 
+def test_cifar10_averaged(tmp_path):
+    """Each pixel of 16x16 is the mean of four, rounded once; a .zip of the images is as good as their archive."""
+    path, pixels, labels = cifar(tmp_path, "binary")
+    small = prepare("cifar10", path, tmp_path / "small.zip", size=16)
+    assert small.protocol == "cifar10:average"
+    source = Zip(path=small.path, size=16, protocol="cifar10:average").open()
+    blocks = pixels.astype(float).reshape(-1, 3, 16, 2, 16, 2).mean((3, 5))
+    assert np.array_equal(source.batch(range(15)).images.numpy(), np.rint(blocks))
+    whole = prepare("cifar10", path, tmp_path / "whole.zip")
+    again = prepare("cifar10", whole.path, tmp_path / "again.zip", size=16)
+    assert again.sha256 == small.sha256
+    assert list(Zip(path=again.path, size=16).open().labels) == labels
+    with pytest.raises(DataError, match="no square blocks of 15x15"):
+        prepare("cifar10", path, tmp_path / "odd.zip", size=15)
+
+
+@pytest.mark.parametrize("archive", ARCHIVES)
+def test_missing_data_say_how_they_are_made(archive, tmp_path):
+    """The message of a recipe that names its protocol names the archive that `data prepare` knows, with its size."""
+    known = ARCHIVES[archive]
+    size = known.size or 24
+    with pytest.raises(DataError, match="make it by") as told:
+        Zip(path=tmp_path / "none.zip", size=size, protocol=f"{known.data}:{known.crops[0]}").open()
+    assert f"msdk data prepare {archive} ARCHIVE --size {size} " in str(told.value)
+
+
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
     """CelebA's layout: a zip of 218x178 JPEG files, and the list of splits beside it."""
@@ -214,10 +240,10 @@ def test_dhariwal_halves_by_boxes_first():
 @pytest.mark.parametrize("crop", sorted(CROPS))
 def test_crops_give_squares(crop):
     """Of a grey picture as of a coloured one; a picture that is too small, or is to stay as it is, is told by name."""
-    small = ("as-is", "crop140", "crop128", "crop108")
+    small = ("as-is", "average", "crop140", "crop128", "crop108")
     for shape in ((218, 178), (64, 64, 3)):
         image = Image.fromarray(RANDOM.integers(0, 256, shape, dtype=np.uint8))
-        if (crop in small[:1] and len(shape) == 2) or (crop in small[1:] and len(shape) == 3):
+        if (crop in small[:2] and len(shape) == 2) or (crop in small[2:] and len(shape) == 3):
             with pytest.raises(DataError, match=r"a\.png has \d+x\d+ pixels"):
                 CROPS[crop](image, 64, "a.png")
         else:
