@@ -160,6 +160,17 @@ ALLOWED = {
         "datasets.base",
     ],
     "launching": [],
+    "inspecting": [
+        "arguments",
+        "batch",
+        "recipe",
+        "denoiser",
+        "runs",
+        "threads",
+        "training",  # for seeds by content
+        "evaluation",  # for what a denoiser is shown
+        *BASES,
+    ],
     "surgery": ["arguments", "recipe", "runs", "denoiser", "averages.power"],
     # The verbs, then a report of it all.
     "running": [
@@ -209,6 +220,7 @@ ALLOWED = {
         "encoding",
         "preparing",
         "browsing",
+        "inspecting",
         "launching",
         "surgery",
         "studies",
