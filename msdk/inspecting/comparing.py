@@ -93,8 +93,10 @@ def h_space(
         grams: list[Tensor] = []
         looked = [_level(each.denoiser, ratio) for ratio in ratios]
         size: tuple[int, ...] = ()
+        work = network_macs(each.denoiser.network, each.denoiser.shape, AT_A_TIME)
         for level in looked:
-            features = _features(each.denoiser, level, batch, noise)
+            with threads_for(work):
+                features = _features(each.denoiser, level, batch, noise)
             size = tuple(features.shape[1:])
             grams.append(gram(features.flatten(1)))
             if not float(grams[-1].norm()) > 0:
@@ -179,10 +181,9 @@ def _features(denoiser: Denoiser, level: Level, batch: Batch, noise: Tensor) -> 
     c_noise = torch.full((1,), c.c_noise, dtype=torch.float64, device=noise.device)
     encoder, alpha, sigma = denoiser.network.encoder(level.stage), schedule.alpha(t), schedule.sigma(t)
     found: list[Tensor] = []
-    with threads_for(network_macs(denoiser.network, denoiser.shape, AT_A_TIME)):
-        for part, drawn in zip(batch.split(AT_A_TIME), noise.split(AT_A_TIME), strict=True):
-            x_t = alpha * part.images + sigma * drawn
-            found.append(encoder(c.c_in * x_t, c_noise, **part.condition.inputs()).bottom.float().cpu())
+    for part, drawn in zip(batch.split(AT_A_TIME), noise.split(AT_A_TIME), strict=True):
+        x_t = alpha * part.images + sigma * drawn
+        found.append(encoder(c.c_in * x_t, c_noise, **part.condition.inputs()).bottom.float().cpu())
     return torch.cat(found)
 
 

@@ -55,7 +55,7 @@ def _levels(found: "HSpace") -> Grid:
         f"{found.images:,} {kind}, with the same noise at all levels.",
     ]
     if found.across:
-        notes[0] += f" The first three columns are of {names[0]}, the next of {names[1]}; both: between the two."
+        notes[0] += f" These three are of {names[0]}, then of {names[1]}; both: between the two runs."
     sizes = " and ".join(" x ".join(map(str, space.features)) for space in found.spaces)
     title = f"h-space of {' beside '.join(names)}: {sizes} features of an image"
     return Grid(title, head, tuple(rows), tuple(notes))

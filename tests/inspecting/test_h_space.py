@@ -72,7 +72,7 @@ def test_tables_fit_a_terminal_and_pictures_are_the_same_bytes(runs):
     lines = [line for grid in h_space_grids(found) for line, _ in grid.lines(80)]
     assert max(map(len, lines)) <= 80
     told = " ".join(lines)
-    assert "between the two" in told
+    assert "between the two runs" in told
     assert "8 held-out images" in told
     assert h_space_plot(found, "svg") == h_space_plot(found, "svg")
 
