@@ -161,6 +161,17 @@ ALLOWED = {
         "datasets.zip",
     ],
     "launching": [],
+    "inspecting": [
+        "arguments",
+        "batch",
+        "recipe",
+        "denoiser",
+        "runs",
+        "threads",
+        "training",  # for seeds by content
+        "evaluation",  # for what a denoiser is shown
+        *BASES,
+    ],
     "surgery": ["arguments", "recipe", "runs", "denoiser", "averages.power"],
     # The verbs, then a report of it all.
     "running": [
@@ -210,6 +221,7 @@ ALLOWED = {
         "running",
         "preparing",
         "browsing",
+        "inspecting",
         "launching",
         "surgery",
         "studies",
