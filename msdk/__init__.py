@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from msdk import trackers as trackers
     from msdk import weightings as weightings
     from msdk import wrappers as wrappers
+    from msdk.advising import Advice as Advice
+    from msdk.advising import advise as advise
     from msdk.batch import Batch as Batch
     from msdk.batch import Condition as Condition
     from msdk.budgeting import Budget as Budget
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from msdk.studies import study as study
 
 _HOMES = {
+    "Advice": "msdk.advising",
     "Batch": "msdk.batch",
     "Budget": "msdk.budgeting",
     "Condition": "msdk.batch",
@@ -91,6 +94,7 @@ _HOMES = {
     "Stage": "msdk.partition",
     "TargetError": "msdk.errors",
     "UnknownNameError": "msdk.errors",
+    "advise": "msdk.advising",
     "allow_code": "msdk.registry.local_code",
     "budget": "msdk.budgeting",
     "build": "msdk.clustering.readying",
@@ -107,6 +111,7 @@ _HOMES = {
 
 
 __all__ = [
+    "Advice",
     "Batch",
     "Budget",
     "Condition",
@@ -130,6 +135,7 @@ __all__ = [
     "TargetError",
     "UnknownNameError",
     "__version__",
+    "advise",
     "allow_code",
     "autoencoders",
     "averages",

@@ -148,6 +148,17 @@ ALLOWED = {
         "evaluation",
         "metrics",  # for their names and titles
     ],
+    "advising": [
+        "arguments",
+        "recipe",
+        "runs",
+        "distributed",
+        "clustering",
+        "clusterings",  # for their names
+        "decoders.base",
+        "budgeting",
+        "studies",
+    ],
     "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
         "arguments",
@@ -223,6 +234,7 @@ ALLOWED = {
         "launching",
         "surgery",
         "studies",
+        "advising",
         "report",
         "authoring",
         "distributed",
