@@ -8,7 +8,7 @@ import numpy as np
 
 from msdk.advising.advice import Advice, FittedLaw, Range, StageAdvice
 from msdk.advising.choosing import Choice, Option, StageOptions, choose
-from msdk.advising.fitting import Numbers, PowerLaw, fit
+from msdk.advising.fitting import Numbers, PowerLaw, fit_together
 from msdk.advising.probing import LOOKS, UNIFIED, Probes, probes_of
 from msdk.arguments import as_annotated
 from msdk.distributed import Group, this_rank, together
@@ -122,11 +122,10 @@ def concluded(probes: Probes, folder: Path, *, confidence: float = 0.95, group: 
 def advised(probes: Probes, found: StudyResult, confidence: float) -> Advice:
     """The laws of what was found, and the choice."""
     recipe, partition = probes.staged, probes.staged.partition()
-    unified = _options(probes, found, None)
+    options = _fitted(probes, found)
+    unified = options[None]
     weights, drawn = recipe.natural_shares(), recipe.training_shares()
-    stages = tuple(
-        StageOptions(drawn[stage], weights[stage], _options(probes, found, stage)) for stage in range(len(partition))
-    )
+    stages = tuple(StageOptions(drawn[stage], weights[stage], options[stage]) for stage in range(len(partition)))
     chosen = choose(unified, stages, probes.budget)
     ratio = _range(chosen.ratio, confidence)
     pays = ratio.high is not None and ratio.high < 1
@@ -157,11 +156,7 @@ def advised(probes: Probes, found: StudyResult, confidence: float) -> Advice:
         unified_loss=_range(chosen.unified_loss, confidence),
         saving=Range(*(None if each is None else 1 - each for each in (ratio.estimate, ratio.high, ratio.low))),
         confidence=confidence,
-        laws=tuple(
-            _told(probes, found, stage, option, confidence)
-            for stage, options in ((None, unified), *((k, each.options) for k, each in enumerate(stages)))
-            for option in options
-        ),
+        laws=tuple(_told(probes, found, stage, option, confidence) for stage, own in options.items() for option in own),
         probed_flops=found.spent_flops,
         beyond=beyond,
         seeds=found.seeds,
@@ -185,25 +180,34 @@ def _looks(probes: Probes, arm: ArmResult, stage: int | None) -> tuple[Numbers, 
     return np.array(spent, dtype=np.float64), np.array(values, dtype=np.float64)
 
 
-def _options(probes: Probes, found: StudyResult, stage: int | None) -> tuple[Option, ...]:
+def _fitted(probes: Probes, found: StudyResult) -> dict[int | None, tuple[Option, ...]]:
+    """What the unified network (None) and each stage may be, with laws that have one exponent."""
     weights = probes.staged.natural_shares()
-    floor = (
-        sum(share * low for share, low in zip(weights, probes.floors, strict=True))
-        if stage is None
-        else probes.floors[stage]
-    )
     factors = multipliers(len(found.seeds), RESAMPLES // 4)
-    options: list[Option] = []
-    for width, arm in _arms(probes, found, stage):
-        spent, values = _looks(probes, arm, stage)
-        if stage is not None and not weights[stage] > 0:  # nothing is drawn there, so nothing is known
-            law = PowerLaw(*(np.zeros(len(factors)) for _ in range(3)), unit=1.0)
-        else:
-            # A floor above what was seen, by the few draws that it is the mean of, is none.
-            law = fit(spent, resampled(values, factors), min(floor, 0.9 * float(values.min())))
-        price = arm.price.flops_per_image[stage or 0] + arm.price.autoencoder_flops_per_image
-        options.append(Option(width, price, law))
-    return tuple(options)
+    # Where nothing is drawn, nothing is known, and it counts for nothing.
+    places = [None, *(stage for stage, weight in enumerate(weights) if weight > 0)]
+    whole = sum(weight * floor for weight, floor in zip(weights, probes.floors, strict=True))
+    known = [(place, width, arm) for place in places for width, arm in _arms(probes, found, place)]
+    looks = [_looks(probes, arm, place) for place, _, arm in known]
+    # A floor above what was seen, by the few draws that it is the mean of, is none.
+    floors = [
+        min(whole if place is None else probes.floors[place], 0.9 * float(values.min()))
+        for (place, _, _), (_, values) in zip(known, looks, strict=True)
+    ]
+    laws = fit_together([spent for spent, _ in looks], [resampled(values, factors) for _, values in looks], floors)
+    none = PowerLaw(*(np.zeros(len(factors)) for _ in range(3)), unit=1.0)
+    by = {(place, width): law for (place, width, _), law in zip(known, laws, strict=True)}
+    return {
+        place: tuple(
+            Option(
+                width,
+                arm.price.flops_per_image[place or 0] + arm.price.autoencoder_flops_per_image,
+                by.get((place, width), none),
+            )
+            for width, arm in _arms(probes, found, place)
+        )
+        for place in (None, *range(len(weights)))
+    }
 
 
 def _told(probes: Probes, found: StudyResult, stage: int | None, option: Option, confidence: float) -> FittedLaw:

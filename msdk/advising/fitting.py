@@ -4,6 +4,7 @@ For each exponent c of a grid, a and b are those of least squares with b >= 0 an
 gets below; the c with the smallest sum of squares is taken. Losses have the same weight at all looks.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -51,21 +52,40 @@ def fit(spent: Numbers, losses: Numbers, floor: float = 0.0) -> PowerLaw:
         losses: [curves, looks].
         floor: Least value of a.
     """
-    unit = float(spent[-1])
-    count = len(losses)
+    return fit_together([spent], [losses], [floor])[0]
+
+
+def fit_together(spent: Sequence[Numbers], losses: Sequence[Numbers], floors: Sequence[float]) -> list[PowerLaw]:
+    """The power laws of several networks and stages, which have the exponent in common.
+
+    Alone, the exponent of a short curve is hardly known, and with it all that is extended from it: two curves that are
+    the same where they were seen would part beyond. And only with one exponent is the loss of all stages, their sum by
+    shares, a power law as well.
+
+    Args:
+        spent: Of each, FLOPs at each look, ascending, above 0: [looks].
+        losses: Of each: [curves, looks].
+        floors: Of each, the least value of a.
+    """
+    count = len(losses[0])
     best = np.full(count, np.inf)
-    found = np.zeros((3, count))
-    mean = losses.mean(1)
+    a, b, c = np.zeros((len(losses), count)), np.zeros((len(losses), count)), np.zeros(count)
     for exponent in EXPONENTS:
-        x = (spent / unit) ** -exponent
-        spread = x - x.mean()
-        b = np.maximum(losses @ spread / (spread @ spread), 0.0)
-        a = mean - b * x.mean()
-        low = a < floor
-        a = np.where(low, floor, a)
-        b = np.where(low, np.maximum((losses - floor) @ x / (x @ x), 0.0), b)
-        errors = ((losses - a[:, None] - b[:, None] * x) ** 2).sum(1)
+        tried = [_lines((x / x[-1]) ** -exponent, y, floor) for x, y, floor in zip(spent, losses, floors, strict=True)]
+        errors = np.sum([error for _, _, error in tried], axis=0)
         better = errors < best
-        best = np.where(better, errors, best)
-        found[:, better] = np.stack([a, b, np.full(count, exponent)])[:, better]
-    return PowerLaw(found[0], found[1], found[2], unit)
+        best[better], c[better] = errors[better], exponent
+        for curve, (here, slope, _) in enumerate(tried):
+            a[curve, better], b[curve, better] = here[better], slope[better]
+    return [PowerLaw(a[curve], b[curve], c, float(each[-1])) for curve, each in enumerate(spent)]
+
+
+def _lines(x: Numbers, y: Numbers, floor: float) -> tuple[Numbers, Numbers, Numbers]:
+    """The best a >= floor and b >= 0 of y = a + b x, and the sum of squares that is left, of each row of y."""
+    spread = x - x.mean()
+    b = np.maximum(y @ spread / (spread @ spread), 0.0)
+    a = y.mean(1) - b * x.mean()
+    low = a < floor
+    a = np.where(low, floor, a)
+    b = np.where(low, np.maximum((y - floor) @ x / (x @ x), 0.0), b)
+    return a, b, ((y - a[:, None] - b[:, None] * x) ** 2).sum(1)

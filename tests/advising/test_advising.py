@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import msdk
 from msdk.advising import probing
 from msdk.advising.choosing import Option, StageOptions, choose, staged_loss
-from msdk.advising.fitting import PowerLaw, fit
+from msdk.advising.fitting import PowerLaw, fit, fit_together
 from msdk.advising.probing import floors
 from msdk.partition import Partition
 from recipes import tiny
@@ -38,9 +38,22 @@ def test_a_law_is_found_again(a, b, c, unit):
     spent = unit * np.linspace(0.25, 1.0, 7)
     found = fit(spent, law(a, b, c, unit)(spent)[None])
     wanted = law(a, b, c, unit)
-    assert np.allclose([found(each)[0] for each in spent], [wanted(each)[0] for each in spent], atol=5e-3 * b)
+    assert np.allclose([found(each)[0] for each in spent], [wanted(each)[0] for each in spent], rtol=5e-3)
     assert found(100 * unit)[0] == pytest.approx(wanted(100 * unit)[0], abs=0.08 * b)
     assert found(2 * unit)[0] <= found(unit)[0]
+
+
+def test_laws_together_have_one_exponent():
+    """Curves that are alike where they were seen stay alike; and the sum of stages has the law of the whole."""
+    spent = np.linspace(1.0, 4.0, 6)
+    random = np.random.default_rng(0)
+    stages = [law(0.2, 0.5, 0.4)(spent), law(0.5, 0.1, 0.4)(spent)]
+    noisy = [(each + 1e-3 * random.standard_normal(6))[None] for each in (*stages, (stages[0] + stages[1]) / 2)]
+    first, second, whole = fit_together([spent] * 3, noisy, [0.0] * 3)
+    assert first.c is second.c is whole.c
+    assert whole(1e3)[0] == pytest.approx((first(1e3)[0] + second(1e3)[0]) / 2, abs=5e-3)
+    alone = fit(spent, noisy[1])
+    assert alone.c[0] != first.c[0]
 
 
 def test_no_law_gets_below_its_floor():
