@@ -131,7 +131,7 @@ def advised(probes: Probes, found: StudyResult, confidence: float) -> Advice:
     pays = ratio.high is not None and ratio.high < 1
     beyond = probes.budget / max(each.price.flops for each in probes.plan.kept)
     batch = recipe.training.batch_size
-    bounds = [(0.0 if each.low is None else float(each.low), float(each.high)) for each in partition.stages]
+    bounds = [(each.low, each.high) for each in partition.stages]
     return Advice(
         recipe=str(probes.file),
         budget=probes.budget,

@@ -89,7 +89,7 @@ def probes_of(
     """
     recipe = load_recipe(file, overrides)
     middle = width_of(recipe.encoder, "encoder")
-    decoders = recipe.decoders if len(recipe.decoders) > 1 else recipe.decoders * STAGES
+    decoders = list(recipe.decoders if len(recipe.decoders) > 1 else recipe.decoders * STAGES)
     named = [width_of(each, f"decoders.{number}") for number, each in enumerate(recipe.decoders)]
     chosen = tuple(sorted(set(widths or (named if len(set(named)) > 1 else _around(middle)))))
     if len(chosen) < 2:
@@ -97,7 +97,7 @@ def probes_of(
     staged, by = recipe, "the recipe"
     if len(recipe.decoders) == 1:
         found: Any = clusterings.get("msdk:optimal-denoiser")
-        staged = attrs.evolve(recipe, stages=Stages(clustering=found()), decoders=decoders, sharing="shared")
+        staged = attrs.evolve(recipe, stages=Stages(clustering=found()), decoders=tuple(decoders), sharing="shared")
     if staged.clustered:
         by = str(to_data(staged.stages.clustering)["name"])
         staged, _ = with_edges(staged, device=device, cache=cache)
