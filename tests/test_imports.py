@@ -149,6 +149,17 @@ ALLOWED = {
         "evaluation",
         "metrics",  # for their names and titles
     ],
+    "advising": [
+        "arguments",
+        "recipe",
+        "runs",
+        "distributed",
+        "clustering",
+        "clusterings",  # for their names
+        "decoders.base",
+        "budgeting",
+        "studies",
+    ],
     "preparing": [
         "arguments",
         "recipe",
@@ -225,6 +236,7 @@ ALLOWED = {
         "launching",
         "surgery",
         "studies",
+        "advising",
         "report",
         "authoring",
         "distributed",

@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from msdk import __version__
 from msdk.cli import display
+from msdk.cli.advising import advise
 from msdk.cli.budgets import budgets
 from msdk.cli.clustering import cluster
 from msdk.cli.data import data
@@ -39,7 +40,7 @@ app = App(
 )
 for _group in (recipes, data, budgets, evaluation, inspecting, plugins, pretrained, stages, launching):
     app.command(_group)
-for _command in (show, cluster, train, sample, runs, compare, study):
+for _command in (show, cluster, train, sample, runs, compare, study, advise):
     app.command(_command)
 app.command(list_parts, name="list")
 app.command(run_all, name="run")
