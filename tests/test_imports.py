@@ -100,6 +100,7 @@ ALLOWED = {
         "distributed",
         "samplers",
         "samplers.guidance",
+        "samplers.tracing",
         "wrappers.inpaint",
         *BASES,
     ],
@@ -148,6 +149,17 @@ ALLOWED = {
         "evaluation",
         "metrics",  # for their names and titles
     ],
+    "advising": [
+        "arguments",
+        "recipe",
+        "runs",
+        "distributed",
+        "clustering",
+        "clusterings",  # for their names
+        "decoders.base",
+        "budgeting",
+        "studies",
+    ],
     "preparing": [
         "arguments",
         "recipe",
@@ -160,6 +172,17 @@ ALLOWED = {
         "datasets.zip",
     ],
     "launching": [],
+    "inspecting": [
+        "arguments",
+        "batch",
+        "recipe",
+        "denoiser",
+        "runs",
+        "threads",
+        "training",  # for seeds by content
+        "evaluation",  # for what a denoiser is shown
+        *BASES,
+    ],
     "surgery": ["arguments", "recipe", "runs", "denoiser", "averages.power"],
     # The verbs, then a report of it all.
     "running": [
@@ -209,9 +232,11 @@ ALLOWED = {
         "running",
         "preparing",
         "browsing",
+        "inspecting",
         "launching",
         "surgery",
         "studies",
+        "advising",
         "report",
         "authoring",
         "distributed",

@@ -111,7 +111,7 @@ def study(
         if first and trial is None:
             display.show(plan_grid(whole, _title(loaded.study.title, study)))
         if not collect:
-            interrupted = _train(
+            interrupted = trained(
                 _chosen(trials, trial), folder, device, retry=retry, alone=trial is not None, group=group
             )
             if interrupted:
@@ -145,7 +145,7 @@ def _chosen(trials: "Sequence[Trial]", number: int | None) -> "Sequence[Trial]":
     return trials[number : number + 1]
 
 
-def _train(
+def trained(
     trials: "Sequence[Trial]", folder: Path, device: str | None, *, retry: bool, alone: bool, group: object
 ) -> int:
     """Makes the trials, and tells of each; the signal that ended it."""

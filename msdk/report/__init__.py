@@ -15,6 +15,8 @@ from msdk.report.data import survey_grids as survey_grids
 from msdk.report.formats import check_suffix as check_suffix
 from msdk.report.formats import rendered as rendered
 from msdk.report.grid import Grid as Grid
+from msdk.report.h_space import h_space_grids as h_space_grids
+from msdk.report.h_space import h_space_plot as h_space_plot
 from msdk.report.layout import paragraphs as paragraphs
 from msdk.report.plugins import parts_grids as parts_grids
 from msdk.report.plugins import plugins_grid as plugins_grid
