@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from msdk.arguments import as_annotated
-from msdk.datasets.base import Source
+from msdk.datasets.base import Dataset, Source
 from msdk.denoiser import Denoiser
 from msdk.denoiser.building import pick_device
 from msdk.distributed import Group, this_rank, together
@@ -181,7 +181,7 @@ def evaluate_here(
     stamp = group.agreed(
         lambda: stamp_of(real, task.reference, task.options.split, rows_of(real, task.reference, task.options.split))
     )
-    files = None if task.files is None else group.agreed(task.files.open)
+    files = group.agreed(lambda: _looked_into(task.files))
     images = images_stamp(task, files)
 
     def judge() -> None:
@@ -280,6 +280,14 @@ def _drawn(task: Task, denoiser: Denoiser | None, group: Group) -> Callable[[ran
         return torch.cat(found)
 
     return pixels
+
+
+def _looked_into(data: Dataset | None) -> Source | None:
+    """Opened; images of another size are told before a folder is made."""
+    source = None if data is None else data.open()
+    if source is not None:
+        source.batch([0])
+    return source
 
 
 def _read(source: Source) -> Callable[[range], Tensor]:
