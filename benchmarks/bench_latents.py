@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 
 import msdk
 from msdk.denoiser.building import build_autoencoder
-from msdk.encoding import encode
 from msdk.recipe import Recipe, load_recipe
+from msdk.training.encoding import encode
 
 BATCH = 8
 

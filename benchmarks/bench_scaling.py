@@ -129,10 +129,11 @@ def compared(count: int, real: dict[str, float]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--processes", type=int, nargs="+", help="1 2 4; 1 2 for one run")
     asked = parser.parse_args()
+    counts = asked.processes or ([1, 2] if asked.runs == 1 else [1, 2, 4])
     # Processes are forked before this one has computed anything: autograd's threads would not survive it.
-    real = {count: processes(count, asked.runs) for count in asked.processes}
+    real = {count: processes(count, asked.runs) for count in counts}
     results = [compared(count, found) for count, found in real.items()]
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     print(json.dumps({"benchmark": "scaling", "cores": os.cpu_count(), **versions, "results": results}))

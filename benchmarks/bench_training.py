@@ -9,9 +9,12 @@ In one run, on images in memory unless it says otherwise:
 4. diffusers: images/s beside the structure of diffusers' unconditional example (UNet2DModel, one scheduler call, a
    clip, EMAModel, a loss that is read every step) at equal MACs;
 5. processes: one process of two threads beside two processes of one, on the CPU;
-6. compiled: `training.compile` beside not, with the seconds that compiling takes.
+6. compiled: `training.compile` beside not, with the seconds that compiling takes;
+7. stages: a step of the digits' multistage net over one of their unified net, in time of this process alone, and over
+   what the MACs of both say; a batch of 64 over three small decoders, whose sizes of batch differ in every step.
 Aims, never asserted: 1 ms on the digits and 3 % of a step on CIFAR-10; no waiting; 1.1 times EDM; 1.2 times diffusers;
-0.95 of one process. The loops of the others are written here after their structure. Prints one JSON line.
+0.95 of one process; stages 1.1 times what their MACs say. The loops of the others are written here after their
+structure. Prints one JSON line.
 
 `python benchmarks/bench_training.py --runs 3`
 """
@@ -176,6 +179,11 @@ def digits(name: str, *more: str) -> Recipe:
     return msdk.load_recipe(RECIPES / "digits" / f"{name}.toml", [*edges, *more])
 
 
+def image_flops(recipe: Recipe) -> list[float]:
+    """Training FLOPs of an image of each stage, without the optimiser's."""
+    return [float(each.forward + each.backward) for each in msdk.budget(recipe).image_flops]
+
+
 @attrs.frozen
 class Bench:
     """How everything is run."""
@@ -211,6 +219,39 @@ class Bench:
                 **parts,
                 "outside_share": best["outside"] / best["step"],
             }
+        return found
+
+    def stages(self) -> dict[str, Any]:
+        """Both nets, step by step in turn; process time, since waiting for a shared core says nothing about them."""
+        trainers: dict[str, Trainer] = {}
+        clock = {"cuda": lambda: Clock(torch.device(self.device)).wait()}.get(self.device, time.process_time)
+        rounds = 20 * self.steps if self.runs > 1 else 2 * self.steps
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as readers, torch.random.fork_rng():
+            for name in ("unified", "multistage"):
+                recipe = digits(name)
+                recipe = attrs.evolve(recipe, training=attrs.evolve(recipe.training, checkpoint_every=10**9))
+                trainers[name] = Trainer(recipe, Path(folder) / name, Memory((1, 8, 8)), [], self.device)
+                readers.enter_context(trainers[name].feed.reader)
+            prices = {name: image_flops(each.recipe) for name, each in trainers.items()}
+            seconds: dict[str, list[float]] = {name: [] for name in trainers}
+            for _ in range(rounds):
+                for name, trainer in trainers.items():
+                    begun = clock()
+                    trainer.advance()
+                    seconds[name].append(clock() - begun)
+        # The first half makes kernels for sizes of batch that it has not seen, which long trainings do not.
+        late = {name: sorted(each[rounds // 2 :]) for name, each in seconds.items()}
+        seen = {name: trainer.images_by_stage for name, trainer in trainers.items()}
+        macs = {
+            name: sum(cost * images for cost, images in zip(prices[name], seen[name], strict=True)) for name in seen
+        }
+        expected = macs["multistage"] / macs["unified"]
+        found: dict[str, Any] = {"rounds": rounds, "macs_ratio": expected}
+        for share, at in (("quarter", 4), ("median", 2)):
+            both = {name: each[len(each) // at] for name, each in late.items()}
+            ratio = both["multistage"] / both["unified"]
+            milliseconds = {f"{name}_ms": 1e3 * each for name, each in both.items()}
+            found[share] = {**milliseconds, "ratio": ratio, "over_macs": ratio / expected}
         return found
 
     def data(self) -> dict[str, Any]:
@@ -441,7 +482,7 @@ def share(size: str, batch: int, steps: int) -> None:
             print(json.dumps(found["step"]))
 
 
-SUBJECTS = ("overhead", "data", "edm", "diffusers", "processes", "compiled")
+SUBJECTS = ("overhead", "data", "edm", "diffusers", "processes", "compiled", "stages")
 
 
 def main() -> None:

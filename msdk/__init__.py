@@ -1,7 +1,8 @@
 """Multi-stage diffusion models: shared encoders, one decoder per noise range, budgets counted per stage.
 
 Public names load on first use, so `import msdk` imports neither torch nor any part. It does tell OpenMP how the threads
-of torch wait, unless torch is there already or the user has told it: see `msdk.threads`.
+of torch wait, unless torch is there already or the user has told it, and oneDNN how many kernels it keeps: see
+`msdk.threads`.
 """
 
 import importlib
@@ -10,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from msdk.retired import RetiredPaths
-from msdk.threads import wait_asleep
+from msdk.threads import keep_kernels, wait_asleep
 
 __version__ = "0.1.0"
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from msdk import autoencoders as autoencoders
     from msdk import averages as averages
     from msdk import clusterings as clusterings
+    from msdk import combinations as combinations
     from msdk import datasets as datasets
     from msdk import decoders as decoders
     from msdk import encoders as encoders
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from msdk.budgeting import Budget as Budget
     from msdk.budgeting import budget as budget
     from msdk.clustering import cluster as cluster
-    from msdk.clustering.readying import build as build
-    from msdk.clustering.readying import train as train
     from msdk.denoiser import Denoiser as Denoiser
     from msdk.errors import DataError as DataError
     from msdk.errors import DuplicateNameError as DuplicateNameError
@@ -65,7 +65,9 @@ if TYPE_CHECKING:
     from msdk.recipe import Recipe as Recipe
     from msdk.recipe import load_recipe as load_recipe
     from msdk.registry.local_code import allow_code as allow_code
-    from msdk.running import run as run
+    from msdk.running.everything import run as run
+    from msdk.running.readying import build as build
+    from msdk.running.readying import train as train
     from msdk.runs import load_run as load_run
     from msdk.sampling import sample as sample
     from msdk.studies import study as study
@@ -97,16 +99,16 @@ _HOMES = {
     "advise": "msdk.advising",
     "allow_code": "msdk.registry.local_code",
     "budget": "msdk.budgeting",
-    "build": "msdk.clustering.readying",
+    "build": "msdk.running.readying",
     "cluster": "msdk.clustering",
     "evaluate": "msdk.evaluation",
     "load_pretrained": "msdk.pretrained",
     "load_recipe": "msdk.recipe",
     "load_run": "msdk.runs",
-    "run": "msdk.running",
+    "run": "msdk.running.everything",
     "sample": "msdk.sampling",
     "study": "msdk.studies",
-    "train": "msdk.clustering.readying",
+    "train": "msdk.running.readying",
 }
 
 
@@ -143,6 +145,7 @@ __all__ = [
     "build",
     "cluster",
     "clusterings",
+    "combinations",
     "datasets",
     "decoders",
     "encoders",
@@ -169,6 +172,7 @@ __all__ = [
 ]
 
 wait_asleep()
+keep_kernels()
 
 
 sys.meta_path.append(RetiredPaths())

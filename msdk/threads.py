@@ -28,6 +28,11 @@ WAITING = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
 ENOUGH = 2e8
 """Multiply-accumulates of an operator from which more threads than one pay (benchmarks/bench_threads.py)."""
 
+KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384"}
+"""How many kernels oneDNN keeps; 1,024 unless told. Each size of batch needs its own, and decoders of mixed stages see
+another size in almost every step: with three of them the cache would never hold what the next step needs, and making
+kernels took 8 % of the digits' training (benchmarks/bench_training.py --only stages)."""
+
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Where Linux says what quota of the cores this process has."""
 
@@ -36,6 +41,12 @@ def wait_asleep() -> None:
     """Makes OpenMP's idle threads sleep, unless the user has said how they wait, or torch has started them already."""
     if "torch" not in sys.modules and not {*WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY"} & os.environ.keys():
         os.environ.update(WAITING)
+
+
+def keep_kernels() -> None:
+    """Makes oneDNN keep the kernels it has made, unless the user has said how many; it asks at its first one."""
+    if not {*KERNELS, "DNNL_PRIMITIVE_CACHE_CAPACITY"} & os.environ.keys():
+        os.environ.update(KERNELS)
 
 
 def asked() -> int | None:

@@ -19,6 +19,6 @@ def limited(clustering, whole):
     def refused(*arguments, **named):
         pytest.fail("a strategy asked for what it does not say it needs")
 
-    names = {"data": "points", "calls": "calls", "models": "models"}
+    names = {"data": "points", "calls": "calls", "models": "models", "denoiser": "denoiser", "draws": "drawn"}
     kept = {field: getattr(whole, field) if need in clustering.needs else refused for need, field in names.items()}
     return Subject(schedule=whole.schedule, seed=whole.seed, **kept)

@@ -65,6 +65,7 @@ ALLOWED = {
         "denoiser",
         "runs",
         "sampling",  # for contact sheets
+        "metrics.stage_losses",
         "batch",
         "threads",
         "distributed",
@@ -99,13 +100,13 @@ ALLOWED = {
         "distributed",
         "samplers",
         "samplers.guidance",
+        "samplers.tracing",
         "wrappers.inpaint",
         *BASES,
     ],
     "clustering": [
         "arguments",
         "recipe",
-        "evaluation",
         "cache",
         "denoiser",
         "runs",
@@ -128,7 +129,7 @@ ALLOWED = {
         "distributed",
         "training",  # for how images are held out, and what of them the network sees
         "sampling",
-        "surveying",
+        "preparing",  # for what is known of a data set
         "report",
         "extractors",
         "metrics",
@@ -159,29 +160,29 @@ ALLOWED = {
         "budgeting",
         "studies",
     ],
-    "surveying": ["recipe", "datasets", "datasets.base"],
     "preparing": [
         "arguments",
         "recipe",
         "runs",
+        "datasets",
         "datasets.base",
         "datasets.folder",
         "datasets.listing",
         "datasets.tar",
         "datasets.zip",
     ],
-    "encoding": [
+    "launching": [],
+    "inspecting": [
         "arguments",
         "batch",
         "recipe",
         "denoiser",
         "runs",
         "threads",
-        "distributed",
-        "training",
-        "datasets.base",
+        "training",  # for seeds by content
+        "evaluation",  # for what a denoiser is shown
+        *BASES,
     ],
-    "launching": [],
     "surgery": ["arguments", "recipe", "runs", "denoiser", "averages.power"],
     # The verbs, then a report of it all.
     "running": [
@@ -189,6 +190,8 @@ ALLOWED = {
         "recipe",
         "evaluation",
         "runs",
+        "denoiser",
+        "partition",
         "distributed",
         "clustering",
         "budgeting",
@@ -227,10 +230,9 @@ ALLOWED = {
         "evaluation",
         "extractors",
         "running",
-        "surveying",
-        "encoding",
         "preparing",
         "browsing",
+        "inspecting",
         "launching",
         "surgery",
         "studies",

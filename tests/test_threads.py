@@ -163,3 +163,13 @@ def test_what_the_user_says_stays():
     assert waiting("import msdk", KMP_BLOCKTIME="20") == "[None, '20']"
     assert waiting("import msdk", GOMP_SPINCOUNT="100") == "[None, None]"
     assert waiting("import sys; sys.modules['torch'] = None; import msdk") == "[None, None]"
+
+
+def test_kernels_are_kept():
+    """Those of many sizes of batch, by oneDNN, unless the user has said how many, by either name."""
+    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    code = f"import msdk, os; print([os.environ.get(name) for name in {names}])"
+    for said, wanted in (({}, "['16384', None]"), ({names[0]: "7"}, "['7', None]"), ({names[1]: "7"}, "[None, '7']")):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**clean, **said})
+        assert done.stdout.strip() == wanted

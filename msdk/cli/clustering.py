@@ -28,7 +28,10 @@ def cluster(
     compare: Annotated[bool, Parameter(negative="", help="Run every strategy and print them side by side.")] = False,
     seed: int = 0,
     run: Annotated[
-        Path | None, Parameter(help="Run folder of a network for all times, which `gradient` looks at.")
+        Path | None,
+        Parameter(
+            help="Run folder that `dirichlet` and `acceleration` look at, and `gradient` where it has one stage."
+        ),
     ] = None,
     out: Annotated[
         Path | None,

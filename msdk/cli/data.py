@@ -32,7 +32,7 @@ def data_info(path: Path, /, *, overrides: Set = None, as_json: AsJson = False) 
         Latents(path, notes)  # told where a file is damaged
         display.show_latents(path, notes, as_json=as_json)
         return
-    from msdk.surveying import dataset_at, survey
+    from msdk.preparing.surveying import dataset_at, survey
 
     of_recipe = path.suffix.lower() == ".toml" or (path / "recipe.toml").is_file()
     if overrides and not of_recipe:
@@ -159,7 +159,7 @@ def data_encode(
         display.bar(quiet=not rank.first) as report,
     ):
         loaded = group.agreed(lambda: load(recipe, overrides))
-        from msdk.encoding import encode_here
+        from msdk.training.encoding import encode_here
 
         made = encode_here(
             loaded,

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from msdk.clustering import Clusters
-    from msdk.encoding import Encoded
     from msdk.preparing import Prepared
+    from msdk.preparing.surveying import Survey
     from msdk.pretrained.converting import Converted
     from msdk.registry.describing import Description
     from msdk.report import Grid
-    from msdk.surveying import Survey
     from msdk.training import Step
+    from msdk.training.encoding import Encoded
     from msdk.training.latents import Notes
 
 PIPE_WIDTH = 150

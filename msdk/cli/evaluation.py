@@ -13,7 +13,7 @@ from msdk.distributed import this_rank, together
 from msdk.errors import MsdkError, RunError
 
 if TYPE_CHECKING:
-    from msdk.evaluation import Scores
+    from msdk.evaluation import Asked, Scores
     from msdk.extractors.base import Extractor
 
 evaluation = App(name="evaluate")
@@ -71,32 +71,36 @@ def evaluate(
     run
         Run folders that `msdk train` or `msdk run` made.
     """
-    names = None if metrics is None else [each.strip() for each in metrics.split(",") if each.strip()]
+    from msdk.evaluation import Asked
+
+    asked = Asked(
+        metrics=_names(metrics),
+        extractor=extractor,
+        images=images,
+        repeats=repeats,
+        checkpoint=checkpoint,
+        weights=weights,
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        samples=samples,
+        reference=reference,
+        split=split,
+    )
     if over is not None or out is not None:
-        _over(run, over, out, names, extractor, images, device, force=force, as_json=as_json)
+        for option, given in (("--checkpoint", checkpoint), ("--samples", samples), ("--name", name)):
+            if given is not None:
+                raise MsdkError(f"{option} is of one evaluation, and --over iterations judges every checkpoint")
+        _over(run, over, out, asked, overrides, device, force=force, as_json=as_json)
         return
+    from msdk.evaluation import evaluate_asked, sampled_as
+
     found: list[Scores] = []
     for each in run:
-        scores = _judged(
-            each,
-            overrides,
-            metrics=names,
-            extractor=extractor,
-            images=images,
-            repeats=repeats,
-            checkpoint=checkpoint,
-            weights=weights,
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
-            seed=seed,
-            samples=samples,
-            reference=reference,
-            split=split,
-            name=name,
-            device=device,
-            force=force,
-        )
+        recipe = sampled_as(each, overrides or ())
+        with interruptible(lambda: _kept(each)), _bar() as report:  # noqa: B023  called before the next one
+            scores = evaluate_asked(each, asked, recipe, name=name, device=device, force=force, progress=report)
         found.append(scores)
         if this_rank().first and not as_json:
             _show(scores, each)
@@ -105,18 +109,12 @@ def evaluate(
         display.print_json(told[0] if len(run) == 1 else told)
 
 
-def _judged(run: Path, overrides: list[str] | None, **settings: Any) -> "Scores":
-    if not (run / "recipe.toml").is_file():
-        raise RunError(f"{run} is not a run folder: it has no recipe.toml. `msdk train` makes one.")
-    from msdk.runs import refuse_other_recipe, run_recipe
+def _names(metrics: str | None) -> list[str] | None:
+    return None if metrics is None else [each.strip() for each in metrics.split(",") if each.strip()]
 
-    recipe = run_recipe(run, overrides or ())
-    refuse_other_recipe(run, recipe)  # an override of the networks would change nothing
-    from msdk.evaluation import evaluate as judged
 
-    kept = f"what was looked at is kept in {run / 'evaluations'}; the same command goes on"
-    with interruptible(lambda: kept), _bar() as report:
-        return judged(run, recipe=recipe, progress=report, **settings)
+def _kept(run: Path) -> str:
+    return f"what was looked at is kept in {run / 'evaluations'}; the same command goes on"
 
 
 def _bar() -> AbstractContextManager[Any]:
@@ -135,9 +133,8 @@ def _over(
     runs: list[Path],
     over: str | None,
     out: Path | None,
-    metrics: list[str] | None,
-    extractor: str | None,
-    images: int | None,
+    asked: "Asked",
+    overrides: list[str] | None,
     device: str | None,
     *,
     force: bool,
@@ -151,9 +148,7 @@ def _over(
     from msdk.evaluation import curves
 
     with together(this_rank()) as group, _bar() as report:
-        found = curves(
-            runs, metrics=metrics, extractor=extractor, images=images, device=device, group=group, progress=report
-        )
+        found = curves(runs, asked, overrides=overrides or (), device=device, group=group, progress=report)
     if not this_rank().first:
         return
     from msdk.recipe.results import to_json
@@ -187,7 +182,9 @@ def swap(
     metrics: Annotated[str | None, Parameter(help="Names with commas.")] = None,
     extractor: Of = None,
     images: int | None = None,
+    repeats: Annotated[int | None, Parameter(help="Ranges of seeds, whose spread is told.")] = None,
     checkpoint: int | None = None,
+    seed: Annotated[int | None, Parameter(help="The first seed.")] = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -206,20 +203,20 @@ def swap(
     checkpoint
         Of the candidate; the newest one by default.
     """
+    from msdk.evaluation import Asked
     from msdk.evaluation import swap as swapped
 
-    kept = f"what was looked at is kept in {candidate / 'evaluations'}; the same command goes on"
-    with interruptible(lambda: kept), _bar() as report:
+    asked = Asked(
+        metrics=_names(metrics), extractor=extractor, images=images, repeats=repeats, checkpoint=checkpoint, seed=seed
+    )
+    with interruptible(lambda: _kept(candidate)), _bar() as report:
         found = swapped(
             candidate,
             reference,
+            asked,
             stage=stage,
             interval=interval,
             all_checkpoints=all_checkpoints,
-            metrics=None if metrics is None else [each.strip() for each in metrics.split(",") if each.strip()],
-            extractor=extractor,
-            images=images,
-            checkpoint=checkpoint,
             device=device,
             progress=report,
         )

@@ -129,12 +129,17 @@ def with_edges(
     first = this_rank().first
     with display.bar(quiet=not first) as report:
         ready, clusters = find(recipe, device=device, run=run, like=like, cache=cache, progress=report)
-    if clusters is None or not first:
-        return ready, clusters
+    tell_edges(clusters)
+    return ready, clusters
+
+
+def tell_edges(clusters: "Clusters | None") -> None:
+    """Says what a clustering found, once for all processes."""
+    if clusters is None or not this_rank().first:
+        return
     for name, warning in clusters.warnings():
         display.warn(f"{name}: {warning}")
     (found,) = clusters.strategies
     edges = ", ".join(f"{edge:.4f}" for edge in found.edges_t)
     origin = "found before; --no-cache finds them anew" if found.cached else "msdk cluster keeps them"
     display.warn(f"stage edges by {found.name}: t = {edges} ({origin})")
-    return ready, clusters

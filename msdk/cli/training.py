@@ -18,9 +18,9 @@ from msdk.cli.options import (
     interruptible,
     kept_of_run,
     load,
-    with_edges,
+    tell_edges,
 )
-from msdk.distributed import Group, restarted, this_rank, together
+from msdk.distributed import restarted, this_rank, together
 
 if TYPE_CHECKING:
     from msdk.training import TrainingResult
@@ -52,39 +52,19 @@ def train(
     place, rank = out or default_run_dir(recipe), this_rank()
     with interruptible(kept_of_run(place)), together(rank) as group, contextlib.ExitStack() as opened:
         loaded = group.agreed(lambda: load(recipe, overrides))
-        resume = _goes_on(group, place, resume)
+        _tell_of_a_restart(place)
         from msdk.recipe import cautions
-        from msdk.runs import checkpoints, refuse_existing
-        from msdk.runs.writer import one_writer
+        from msdk.running import readied
 
-        def begin() -> None:
-            if rank.first:
-                refuse_existing(place, force=force, resume=resume)
-                opened.enter_context(one_writer(place))
-
-        group.agreed(begin)
-        from msdk.clustering import kept_clusters
-        from msdk.evaluation import judging
-        from msdk.training.beginning import train_here
-
-        goes_on = resume and checkpoints(place)
-        ready, clusters = with_edges(loaded, device=device, run=place if goes_on else None, cache=cache)
-        for sentence in cautions(ready) if rank.first else ():
+        with display.bar(quiet=not rank.first) as report:
+            ready = opened.enter_context(
+                readied(loaded, place, group, device=device, resume=resume, force=force, cache=cache, progress=report)
+            )
+        tell_edges(ready.clusters)
+        for sentence in cautions(ready.recipe) if rank.first else ():
             display.warn(sentence)
         with display.training_display() if rank.first else contextlib.nullcontext() as watch:
-            result = train_here(
-                ready,
-                place,
-                device=device,
-                resume=resume,
-                force=force,
-                force_data=force_data,
-                progress=watch,
-                warn=display.warn,
-                furnish=lambda folder: kept_clusters(folder, clusters),
-                judge=judging(ready, device),
-                group=group,
-            )
+            result = ready.train(force_data=force_data, progress=watch, warn=display.warn)
     if not rank.first:
         return 128 + result.interrupted if result.interrupted else 0
     for sentence in result.warnings:
@@ -129,12 +109,12 @@ def run_all(
     place, rank = out or default_run_dir(recipe), this_rank()
     with interruptible(kept_of_run(place)), together(rank) as group:
         loaded = group.agreed(lambda: load(recipe, overrides))
-        resume = _goes_on(group, place, resume)
+        _tell_of_a_restart(place)
         from msdk.budgeting import Budget
         from msdk.recipe import cautions
         from msdk.report import comparison_grid, stages_grid
         from msdk.running import Watcher
-        from msdk.running import run as run_recipe
+        from msdk.running.everything import run as run_recipe
 
         def budgeted(budgets: "list[Budget]") -> None:
             display.show(comparison_grid(budgets), stages_grid(budgets[-1]))
@@ -176,16 +156,15 @@ def run_all(
     return 0
 
 
-def _goes_on(group: Group, place: Path, resume: bool) -> bool:
-    """Whether a run goes on where it has a checkpoint: as the command says, or as torchrun started it anew."""
+def _tell_of_a_restart(place: Path) -> None:
+    """Says where a run goes on that torchrun has started anew."""
     times = restarted()
-    if times and group.rank.first:
+    if times and this_rank().first:
         from msdk.runs import checkpoints
 
         found = checkpoints(place)
         where = f"the run goes on from {found[-1]}" if found else "nothing was saved yet, and the run begins anew"
         display.warn(f"torchrun has started the processes again ({times}): {where}")
-    return group.any(resume or times > 0)
 
 
 def _as_json(result: "TrainingResult") -> dict[str, object]:

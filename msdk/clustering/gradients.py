@@ -145,6 +145,13 @@ def loss_gradients(
         yield from of_run(place)
 
 
+def heeded(recipe: Recipe, condition: Condition) -> Condition:
+    """What networks of a recipe take of what images are conditioned on."""
+    label, _, text = condition
+    reads = recipe.encoder.info(recipe.shape).text > 0
+    return Condition(label if recipe.classes else None, None, text if reads else None)
+
+
 def _unified(recipe: Recipe, iterations: int, checkpoints: int) -> Recipe:
     """The recipe with one decoder for all times, the one in the middle."""
     training = attrs.evolve(
@@ -192,9 +199,7 @@ def _of_run(
     picked = images.batch(picks.tolist()).to(device)
     pixels = to_range(picked.images, unit_range=denoiser.unit_range)
     clean = torch.cat([encoded(recipe, denoiser, part) for part in pixels.split(MICRO_BATCH)])
-    label, _, text = picked.condition  # what the network takes of it
-    reads = recipe.encoder.info(recipe.shape).text > 0
-    condition = Condition(label if denoiser.classes else None, None, text if reads else None)
+    condition = heeded(recipe, picked.condition)
     noise = torch.randn(clean.shape, generator=generator).to(device)
     for path in checkpoints(run)[-most:]:
         checkpoint = load_checkpoint(path)

@@ -10,9 +10,11 @@ from msdk import cache
 from msdk.clusterings.base import Clustering
 from msdk.datasets.base import Dataset
 from msdk.denoiser.building import weights_file
-from msdk.errors import UnknownNameError
+from msdk.errors import RunError, UnknownNameError
 from msdk.recipe import BudgetOptions, Recipe
 from msdk.recipe.structuring import parts_of, to_data
+from msdk.runs import latest, run_recipe, weights_of
+from msdk.runs.forking import digest_of
 
 
 def looked_at(recipe: Recipe) -> tuple[object, ...]:
@@ -24,6 +26,8 @@ def looked_at(recipe: Recipe) -> tuple[object, ...]:
     found: list[object] = [recipe.stages, recipe.stages.schedule or recipe.schedule]
     if "data" in needs:
         found += [recipe.data, recipe.autoencoder, recipe.encoder.unit_range]
+    if "draws" in needs:
+        found += [recipe.schedule, recipe.training.noise]
     if "calls" in needs:
         found += [recipe.schedule, recipe.sampler, recipe.samplers, recipe.sampling]
     return tuple(found)
@@ -39,14 +43,21 @@ def key_of(recipe: Recipe, spec: Clustering, digest: str, seed: int, device: str
         seed: Of everything drawn.
         device: Where it runs; processors and GPUs round differently.
     """
-    if getattr(spec, "run", None) is not None:  # trained on, it is another one
+    run = getattr(spec, "run", None)
+    if run is not None and "denoiser" not in spec.needs:  # trained on, it is another one
         return None
+    weights = trained = None
+    if run is not None:  # wherever it lies
+        changes: Any = {"run": None}
+        spec = attrs.evolve(spec, **changes)
     seen = looked_at(attrs.evolve(recipe, stages=attrs.evolve(recipe.stages, clustering=spec)))
     try:
+        if run is not None:
+            own = run_recipe(run)
+            seen, trained = (*seen, own), digest_of(weights_of(latest(run), own, "ema"))
         settings = [_settings(part) for part in seen]
-    except UnknownNameError:  # a part of one's own that no recipe can name
+    except (UnknownNameError, RunError):  # a part of one's own that no recipe can name; or a run that cannot be read
         return None
-    weights = None
     if recipe.autoencoder is not None and ("data" in spec.needs or "models" in spec.needs):
         with weights_file(recipe.autoencoder).open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
@@ -57,6 +68,7 @@ def key_of(recipe: Recipe, spec: Clustering, digest: str, seed: int, device: str
         "use": [file.sha256 for file in recipe.use],
         "data": digest,
         "autoencoder": weights,
+        **({} if trained is None else {"run": trained}),
         "seed": seed,
         "device": device.partition(":")[0],
     }

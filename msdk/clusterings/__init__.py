@@ -31,6 +31,9 @@ registry: "Registry[Clustering]" = Registry(
         "dirichlet": "msdk.clusterings.dirichlet:Dirichlet",
         "acceleration": "msdk.clusterings.acceleration:Acceleration",
         "equal-error": "msdk.clusterings.equal_error:EqualError",
+        "snr-share": "msdk.clusterings.snr_share:SnrShare",
+        "speed": "msdk.clusterings.speed:Speed",
+        "curriculum": "msdk.clusterings.curriculum:Curriculum",
     },
 )
 add, get, names, origin = registry.add, registry.get, registry.names, registry.origin

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from msdk.clusterings.complexity import Complexity
-from msdk.clusterings.denoising import Piece
 from msdk.clusterings.moments import Moments
 from msdk.schedules.base import Schedule
 
@@ -15,18 +14,19 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Acceleration(Complexity):
-    """Equal shares of E |dv/dt|^2 along the paths of the probability-flow ODE, of the optimal denoiser's velocity v.
+    """Equal shares of E |dv/dt|^2 along the paths of the probability-flow ODE, v being the velocity on them.
 
     dv/dt = alpha'' D + sigma'' eps + (alpha' - sigma' / r) dD/dr r' with eps = (x_t - alpha D) / sigma: on straight
-    paths -dD/dt / t. The change dD/dr is in closed form, see `msdk.clusterings.moments`.
+    paths -dD/dt / t. Of the optimal denoiser D the change dD/dr is in closed form, see `msdk.clusterings.moments`; of a
+    run it is a difference quotient along the path, see `msdk.clusterings.measured`.
     The fields are those of `msdk.clusterings.complexity.Complexity`.
     Source: Complexity-Balanced Diffusion Splitting (Issachar et al. 2026), arXiv 2606.06477; the closed form is ours.
     """
 
     changes: ClassVar[bool] = True
 
-    def monitor(self, schedule: Schedule, times: "Tensor", piece: Piece, found: Moments, probe: "Tensor") -> "Tensor":
-        return acceleration(schedule, times, piece.clean + piece.ratios * piece.noise, piece.mean[:, 0], found)
+    def monitor(self, schedule: Schedule, times: "Tensor", y: "Tensor", mean: "Tensor", found: Moments) -> "Tensor":
+        return acceleration(schedule, times, y, mean, found)
 
 
 def acceleration(schedule: Schedule, times: "Tensor", y: "Tensor", mean: "Tensor", found: Moments) -> "Tensor":

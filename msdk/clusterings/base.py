@@ -14,8 +14,9 @@ from msdk.schedules.base import Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
-Need = Literal["data", "calls", "models"]
-"""What a strategy asks for beside the schedule: images, the sampler's calls, or networks in training."""
+Need = Literal["data", "calls", "models", "denoiser", "draws"]
+"""What a strategy asks for beside the schedule: images, the sampler's calls, networks in training, the denoiser of
+a run, or the times that training draws."""
 
 Interval = tuple[float, float]
 
@@ -92,6 +93,25 @@ class Models(Protocol):
     ) -> Iterator[TrainedModel]: ...
 
 
+class Estimate(Protocol):
+    """The denoiser of a trained run, of noisy points of any schedule."""
+
+    @property
+    def edges(self) -> Sequence[float]:
+        """Ratios at which another network takes over, ascending."""
+        ...
+
+    def __call__(self, y: "Tensor", ratios: "Tensor", images: Sequence[int]) -> "Tensor":
+        """Its estimate of x_0, [b, d], through which torch can differentiate.
+
+        Args:
+            y: x_0 + ratio eps, [b, d].
+            ratios: sigma / alpha, float64 [b], on the CPU.
+            images: Which points of the data they are noisy versions of, for networks that are told their classes.
+        """
+        ...
+
+
 def _no_points() -> Points:
     raise PartError("this strategy looks at images, but there are none")
 
@@ -106,6 +126,14 @@ def _no_models(
     raise PartError("this strategy looks at networks in training, but there are none")
 
 
+def _no_denoiser(run: Path) -> Estimate:
+    raise PartError("this strategy looks at the denoiser of a run, but there is none")
+
+
+def _no_draws(share: float) -> float:
+    raise PartError("this strategy looks at the times that training draws, but there is no training")
+
+
 @attrs.frozen(kw_only=True)
 class Subject:
     """What is cut into stages, and what strategies may ask about it.
@@ -115,6 +143,8 @@ class Subject:
         points: Opens the training data; only strategies that look at it call this.
         calls: The times of the sampler's network calls, in the time of `schedule`.
         models: Networks in training.
+        denoiser: The denoiser of a run folder.
+        drawn: The time below which training draws a share of its images, in the time of `schedule`.
         seed: Of everything drawn.
         device: Where large products run.
         group: The processes that share the data.
@@ -125,6 +155,8 @@ class Subject:
     points: Callable[[], Points] = _no_points
     calls: Callable[[], Sequence[float]] = _no_calls
     models: Models = _no_models
+    denoiser: Callable[[Path], Estimate] = _no_denoiser
+    drawn: Callable[[float], float] = _no_draws
     seed: int = 0
     device: str = "cpu"
     group: Group = attrs.field(factory=Group)

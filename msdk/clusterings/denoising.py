@@ -1,6 +1,6 @@
 """What strategies share that look at the optimal denoiser: what they draw, and what they measure there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -56,15 +56,13 @@ class DenoiserClustering(Clustering):
         Raises:
             PartError: The data are not finite, or all the same.
         """
-        import torch
-
-        picks = torch.randint(points.count, (len(ratios),), generator=_generator(subject.seed, 0)).tolist()
+        picks = drawn_points(subject, points, len(ratios))
         rows = max(NUMBERS // (points.size * ratios.shape[1]), 1)
         starts, data = range(0, len(ratios), rows), Scaled(points, self.pixels)
         for number, start in enumerate(starts):
             chosen = range(start, min(start + rows, len(ratios)))
             clean = data.take([picks[row] for row in chosen]).to(subject.device)
-            noise = torch.stack([_noise(subject.seed, row, points.size) for row in chosen]).to(subject.device)
+            noise = drawn_noise(subject, points, chosen).to(subject.device)
 
             def told(done: int, total: int, number: int = number) -> None:
                 subject.progress(number * total + done, len(starts) * total)
@@ -131,6 +129,20 @@ def _noise(seed: int, row: int, size: int) -> "Tensor":
     import torch
 
     return torch.randn(size, generator=_generator(seed, row + 2))
+
+
+def drawn_points(subject: Subject, points: Points, count: int) -> list[int]:
+    """Which point of the data each of so many rows is a noisy version of."""
+    import torch
+
+    return torch.randint(points.count, (count,), generator=_generator(subject.seed, 0)).tolist()
+
+
+def drawn_noise(subject: Subject, points: Points, rows: Iterable[int]) -> "Tensor":
+    """Normal numbers of rows, each of which has its own, float32 [rows, d]."""
+    import torch
+
+    return torch.stack([_noise(subject.seed, row, points.size) for row in rows])
 
 
 def drawn_times(subject: Subject, count: int, low: float, high: float) -> "Tensor":

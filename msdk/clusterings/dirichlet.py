@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from msdk.clusterings.complexity import Complexity
-from msdk.clusterings.denoising import Piece
 from msdk.clusterings.moments import Moments
 from msdk.schedules.base import Schedule
 
@@ -15,16 +14,17 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Dirichlet(Complexity):
-    """Equal shares of the Dirichlet energy E |dv/dx|_F^2 of the optimal denoiser's velocity field.
+    """Equal shares of the Dirichlet energy E |dv/dx|_F^2 of the velocity field v.
 
     dv/dx = sigma' / sigma - d / sigma dD/dx with d = alpha sigma' - sigma alpha' and dD/dx = alpha / sigma^2 times the
-    posterior covariance, whose trace is exact and whose norm is Hutchinson's estimate, |C z|^2 with normal z.
+    posterior covariance C, whose trace is exact and whose norm is Hutchinson's estimate, |C z|^2 with normal z. Of a
+    run, |dv/dx|_F^2 is Hutchinson's estimate |z dv/dx|^2, by one backward pass through its networks.
     The fields are those of `msdk.clusterings.complexity.Complexity`.
     Source: Complexity-Balanced Diffusion Splitting (Issachar et al. 2026), arXiv 2606.06477; the closed form is ours.
     """
 
-    def monitor(self, schedule: Schedule, times: "Tensor", piece: Piece, found: Moments, probe: "Tensor") -> "Tensor":
-        return dirichlet(schedule, times, found, piece.clean.shape[1])
+    def monitor(self, schedule: Schedule, times: "Tensor", y: "Tensor", mean: "Tensor", found: Moments) -> "Tensor":
+        return dirichlet(schedule, times, found, y.shape[1])
 
 
 def dirichlet(schedule: Schedule, times: "Tensor", found: Moments, size: int) -> "Tensor":

@@ -16,7 +16,9 @@ from msdk.denoiser import Denoiser
 from msdk.denoiser.building import pick_device
 from msdk.distributed import Group, this_rank, together
 from msdk.errors import MsdkError, RunError
+from msdk.evaluation.asked import Asked
 from msdk.evaluation.extracting import extract, pieces
+from msdk.evaluation.fitting import fitting
 from msdk.evaluation.references import key_of, looked_at_all, place_of, ready, rows_of, stamp_of
 from msdk.evaluation.scores import (
     FOLDER,
@@ -102,26 +104,37 @@ def evaluate(
             features that are not finite.
         UnknownNameError: There is no metric, extractor or sampler of that name.
     """
+    asked = Asked(
+        metrics=metrics,
+        extractor=extractor,
+        images=images,
+        repeats=repeats,
+        checkpoint=checkpoint,
+        weights=weights,
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        samples=samples,
+        reference=reference,
+        split=split,
+    )
+    return evaluate_asked(Path(run_dir), asked, recipe, name=name, device=device, force=force, progress=progress)
+
+
+def evaluate_asked(
+    run: Path,
+    asked: Asked,
+    recipe: Recipe | None = None,
+    *,
+    name: str | None = None,
+    device: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Scores:
+    """`evaluate`, of what is asked."""
     with together(this_rank()) as group:
-        task = group.agreed(
-            lambda: task_of(
-                Path(run_dir),
-                recipe,
-                metrics=metrics,
-                extractor=extractor,
-                images=images,
-                repeats=repeats,
-                checkpoint=checkpoint,
-                weights=weights,
-                sampler=sampler,
-                steps=steps,
-                guidance=guidance,
-                seed=seed,
-                samples=samples,
-                reference=reference,
-                split=split,
-            )
-        )
+        task = group.agreed(lambda: task_of(run, asked, recipe))
         return evaluate_here(task, group, name=name, device=device, force=force, progress=progress)
 
 
@@ -135,7 +148,7 @@ def judging(recipe: Recipe, device: str | None = None) -> Callable[[Path, int, G
     """
     if recipe.evaluation is None:
         return None
-    task = task_of(Path(), recipe, begins=True)
+    task = task_of(Path(), recipe=recipe, begins=True)
     for extractor in task.extractors.values():
         ready(extractor, task.reference, "cpu")
     references = len(rows_of(task.reference.open(), task.reference, task.options.split))
@@ -143,7 +156,7 @@ def judging(recipe: Recipe, device: str | None = None) -> Callable[[Path, int, G
         metric.check(task.options.images, references)
 
     def judge(run: Path, iteration: int, group: Group) -> Scores:
-        return evaluate_here(group.agreed(lambda: task_of(run, checkpoint=iteration)), group, device=device)
+        return evaluate_here(group.agreed(lambda: task_of(run, Asked(checkpoint=iteration))), group, device=device)
 
     return judge if recipe.training.evaluate_every else None
 
@@ -211,7 +224,7 @@ def evaluate_here(
             denoiser = group.agreed(lambda: _loaded(task, place))
         parts = pieces(task.count)
         if opened:
-            pixels = _drawn(task, denoiser) if files is None else _read(files)
+            pixels = _drawn(task, denoiser, group) if files is None else _read(files)
             what = "drawing and looking" if files is None else "looking at images"
             extract(partial, "generated", parts, pixels, opened, group, lambda done, total: told(what, done, total))
         scored = group.agreed(
@@ -250,13 +263,15 @@ def _settings(task: Task) -> Settings:
     return settings_of(task.recipe, seeds=range(first, first + task.count))
 
 
-def _drawn(task: Task, denoiser: Denoiser | None) -> Callable[[range], Tensor]:
+def _drawn(task: Task, denoiser: Denoiser | None, group: Group) -> Callable[[range], Tensor]:
     """Draws pieces of images, by their seeds."""
-    settings = _settings(task)
+    if denoiser is None:  # our own slip
+        raise ValueError("images are drawn from a denoiser")
+    settings: Settings | None = None
 
     def pixels(part: range) -> Tensor:
-        if denoiser is None:  # our own slip
-            raise ValueError("images are drawn from a denoiser")
+        nonlocal settings
+        settings = settings or fitting(denoiser, _settings(task), group.rank.count)  # where a piece is missing at all
         own = attrs.evolve(settings, seeds=range(settings.seeds[part.start], settings.seeds[part.stop - 1] + 1))
         found: list[Tensor] = []
         for seeds, images in draw(denoiser, own):

@@ -6,8 +6,8 @@ from msdk.batch import Batch
 from msdk.denoiser import Denoiser
 from msdk.metrics.base import Evidence
 from msdk.recipe import Recipe
-from msdk.training.drawing import to_range
 from msdk.training.holding_out import hashes_of, hold_out
+from msdk.training.validation import shown
 
 AT_A_TIME = 64
 
@@ -28,16 +28,10 @@ def shown_to_denoiser(denoiser: Denoiser, recipe: Recipe, most: int | None) -> E
     else:
         held = sorted(zip(hashes_of(source), range(len(source)), strict=True))
     held = held[:most]
-    info, device = recipe.encoder.info(recipe.shape), denoiser.place.device
     found: list[Batch] = []
     for start in range(0, len(held), AT_A_TIME):
         read = source.batch([index for _, index in held[start : start + AT_A_TIME]])
-        images, condition = read.images, read.condition
-        condition = condition._replace(
-            label=condition.label if denoiser.classes else None, text=condition.text if info.text > 0 else None
-        )
-        seen = denoiser.encode(to_range(images.to(device), unit_range=denoiser.unit_range).to(denoiser.place.dtype))
-        found.append(Batch(seen, condition.to(device)))
+        found.append(shown(recipe, denoiser, read, denoiser.place.device))
     whole = found[0]
     for each in found[1:]:
         whole = Batch(torch.cat([whole.images, each.images]), whole.condition.beside(each.condition))

@@ -8,11 +8,10 @@ import attrs
 from msdk.arguments import as_annotated
 from msdk.distributed import Group
 from msdk.errors import RunError
+from msdk.evaluation.asked import Asked
 from msdk.evaluation.evaluating import Progress, evaluate_here
 from msdk.evaluation.scores import Scores
-from msdk.evaluation.task import task_of
-from msdk.extractors.base import Extractor
-from msdk.metrics.base import Metric
+from msdk.evaluation.task import sampled_as, task_of
 from msdk.runs import checkpoints
 from msdk.runs.prices import spent_until
 
@@ -39,10 +38,9 @@ class Curve:
 @as_annotated
 def curves(
     runs: Sequence[str | Path],
+    asked: Asked | None = None,
     *,
-    metrics: Sequence[Metric | str] | None = None,
-    extractor: Extractor | str | None = None,
-    images: int | None = None,
+    overrides: Sequence[str] = (),
     device: str | None = None,
     group: Group | None = None,
     progress: Progress | None = None,
@@ -51,9 +49,8 @@ def curves(
 
     Args:
         runs: Run folders.
-        metrics: See `msdk.evaluate`, and so are the others.
-        extractor: What makes features.
-        images: Generated images.
+        asked: How they are judged; its checkpoint is not used.
+        overrides: Of their recipes, `sampling.steps=10`: how they are sampled.
         device: Where.
         group: The processes that share the work.
         progress: Told (what is done, images done, images in all).
@@ -61,7 +58,7 @@ def curves(
     Raises:
         RunError: A run keeps no checkpoint.
     """
-    processes = group or Group()
+    processes, asked = group or Group(), asked or Asked()
     found: list[Curve] = []
     for run in map(Path, runs):
         kept = checkpoints(run)
@@ -69,11 +66,8 @@ def curves(
             raise RunError(f"{run} has no checkpoint yet: train it with `msdk train`")
         judged: list[Scores] = []
         for path in kept:
-            task = processes.agreed(
-                lambda run=run, path=path: task_of(
-                    run, metrics=metrics, extractor=extractor, images=images, checkpoint=int(path.name)
-                )
-            )
+            own = attrs.evolve(asked, checkpoint=int(path.name))
+            task = processes.agreed(lambda run=run, own=own: task_of(run, own, sampled_as(run, overrides)))
             judged.append(evaluate_here(task, processes, device=device, progress=progress))
         spent = {int(path.name): spent_until(path) for path in kept}
         for score in judged[0].scores:

@@ -1,8 +1,7 @@
 """The paper's Figure 2: a candidate inside one stage, a reference everywhere else, and what comes of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
@@ -14,11 +13,10 @@ from msdk.denoiser import Denoiser
 from msdk.denoiser.denoising import Given
 from msdk.distributed import this_rank, together
 from msdk.errors import PartError, RunError
+from msdk.evaluation.asked import Asked
 from msdk.evaluation.evaluating import Progress, evaluate_here
 from msdk.evaluation.scores import Scores
 from msdk.evaluation.task import Task, task_of
-from msdk.extractors.base import Extractor
-from msdk.metrics.base import Metric
 from msdk.recipe.structuring import to_data
 from msdk.runs import checkpoints, load_run, run_recipe
 
@@ -27,14 +25,11 @@ from msdk.runs import checkpoints, load_run, run_recipe
 def swap(
     candidate: str | Path,
     reference: str | Path,
+    asked: Asked | None = None,
     *,
     stage: int | None = None,
     interval: tuple[float, float] | None = None,
     all_checkpoints: bool = False,
-    metrics: Sequence[Metric | str] | None = None,
-    extractor: Extractor | str | None = None,
-    images: int | None = None,
-    checkpoint: int | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> list[Scores]:
@@ -47,13 +42,10 @@ def swap(
     Args:
         candidate: A run folder.
         reference: Likewise.
+        asked: How they are judged; the checkpoint, sampler and steps are of the candidate, drawn by the reference.
         stage: The stage, by the edges of the reference where it has several, else of the candidate.
         interval: [low, high] in ratio, in the place of a stage: (low, high].
         all_checkpoints: Whether all checkpoints of the candidate that are kept are judged, one after the other.
-        metrics: See `msdk.evaluate`, and so are the others.
-        extractor: What makes features.
-        images: Generated images.
-        checkpoint: Of the candidate; the newest one when not given.
         device: Where.
         progress: Told (what is done, images done, images in all).
 
@@ -64,11 +56,11 @@ def swap(
         PartError: The two cannot be put together, or there is no such stage.
         RunError: As `msdk.evaluate` does.
     """
-    own, other = Path(candidate), Path(reference)
+    own, other, asked = Path(candidate), Path(reference), asked or Asked()
     with together(this_rank()) as group:
 
         def settled() -> tuple[tuple[float, float], list[int | None]]:
-            at = [int(path.name) for path in checkpoints(own)] if all_checkpoints else [checkpoint]
+            at = [int(path.name) for path in checkpoints(own)] if all_checkpoints else [asked.checkpoint]
             if all_checkpoints and not at:
                 raise RunError(f"{own} has no checkpoint yet: train it with `msdk train`")
             return _inside(own, other, stage, interval), list(at)
@@ -76,18 +68,16 @@ def swap(
         bounds, iterations = group.agreed(settled)
         found: list[Scores] = []
         for at in iterations:
-            task = group.agreed(
-                lambda at=at: _task(own, other, bounds, at, metrics=metrics, extractor=extractor, images=images)
-            )
+            task = group.agreed(lambda at=at: _task(own, other, bounds, attrs.evolve(asked, checkpoint=at)))
             found.append(evaluate_here(task, group, device=device, progress=progress))
         return found
 
 
-def _task(own: Path, other: Path, bounds: tuple[float, float], at: int | None, **settings: Any) -> Task:
+def _task(own: Path, other: Path, bounds: tuple[float, float], asked: Asked) -> Task:
     """As the reference's recipe draws; judged as the candidate's says."""
     ours, theirs = run_recipe(own), run_recipe(other)
     recipe = attrs.evolve(theirs, evaluation=ours.evaluation or theirs.evaluation)
-    task = task_of(own, recipe, checkpoint=at, **settings)
+    task = task_of(own, asked, recipe)
     newest = int(checkpoints(other)[-1].name) if checkpoints(other) else 0
     said = {"reference": str(other.resolve()), "checkpoint": newest, "inside": list(bounds)}
     return attrs.evolve(task, mixed=said, load=_loader(own, other, bounds, task))

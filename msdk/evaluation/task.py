@@ -11,15 +11,15 @@ from msdk.batch import Shape
 from msdk.datasets.base import Dataset
 from msdk.denoiser import Denoiser
 from msdk.errors import PartError
+from msdk.evaluation.asked import Asked
 from msdk.extractors.base import Extractor
 from msdk.metrics.base import Metric
+from msdk.preparing.surveying import dataset_at
 from msdk.recipe import Evaluation, Recipe
 from msdk.recipe.structuring import to_data
-from msdk.runs import latest, run_recipe
+from msdk.runs import latest, refuse_other_recipe, run_recipe
 from msdk.runs.folder import checkpoint_at
-from msdk.samplers.base import Sampler
 from msdk.sampling.settings import overridden
-from msdk.surveying import dataset_at
 
 T = TypeVar("T")
 
@@ -68,51 +68,33 @@ class Task:
         return None if metric.reads == "denoiser" else metric.own_extractor or self.extractor
 
 
-def task_of(
-    run: Path,
-    recipe: Recipe | None = None,
-    *,
-    metrics: Sequence[Metric | str] | None = None,
-    extractor: Extractor | str | None = None,
-    images: int | None = None,
-    repeats: int | None = None,
-    checkpoint: int | None = None,
-    weights: str | None = None,
-    sampler: Sampler | str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    seed: int | None = None,
-    samples: str | Path | None = None,
-    reference: str | Path | None = None,
-    split: str | None = None,
-    begins: bool = False,
-) -> Task:
-    """What is to be judged, as told, else as the recipe says; see `evaluate`.
+def task_of(run: Path, asked: Asked | None = None, recipe: Recipe | None = None, *, begins: bool = False) -> Task:
+    """What is to be judged, as asked, else as the recipe says; see `evaluate`.
 
     `begins` is of a run that has no folder yet.
     """
-    recipe = recipe or run_recipe(run)
-    recipe = overridden(recipe, sampler=sampler, steps=steps, guidance=guidance)
+    asked = asked or Asked()
+    recipe = overridden(recipe or run_recipe(run), sampler=asked.sampler, steps=asked.steps, guidance=asked.guidance)
+    said = {key: getattr(asked, key) for key in ("images", "repeats", "weights", "seed", "split")}
     options = recipe.evaluation or Evaluation()
-    said = {"images": images, "repeats": repeats, "weights": weights, "seed": seed, "split": split}
     options = _evolved(options, {key: value for key, value in said.items() if value is not None})
-    wanted = options.extractor if extractor is None else _part(extractor, Extractor)
-    at = 0 if begins else int((latest(run) if checkpoint is None else checkpoint_at(run, checkpoint)).name)
-    real = options.reference or recipe.data if reference is None else _found_at(Path(reference), recipe)
-    files = None if samples is None else _found_at(Path(samples), recipe)
+    extractor = options.extractor if asked.extractor is None else _part(asked.extractor, Extractor)
+    at = 0 if begins else _iteration(run, asked.checkpoint)
+    real = options.reference or recipe.data if asked.reference is None else _found_at(Path(asked.reference), recipe)
+    files = None if asked.samples is None else _found_at(Path(asked.samples), recipe)
     if files is not None:
         counted = len(files.open())
-        if images is None:
+        if asked.images is None:
             options = _evolved(options, {"images": counted, "repeats": 1})
         elif options.images * options.repeats > counted:
-            raise PartError(f"{samples} has {counted:,} images, fewer than {options.images * options.repeats:,}")
-    measured = options.metrics if metrics is None else tuple(_part(each, Metric) for each in metrics)
+            raise PartError(f"{asked.samples} has {counted:,} images, fewer than {options.images * options.repeats:,}")
+    measured = options.metrics if asked.metrics is None else tuple(_part(each, Metric) for each in asked.metrics)
     task = Task(
         run=run,
         recipe=recipe,
         options=options,
         metrics=measured or _suited(recipe),
-        extractor=wanted or suited_extractor(recipe.data.shape),
+        extractor=extractor or suited_extractor(recipe.data.shape),
         checkpoint=at,
         files=files,
         reference=real,
@@ -121,6 +103,21 @@ def task_of(
         if metric.reads == "denoiser" and files is not None:
             raise PartError(f"{to_data(metric)['name']} is of a run's weights, and samples have none: leave it out")
     return task
+
+
+def sampled_as(run: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a run, sampled and judged as overrides say.
+
+    Raises:
+        RunError: They change what was trained, which changes nothing of the run.
+    """
+    recipe = run_recipe(run, overrides)
+    refuse_other_recipe(run, recipe)
+    return recipe
+
+
+def _iteration(run: Path, checkpoint: int | None) -> int:
+    return int((latest(run) if checkpoint is None else checkpoint_at(run, checkpoint)).name)
 
 
 def _evolved(options: Evaluation, changes: Mapping[str, Any]) -> Evaluation:

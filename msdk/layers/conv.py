@@ -1,6 +1,8 @@
 """Convolutions and linear maps with the initial weights of the published networks."""
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  the name every torch reader knows
 
 from msdk.layers.style import Init
 
@@ -59,9 +61,15 @@ class Conv2d(nn.Conv2d):
             channels_in, channels_out, kernel, stride=stride, padding=kernel // 2 if padding is None else padding
         )
         self.late_bias = late_bias
+        self.pointwise = kernel == 1 and stride == 1 and not self.padding[0]
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.weight, None if self.late_bias else self.bias)
+        bias = None if self.late_bias else self.bias
+        if self.pointwise and input.device.type == "cpu" and input.is_contiguous(memory_format=torch.channels_last):
+            # A linear map of pixels that lie side by side: no kernel is made for each size of batch, as mixed stages
+            # have a new one in every step.
+            return F.linear(input.movedim(1, 3), self.weight.flatten(1), bias).movedim(3, 1)
+        return self._conv_forward(input, self.weight, bias)
 
     def reset_parameters(self) -> None:
         if self.init == "torch-all" or (self.init == "torch" and self.scale):

@@ -32,21 +32,16 @@ def stage_losses(
         hashes: Of the content of each.
         batch_size: Images at a time.
     """
-    schedule, loss, count = denoiser.schedule, DenoisingLoss(), len(real.images)
+    loss, count = DenoisingLoss(), len(real.images)
     shares = recipe.natural_shares(denoiser.partition)
     found: dict[int, float] = {}
     for stage in (stage for stage, share in enumerate(shares) if share > 0):
-        times = spread(recipe, denoiser, stage, count)
-        weights = torch.as_tensor(recipe.weighting.weight(schedule, times)).expand(count)
-        total = 0.0
+        times, total = spread(recipe, denoiser, stage, count), 0.0
         for start in range(0, count, batch_size):
-            rows = range(start, min(start + batch_size, count))
-            places = torch.tensor(rows)
-            images = real.images[start : rows.stop]
-            noise = torch.stack([noise_of(hashes[row], stage, images.shape[1:]) for row in rows])
-            stages = torch.full((len(rows),), stage)
-            own = Draw(stages, times[places], weights[places], noise.to(images.device, images.dtype))
-            batch = Batch(images, real.condition.select(places.to(images.device)))
+            rows = slice(start, min(start + batch_size, count))
+            own = drawn(recipe, denoiser, stage, times[rows], hashes[rows])
+            places = torch.arange(rows.start, rows.stop, device=real.images.device)
+            batch = Batch(real.images[rows], real.condition.select(places))
             total += float(loss.loss(batch, own, denoiser).double().sum())
         found[stage] = total / count
     return found
@@ -60,7 +55,31 @@ def spread(recipe: "Recipe", denoiser: "Denoiser", stage: int, count: int) -> Te
     return law.quantile(schedule, low + (high - low) * inside)
 
 
-def noise_of(content: int, stage: int, shape: Sequence[int]) -> Tensor:
-    """The noise of an image in a stage, drawn on the CPU, so that devices have the same."""
+def drawn(
+    recipe: "Recipe", denoiser: "Denoiser", stage: int, times: Tensor, hashes: Sequence[int], extra: int = 0
+) -> Draw:
+    """What images get in a stage that is looked at again and again: the same each time.
+
+    Args:
+        recipe: Its weighting is used.
+        denoiser: Where it is, and of which numbers, the noise is.
+        stage: The stage.
+        times: Of the images, float64 [batch], see `spread`.
+        hashes: Of the content of each image, which its noise follows from.
+        extra: How much more noise an objective wants, see `msdk.objectives.base.Draw`.
+    """
+    noise = torch.stack([_noise_of(content, stage, (1 + extra, *denoiser.shape)) for content in hashes])
+    first, more = noise.to(denoiser.place).tensor_split([1], dim=1)
+    return Draw(
+        stages=torch.full((len(hashes),), stage),
+        times=times,
+        weights=torch.as_tensor(recipe.weighting.weight(denoiser.schedule, times)).expand(len(hashes)),
+        noise=first[:, 0],
+        extra=more if extra else None,
+    )
+
+
+def _noise_of(content: int, stage: int, shape: Sequence[int]) -> Tensor:
+    """Drawn on the CPU, so that devices have the same."""
     digest = hashlib.blake2b(repr(("held out", content, stage)).encode(), digest_size=8).digest()
     return torch.randn(tuple(shape), generator=Generator().manual_seed(int.from_bytes(digest) >> 1))

@@ -9,6 +9,7 @@ from msdk.errors import printable
 from msdk.report.canvas import STAGE_COLOURS, drawn, plain
 from msdk.report.figures import general, short
 from msdk.report.grid import Grid
+from msdk.report.strategies import strategies_grid, strategies_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,8 @@ CURVES = {
     "from_noise": "mean S to pure noise over all draws at larger t",
     "share": "share of the error up to t",
     "compared": "value compared",
+    "drawn": "share of the training images up to t",
+    "monitor": "monitor of the velocity (dots: draws)",
 }
 """What curves mean; those that are not here are not drawn."""
 
@@ -34,7 +37,10 @@ A running mean lies far from the draws around it, so it is dashed, and a line fo
 
 
 def clusters_grid(clusters: "Clusters") -> Grid:
-    """Edges by strategy."""
+    """Edges by strategy; of several, see `msdk.report.strategies`."""
+    title = f"Stage edges under {clusters.schedule}; data {_data(clusters)}; seed {clusters.seed}"
+    if len(clusters.strategies) > 1:
+        return strategies_grid(clusters, title)
     rows = tuple(
         (
             one.name,
@@ -54,7 +60,6 @@ def clusters_grid(clusters: "Clusters") -> Grid:
     if known:
         notes.append(f"Found before, for the same data and settings: {known}; --no-cache finds edges anew.")
     notes += [f"{name} did not run: {why}." for name, why in clusters.skipped.items()]
-    title = f"Stage edges under {clusters.schedule}; data {_data(clusters)}; seed {clusters.seed}"
     return Grid(title, ("strategy", "edges t", "95 % of draws", "edges ratio", "seconds"), rows, tuple(notes))
 
 
@@ -87,7 +92,9 @@ def _data(clusters: "Clusters") -> str:
 
 
 def clusters_plot(clusters: "Clusters", kind: str = "png") -> bytes:
-    """The curves that each strategy looked at, its edges with their intervals, and its matrix; a row per strategy.
+    """The curves that a strategy looked at, its edges with their intervals, and its matrix.
+
+    Of several strategies the stages alone, see `msdk.report.strategies`.
 
     Args:
         clusters: What `msdk cluster` found.
@@ -97,6 +104,8 @@ def clusters_plot(clusters: "Clusters", kind: str = "png") -> bytes:
         PlotError: matplotlib is not installed.
     """
     strategies = clusters.strategies
+    if len(strategies) > 1:
+        return strategies_plot(clusters, kind)
     columns = 2 if any(one.matrices for one in strategies) else 1
 
     def draw(figure: "Figure") -> None:
@@ -109,6 +118,10 @@ def clusters_plot(clusters: "Clusters", kind: str = "png") -> bytes:
     return drawn((6.6 + 3.4 * (columns - 1), 0.3 + 3.1 * len(strategies)), kind, draw)
 
 
+MONITOR = "monitor"
+"""The curve whose means in bins, with their intervals of 95 %, are drawn on a logarithmic axis."""
+
+
 def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
     """Curves over time between the edges, and the stages as a band above."""
     times, edges = one.curves.get("t", []), one.edges_t
@@ -116,6 +129,9 @@ def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
     for number, name in enumerate(name for name in shown if name not in DRAWS.values()):
         colour, mean = STAGE_COLOURS[::-1][number % len(STAGE_COLOURS)], DRAWS.get(name)
         values = one.curves[name]
+        if name == MONITOR:
+            _monitor(axes, one, colour)
+            continue
         if mean is None:
             axes.plot(times, values, color=colour, linewidth=1.8, label=CURVES[name])
             continue
@@ -151,6 +167,19 @@ def _curves(axes: "Axes", one: "Strategy", schedule: str) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.17), ncols=2, frameon=False)
     plain(axes)
+
+
+def _monitor(axes: "Axes", one: "Strategy", colour: str) -> None:
+    """Draws, their means in bins of time, and the intervals of these."""
+    times, curves = one.curves["t"], one.curves
+    axes.set_yscale("log", nonpositive="mask")
+    axes.plot(
+        times, curves[MONITOR], ".", color=colour, markersize=2, alpha=0.3, rasterized=True, label=CURVES[MONITOR]
+    )
+    if "monitor_mean" in curves:
+        axes.plot(times, curves["monitor_mean"], color="black", linewidth=1.2, label="mean in a bin of t")
+        ends = curves["monitor_low"], curves["monitor_high"]
+        axes.fill_between(times, *ends, color=colour, alpha=0.4, linewidth=0, label="95 % of other draws")
 
 
 def _local(times: Sequence[float], values: Sequence[float], points: int = 50) -> tuple[list[float], list[float]]:

@@ -7,7 +7,7 @@ from msdk.report.figures import short
 from msdk.report.grid import Grid
 
 if TYPE_CHECKING:
-    from msdk.surveying import Kind, Survey
+    from msdk.preparing.surveying import Kind, Survey
 
 MOST_CLASSES = 40
 """Rows of the table of classes; JSON has them all."""

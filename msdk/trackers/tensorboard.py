@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,5 +87,15 @@ class _Events(Log):
 
     def _opened(self) -> Any:
         if self.writer is None:
+            _wait_for_a_later_name(self.path)
             self.writer = self.make(str(self.path), purge_step=self.first)
         return self.writer
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    # TensorBoard reads event files by their names: the second, then host and process, which say nothing of the order. A
+    # run that is resumed in the second of its last file would be read before it. A clock set back is not waited for.
+    seconds = [int(each.name.split(".")[3]) for each in folder.glob("events.out.tfevents.[0-9]*.*")]
+    ahead = max(seconds, default=0) + 1 - time.time()
+    if 0 < ahead <= 2:
+        time.sleep(ahead)

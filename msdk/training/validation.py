@@ -1,7 +1,6 @@
 """The loss on images that never train, by stage: of the same images at the same times with the same noise each time.
 
-Of n images, image i has in each stage the time that has (i + 1/2) / n of the stage's draws below it, so that times are
-spread as the law of training times says. Its noise follows from its content and the stage. So two looks differ by the
+Times and noise are those of the metric `denoising-loss` (`msdk.metrics.stage_losses`). So two looks differ by the
 weights alone, also those of two runs, on whatever number of processes, in batches of whatever size: but for the
 rounding of networks, which in float32 changes a loss by some 1e-7 of it.
 """
@@ -10,13 +9,14 @@ import contextlib
 import math
 
 import torch
-from torch import Tensor
 
 from msdk.batch import Batch, Encoded
+from msdk.denoiser import Denoiser
 from msdk.distributed import Group
+from msdk.metrics.stage_losses import drawn, spread
 from msdk.objectives.base import Draw
 from msdk.recipe import Recipe
-from msdk.training.drawing import Feed, mixed_seed, to_range
+from msdk.training.drawing import Feed, to_range
 from msdk.training.step import TrainingStep, encoded, image_losses
 
 
@@ -36,18 +36,13 @@ class Validation:
 
     def __init__(self, recipe: Recipe, step: TrainingStep, feed: Feed, group: Group) -> None:
         self.recipe, self.step, self.feed, self.group = recipe, step, feed, group
-        options, schedule, partition = recipe.training, step.denoiser.schedule, step.denoiser.partition
+        options = recipe.training
         split = feed.split
         self.rows, self.hashes = split.held[: options.validate_images], split.hashes[: options.validate_images]
         self.images = len(self.rows)
-        self.shares = recipe.natural_shares(partition)
+        self.shares = recipe.natural_shares(step.denoiser.partition)
         self.stages = tuple(stage for stage, share in enumerate(self.shares) if share > 0)
-        inside = (torch.arange(self.images, dtype=torch.float64) + 0.5) / max(self.images, 1)
-        edges = options.noise.edges(schedule, partition)
-        self.times = {
-            stage: options.noise.quantile(schedule, edges[stage] + (edges[stage + 1] - edges[stage]) * inside)
-            for stage in self.stages
-        }
+        self.times = {stage: spread(recipe, step.denoiser, stage, self.images) for stage in self.stages}
         # Forward passes alone, so what a step computes at a time is no more than fits.
         self.at_a_time = max(options.batch_size // options.accumulation // group.rank.count, 1)
 
@@ -84,33 +79,30 @@ class Validation:
         return means, math.fsum(self.shares[stage] * means[stage] for stage in self.stages)
 
     def _batch(self, places: list[int]) -> Batch:
-        """Images as the network sees them, with their conditions, on the device."""
-        denoiser, reads = self.step.denoiser, self.feed.reads
-        batch = self.feed.reader.batch([self.rows[place] for place in places])
-        moments, condition = isinstance(batch, Encoded), batch.condition
-        images = batch.images.to(self.feed.device, non_blocking=True)
-        images = images if moments else to_range(images, unit_range=denoiser.unit_range)
-        clean = encoded(self.recipe, denoiser, images.to(denoiser.place.dtype), moments=moments)
-        condition = condition._replace(
-            label=condition.label if denoiser.classes else None, text=condition.text if reads else None
-        )
-        return Batch(clean, condition.to(self.feed.device))
+        read = self.feed.reader.batch([self.rows[place] for place in places])
+        return shown(self.recipe, self.step.denoiser, read, self.feed.device)
 
     def _draw(self, places: list[int], stage: int) -> Draw:
-        times = self.times[stage][places]
-        weights = torch.as_tensor(self.recipe.weighting.weight(self.step.denoiser.schedule, times))
-        place = self.step.denoiser.place
-        noise, extra = torch.stack([self._noise(index, stage) for index in places]).to(place).tensor_split([1], dim=1)
-        return Draw(
-            stages=torch.full((len(places),), stage),
-            times=times,
-            weights=weights.expand(len(places)),
-            noise=noise[:, 0],
-            extra=extra if self.recipe.training.loss.extra else None,
-        )
+        hashes = [self.hashes[place] for place in places]
+        extra = self.recipe.training.loss.extra
+        return drawn(self.recipe, self.step.denoiser, stage, self.times[stage][places], hashes, extra)
 
-    def _noise(self, index: int, stage: int) -> Tensor:
-        """That of an image, and what its objective wants beside it; drawn on the CPU, so that devices have the same."""
-        generator = torch.Generator().manual_seed(mixed_seed("held out", self.hashes[index], stage))
-        shape = self.step.denoiser.shape
-        return torch.randn(1 + self.recipe.training.loss.extra, *shape, generator=generator)
+
+def shown(recipe: Recipe, denoiser: Denoiser, read: Batch, device: str | torch.device) -> Batch:
+    """Images of a data set as the network sees them, with those of their conditions that it knows.
+
+    Args:
+        recipe: Of the denoiser.
+        denoiser: With its autoencoder.
+        read: Of the recipe's data: pixels, or what an autoencoder made of them before.
+        device: That of the denoiser.
+    """
+    moments, condition = isinstance(read, Encoded), read.condition
+    images = read.images.to(device, non_blocking=True)
+    images = images if moments else to_range(images, unit_range=denoiser.unit_range)
+    clean = encoded(recipe, denoiser, images.to(denoiser.place.dtype), moments=moments)
+    knows = recipe.encoder.info(recipe.shape)
+    condition = condition._replace(
+        label=condition.label if denoiser.classes else None, text=condition.text if knows.text > 0 else None
+    )
+    return Batch(clean, condition.to(device))

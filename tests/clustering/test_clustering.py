@@ -13,7 +13,7 @@ from msdk.clustering import finding, write_clusters, write_edges
 from msdk.clustering import points as points_module
 from msdk.clustering.points import DataPoints
 from msdk.datasets.base import Source
-from msdk.errors import DataError, RunError
+from msdk.errors import DataError, PartError, RunError
 from msdk.recipe import structure
 from msdk.recipe.structuring import to_data
 from msdk.training.step import encoded
@@ -49,10 +49,29 @@ def test_compare_runs_every_strategy(digits):
     assert by_name["timestep"].edges_t == pytest.approx((0.334, 0.667))
     assert by_name["snr"].edges_t == pytest.approx((0.348, 0.709))
     assert by_name["optimal-denoiser"].settings["draws"] == 400
+    for one in found.strategies:
+        assert one.source
+        assert sum(one.images_by_stage) == pytest.approx(1)
+        assert sum(one.calls_by_stage) == 20
+
+
+def test_compare_lists_what_cannot_run(tmp_path):
+    """Without the images the strategies that look at none are compared, with the recipe's number of stages."""
+    two = 'decoders=[{name="ddpmpp", channels=8}, {name="ddpmpp", channels=4}]'
+    recipe = tiny(
+        f'data={{name="zip", path="{tmp_path / "none.zip"}", size=8, channels=1}}', two, "stages.edges_ratio=[1]"
+    )
+    found = msdk.cluster(recipe, compare=True)
+    assert {len(one.edges_t) for one in found.strategies} == {1}
+    assert {"timestep", "snr", "snr-share", "speed", "curriculum", "uniform-lambda"} <= {
+        one.name for one in found.strategies
+    }
+    assert "none.zip" in found.skipped["dirichlet"]
+    assert "sha256" not in found.data
 
 
 def test_compare_with_a_run_has_gradients(tmp_path):
-    """A run folder of a network for all times is what `gradient` looks at; its settings name it."""
+    """`gradient` looks at a run folder of a network for all times, `dirichlet` at it and at the data alone."""
     recipe = tiny("stages.edges_ratio=[]", 'decoders=[{name="ddpmpp", channels=8}]', 'sharing="unified"')
     msdk.train(recipe, tmp_path / "run")
     found = msdk.cluster(
@@ -62,6 +81,34 @@ def test_compare_with_a_run_has_gradients(tmp_path):
     (gradient,) = [one for one in found.strategies if one.name == "gradient"]
     assert gradient.settings["run"] == str(tmp_path / "run")
     assert len(gradient.matrices["affinity"]) == 12
+    ways = [one.settings.get("run") for one in found.strategies if one.name == "dirichlet"]
+    assert ways == [None, str(tmp_path / "run")]
+
+
+def test_a_run_says_how_complex_it_is(tmp_path):
+    """`run` looks at its denoiser, with its stages and classes; its settings name the run."""
+    recipe = tiny("encoder.classes=10", "training.iterations=2")
+    msdk.train(recipe, tmp_path / "run")
+    for name in ("dirichlet", "acceleration"):
+        own, run = (
+            msdk.cluster(
+                attrs.evolve(recipe, stages=stages(f'name="{name}", draws=64, bins=8')), run=folder
+            ).strategies[0]
+            for folder in (None, tmp_path / "run")
+        )
+        assert "run" not in own.settings
+        assert run.settings["run"] == str(tmp_path / "run")
+        assert run.edges_t != own.edges_t
+        assert len(run.curves["monitor"]) == 64
+
+
+def test_a_run_of_other_images_is_refused(tmp_path):
+    """Its networks would see what they were never trained on."""
+    recipe = tiny("training.iterations=1")
+    msdk.train(recipe, tmp_path / "run")
+    other = latent(tmp_path, 'stages={clustering={name="dirichlet"}}')
+    with pytest.raises(PartError, match="see images of 1 x 8 x 8, but those of this recipe latents of 2 x 4 x 4"):
+        msdk.cluster(other, run=tmp_path / "run")
 
 
 def test_gradient_trains_where_there_is_no_run():

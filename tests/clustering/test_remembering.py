@@ -1,6 +1,7 @@
 """Edges that were found for the same data and settings are not looked for again, and nothing else is taken for them."""
 
 import json
+import shutil
 
 import attrs
 import numpy as np
@@ -82,6 +83,23 @@ def test_the_key_has_all_that_edges_depend_on(tmp_path):
     assert key(tiny('stages={clustering={name="gradient", run="x"}}')) is None
     gradient = 'stages={clustering={name="gradient"}}'
     assert key(tiny(gradient)) == key(tiny(gradient, 'title="x"')) != key(tiny(gradient, "training.lr=0.5"))
+
+
+def test_weights_of_a_run_are_in_the_key(tmp_path):
+    """Of a strategy that looks at a run's denoiser: its last weights, wherever it lies; trained on, it is another."""
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    recipe = tiny("training.iterations=2", "training.checkpoint_every=1", "training.ema_decay=0.5")
+    msdk.train(recipe, run)
+
+    def keyed(place):
+        return key(tiny(f'stages={{clustering={{name="dirichlet", draws=20, run="{place}"}}}}'))
+
+    first = keyed(run)
+    shutil.copytree(run, moved)
+    assert keyed(moved) == first != key(tiny('stages={clustering={name="dirichlet", draws=20}}'))
+    shutil.rmtree(moved / "checkpoints" / "00000002")
+    assert keyed(moved) not in (None, first)
+    assert keyed(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("name", msdk.clusterings.names())

@@ -45,6 +45,36 @@ def test_torchs_own_law_is_torchs(layer, plain):
     assert not none.bias.any()
 
 
+@pytest.mark.parametrize("images", [1, 5])
+def test_a_kernel_of_one_pixel_is_a_linear_map(images, monkeypatch):
+    """On the CPU, of images that lie channels last: torch's numbers and gradients, in torch's layout."""
+    made = seeded(lambda: Conv2d(6, 4, 1))
+    x = seeded(lambda: torch.randn(images, 6, 3, 5)).contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+    wanted = nn.functional.conv2d(x, made.weight, made.bias)
+    inputs = (x, made.weight, made.bias)
+    upstream = seeded(lambda: torch.randn_like(wanted))
+    gradients = torch.autograd.grad(wanted, inputs, upstream)
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", None)  # a convolution would fail now
+    found = made(x)
+    assert found.stride() == wanted.stride()
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(torch.autograd.grad(found, inputs, upstream), gradients)
+
+
+def test_other_kernels_and_layouts_are_convolved():
+    """A bias that the owner adds later is left out, too."""
+    x = seeded(lambda: torch.randn(2, 6, 4, 4))
+    for made in (Conv2d(6, 4, 1), Conv2d(6, 4, 1, stride=2), Conv2d(6, 4, 1, padding=1), Conv2d(6, 4, 3)):
+        nn.init.normal_(made.bias)
+        for image in (x, x.contiguous(memory_format=torch.channels_last)):
+            wanted = nn.functional.conv2d(image, made.weight, made.bias, made.stride, made.padding)
+            torch.testing.assert_close(made(image), wanted)
+            made.late_bias = True
+            torch.testing.assert_close(made(image), wanted - made.bias[:, None, None])
+            made.late_bias = False
+
+
 def test_patches_begin_as_a_linear_map():
     """Xavier over the pixels of a patch and the channels of a token, not over a convolution's kernel."""
     made = seeded(lambda: PatchEmbed((3, 8, 8), 4, 200, init="xavier").embed.proj)

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
+import torch
+from torch import Tensor
 
 from golden_samplers import NotExpressedError, Settings, Setup
 from msdk.parameterizations.iddpm import noise_levels
+from msdk.samplers.base import Denoise, Noise
 from msdk.samplers.heun import Heun
 from msdk.samplers.time_heun import TimeHeun
 from msdk.schedules.base import Schedule
@@ -21,8 +24,13 @@ def vp_ratio(t: float, slope: float, low: float) -> float:
     return math.sqrt(math.expm1(slope * t**2 / 2 + low * t))
 
 
+def clock(slope: float, low: float, t: Any) -> Any:
+    """VP's level at a time or at times, to the program's last bit."""
+    return (math.e ** (0.5 * slope * t**2 + low * t) - 1) ** 0.5
+
+
 RANGES = {
-    "vp": (vp_ratio(END, 19.9, 0.1), vp_ratio(1.0, 19.9, 0.1)),
+    "vp": (clock(19.9, 0.1, END), clock(19.9, 0.1, 1.0)),
     "ve": (0.02, 100.0),
     "iddpm": (0.002, 81.0),
     "edm": (0.002, 80.0),
@@ -84,12 +92,38 @@ class Ablation(Schedule):
 
 @attrs.frozen(kw_only=True)
 class Nodes(TimeHeun):
-    """At given times."""
+    """At given times, where noise of given standard deviations, in the ratio, is added first."""
 
     nodes: tuple[float, ...]
+    rounding: tuple[float, ...] = ()
 
     def times(self, schedule: Schedule, steps: int) -> list[float]:
         return list(self.nodes)
+
+    def step(
+        self, denoise: Denoise, schedule: Schedule, x_t: Tensor, t: float, s: float, memory: int, noise: Noise
+    ) -> tuple[Tensor, int]:
+        if self.rounding and (added := self.rounding[self.nodes.index(t)]):
+            x_t = x_t + added * schedule.alpha(t) * noise(x_t, t, s)
+        return super().step(denoise, schedule, x_t, t, s, memory, noise)
+
+
+def rounded_up(slope: float, low: float, nodes: Tensor) -> tuple[float, ...]:
+    """The noise that the program adds at each of VP's levels while there is no churn.
+
+    It raises a level by nothing through the inverse of its clock, and adds noise of what the squares of both differ by.
+    The inverse rounds by 1e-15 of the level, so what it adds is up to 1e-7: the same operations give the same bits.
+    """
+
+    def time(levels: Tensor) -> Tensor:
+        return ((low**2 + 2 * slope * (levels**2 + 1).log()).sqrt() - low) / slope
+
+    found: list[float] = []
+    for t in time(nodes):  # one by one, as there: vectors are rounded otherwise
+        level = clock(slope, low, t)
+        raised = clock(slope, low, time(level))
+        found.append(float((raised**2 - level**2).clamp(min=0).sqrt()))
+    return tuple(found)
 
 
 def noise_range(options: Settings, least: float, most: float) -> tuple[float, float]:
@@ -109,10 +143,10 @@ def levels(
     least: float,
     most: float,
     *,
-    clock: tuple[float, float, float],
+    vp: tuple[float, float, float],
     rho: float,
     table: Sequence[float],
-) -> list[float]:
+) -> Tensor:
     """The noise levels of a discretisation.
 
     Args:
@@ -120,20 +154,21 @@ def levels(
         count: How many.
         least: The lowest.
         most: The highest.
-        clock: Slope and lowest beta of VP, and its last time.
+        vp: Slope and lowest beta of VP, and its last time.
         rho: Of EDM.
         table: Of iDDPM, descending.
     """
-    shares = [index / (count - 1) for index in range(count)]
+    shares = torch.arange(count, dtype=torch.float64) / (count - 1)
     if kind == "vp":
-        slope, low, end = clock
-        return [vp_ratio(1 + share * (end - 1), slope, low) for share in shares]
+        slope, low, end = vp
+        return clock(slope, low, 1 + shares * (end - 1))
     if kind == "ve":
-        return [math.sqrt(most**2 * (least**2 / most**2) ** share) for share in shares]
+        return (most**2 * (least**2 / most**2) ** shares).sqrt()
     if kind == "edm":
-        return [(most ** (1 / rho) + share * (least ** (1 / rho) - most ** (1 / rho))) ** rho for share in shares]
+        return (most ** (1 / rho) + shares * (least ** (1 / rho) - most ** (1 / rho))) ** rho
     kept = [value for value in table if least <= value <= most]
-    return [kept[round((len(kept) - 1) / (count - 1) * index)] for index in range(count)]
+    places = [round((len(kept) - 1) / (count - 1) * index) for index in range(count)]
+    return torch.tensor([kept[place] for place in places], dtype=torch.float64)
 
 
 def setup(case: Settings) -> Setup:
@@ -149,25 +184,22 @@ def setup(case: Settings) -> Setup:
     corrects = options.one("solver", {"heun": True, "euler": False}) if "solver" in options else True
     path = options.one("schedule", {name: name for name in ("vp", "ve", "linear")})
     scaled = options.one("scaling", {"vp": True, "none": False})
-    if (kind, path) == ("iddpm", "vp"):
-        raise NotExpressedError(
-            "iDDPM's levels on the clock of VP: off by 1e-10 to 1e-7, for a reason that was not found"
-        )
     least, most = noise_range(options, *RANGES[kind])
     end = options.number("epsilon_s", END)
-    slope = 2 * (math.log1p(least**2) / end - math.log1p(most**2)) / (end - 1)
-    low = math.log1p(most**2) - slope / 2
+    slope = 2 * (math.log(least**2 + 1) / end - math.log(most**2 + 1)) / (end - 1)
+    low = math.log(most**2 + 1) - slope / 2
     table = {
         "steps": options.number("M", 1000),
         "c_1": options.number("C_1", 0.001),
         "c_2": options.number("C_2", 0.008),
     }
-    nodes = levels(kind, steps, least, most, clock=(slope, low, end), rho=rho, table=noise_levels(**table))
-    schedule = Ablation(path, scaled, slope, low, nodes[0])
-    times = (*(schedule.t_of_ratio(level) for level in nodes), 0.0)
+    nodes = levels(kind, steps, least, most, vp=(slope, low, end), rho=rho, table=noise_levels(**table))
+    schedule = Ablation(path, scaled, slope, low, float(nodes[0]))
+    times = (*(schedule.t_of_ratio(level) for level in nodes.tolist()), 0.0)
+    rounding = rounded_up(slope, low, nodes) if path == "vp" and not churn else ()
     return Setup(
         schedule=schedule,
-        sampler=Nodes(nodes=times, share=options.number("alpha", 1.0), corrects=corrects, **churn),
+        sampler=Nodes(nodes=times, rounding=rounding, share=options.number("alpha", 1.0), corrects=corrects, **churn),
         steps=steps,
         per_interval=1,
         label=schedule.ratio,

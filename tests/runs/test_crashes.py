@@ -133,7 +133,7 @@ def test_interrupted_anywhere_says_what_is_kept(attack, name, points):
             "nothing",
         ),
         (("train", "r.toml", "--out", "run"), "msdk.training.loop.build", "nothing was trained yet"),
-        (("run", "r.toml", "--out", "run"), "msdk.running.budget", "nothing was trained yet"),
+        (("run", "r.toml", "--out", "run"), "msdk.running.everything.budget", "nothing was trained yet"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

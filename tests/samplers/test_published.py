@@ -48,7 +48,6 @@ def test_published_samples(vectors, case):
 
 
 LEFT_OUT = {
-    ("edm", "iDDPM's levels on the clock of VP: off by 1e-10 to 1e-7, for a reason that was not found"): 8,
     ("gddim", "coefficients by a Riemann sum, which the exact ones replace"): 2,
 }
 """(family, why its cases are not expressed here) -> how many of the 1490 that are public, see docs/samplers.md."""

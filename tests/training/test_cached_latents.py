@@ -13,16 +13,16 @@ from processes import processes
 from safetensors.torch import load_file, save_file
 
 import msdk
-from msdk import encoding
 from msdk.batch import Encoded
 from msdk.datasets.digits import _Digits
 from msdk.denoiser.building import build
 from msdk.distributed import Rank
-from msdk.encoding import encode
 from msdk.errors import DataError, PartError, RunError
 from msdk.recipe import to_toml
 from msdk.runs import latest, load_checkpoint
+from msdk.training import encoding
 from msdk.training.drawing import Feed
+from msdk.training.encoding import encode
 from msdk.training.latents import Latents, drawn, open_data, read_notes
 from msdk.training.step import encoded
 from recipes import latent, tiny
@@ -90,6 +90,10 @@ def test_it_is_the_run_that_encodes_on_its_way(tmp_path, made, overrides):
     looks = [[found for line in each if (found := json.loads(line).get("held_out_loss"))] for each in lines]
     assert looks[0] == pytest.approx(looks[1], rel=1e-4)
     assert any(looks[0]) == ("data.held_out=0.1" in overrides)
+    if any(looks[0]):  # the metric sees the same images, whoever encoded them
+        metric = msdk.metrics.get("denoising-loss")(images=8)
+        judged = [msdk.evaluate(tmp_path / each, metrics=[metric])["denoising-loss"] for each in ("there", "here")]
+        assert judged == pytest.approx([look[-1] for look in looks], rel=1e-4)
 
 
 def test_no_step_encodes(tmp_path, monkeypatch):

@@ -17,8 +17,8 @@ from PIL import Image
 from msdk.datasets.digits import Digits
 from msdk.datasets.folder import Folder
 from msdk.errors import DataError
+from msdk.preparing.surveying import Size, dataset_at, survey
 from msdk.report import survey_grids
-from msdk.surveying import Size, dataset_at, survey
 
 
 def encoded(seed, kind="png", *, size=16, mode="RGB"):
@@ -152,7 +152,7 @@ def test_the_command_takes_zips_shards_recipes_and_runs(tmp_path, capsys, monkey
     for place in (tmp_path / "x.zip", tmp_path / "parts" / "0.zip", tmp_path / "parts" / "1.zip"):
         with zipfile.ZipFile(place, "w") as archive:
             archive.writestr("a.png", encoded(0, mode="L"))
-    recipe = Path(__file__).parent.parent / "recipes" / "digits" / "multistage.toml"
+    recipe = Path("recipes") / "digits" / "multistage.toml"
     for place, name, images in (
         (tmp_path / "x.zip", "zip", 1),
         (tmp_path / "parts", "shards", 2),
@@ -166,7 +166,7 @@ def test_the_command_takes_zips_shards_recipes_and_runs(tmp_path, capsys, monkey
     )
     for place, words in (
         (tmp_path / "none", "does not exist: give"),
-        (recipe.parent.parent.parent / "README.md", "is no folder"),
+        (Path("README.md"), "is no folder"),
     ):
         code, out, err = quick(capsys, monkeypatch, "data", "info", place)
         assert (code, out) == (2, "")
@@ -201,7 +201,7 @@ def test_what_training_refuses_is_a_problem(tmp_path, capsys, monkeypatch):
     for name in ("cat/1.png", "stray.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(encoded(1, size=8, mode="L"))
-    recipe = Path(__file__).parent.parent / "recipes" / "digits" / "conditional.toml"
+    recipe = Path("recipes") / "digits" / "conditional.toml"
     data = f'data={{name="folder", path="{tmp_path}", size=8, channels=1}}'
     code, out, _ = quick(capsys, monkeypatch, "data", "info", recipe, "--set", data, "--json")
     (problem,) = json.loads(out)["problems"]

@@ -8,24 +8,22 @@ from pathlib import Path
 import attrs
 
 from msdk.arguments import as_annotated
-from msdk.browsing import summary
+from msdk.browsing import lines_of, summary
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
-from msdk.clustering import Clusters, clusters_in, kept_clusters, with_edges
-from msdk.distributed import Group, restarted, this_rank, together
-from msdk.errors import PartError, RecipeError
-from msdk.evaluation import evaluate_here, judging, scores_of, task_of
+from msdk.clustering import Clusters, clusters_in, with_edges
+from msdk.distributed import this_rank, together
+from msdk.errors import PartError, PlotError, RecipeError
+from msdk.evaluation import evaluate_here, scores_of, task_of
 from msdk.recipe import Recipe, load_recipe, recipe_of
 from msdk.recipe.differences import compare
 from msdk.recipe.structuring import to_data
-from msdk.report import run_markdown
+from msdk.report import RunReport, losses_plot, run_markdown
 from msdk.report.page import budgets_page
-from msdk.runs import checkpoints, refuse_existing
-from msdk.runs.files import sweep, write_text
-from msdk.runs.writer import one_writer
+from msdk.running.readying import Ready, readied
+from msdk.runs.files import sweep, write_bytes, write_text
 from msdk.sampling.drawing import write_samples
 from msdk.training import Step, TrainingResult
-from msdk.training.beginning import train_here
 
 
 @attrs.frozen
@@ -88,43 +86,29 @@ def run(
         MsdkError: As the single verbs do.
     """
     place, watcher, loaded = Path(run_dir), watcher or Watcher(), recipe_of(recipe)
-    with together(this_rank()) as group, contextlib.ExitStack() as opened:
-        resume = group.any(resume or restarted() > 0)
-
-        def begin() -> None:
-            if group.rank.first:
-                refuse_existing(place, force=force, resume=resume)
-                opened.enter_context(one_writer(place))
-
-        group.agreed(begin)
-        return _run(
-            loaded, place, name, device, watcher, group, resume=resume, force=force, force_data=force_data, cache=cache
-        )
+    with together(this_rank()) as group:
+        told = watcher if group.rank.first else Watcher(warned=watcher.warned)
+        others = [_compared(path) for path in loaded.budget.compare]  # what is wrong with them is told first
+        with readied(
+            loaded, place, group, device=device, resume=resume, force=force, cache=cache, progress=told.clustering
+        ) as ready:
+            return _run(loaded, others, ready, name, told, force_data=force_data, cache=cache)
 
 
 def _run(
     loaded: Recipe,
-    place: Path,
+    others: Sequence[Recipe],
+    ready: Ready,
     name: str,
-    device: str | None,
     watcher: Watcher,
-    group: Group,
     *,
-    resume: bool,
-    force: bool,
     force_data: bool,
     cache: bool,
 ) -> TrainingResult:
-    goes_on = resume and bool(checkpoints(place))
-    paths = loaded.budget.compare
-    others = [_compared(path) for path in paths]  # what is wrong with them is told before anything slow
+    recipe, place, device, group = ready.recipe, ready.place, ready.device, ready.group
     first = group.rank.first
-    watcher = watcher if first else Watcher(warned=watcher.warned)
-    recipe, found = with_edges(
-        loaded, device=device, run=place if goes_on else None, cache=cache, progress=watcher.clustering
-    )
-    if found is not None:
-        watcher.clustered(found)
+    if ready.clusters is not None:
+        watcher.clustered(ready.clusters)
     like = [(loaded, recipe)]
     for other in others:
         like.append((other, with_edges(other, device=device, like=like, cache=cache, progress=watcher.clustering)[0]))
@@ -133,29 +117,17 @@ def _run(
     def counted() -> list[Budget]:
         of_others = [
             budget(other, convention=recipe.budget.convention, name=path.stem)
-            for other, path in zip(beside, paths, strict=True)
+            for other, path in zip(beside, loaded.budget.compare, strict=True)
         ]
         return [*of_others, budget(recipe, name=name)]
 
     budgets = group.agreed(lambda: counted() if first else [])
     watcher.budgeted(budgets)
-    result = train_here(
-        recipe,
-        place,
-        device=device,
-        resume=resume,
-        force=force,
-        force_data=force_data,
-        progress=watcher.trained,
-        warn=watcher.warned,
-        furnish=lambda folder: kept_clusters(folder, found),
-        judge=judging(recipe, device),
-        group=group,
-    )
+    result = ready.train(force_data=force_data, progress=watcher.trained, warn=watcher.warned)
     if result.interrupted:
         return result
     started = time.perf_counter()
-    write_samples(place, recipe, device=device, replace=True, keep=resume, progress=watcher.sampled)
+    write_samples(place, recipe, device=device, replace=True, keep=ready.resume, progress=watcher.sampled)
     if recipe.evaluation is not None:
         task = group.agreed(lambda: task_of(place))
         evaluate_here(task, group, device=device, progress=watcher.evaluated)
@@ -186,18 +158,22 @@ def _write_reports(
     exact = budgets[-1] if budgets[-1].convention == "exact" else budget(recipe, convention="exact")
     seen, expected = result.images_by_stage, result.expected_by_stage or None
     spent = ledger(exact, seen, result.last.iteration, recipe, result.watched, expected)
-    text = run_markdown(
+    for name in ("losses.png", "report.md", "report.html"):
+        sweep(place / name)  # of a process that was killed while it wrote one
+    lines = lines_of(place)
+    with contextlib.suppress(PlotError):  # without matplotlib there are no plots
+        write_bytes(place / "losses.png", losses_plot(lines, "png"))
+    pictures = ("samples/grid.png", "losses.png", "clustering.png")
+    report = RunReport(
         title=recipe.title or place.name,
-        clusters=clusters,
         budgets=budgets,
-        training={
-            "iterations": result.last.iteration,
-            "seconds": result.seconds,
-            "images_per_second": sum(result.images_by_stage) / max(result.seconds, 1e-9),
-            "loss_by_stage": [None if loss != loss else loss for loss in result.last.loss_by_stage],
-            "held_out_loss_by_stage": list(told.held_out_loss_by_stage) or None,
-        },
         ledger=spent,
+        clusters=clusters,
+        iterations=result.last.iteration,
+        seconds=result.seconds,
+        loss_by_stage=[None if loss != loss else loss for loss in result.last.loss_by_stage],
+        held_out_loss_by_stage=told.held_out_loss_by_stage or None,
+        lines=lines,
         sampling={
             "images": count,
             "sampler": to_data(recipe.sampler)["name"],
@@ -207,10 +183,9 @@ def _write_reports(
             "last_seed": first + count - 1,
         },
         scores=scores_of(place),
-        pictures=[name for name in ("samples/grid.png", "clustering.png") if (place / name).is_file()],
+        settings=(place / "recipe.toml").read_text(encoding="utf-8"),
+        pictures={name: (place / name).read_bytes() for name in pictures if (place / name).is_file()},
     )
-    for name in ("report.md", "report.html"):
-        sweep(place / name)  # of a process that was killed while it wrote one
-    write_text(place / "report.md", text)
+    write_text(place / "report.md", run_markdown(report))
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]
-    write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent, scores=scores_of(place)))
+    write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent, run=report))
