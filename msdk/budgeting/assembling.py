@@ -4,11 +4,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from msdk import cache as store
 from msdk.arguments import as_annotated
 from msdk.budgeting.costs import (
     WEIGHTS,
@@ -27,15 +26,14 @@ from msdk.budgeting.costs import (
     mean_macs,
 )
 from msdk.budgeting.limits import allowed
+from msdk.budgeting.recalling import calls_of, counted_parts, simulated_backward
 from msdk.budgeting.shares import stage_calls, stage_lengths, stage_shares
-from msdk.budgeting.training_price import Flops, ImageFlops, counted, held, image_flops, is_counted
+from msdk.budgeting.training_price import Flops, ImageFlops, held, image_flops, is_counted
 from msdk.encoders.base import Shape
-from msdk.errors import RunError, UnknownNameError
+from msdk.errors import RunError
 from msdk.partition import Partition
 from msdk.recipe import Convention, Recipe, Training, recipe_of, uncalled, undertrained
 from msdk.recipe.quantities import si_prefix, significant
-from msdk.recipe.structuring import to_data
-from msdk.samplers.base import call_times
 from msdk.samplers.tracing import Call
 from msdk.schedules.base import Schedule
 
@@ -135,8 +133,8 @@ def with_ledger(found: Budget, recipe: Recipe, run: Path, *, cache: bool = True)
 
 def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool) -> Budget:
     partition, schedule = recipe.partition(), recipe.schedule
-    counts = _counted(recipe, cache=cache)
-    trace = _trace(recipe, cache=cache)
+    counts = counted_parts(recipe, cache=cache)
+    trace = calls_of(recipe, cache=cache)
     shares, calls = stage_shares(recipe, trace), stage_calls(trace, len(partition))
     parts = [_parts(counts, stage.index) for stage in partition.stages]
     weights = [{each: shares[each][index] for each in WEIGHTS} for index in range(len(parts))]
@@ -201,7 +199,7 @@ def _by_another(
         theirs = run_recipe(guide.run)
     except RunError as error:
         return None, [f"what guidance by {guide.run} costs is in no figure, because that run cannot be read: {error}"]
-    partition, counts = theirs.partition(), _counted(theirs, cache=cache)
+    partition, counts = theirs.partition(), counted_parts(theirs, cache=cache)
     macs = [sum(part.macs(convention) for part in _parts(counts, stage.index).all()) for stage in partition.stages]
     return [call.of_another * macs[partition.at(call.t, recipe.schedule)] for call in trace], []
 
@@ -320,7 +318,7 @@ def _image_flops(recipe: Recipe, parts: Sequence[Parts], *, cache: bool) -> tupl
     frozen = [each.frozen() for each in parts]
     simulated: Sequence[tuple[int, int] | None] = [None] * len(parts)
     if is_counted(recipe.training, frozen=any(frozen)):
-        simulated = _simulated(recipe, cache=cache)
+        simulated = simulated_backward(recipe, cache=cache)
     return tuple(
         image_flops(_sums(own.all())[0], recipe.training, frozen=some, counted=each)
         for own, some, each in zip(parts, frozen, simulated, strict=True)
@@ -434,90 +432,3 @@ def _disagreements(parts: Sequence[Parts], coder: Coder | None) -> tuple[str, ..
         for name, (first, second) in sums.items()
         if first != second
     )
-
-
-# --- counts -----------------------------------------------------------------------------------------------------------
-
-
-def _counted(recipe: Recipe, *, cache: bool) -> dict[str, PartCosts]:
-    """Costs of the parts of a recipe by label; equal parts are counted once, and known ones not at all."""
-    keys = _keys(recipe)
-    first = {label: next(other for other in keys if keys[other] == key) for label, key in keys.items()}
-    counts: dict[str, PartCosts] = {}
-    if cache:
-        recalled = {label: store.recall(keys[label], PartCosts) for label in set(first.values())}
-        counts = {label: found for label, found in recalled.items() if found is not None}
-    missing = set(first.values()) - counts.keys()
-    if missing:
-        from msdk.budgeting.parts import count_objective, count_parts
-        from msdk.denoiser.building import build
-
-        denoiser = build(recipe, "meta")
-        fresh = count_parts(denoiser, recipe.fed, missing)
-        if "objective" in missing:
-            fresh["objective"] = count_objective(recipe.training.loss, denoiser)
-        counts |= fresh
-        for label, costs in fresh.items() if cache else ():
-            store.keep(keys[label], attrs.asdict(costs))
-    return {label: counts[original] for label, original in first.items()}
-
-
-def _simulated(recipe: Recipe, *, cache: bool) -> Sequence[tuple[int, int]]:
-    """Backward and recomputed FLOPs by stage, from a simulated backward pass."""
-    options = recipe.training
-    key = {"kind": "backward", "parts": _keys(recipe), "augment": options.augment > 0, "recompute": options.recompute}
-    known = store.recall(key, tuple[tuple[int, int], ...]) if cache else None
-    if known is not None and len(known) == len(recipe.decoders):
-        return known
-    found = counted(recipe)
-    if cache:
-        store.keep(key, found)
-    return found
-
-
-def _keys(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Label of a part -> all that its count depends on."""
-    encoder = {"shape": recipe.fed, "encoder": _identity(recipe.encoder)}
-    keys: dict[str, dict[str, Any]] = {"encoder.0": {"kind": "encoder", **encoder}}
-    if recipe.adapter is not None:
-        encoder["adapter"] = to_data(recipe.adapter)
-        keys["adapter.0"] = {"kind": "adapter", **encoder}
-    for index, decoder in enumerate(recipe.decoders):
-        keys[f"decoder.{index}"] = {"kind": "decoder", **encoder, "decoder": _identity(decoder)}
-    if recipe.sharing == "separate":
-        for label in ("encoder", "adapter"):
-            if f"{label}.0" in keys:
-                keys |= {f"{label}.{index}": keys[f"{label}.0"] for index in range(len(recipe.decoders))}
-    if recipe.autoencoder is not None:
-        settings = {"shape": recipe.data.shape, "autoencoder": _identity(recipe.autoencoder)}
-        keys |= {f"autoencoder.{way}": {"kind": f"autoencoder.{way}", **settings} for way in ("encode", "decode")}
-    for label in keys:
-        kind, _, index = label.partition(".")
-        if index.isdecimal() and recipe.freezes(kind, int(index)):
-            keys[label] = {**keys[label], "frozen": True}
-    objective = _identity(recipe.training.loss)
-    return {**keys, "objective": {"kind": "objective", "objective": objective, "parts": list(keys.values())}}
-
-
-def _identity(part: object) -> dict[str, Any]:
-    """The settings of a part that decide its count, and the code that it is made of."""
-    try:
-        settings = {key: value for key, value in to_data(part).items() if key != "weights"}
-    except UnknownNameError:  # a part of one's own that no recipe can name: known to this process alone
-        return {"part": repr(part), "code": store.THIS_PROCESS}
-    return {**settings, "code": store.fingerprint(type(part))}
-
-
-def _trace(recipe: Recipe, *, cache: bool) -> list[Call]:
-    """The network calls of the recipe's sampler; their times are remembered, because finding them needs torch."""
-    sampler, schedule, steps = recipe.solver, recipe.schedule, recipe.steps
-    parts = [_identity(part) for part in (recipe.samplers or (recipe.sampler,))]
-    key = {"kind": "calls", "samplers": parts, "schedule": _identity(schedule), "steps": steps}
-    if recipe.sampling.steps_per_stage is not None:
-        key |= {"steps_per_stage": recipe.sampling.steps_per_stage, "edges": recipe.partition().edges}
-    times = store.recall(key, tuple[tuple[float, ...], ...]) if cache else None
-    if times is None:
-        times = call_times(sampler, schedule, steps)
-        if cache:
-            store.keep(key, times)
-    return recipe.calls(times=times)

@@ -37,7 +37,8 @@ from msdk.runs.files import remove_whole, sweep, write_json, write_text
 from msdk.runs.writer import one_writer, written_by
 from msdk.samplers.base import Sampler
 from msdk.sampling import draw, settings_of
-from msdk.sampling.drawing import refuse_not_finite, to_pixels
+from msdk.sampling.drawing import refuse_not_finite
+from msdk.sampling.pictures import to_pixels
 from msdk.sampling.settings import Settings
 
 Progress = Callable[[str, int, int], None]

@@ -13,7 +13,6 @@ from msdk.recipe.checks import check_axes as check_axes
 from msdk.recipe.checks import check_trainable as check_trainable
 from msdk.recipe.checks import noise_range as noise_range
 from msdk.recipe.evaluations import Evaluation as Evaluation
-from msdk.recipe.fields import AUGMENT_LABELS as AUGMENT_LABELS
 from msdk.recipe.fields import DEFAULT_STEPS as DEFAULT_STEPS
 from msdk.recipe.fields import LIMITS as LIMITS
 from msdk.recipe.fields import BudgetOptions as BudgetOptions
@@ -21,7 +20,6 @@ from msdk.recipe.fields import Convention as Convention
 from msdk.recipe.fields import Recipe as Recipe
 from msdk.recipe.fields import Sampling as Sampling
 from msdk.recipe.fields import Stages as Stages
-from msdk.recipe.fields import Training as Training
 from msdk.recipe.guides import Guide as Guide
 from msdk.recipe.loading import checked as checked
 from msdk.recipe.loading import lacking as lacking
@@ -33,3 +31,5 @@ from msdk.recipe.loading import to_toml as to_toml
 from msdk.recipe.stage_draws import StageDraw as StageDraw
 from msdk.recipe.starts import Init as Init
 from msdk.recipe.structuring import to_data as to_data
+from msdk.recipe.trainings import AUGMENT_LABELS as AUGMENT_LABELS
+from msdk.recipe.trainings import Training as Training

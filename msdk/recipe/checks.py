@@ -27,9 +27,10 @@ from msdk.recipe.drawing_checks import (
     stage_groups_misfits,
     trained_stages,
 )
-from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
+from msdk.recipe.fields import Recipe, Stages
 from msdk.recipe.guides import guide_misfits
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, failing, known, stated
+from msdk.recipe.trainings import AUGMENT_LABELS
 from msdk.recipe.watching import watching_misfits
 from msdk.registry import registry_for
 from msdk.registry.describing import in_words

@@ -5,11 +5,12 @@ from typing import Any
 
 from msdk.encoders.adapter import Adapter
 from msdk.recipe.evaluations import Evaluation
-from msdk.recipe.fields import BudgetOptions, Recipe, Sampling, Stages, Training
+from msdk.recipe.fields import BudgetOptions, Recipe, Sampling, Stages
 from msdk.recipe.guides import Guide
 from msdk.recipe.keeping import Keep
 from msdk.recipe.stage_draws import StageDraw
 from msdk.recipe.starts import Init
+from msdk.recipe.trainings import Training
 from msdk.registry import registry_of
 from msdk.registry.describing import Description, fields_of, fields_table, purpose
 

@@ -33,11 +33,12 @@ from msdk.samplers.tracing import Call
 from msdk.sampling.batches import class_labels, draw
 from msdk.sampling.diagnosis import culprit
 from msdk.sampling.guides import guide_told
+from msdk.sampling.pictures import grid, picture
 from msdk.sampling.settings import Settings, settings_of
 from msdk.wrappers.inpaint import Known
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 KINDS = {
     "": "a folder with one PNG per seed and grid.png",
@@ -486,36 +487,3 @@ def _peeked(
     rest = iter(images)
     first = next(rest)
     return itertools.chain([first], rest), first
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------------
-
-
-def to_pixels(images: Float[Tensor, "images c *axes"]) -> UInt8[Tensor, "images c *axes"]:
-    """[-1, 1] to 0 .. 255, rounded and clipped, as EDM writes images."""
-    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-
-
-def picture(pixels: UInt8[Tensor, "c h w"]) -> "Image":
-    """One image for Pillow."""
-    from PIL import Image
-
-    rows = pixels.permute(1, 2, 0).numpy()
-    return Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows)
-
-
-def grid(pixels: UInt8[Tensor, "images c h w"], columns: int | None = None) -> "Image":
-    """All images in rows, with a thin frame; small ones are enlarged smoothly so that a person sees them."""
-    from PIL import Image
-
-    count, _, height, width = pixels.shape
-    columns = columns or max(1, round(count**0.5))
-    rows = -(-count // columns)
-    scale = max(1, 64 // max(height, width))
-    frame = 2
-    cell_h, cell_w = height * scale + frame, width * scale + frame
-    sheet = Image.new("RGB", (columns * cell_w + frame, rows * cell_h + frame), (128, 128, 128))
-    for index in range(count):
-        cell = picture(pixels[index]).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
-        sheet.paste(cell, (frame + index % columns * cell_w, frame + index // columns * cell_h))
-    return sheet

@@ -13,7 +13,7 @@ from msdk.distributed import Group
 from msdk.recipe import Recipe
 from msdk.runs.files import sweep, written_whole
 from msdk.sampling.batches import draw
-from msdk.sampling.drawing import grid, to_pixels
+from msdk.sampling.pictures import grid, to_pixels
 from msdk.sampling.settings import settings_of
 from msdk.training.step import TrainingStep
 

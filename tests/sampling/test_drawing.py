@@ -19,7 +19,8 @@ from safetensors import safe_open
 
 import msdk
 from msdk.errors import RunError
-from msdk.sampling.drawing import grid, to_pixels, write_samples
+from msdk.sampling.drawing import write_samples
+from msdk.sampling.pictures import grid, to_pixels
 from recipes import tiny
 
 

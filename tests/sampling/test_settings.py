@@ -17,7 +17,7 @@ from msdk.errors import PartError, UnknownNameError
 from msdk.samplers.guidance import Guidance
 from msdk.samplers.staged import Staged
 from msdk.sampling import overridden, settings_of
-from msdk.sampling.drawing import to_pixels
+from msdk.sampling.pictures import to_pixels
 from recipes import tiny
 
 DDIM, Heun, DPM = (msdk.samplers.get(name) for name in ("ddim", "heun", "dpm-solver"))

@@ -15,7 +15,7 @@ from msdk import trackers
 from msdk.datasets.digits import Digits
 from msdk.recipe.watching import watching_misfits
 from msdk.runs import latest, load_checkpoint
-from msdk.sampling.drawing import grid, to_pixels
+from msdk.sampling.pictures import grid, to_pixels
 from msdk.trackers.base import Log, Tracker
 from msdk.training.loop import Trainer
 from recipes import tiny
