@@ -130,7 +130,8 @@ overrides = st.fixed_dictionaries(
 @given(st.sampled_from(OWN), overrides)
 def test_what_is_written_is_what_was_read(tmp_path_factory, path, said):
     """load(to_toml(r)) == r for every shipped recipe under any overrides, with an equal hash and no difference."""
-    recipe = load_recipe(path, [f"{key}={value}" for key, value in said.items()])
+    own = load_recipe(path).schedule.feeds > 1  # samplers of images alone are refused
+    recipe = load_recipe(path, [f"{key}={value}" for key, value in said.items() if not (own and key == "sampler")])
     copy = tmp_path_factory.mktemp("copy") / "copy.toml"
     copy.write_text(to_toml(recipe), encoding="utf-8")
     again = load_recipe(copy)
