@@ -91,10 +91,10 @@ def collect(plan: Plan, trials: Sequence[Trial], folder: Path, file: Path) -> St
     arms = tuple(
         _arm(each, [results[trial.number] for trial in trials if trial.variant is each]) for each in plan.variants
     )
-    baseline = arms[0]
+    baseline, *others = _tuned(plan, arms)
     comparisons = tuple(
         found
-        for arm in arms[1:]
+        for arm in others
         for account in ("training", "paper")
         if (found := _compared(arm, baseline, account, plan, metric.words)) is not None
     )
@@ -182,6 +182,14 @@ def _arm(variant: Variant, trials: Sequence[TrialResult]) -> ArmResult:
         paper=variant.paper,
         trials=tuple(trials),
     )
+
+
+def _tuned(plan: Plan, arms: Sequence[ArmResult]) -> list[ArmResult]:
+    """The arms that count: of those that are tuned, the one with the best mean over seeds; the baseline first."""
+    groups: dict[str, list[ArmResult]] = {}
+    for variant, arm in zip(plan.variants, arms, strict=True):
+        groups.setdefault(variant.tuned, []).append(arm)
+    return [min(group, key=lambda each: math.inf if each.best is None else each.best) for group in groups.values()]
 
 
 def curves_of(arm: ArmResult, account: Account, seeds: Sequence[int] | None = None) -> tuple[Curves, tuple[int, ...]]:

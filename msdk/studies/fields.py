@@ -56,6 +56,8 @@ class Options:
         budget: Most training FLOPs of all trials together: "2E". Arms that exceed it are left out.
         set: Key of recipes -> its value in all arms.
         over: Key of recipes -> values; each arm is trained with each, and with each combination of several keys.
+        best_of: Keys of `over` that arms are tuned by: of each arm the value with the best mean over seeds counts, the
+            baseline's too; all of them are told.
         size: The size that is meant when none is named.
     """
 
@@ -73,6 +75,7 @@ class Options:
     budget: float | str | None = attrs.field(default=None, validator=optional(_flops))
     set: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     over: Mapping[str, tuple[Any, ...]] = attrs.field(factory=dict[str, tuple[Any, ...]])
+    best_of: tuple[str, ...] = ()
     size: str = ""
 
 

@@ -84,6 +84,11 @@ def structured(data: Mapping[str, Any], path: Path) -> Study:
         known = ", ".join(study.arms)
         words = f"no arm '{study.baseline}'.{nearest(study.baseline, study.arms)} Known: {known}"
         problems.append(Problem("study.baseline", words))
+    problems += [
+        Problem("study.best_of", f"'{key}' is no key of [study] over, so not all arms are tuned alike: add it there")
+        for key in study.study.best_of
+        if key not in study.study.over
+    ]
     every = study.study.evaluate_every
     if every is not None and every % study.study.checkpoints:
         words = f"a multiple of `checkpoints`, which is {study.study.checkpoints}, got {every}"

@@ -35,6 +35,7 @@ class Variant:
     Attributes:
         arm: Of the study.
         name: The arm's, with what the grid sets.
+        tuned: The same without what it is tuned by: of variants that have it in common, the best one counts.
         file: Of its recipe.
         changes: What is set in it, as `--set` takes it, without the seed.
         recipe: The recipe with its edges; its seed is that of the first trial.
@@ -46,6 +47,7 @@ class Variant:
 
     arm: str
     name: str
+    tuned: str
     file: Path
     changes: tuple[str, ...]
     recipe: Recipe
@@ -203,7 +205,7 @@ def plan(
     names = [study.baseline, *(name for name in study.arms if name != study.baseline)]
     per_iteration: float | None = None
     points = [(name, *point) for name in names for point in _points(study, name)]
-    for name, label, changes in points:
+    for name, label, tuned, changes in points:
         say(f"counting {label}")
         arm = study.arms[name]
         loaded = load_recipe(arm.recipe, changes)
@@ -240,9 +242,14 @@ def plan(
 
             say(f"simulating the memory of {label}")
             price = attrs.evolve(price, memory=simulated(ready).peak)
-        found.append(Variant(name, label, arm.recipe, changes, ready, clusters, price, kept=True, paper=arm.paper))
-    if len({each.name for each in found if each.arm == study.baseline}) > 1:
-        raise MsdkError(f"the baseline {study.baseline} has a grid itself: name one arm for each of its values")
+        found.append(
+            Variant(name, label, tuned, arm.recipe, changes, ready, clusters, price, kept=True, paper=arm.paper)
+        )
+    if len({each.tuned for each in found if each.arm == study.baseline}) > 1:
+        raise MsdkError(
+            f"the baseline {study.baseline} has a grid itself: name one arm for each of its values, or the keys in "
+            "best_of, so that of each arm the best value counts"
+        )
     limit = None if options.budget is None else quantity(str(options.budget), "FLOPs")
     return Plan(study, tuple(_within(found, len(options.seeds), limit)), limit)
 
@@ -278,8 +285,8 @@ def _within(variants: Sequence[Variant], seeds: int, limit: float | None) -> Ite
         yield attrs.evolve(each, kept=kept)
 
 
-def _points(study: Study, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The names and changes of an arm at every point of its grid."""
+def _points(study: Study, name: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """The names, with and without what it is tuned by, and the changes of an arm at every point of its grid."""
     options, arm = study.study, study.arms[name]
     grid = {**options.over, **arm.over}
     fixed = {**options.set, **arm.set}
@@ -288,9 +295,13 @@ def _points(study: Study, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         looks["training.evaluate_every"] = options.evaluate_every or options.checkpoints
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
-        told = ", ".join(f"{key} = {inline(value)}" for key, value in point.items())
+        told, tuned = (
+            ", ".join(f"{key} = {inline(value)}" for key, value in point.items() if key not in without)
+            for without in ((), options.best_of)
+        )
         changes = {**fixed, **point, **looks}
-        yield f"{name}: {told}" if told else name, tuple(f"{key}={inline(value)}" for key, value in changes.items())
+        labels = [f"{name}: {each}" if each else name for each in (told, tuned)]
+        yield labels[0], labels[1], tuple(f"{key}={inline(value)}" for key, value in changes.items())
 
 
 def _price(recipe: Recipe, *, cache: bool) -> Price:

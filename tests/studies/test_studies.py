@@ -14,7 +14,7 @@ from msdk.budgeting import budget
 from msdk.metrics.denoising_loss import DenoisingLoss
 from msdk.noise_levels.uniform import Uniform as UniformTimes
 from msdk.runs.writer import one_writer
-from msdk.studies import load_study
+from msdk.studies import collecting, load_study
 from msdk.studies.collecting import FAILED, RUNS, collect, read_result, state_of
 from msdk.studies.planning import address, plan
 from msdk.studies.quality import held_out_losses
@@ -252,6 +252,30 @@ def test_mistakes_of_a_study_are_told(file, change, message):
     file.write_text(file.read_text().replace(*change))
     with pytest.raises(msdk.MsdkError, match=message):
         plan(load_study(file))
+
+
+def test_arms_are_tuned_over_the_same_grid(file, tmp_path, monkeypatch):
+    """Of each arm the learning rate with the best mean over seeds is compared, the baseline's too; all are told."""
+    with pytest.raises(msdk.MsdkError, match="the baseline unified has a grid itself"):
+        plan(load_study(file, over=["training.lr=[1e-3, 1e-2]"]))
+    file.write_text(file.read_text().replace('title = "Tiny"', 'best_of = ["training.lr"]'))
+    with pytest.raises(msdk.MsdkError, match=r"'training\.lr' is no key of"):
+        load_study(file)
+    whole = plan(load_study(file, over=["training.lr=[1e-3, 1e-2]"]))
+    trials = whole.trials()
+    told = {("u", 1e-3): 0.5, ("u", 1e-2): 0.4, ("m", 1e-3): 0.3, ("m", 1e-2): 0.6}
+    for trial in trials:
+        run = tmp_path / RUNS / trial.name
+        run.mkdir(parents=True)
+        value = told[trial.variant.arm[0], trial.recipe.training.lr] + 0.01 * trial.seed
+        line = {"iteration": 4, "held_out_loss": value, "held_out_loss_by_stage": [], "seconds": 1.0}
+        stages = len(trial.recipe.decoders)
+        (run / "metrics.jsonl").write_text(json.dumps({**line, "images_by_stage": [8] * stages}) + "\n")
+    monkeypatch.setattr(collecting, "state_of", lambda folder, trial: ("done", ""))
+    found = collect(whole, trials, tmp_path, file)
+    assert len(found.arms) == 4
+    assert found.baseline == "unified: training.lr = 0.01"
+    assert {each.name for each in found.comparisons} == {"multistage: training.lr = 0.001"}
 
 
 def test_arms_of_other_laws_are_judged_by_a_common_one(file, tmp_path):
