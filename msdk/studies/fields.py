@@ -32,6 +32,13 @@ def _known(_: object, field: object, value: tuple[str, ...]) -> None:
             raise ValueError(f"no metric '{name}' of a study. Known: {', '.join(METRICS)}")
 
 
+def _metric_names(_: object, __: object, value: tuple[str, ...]) -> None:
+    from msdk import metrics
+
+    for name in value:
+        metrics.get(name)
+
+
 @attrs.frozen(kw_only=True)
 class Options:
     """The table `[study]`.
@@ -45,6 +52,8 @@ class Options:
         held_out: Share of the images that never train, `data.held_out`, the same in all arms.
         metrics: What quality is; the first is what arms are compared by. `denoising-loss` is the loss on held-out
             images.
+        scores: Metrics of finished trials: of images that each draws as its recipe's `[evaluation]` says, "fid" for
+            example; "denoising-loss" is of held-out images in the stages of the arm that has most of them, in all arms.
         target: What the baseline's quality is: its "best" so far, as who keeps the best checkpoint has it, or its
             "final" one.
         equal: What arms have in common: their recipes' "iterations", or "flops": then each is trained for as many
@@ -63,6 +72,7 @@ class Options:
     checkpoints: int = attrs.field(default=100, validator=ge(1))
     held_out: float = attrs.field(default=0.1, validator=[gt(0), lt(1)])
     metrics: tuple[str, ...] = attrs.field(default=("denoising-loss",), validator=[min_len(1), _known])
+    scores: tuple[str, ...] = attrs.field(default=(), validator=_metric_names)
     target: Target = "best"
     equal: Equal = "iterations"
     confidence: float = attrs.field(default=0.95, validator=[gt(0), lt(1)])
