@@ -101,6 +101,7 @@ def cases() -> Iterator[tuple[str, Data]]:
         "objectives": ("training", "objective"),
         "optimizers": ("training", "optimizer"),
         "lr_schedules": ("training", "lr_schedule"),
+        "combinations": ("training", "gradients"),
     }
     for kind, place in places.items():
         for name in every[kind].names():
@@ -318,6 +319,7 @@ OWN = {
     "objectives": ("training.objective",),
     "optimizers": ("training.optimizer",),
     "lr_schedules": ("training.lr_schedule",),
+    "combinations": ("training.gradients",),
     "wrappers": ("sampling.wrap",),
     "clusterings": ("stages",),
 }

@@ -51,6 +51,7 @@ TESTS: dict[str, list[str]] = {
     "cli": ["tests/cli", "tests/sampling", "tests/report", "tests/clustering"],
     "clustering": ["tests/clustering", "tests/clusterings"],
     "clusterings": ["tests/clusterings", "tests/clustering"],
+    "combinations": ["tests/combinations", "tests/testing"],
     "datasets": ["tests/datasets", "tests/training/test_labels.py"],
     "decoders": NETWORKS,
     "denoiser": ["tests/denoiser", "tests/training/test_training.py", "tests/runs", "tests/pretrained"],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from msdk import autoencoders as autoencoders
     from msdk import averages as averages
     from msdk import clusterings as clusterings
+    from msdk import combinations as combinations
     from msdk import datasets as datasets
     from msdk import decoders as decoders
     from msdk import encoders as encoders
@@ -138,6 +139,7 @@ __all__ = [
     "build",
     "cluster",
     "clusterings",
+    "combinations",
     "datasets",
     "decoders",
     "encoders",

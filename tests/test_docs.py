@@ -149,3 +149,26 @@ def test_the_conditional_example_works(tmp_path, monkeypatch):
     assert torch.equal(seven[0], four[0])
     assert not torch.equal(seven[1], four[1])
     assert torch.allclose(seven[0], denoiser(x, 0.5)[0], atol=1e-6)  # no class is that of -1
+
+
+CHECKED = ("objectives", "parameterizations", "noise_levels", "weightings", "schedules", "lr_schedules", "combinations")
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_every_part_of_a_loss_says_how_it_was_checked(kind):
+    """The table of parity has a row for each built-in part under its kind, with source, check and number; no others."""
+    text = Path("docs/objectives.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|.*", text.partition("## What was checked")[2].partition("##")[0], re.MULTILINE)
+    titles = {"noise_levels": "noise levels", "lr_schedules": "learning rates"}
+    titles["combinations"] = "combinations of gradients"
+    found, here = set(), False
+    for row in rows:
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        if cells[0].startswith("**"):
+            here = cells[0] == f"**{titles.get(kind, kind)}**"
+        elif here and cells[0].startswith("`"):
+            assert len(cells) == 4
+            assert all(cells)
+            found |= set(re.findall(r"`([\w-]+)`", cells[0]))
+    registry = registries()[kind]
+    assert found == {name for name in registry.names() if registry.origin(name).owner == "msdk"}

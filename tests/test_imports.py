@@ -149,7 +149,7 @@ ALLOWED = {
         "training",
         "sampling",
         "evaluation",
-        "metrics",
+        "metrics",  # for their names and titles
         "metrics.stage_losses",
     ],
     "preparing": [

@@ -17,7 +17,14 @@ from msdk.runs.writer import one_writer, tidy, was_killed
 
 @attrs.frozen
 class Strategy:
-    """What one strategy found; see `msdk.clusterings.base.Found`."""
+    """What one strategy found; see `msdk.clusterings.base.Found`.
+
+    Attributes:
+        source: Where the strategy is from, as its part says.
+        images_by_stage: Share of the training images that `training.noise` draws in each stage; none where that cannot
+            be said.
+        calls_by_stage: Network calls of the recipe's sampler in each stage, likewise.
+    """
 
     name: str
     edges_t: tuple[float, ...]
@@ -29,6 +36,9 @@ class Strategy:
     matrices: Mapping[str, list[list[float]]] = attrs.field(repr=lambda matrices: f"<{', '.join(matrices)}>")
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    source: str = ""
+    images_by_stage: tuple[float, ...] = ()
+    calls_by_stage: tuple[int, ...] = ()
     cached: bool = attrs.field(default=False, eq=False, metadata=ABSENT)
     """Whether it was found before."""
 
@@ -45,6 +55,7 @@ class Clusters:
         strategies: What each found.
         skipped: Name -> why a strategy that was to be compared did not run.
         versions: Of msdk and torch.
+        span_t: First and last time of the schedule; None in files of older versions.
     """
 
     schedule: str
@@ -54,6 +65,7 @@ class Clusters:
     strategies: tuple[Strategy, ...]
     skipped: Mapping[str, str]
     versions: Mapping[str, str]
+    span_t: Interval | None = None
 
     def __repr__(self) -> str:
         return clusters_grid(self).brief()

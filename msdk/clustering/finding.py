@@ -1,11 +1,13 @@
 """Runs clustering strategies on a recipe's data."""
 
+import bisect
 import functools
 import importlib.metadata
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -21,7 +23,7 @@ from msdk.clusterings.base import Clustering, Points, Subject
 from msdk.datasets.base import Source
 from msdk.denoiser.building import build_autoencoder, pick_device, weights_file
 from msdk.distributed import Group, this_rank, together
-from msdk.errors import PartError
+from msdk.errors import DataError, PartError, RunError
 from msdk.partition import Partition
 from msdk.recipe import Recipe, recipe_of, uncalled, undertrained
 from msdk.recipe.results import to_json
@@ -62,8 +64,8 @@ def cluster(
     Args:
         recipe: A recipe, or the file of one. Its `stages.clustering` says how, unless `strategy` or `compare` do.
         strategy: Name of a strategy, with default settings.
-        compare: Whether to run every registered strategy. One that its settings keep from running is skipped, as is one
-            that trains a network where `run` gives none.
+        compare: Whether to run every registered strategy, with as many stages as the recipe has. One that cannot run is
+            skipped, with the reason, as is one that trains a network where `run` gives none.
         seed: Seed of everything drawn.
         run: Run folder, for strategies that look at one; `gradient` at that of a network for all times.
         device: Where the large products run; CUDA where there is one when not given.
@@ -84,26 +86,24 @@ def cluster(
     found: list[Strategy] = []
     skipped: dict[str, str] = {}
     looked = False
-    specs = _chosen(recipe, strategy, compare, None if run is None else Path(run))
     with together(rank) as group, threads_for(0):  # the large products have more
-        for name, spec in specs.items():
-            looked = looked or "data" in spec.needs
-            told = functools.partial(progress, name) if progress else lambda done, total: None
+        for label, name, spec in _chosen(recipe, strategy, compare, None if run is None else Path(run)):
+            told = functools.partial(progress, label) if progress else lambda done, total: None
             subject = _subject(recipe, schedule, source, points, seed, device, group, told)
             try:
-                if compare and "models" in spec.needs and getattr(spec, "run", None) is None:
-                    raise PartError("it would train a network: give the run folder of one with --run")
+                _refuse(recipe, name, spec, compare=compare)
                 digest = source().digest if cache and "data" in spec.needs else ""
                 key = key_of(recipe, spec, digest, seed, device) if cache and rank.count == 1 else None
                 known = recall(key, Strategy) if key else None
                 one = attrs.evolve(known, cached=True) if known else _timed(name, spec, subject)
                 if key and not known and key == key_of(recipe, spec, digest, seed, device):  # a run may go on meanwhile
-                    keep(key, to_json(one))  # without the warnings, which go by the rest of the recipe
+                    keep(key, to_json(one))  # without what goes by the rest of the recipe
                 found.append(_told(recipe, one))
-            except PartError as error:
+                looked = looked or "data" in spec.needs
+            except (PartError, DataError, RunError) as error:
                 if not compare:
                     raise
-                skipped[name] = str(error)
+                skipped[label] = str(error)
     if not found:
         raise PartError("no strategy can run: " + "; ".join(f"{name}: {why}" for name, why in skipped.items()))
     data = dict(to_data(recipe.data))
@@ -114,25 +114,51 @@ def cluster(
             data["autoencoder"] = to_data(recipe.autoencoder)["name"]
     settings = dict(to_data(schedule))
     versions = {"msdk": __version__, "torch": importlib.metadata.version("torch")}
-    return Clusters(settings.pop("name"), settings, data, seed, tuple(found), skipped, versions)
+    span = schedule.t_min, schedule.t_max
+    return Clusters(settings.pop("name"), settings, data, seed, tuple(found), skipped, versions, span)
 
 
-def _chosen(recipe: Recipe, strategy: str | None, compare: bool, run: Path | None) -> dict[str, Clustering]:
-    """The strategies to run, by name."""
+def _chosen(recipe: Recipe, strategy: str | None, compare: bool, run: Path | None) -> list[tuple[str, str, Clustering]]:
+    """The strategies to run: what to call each, its name, and its settings.
+
+    Where all are compared, they make as many stages as the recipe has, and those that look at a run or at the data
+    alone do both.
+    """
     named = recipe.stages.clustering
     own = clusterings.registry.name_of(type(named)) if named is not None else None
-    specs: dict[str, Clustering] = {}
+    chosen: list[tuple[str, str, Clustering]] = []
     for name in clusterings.names() if compare else [strategy or own or DEFAULT]:
         spec: Clustering = named if named is not None and name == own else clusterings.get(name)()
-        if run is not None and hasattr(spec, "run"):
-            spec = attrs.evolve(spec, run=run)
-        if "data" in spec.needs and recipe.encoder.unit_range:
-            raise PartError(
-                f"{name} measures images in [-1, 1], but encoder.unit_range has them in [0, 1], where every edge has "
-                "half the ratio: cluster with encoder.unit_range=false, and write half of its edges_ratio"
-            )
-        specs[name] = spec
-    return specs
+        if compare and spec is not named:
+            spec = _of_stages(spec, len(recipe.decoders))
+        looks = run is not None and hasattr(spec, "run")
+        if not looks or (compare and "denoiser" in spec.needs):
+            chosen.append((name, name, spec))
+        if looks:
+            changes: Any = {"run": run}
+            label = f"{name}, run" if compare and "denoiser" in spec.needs else name
+            chosen.append((label, name, attrs.evolve(spec, **changes)))
+    return chosen
+
+
+def _of_stages(spec: Clustering, stages: int) -> Clustering:
+    """The strategy for so many stages, if it makes that many; a recipe of one stage is yet to be cut."""
+    changes: Any = {"stages": stages}
+    try:
+        return attrs.evolve(spec, **changes) if stages > 1 else spec
+    except (ValueError, TypeError):
+        return spec
+
+
+def _refuse(recipe: Recipe, name: str, spec: Clustering, *, compare: bool) -> None:
+    """Raises `PartError` where a strategy does not suit a recipe, or would train a network among many strategies."""
+    if "data" in spec.needs and recipe.encoder.unit_range:
+        raise PartError(
+            f"{name} measures images in [-1, 1], but encoder.unit_range has them in [0, 1], where every edge has "
+            "half the ratio: cluster with encoder.unit_range=false, and write half of its edges_ratio"
+        )
+    if compare and "models" in spec.needs and getattr(spec, "run", None) is None:
+        raise PartError("it would train a network: give the run folder of one with --run")
 
 
 def _subject(
@@ -174,19 +200,42 @@ def _timed(name: str, spec: Clustering, subject: Subject) -> Strategy:
         matrices=result.matrices,
         notes=result.notes,
         warnings=result.warnings,
+        source=_source(spec),
     )
 
 
+def _source(spec: Clustering) -> str:
+    """What the strategy's own words say after "Source:"."""
+    _, _, said = (inspect.getdoc(type(spec)) or "").partition("Source: ")
+    return " ".join(said.partition("\n\n")[0].split()).rstrip(".")
+
+
 def _told(recipe: Recipe, found: Strategy) -> Strategy:
-    """What was found, with warnings of stages that training or sampling would not reach."""
-    ready = recipe.with_partition(Partition(found.edges_ratio))
-    if len(ready.decoders) != len(found.edges_ratio) + 1:
+    """What was found, with what its stages get of training and sampling, and warnings of those that get nothing."""
+    partition = Partition(found.edges_ratio)
+    images = tuple(recipe.training.noise.shares(recipe.schedule, partition))
+    found = attrs.evolve(found, images_by_stage=images, calls_by_stage=_counts(recipe, partition))
+    ready = recipe.with_partition(partition)
+    if len(ready.decoders) != len(partition):
         return found  # it is compared with others alone
     try:
         told = [*undertrained(ready), *uncalled(ready)]
     except PartError as error:
         told = [str(error)]
     return attrs.evolve(found, warnings=(*found.warnings, *told))
+
+
+def _counts(recipe: Recipe, partition: Partition) -> tuple[int, ...]:
+    """The network calls of the recipe's sampler in each stage; none where they depend on the stages."""
+    if recipe.sampling.steps_per_stage is not None:
+        return ()
+    counts = [0] * len(partition)
+    try:
+        for call in recipe.calls(Partition(())):
+            counts[bisect.bisect_left(partition.edges, call.ratio)] += call.evaluations
+    except PartError:
+        return ()
+    return tuple(counts)
 
 
 def _points(recipe: Recipe, source: Source, device: str) -> Points:

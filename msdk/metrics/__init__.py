@@ -13,7 +13,15 @@ registry: "Registry[Metric]" = Registry(
         base="msdk.metrics.base:Metric",
         laws="msdk.testing.metrics:LAWS",
         template="msdk.authoring.templates.metric:MyMetric",
-        imports=("batch", "extractors.base", "extractors.dinov2", "objectives.base", "objectives.denoising_loss"),
+        imports=(
+            "batch",
+            "extractors.base",
+            "extractors.dinov2",
+            "noise_levels.base",
+            "objectives.base",
+            "objectives.denoising_loss",
+            "weightings.base",
+        ),
     ),
     {
         "denoising-loss": "msdk.metrics.denoising_loss:DenoisingLoss",

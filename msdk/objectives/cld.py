@@ -1,6 +1,6 @@
 """Hybrid score matching of critically damped Langevin diffusion."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -21,14 +21,25 @@ class CLD(Objective):
     of v is -eps_v / L_vv. The recipe's weighting counts as one of the error of noise, w(t) r^2 with the ratio r of x:
     `uniform` is 1, as published. Networks are fed x and v; the image's estimate follows from eps_v and u.
     Source: Dockhorn et al. 2022, arXiv 2112.07068, Eq. 8 and appendix B.3.
+
+    Args:
+        matching: "hsm" is the above; "dsm" draws v_0 too and regresses the noise that is left, with a weight that grows
+            without bound towards the data ("denoising score matching": noisier, for comparison).
+        reweighting: What errors count beside w(t) r^2: 1 ("flat", the published models'), beta(t) ("rate"), or beta(t)
+            / L_vv^2 ("likelihood", with which the loss bounds it).
     """
 
-    extra: ClassVar[int] = 1
+    matching: Literal["hsm", "dsm"] = "hsm"
+    reweighting: Literal["flat", "rate", "likelihood"] = "flat"
+
+    @property
+    def extra(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]  a constant of others
+        return 1 if self.matching == "hsm" else 2
 
     def build(self, denoiser: "Denoiser") -> Loss:
         from msdk.objectives.cld_loss import CLDLoss
 
-        return CLDLoss()
+        return CLDLoss(self)
 
     def check(self, recipe: "Recipe") -> None:
         super().check(recipe)

@@ -37,7 +37,7 @@ class Consistency(Objective):
         ema: Whether the rate of f' stays as it starts, or rises with N: exp(start_scales log(target_ema) / (N - 1)).
         target_ema: The rate at the start: f' <- rate f' + (1 - rate) f after each step. 0 is the network itself.
         metric: The distance d, a mean over dimensions: squares, absolute values, or sqrt(square + c^2) - c with c =
-            0.00054 for each dimension.
+            0.00054 for each dimension; "l2-32" has the squares of images brought to 32x32 pixels, for larger ones.
         floor: Lowest ratio.
         rho: Exponent of the steps.
     """
@@ -49,7 +49,7 @@ class Consistency(Objective):
     total_steps: int = attrs.field(default=800_000, validator=ge(1))
     ema: Literal["fixed", "adaptive"] = "adaptive"
     target_ema: float = attrs.field(default=0.9, validator=[ge(0), le(1)])
-    metric: Literal["l2", "l1", "pseudo-huber"] = "l2"
+    metric: Literal["l2", "l1", "pseudo-huber", "l2-32"] = "l2"
     floor: float = attrs.field(default=0.002, validator=gt(0))
     rho: float = attrs.field(default=7.0, validator=gt(0))
 
@@ -87,6 +87,8 @@ class Consistency(Objective):
                 f"consistency needs estimates that are the image itself at the ratio {self.floor:g}: set "
                 f'parameterization to {{ name = "consistency", floor = {self.floor:g} }}'
             )
+        if self.metric == "l2-32" and len(recipe.fed) != 3:
+            raise PartError('the metric l2-32 is of images, channels x height x width: set metric to "l2"')
         refuse_shards(recipe)
 
 

@@ -60,6 +60,8 @@ class ConsistencyLoss(WithTeacher):
 
     def _distance(self, found: Tensor, wanted: Tensor) -> Tensor:
         off = found - wanted
+        if self.spec.metric == "l2-32":  # which is linear, so that the difference may be brought there
+            off = nn.functional.interpolate(off, size=(32, 32), mode="bilinear")
         if self.spec.metric == "pseudo-huber":
             # Over the whole image in the paper; over its dimensions, as all losses here are.
             size = HUBER * math.sqrt(off[0].numel())

@@ -130,6 +130,12 @@ def _training(recipe: Recipe) -> Iterable[str]:
     yield from _attention(recipe)
     yield from _draws(recipe)
     yield from _stage_draws(recipe)
+    if (options.gradients is not None or options.gradient_cosine) and options.groups(options.batch_size) == 1:
+        key = "gradient_cosine" if options.gradients is None else "gradients"
+        yield (
+            f"training.{key} finds one gradient of the encoder in each step, since all images of a batch are of one "
+            "stage: set training.stage_groups to more, or leave it out"
+        )
 
 
 def _stage_draws(recipe: Recipe) -> Iterable[str]:

@@ -20,6 +20,7 @@ from msdk.objectives.base import Objective
 from msdk.parameterizations.base import Parameterization
 from msdk.recipe.drawing_checks import (
     drawn_stages,
+    gradients_misfits,
     micro_batches,
     stage_count,
     stage_draw_misfits,
@@ -457,6 +458,7 @@ CHECKS: tuple[Check, ...] = (
     trained_stages,
     drawn_stages,
     stage_draw_misfits,
+    gradients_misfits,
     _optimizer_twice,
     _objective,
     _trackers,

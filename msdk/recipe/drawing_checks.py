@@ -95,6 +95,25 @@ def drawn_stages(recipe: Recipe) -> Iterable[Problem]:
         yield Problem("stages.train", "training.noise draws no time in these stages: name others, or move the law")
 
 
+def gradients_misfits(recipe: Recipe) -> Iterable[Problem]:
+    """Gradients of the stages of what they do not share, or what is not trained."""
+    options = recipe.training
+    asked = {"gradients": options.gradients is not None, "gradient_cosine": options.gradient_cosine}
+    reason = ""
+    if len(recipe.decoders) == 1:
+        reason = "there is one stage"
+    elif recipe.sharing == "separate":
+        reason = 'sharing is "separate"'
+    elif not recipe.stages.train_encoder:
+        reason = "stages.train_encoder is false"
+    for key, given in asked.items():
+        if given and reason:
+            yield Problem(
+                f"training.{key}",
+                f"is about the encoder that stages share in training, but {reason}: leave this key out",
+            )
+
+
 def stage_count(recipe: Recipe) -> int:
     stages = recipe.stages
     if stages.clustering is not None:

@@ -12,6 +12,7 @@ from msdk import averages, objectives, optimizers
 from msdk.autoencoders.base import Autoencoder
 from msdk.averages.base import Average
 from msdk.clusterings.base import Clustering
+from msdk.combinations.base import Combination
 from msdk.datasets.base import Dataset
 from msdk.decoders.base import Decoder
 from msdk.encoders.adapter import Adapter
@@ -137,6 +138,10 @@ class Training:
         weight_decay: Decoupled weight decay (AdamW, Loshchilov and Hutter 2019, arXiv 1711.05101); 0 is Adam.
         sanitize: Whether gradients that are not finite are replaced before clipping, as in EDM: NaN by 0, infinities by
             +-1e5 over the numbers of an image, because EDM sums the loss that is a mean here. The loss stays as it is.
+        gradients: What the shared encoder's gradients of the stages are combined by, as "pcgrad" or "nash-mtl" do, see
+            `msdk.combinations`; those of decoders stay as they are. They are summed when not given.
+        gradient_cosine: Whether every line of metrics.jsonl that falls on `log_every` tells how the stages' gradients
+            of the shared encoder lie to each other in its step: `gradient_cosine` and `gradient_norm_by_stage`.
         clip_norm: Largest norm of the whole gradient; 0 does not clip.
         ema_decay: Decay of the averaged weights, ramped up as min(decay, (1 + n) / (10 + n)); 0 keeps none.
         ema_half_life: Images after which a weight counts half in the average (EDM); 0 means `ema_decay` rules instead.
@@ -196,6 +201,8 @@ class Training:
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=deep_iterable([ge(0), lt(1)]))
     weight_decay: float = attrs.field(default=0.0, validator=ge(0))
     sanitize: bool = False
+    gradients: Combination | None = None
+    gradient_cosine: bool = False
     clip_norm: float = attrs.field(default=1.0, validator=ge(0))
     ema_decay: float = attrs.field(default=0.9999, validator=[ge(0), lt(1)])
     ema_half_life: float = attrs.field(default=0.0, validator=ge(0))

@@ -9,6 +9,7 @@ from msdk.errors import printable
 from msdk.report.canvas import STAGE_COLOURS, drawn, plain
 from msdk.report.figures import general, short
 from msdk.report.grid import Grid
+from msdk.report.strategies import strategies_grid, strategies_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,10 @@ A running mean lies far from the draws around it, so it is dashed, and a line fo
 
 
 def clusters_grid(clusters: "Clusters") -> Grid:
-    """Edges by strategy."""
+    """Edges by strategy; of several, see `msdk.report.strategies`."""
+    title = f"Stage edges under {clusters.schedule}; data {_data(clusters)}; seed {clusters.seed}"
+    if len(clusters.strategies) > 1:
+        return strategies_grid(clusters, title)
     rows = tuple(
         (
             one.name,
@@ -56,7 +60,6 @@ def clusters_grid(clusters: "Clusters") -> Grid:
     if known:
         notes.append(f"Found before, for the same data and settings: {known}; --no-cache finds edges anew.")
     notes += [f"{name} did not run: {why}." for name, why in clusters.skipped.items()]
-    title = f"Stage edges under {clusters.schedule}; data {_data(clusters)}; seed {clusters.seed}"
     return Grid(title, ("strategy", "edges t", "95 % of draws", "edges ratio", "seconds"), rows, tuple(notes))
 
 
@@ -89,7 +92,9 @@ def _data(clusters: "Clusters") -> str:
 
 
 def clusters_plot(clusters: "Clusters", kind: str = "png") -> bytes:
-    """The curves that each strategy looked at, its edges with their intervals, and its matrix; a row per strategy.
+    """The curves that a strategy looked at, its edges with their intervals, and its matrix.
+
+    Of several strategies the stages alone, see `msdk.report.strategies`.
 
     Args:
         clusters: What `msdk cluster` found.
@@ -99,6 +104,8 @@ def clusters_plot(clusters: "Clusters", kind: str = "png") -> bytes:
         PlotError: matplotlib is not installed.
     """
     strategies = clusters.strategies
+    if len(strategies) > 1:
+        return strategies_plot(clusters, kind)
     columns = 2 if any(one.matrices for one in strategies) else 1
 
     def draw(figure: "Figure") -> None:

@@ -53,6 +53,7 @@ class Checkpoint:
         before: Steps done when the batch or the stages were changed last, and the images of each stage that were
             expected until then, which together are all that were read; (0, ()) where that never was.
         turns: Steps in which each stage had images, where averages go by them; empty elsewhere.
+        combined: What each stage's gradient was multiplied with last, where these are combined; empty elsewhere.
         best: Weights of what goes by a held-out loss of its own, at its best look: `"<number>/raw/<weight>"`, and each
             average as `"<number>/<average>/<weight>"`.
     """
@@ -70,6 +71,7 @@ class Checkpoint:
     watched: Watched | None = None
     before: tuple[int, tuple[float, ...]] = (0, ())
     turns: tuple[int, ...] = ()
+    combined: tuple[float, ...] = ()
     best: Mapping[str, Tensor] = attrs.field(factory=dict[str, Tensor])
 
 
@@ -137,6 +139,8 @@ def _state_of(checkpoint: Checkpoint) -> str:
         state |= {"changed_at": checkpoint.before[0], "expected_until_then": checkpoint.before[1]}
     if checkpoint.turns:
         state |= {"steps_by_stage": checkpoint.turns}
+    if checkpoint.combined:
+        state |= {"gradient_weights_by_stage": checkpoint.combined}
     return json.dumps(state)
 
 
@@ -204,6 +208,7 @@ class _State:
     untold_images: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
     watched: Watched | None = None
     steps_by_stage: tuple[int, ...] = attrs.field(default=(), validator=deep_iterable(ge(0)))
+    gradient_weights_by_stage: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable(_finite))
     changed_at: int = attrs.field(default=0, validator=ge(0))
     expected_until_then: tuple[float, ...] = attrs.field(default=(), validator=deep_iterable([_finite, ge(0)]))
 
@@ -212,6 +217,8 @@ class _State:
             raise FieldError("expected_until_then has one number for each stage, or none")
         if len(self.steps_by_stage) not in (0, len(self.images_by_stage)):
             raise FieldError("steps_by_stage has one number for each stage, or none")
+        if len(self.gradient_weights_by_stage) not in (0, len(self.images_by_stage)):
+            raise FieldError("gradient_weights_by_stage has one number for each stage, or none")
         if self.changed_at > self.iteration:
             raise FieldError("changed_at is beyond the iteration")
         if not len(self.untold_losses) == len(self.untold_images) in (0, len(self.images_by_stage)):
@@ -267,6 +274,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         watched=state.watched,
         before=(state.changed_at, state.expected_until_then),
         turns=state.steps_by_stage,
+        combined=state.gradient_weights_by_stage,
         **{name: read_weights(stored(path, name)) for name in ALWAYS},
         **{name: _read_if_there(stored(path, name)) for name in OPTIONAL},
     )

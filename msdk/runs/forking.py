@@ -86,7 +86,8 @@ def fork(
         before = before[0], tuple(sum(before[1]) * share for share in shares)
     new = attrs.evolve(_moved(old, recipe, rename, run), images_by_stage=seen, untold=((), ()), before=before)
     if len(recipe.decoders) != len(parent.decoders):  # nobody says which stage is whose: none is ramped up anew
-        new = attrs.evolve(new, turns=(max(old.turns, default=0),) * len(recipe.decoders) if old.turns else ())
+        turns = (max(old.turns, default=0),) * len(recipe.decoders) if old.turns else ()
+        new = attrs.evolve(new, turns=turns, combined=())
     if not recipe.training.averaged:
         new = attrs.evolve(new, ema={})
     elif not new.ema:  # averages begin with the weights

@@ -39,7 +39,7 @@ FREE_IN_TRAINING = tuple(
         *("iterations", "lr", "warmup", "lr_schedule", "clip_norm", "sanitize"),
         *("accumulation", "parallel", "recompute", "log_every", "checkpoint_every", "keep", "evaluate_every"),
         *("compile", "workers", "cache_images", "latents", "snapshot_every", "sample_every", "sample_images"),
-        *("batch_size", "stage_groups"),
+        *("batch_size", "stage_groups", "gradient_cosine"),
     )
 )
 """Keys of training that may change on the way."""

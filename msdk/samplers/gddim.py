@@ -70,16 +70,16 @@ class GDDIM(Multistep, OneCallSampler):
 
         v_t = noise(x_t, t, s) / 2 if memory.v is None else memory.v
         x_0 = denoise(torch.cat([x_t, v_t], dim=1), t)
-        psi, inverse = CLD.transition(t), _inverse(schedule, t)
+        psi, inverse = schedule.transition(0.0, t), _inverse(schedule, t)
         off = (x_t - float(psi[0, 0]) * x_0, v_t - float(psi[1, 0]) * x_0)
         score = mapped(-inverse, off)
         if s == 0:  # one step of the reverse ODE's linear part, to t = 0
-            drift = mapped(_array(DRIFT), (x_t, v_t))
-            return x_t - t * drift[0], Running(memory.past, v_t - t * (drift[1] - DIFFUSION * score[1]))
+            drift, h = mapped(_array(DRIFT), (x_t, v_t)), t * schedule.beta(t)
+            return x_t - h * drift[0], Running(memory.past, v_t - h * (drift[1] - DIFFUSION * score[1]))
         eps = mapped(-_root(schedule, t).T, score)
         past = memory.past.after(t, eps, self.order)
         times = tuple(u for u, _ in past.nodes)
-        x_s, v_s = mapped(CLD.transition(s - t), (x_t, v_t))
+        x_s, v_s = mapped(schedule.transition(t, s), (x_t, v_t))
         for weight, (_, each) in zip(_weights(schedule, times, t, s), past.nodes, strict=True):
             more = mapped(weight, each)
             x_s, v_s = x_s + more[0], v_s + more[1]
@@ -115,8 +115,8 @@ def _weights(schedule: CLD, nodes: tuple[float, ...], t: float, s: float) -> "tu
     places = middle + half * np.array([place for place, _ in gauss()])
     shares = half * np.array([share for _, share in gauss()])
     roots = np.stack([_root(schedule, float(u)) for u in places])
-    noise = np.diag([0.0, DIFFUSION / 2])
-    integrand = CLD.transition(s - places) @ noise @ np.swapaxes(np.linalg.inv(roots), -1, -2)
+    noise = np.diag([0.0, DIFFUSION / 2]) * schedule.beta(places)[:, None, None]
+    integrand = schedule.transition(places, s) @ noise @ np.swapaxes(np.linalg.inv(roots), -1, -2)
     found: list[np.ndarray[Any, Any]] = []
     for j, node in enumerate(nodes):
         others = [other for k, other in enumerate(nodes) if k != j]
@@ -148,7 +148,7 @@ def _turning(schedule: CLD, times: "np.ndarray[Any, Any]") -> "np.ndarray[Any, A
     own[..., 0, 0] /= 2
     own[..., 1, 1] /= 2
     whole = inverse @ (drift + noise / 2 @ np.linalg.inv(sigma)) @ low
-    return (whole - own)[..., 1, 0]
+    return schedule.beta(times) * (whole - own)[..., 1, 0]
 
 
 @functools.lru_cache(maxsize=8)

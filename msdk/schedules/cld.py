@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 from attrs.validators import gt
 
-from msdk.schedules.base import Schedule, Time, functions
+from msdk.schedules.base import Schedule, Time, functions, refuse_falling_beta
 
 if TYPE_CHECKING:
     import numpy as np
 
-RATE = 4.0
-"""beta, and with Gamma = 1 and M = 1/4 all other constants of the published process."""
+DRIFT = ((0.0, 4.0), (-1.0, -4.0))
+"""F of du = F u db + G dw, u = (x, v), with the Gamma = 1 and M = 1/4 of the published process; db = beta dt."""
 
-DRIFT = ((0.0, 16.0), (-4.0, -16.0))
-"""F of du = F u dt + G dw, u = (x, v)."""
-
-DIFFUSION = 8.0
+DIFFUSION = 2.0
 """The only entry of G G^T, that of v."""
 
 
@@ -25,9 +22,9 @@ DIFFUSION = 8.0
 class CLD(Schedule):
     """du = F u dt + G dw of u = (x, v), from (x_0, v_0 ~ N(0, velocity)); alpha and sigma are those of x.
 
-    psi(t) = exp(-2 b) [[1 + 2 b, 4 b], [-b, 1 - 2 b]] with b = beta t, and Sigma_t = S + psi (Sigma_0 - S) psi^T with
-    the stationary S = diag(1, 1/4). The objective `cld` trains on it and the sampler `gddim` runs it: networks are fed
-    x and v as channels, one after the other.
+    psi(t) = exp(-2 b) [[1 + 2 b, 4 b], [-b, 1 - 2 b]] with b the integral of beta, and Sigma_t = S + psi (Sigma_0 - S)
+    psi^T with the stationary S = diag(1, 1/4). The objective `cld` trains on it and the sampler `gddim` runs it:
+    networks are fed x and v as channels, one after the other.
     Source: Dockhorn et al. 2022, arXiv 2112.07068, with the constants of Zhang et al. 2023, arXiv 2206.05564.
 
     Args:
@@ -35,6 +32,8 @@ class CLD(Schedule):
         floor: Added to both variances at t = 0.
         mixed: Whether networks say what is left of the noise of v beside that of data at rest, v / Sigma_vv ("mixed
             score" of the published program).
+        beta_min: beta at t = 0; of the published models 4, at all times.
+        beta_max: beta at t = 1; it is linear between.
     """
 
     diffuses: ClassVar[bool] = False
@@ -44,6 +43,11 @@ class CLD(Schedule):
     velocity: float = attrs.field(default=0.01, validator=gt(0))
     floor: float = attrs.field(default=1e-6, validator=gt(0))
     mixed: bool = False
+    beta_min: float = attrs.field(default=4.0, validator=gt(0))
+    beta_max: float = attrs.field(default=4.0, validator=gt(0))
+
+    def __attrs_post_init__(self) -> None:
+        refuse_falling_beta(self.beta_min, self.beta_max)
 
     @property
     def t_min(self) -> float:
@@ -61,12 +65,20 @@ class CLD(Schedule):
     def seen(self) -> "Seen":
         return Seen(self)
 
+    def beta(self, t: Any) -> Any:
+        """How fast all happens."""
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def elapsed(self, t: Any) -> Any:
+        """b, the integral of beta."""
+        return t * self.beta_min + t * t * ((self.beta_max - self.beta_min) / 2)
+
     def alpha(self, t: Time) -> Time:
-        b = t * RATE
+        b: Any = self.elapsed(t)
         return functions(t).exp(-2 * b) * (1 + 2 * b)
 
     def sigma(self, t: Time) -> Time:
-        b, maths = t * RATE, functions(t)
+        b, maths = self.elapsed(t), functions(t)
         decay = 2 * maths.log1p(2 * b) - 4 * b  # log alpha^2
         lost = self.floor * maths.exp(decay) - (0.25 - self.velocity - self.floor) * maths.exp(-4 * b) * (4 * b) ** 2
         return maths.sqrt(lost - maths.expm1(decay))  # so that nothing cancels near the data
@@ -88,12 +100,17 @@ class CLD(Schedule):
 
     def means(self, t: Time) -> tuple[Time, Time]:
         """What is left of the image in x and in v: the first column of psi."""
-        b, maths = t * RATE, functions(t)
+        b, maths = self.elapsed(t), functions(t)
         return maths.exp(-2 * b) * (1 + 2 * b), -maths.exp(-2 * b) * b
+
+    def carried(self, t: Time) -> tuple[Time, Time]:
+        """What is left of the velocity at the start in x and in v: the second column of psi."""
+        b, maths = self.elapsed(t), functions(t)
+        return maths.exp(-2 * b) * 4 * b, maths.exp(-2 * b) * (1 - 2 * b)
 
     def variances(self, t: Time) -> tuple[Time, Time, Time]:
         """Sigma_t as xx, xv and vv; nothing cancels near the data."""
-        b, maths = t * RATE, functions(t)
+        b, maths = self.elapsed(t), functions(t)
         c, decay = 4 * b, maths.exp(-4 * b)
         first, second = self.floor, self.velocity + self.floor
         xx = decay * ((1 + 2 * b) ** 2 * first + c * c * second) + _third_remainder(c) * decay
@@ -107,12 +124,11 @@ class CLD(Schedule):
         root = maths.sqrt(xx)
         return root, xv / root, maths.sqrt(vv - xv * xv / xx)
 
-    @staticmethod
-    def transition(span: Any) -> "np.ndarray[Any, Any]":
-        """Psi over a span of time, [..., 2, 2]."""
+    def transition(self, t: Any, s: Any) -> "np.ndarray[Any, Any]":
+        """Psi from times t to times s, [..., 2, 2]."""
         import numpy as np
 
-        b = RATE * np.asarray(span)
+        b = self.elapsed(np.asarray(s)) - self.elapsed(np.asarray(t))
         rows = np.stack([np.stack([1 + 2 * b, 4 * b], -1), np.stack([-b, 1 - 2 * b], -1)], -2)
         return np.exp(-2 * b)[..., None, None] * rows
 
@@ -120,7 +136,7 @@ class CLD(Schedule):
         """Sigma_t, [..., 2, 2]."""
         import numpy as np
 
-        psi, end = self.transition(t), np.diag([1.0, 0.25])
+        psi, end = self.transition(0.0, t), np.diag([1.0, 0.25])
         start = np.diag([self.floor, self.velocity + self.floor])
         return end + psi @ (start - end) @ np.swapaxes(psi, -1, -2)
 

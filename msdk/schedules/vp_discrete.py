@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-from attrs.validators import ge, gt, lt
+from attrs.validators import ge, gt, lt, optional
 
+from msdk.errors import PartError
 from msdk.schedules.base import Schedule, Time, functions, refuse_falling_beta
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class VPDiscrete(Schedule):
             `velocity`.
         clock: "steps" is the above. "held" is score_sde's: step i starts at t = i / (steps - 1) and holds until the
             next one starts, as its discrete checkpoints look their tables up.
+        part_of: Steps of a table of which these are a part, evenly strided from its first step ("ddimN" of
+            improved-diffusion): the law is that of the whole table. A whole number of strides must make it.
     """
 
     steps: int = attrs.field(default=1000, validator=ge(2))
@@ -72,8 +75,11 @@ class VPDiscrete(Schedule):
     spacing: Literal["linear", "scaled-linear", "cosine"] = "linear"
     clock: Literal["steps", "held"] = "steps"
     zero_terminal_snr: bool = False
+    part_of: int | None = attrs.field(default=None, validator=optional(ge(2)))
 
     def __attrs_post_init__(self) -> None:
+        if self.part_of is not None and self.part_of % self.steps:
+            raise PartError(f"part_of = {self.part_of} is no multiple of steps = {self.steps}: no stride makes them")
         if self.spacing != "cosine":  # which has no use of beta_min
             refuse_falling_beta(self.beta_min, self.beta_max)
 
@@ -91,7 +97,8 @@ class VPDiscrete(Schedule):
 
     @property
     def _table(self) -> tuple[float, ...]:
-        logs = _log_alphas(self.steps, self.beta_min, self.beta_max, self.spacing)
+        whole = self.part_of or self.steps
+        logs = _log_alphas(whole, self.beta_min, self.beta_max, self.spacing)[:: whole // self.steps]
         return _rescaled(logs) if self.zero_terminal_snr else logs
 
     def kinks(self, low: float, high: float) -> Sequence[float]:

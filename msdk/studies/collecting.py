@@ -21,7 +21,7 @@ from msdk.runs.lock import read_lock
 from msdk.runs.writer import written_by
 from msdk.studies.crossing import Crossing, Curves, Estimate, cross
 from msdk.studies.planning import Plan, Trial, Variant, address
-from msdk.studies.quality import METRICS
+from msdk.studies.quality import metric_named
 from msdk.studies.results import (
     Account,
     ArmResult,
@@ -86,7 +86,7 @@ def collect(plan: Plan, trials: Sequence[Trial], folder: Path, file: Path) -> St
         file: The study file, for the record.
     """
     options = plan.study.study
-    metric = METRICS[options.metrics[0]]
+    metric = metric_named(options.metrics[0])
     results = {trial.number: _trial(folder, trial, options.metrics[0]) for trial in trials}
     arms = tuple(
         _arm(each, [results[trial.number] for trial in trials if trial.variant is each]) for each in plan.variants
@@ -159,7 +159,7 @@ def _trial(folder: Path, trial: Trial, metric: str) -> TrialResult:
             by_stage=look.by_stage,
             seconds=look.seconds,
         )
-        for look in METRICS[metric].read(run)
+        for look in metric_named(metric).read(run)
         if len(look.images_by_stage) == len(price.flops_per_image)
     )
     return TrialResult(trial.number, trial.seed, f"{RUNS}/{trial.name}", state, problem, points)

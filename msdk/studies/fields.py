@@ -25,11 +25,11 @@ def _flops(_: object, field: object, value: float | str) -> None:
 
 
 def _known(_: object, field: object, value: tuple[str, ...]) -> None:
-    from msdk.studies.quality import METRICS
+    from msdk.studies.quality import known_metrics
 
     for name in value:
-        if name not in METRICS:
-            raise ValueError(f"no metric '{name}' of a study. Known: {', '.join(METRICS)}")
+        if name not in known_metrics():
+            raise ValueError(f"no metric '{name}' of a study. Known: {', '.join(known_metrics())}")
 
 
 def _metric_names(_: object, __: object, value: tuple[str, ...]) -> None:
@@ -54,6 +54,10 @@ class Options:
             images.
         scores: Metrics of finished trials: of images that each draws as its recipe's `[evaluation]` says, "fid" for
             example; "denoising-loss" is of held-out images in the stages of the arm that has most of them, in all arms.
+            images. Others are of evaluations on the way, which recipes or `set` describe in `evaluation`: `fid`, `kid`,
+            ..., or `common-loss`, the evaluations' denoising loss, for arms that train under different laws.
+        evaluate_every: Iterations between evaluations, a multiple of `checkpoints`; as many as these when not given.
+            Without a metric of evaluations there are none.
         target: What the baseline's quality is: its "best" so far, as who keeps the best checkpoint has it, or its
             "final" one.
         equal: What arms have in common: their recipes' "iterations", or "flops": then each is trained for as many
@@ -73,6 +77,7 @@ class Options:
     held_out: float = attrs.field(default=0.1, validator=[gt(0), lt(1)])
     metrics: tuple[str, ...] = attrs.field(default=("denoising-loss",), validator=[min_len(1), _known])
     scores: tuple[str, ...] = attrs.field(default=(), validator=_metric_names)
+    evaluate_every: int | None = attrs.field(default=None, validator=optional(ge(1)))
     target: Target = "best"
     equal: Equal = "iterations"
     confidence: float = attrs.field(default=0.95, validator=[gt(0), lt(1)])

@@ -84,6 +84,10 @@ def structured(data: Mapping[str, Any], path: Path) -> Study:
         known = ", ".join(study.arms)
         words = f"no arm '{study.baseline}'.{nearest(study.baseline, study.arms)} Known: {known}"
         problems.append(Problem("study.baseline", words))
+    every = study.study.evaluate_every
+    if every is not None and every % study.study.checkpoints:
+        words = f"a multiple of `checkpoints`, which is {study.study.checkpoints}, got {every}"
+        problems.append(Problem("study.evaluate_every", words))
     for place, grid in (("study", study.study.over), *((f"arms.{name}", arm.over) for name, arm in study.arms.items())):
         problems += [Problem(f"{place}.over", f"'{key}' has no value") for key, values in grid.items() if not values]
     if problems:

@@ -22,6 +22,7 @@ from msdk.recipe.structuring import to_data
 from msdk.runs.resuming import FREE
 from msdk.studies.fields import Study
 from msdk.studies.files import inline
+from msdk.studies.quality import HELD_OUT, OF_EVALUATIONS
 from msdk.studies.results import Price
 
 Counting = Callable[[str], None]
@@ -146,13 +147,16 @@ class Plan:
 def address(recipe: Recipe, digest: str, version: str = __version__) -> str:
     """What stands for all that a run's training depends on: its recipe, its data, and the version of msdk.
 
+    Where training evaluates on the way, how it draws and judges belongs to that.
+
     Args:
         recipe: Its stage edges are known.
         digest: Of the data.
         version: Of msdk.
     """
     data = to_data(recipe.with_partition(recipe.partition()))
-    for key in FREE:
+    judged = ("sampler", "samplers", "sampling", "evaluation") if recipe.training.evaluate_every else ()
+    for key in (each for each in FREE if each not in judged):
         table: Any = data
         *above, last = key.split(".")
         for step in above:
@@ -217,6 +221,7 @@ def plan(
             ready = attrs.evolve(ready, training=attrs.evolve(ready.training, iterations=iterations))
             price = _price(ready, cache=cache)
         check_trainable(ready)
+        _refuse_unjudged(ready, options.metrics, label)
         if ready.training.iterations < options.checkpoints:
             raise MsdkError(
                 f"{label} is trained for {ready.training.iterations:,} iterations, and looked at every "
@@ -240,6 +245,17 @@ def plan(
         raise MsdkError(f"the baseline {study.baseline} has a grid itself: name one arm for each of its values")
     limit = None if options.budget is None else quantity(str(options.budget), "FLOPs")
     return Plan(study, tuple(_within(found, len(options.seeds), limit)), limit)
+
+
+def _refuse_unjudged(recipe: Recipe, wanted: Sequence[str], label: str) -> None:
+    judged = [] if recipe.evaluation is None else [to_data(each)["name"] for each in recipe.evaluation.metrics]
+    for name in wanted:
+        of = OF_EVALUATIONS.get(name, name)
+        if name != HELD_OUT and of not in judged:
+            raise MsdkError(
+                f"the metric {name} is of evaluations, and {label} has none of it: add it to the recipe or to `set`, "
+                f'for example "evaluation.metrics" = [{{ name = "{of}" }}]'
+            )
 
 
 def _equal(iterations: float, checkpoints: int) -> int:
@@ -267,7 +283,9 @@ def _points(study: Study, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     options, arm = study.study, study.arms[name]
     grid = {**options.over, **arm.over}
     fixed = {**options.set, **arm.set}
-    looks = {"data.held_out": options.held_out, "training.validate_every": options.checkpoints}
+    looks: dict[str, Any] = {"data.held_out": options.held_out, "training.validate_every": options.checkpoints}
+    if any(each != HELD_OUT for each in options.metrics):
+        looks["training.evaluate_every"] = options.evaluate_every or options.checkpoints
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
         told = ", ".join(f"{key} = {inline(value)}" for key, value in point.items())

@@ -1,8 +1,11 @@
 """Where the quality of a trial is read: by metric, a list of looks. Imports no torch.
 
-The one place that a metric of another kind is added to: `METRICS` names what reads its looks from a run folder.
+`denoising-loss` is what training itself tells of held-out images. Any other name is of an evaluation that training
+makes on the way (`training.evaluate_every`): of a metric whose smaller values are better, or `common-loss`, which is
+the evaluations' denoising loss, under whatever weighting and law of times these say.
 """
 
+import functools
 import json
 import math
 import typing
@@ -12,7 +15,9 @@ from typing import Any
 
 import attrs
 
+from msdk import metrics
 from msdk.errors import RunError
+from msdk.evaluation.scores import read_scores
 
 
 @attrs.frozen
@@ -83,5 +88,43 @@ class Metric:
     read: Callable[[Path], list[Look]]
 
 
-METRICS: Mapping[str, Metric] = {"denoising-loss": Metric("held-out loss", held_out_losses)}
-"""By the name in a study."""
+HELD_OUT = "denoising-loss"
+"""The metric that needs no evaluation."""
+
+OF_EVALUATIONS: Mapping[str, str] = {"common-loss": "denoising-loss"}
+"""Names in a study -> those of metrics, where both differ."""
+
+
+def known_metrics() -> list[str]:
+    """The names that a study may use."""
+    return [HELD_OUT, *OF_EVALUATIONS, *(name for name in metrics.names() if name != HELD_OUT)]
+
+
+def metric_named(name: str) -> Metric:
+    """A metric by its name in a study."""
+    if name == HELD_OUT:
+        return Metric("held-out loss", held_out_losses)
+    of = OF_EVALUATIONS.get(name, name)
+    words = "held-out loss under the common law" if name in OF_EVALUATIONS else str(metrics.get(of).title)
+    return Metric(words, functools.partial(evaluated, of))
+
+
+def evaluated(metric: str, run: Path) -> list[Look]:
+    """The first number of a metric in a run's evaluations, where training looked at held-out images as well.
+
+    Raises:
+        RunError: It cannot be read, or larger numbers are better.
+    """
+    spent = {look.iteration: look for look in held_out_losses(run)}
+    found: dict[int, Look] = {}
+    for file in sorted((run / "evaluations").glob("*.json")):
+        scores = read_scores(file)
+        own = [score for score in scores.scores if score.metric.get("name") == metric]
+        at = spent.get(scores.images.checkpoint)
+        if not own or at is None:
+            continue
+        if own[0].better != "lower":
+            raise RunError(f"{own[0].name} is better the larger it is, and a study compares by what is to be small")
+        stages = [score.value for score in own if " stage " in score.name]
+        found.setdefault(at.iteration, attrs.evolve(at, value=own[0].value, by_stage=tuple(stages)))
+    return [found[iteration] for iteration in sorted(found)]

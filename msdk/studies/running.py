@@ -9,6 +9,7 @@ import attrs
 from msdk.clustering import kept_clusters
 from msdk.distributed import Group
 from msdk.errors import ElsewhereError, GoneError, MsdkError, RunError
+from msdk.evaluation.evaluating import judging
 from msdk.registry.faults import fault_in
 from msdk.runs.files import write_text
 from msdk.runs.writer import one_writer, written_by
@@ -124,6 +125,7 @@ def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher:
                 progress=lambda step: watcher.trained(trial, step),
                 warn=watcher.warned,
                 furnish=lambda place: kept_clusters(place, trial.variant.clusters),
+                judge=group.agreed(lambda: judging(trial.recipe, device)),
                 group=group,
             )
         except GoneError:

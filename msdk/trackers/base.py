@@ -22,7 +22,9 @@ Numbers = Mapping[str, Number | Sequence[Number]]
 
 Training tells `images`, `loss`, `loss_by_stage`, `images_by_stage` (since the first step), `expected_images_by_stage`
 (by the recipe, for the same steps), `lr`, `images_per_second`, `seconds`, `gradient_norm`, `data_seconds` and
-`memory_peak_bytes`; on CUDA `cuda_peak_bytes`, in float16 `loss_scale`. Where held-out images are looked at,
+`memory_peak_bytes`; on CUDA `cuda_peak_bytes`, in float16 `loss_scale`. Where gradients are
+looked at stage by stage, `gradient_cosine` (stages 0 and 1, 0 and 2, ..., 1 and 2, ...) and `gradient_norm_by_stage`.
+Where held-out images are looked at,
 `held_out_loss` and `held_out_loss_by_stage` at each look, and `held_out_images_by_stage`; where training stops by them
 `frozen_by_stage`; and with contact sheets, which are images named "samples", `sampled_calls_by_stage`.
 """

@@ -40,7 +40,7 @@ from msdk.training.compiling import compile_parts
 from msdk.training.diagnosis import culprit
 from msdk.training.drawing import Feed, Work
 from msdk.training.latents import refuse_unsampled
-from msdk.training.sheets import save_sheet
+from msdk.training.sheets import kept_sheet, save_sheet
 from msdk.training.starting import put_start
 from msdk.training.state import check, checkpoint_of, refuse_unsavable, restore, sick, snapshot_of
 from msdk.training.step import TrainingStep, in_training
@@ -274,6 +274,7 @@ class Trainer:
             "images_per_second": rate,
             "seconds": self.seconds,
             "gradient_norm": self.step.gradient_norm(),
+            **({} if self.step.shared is None else self.step.shared.told()),
             "data_seconds": self.feed.reader.waited - self.waited,
             **memory(self.feed.device),
             **found,
@@ -349,8 +350,11 @@ class Trainer:
         self.feed.before = checkpoint.before
         # A line that was told because training stopped is not due: the next one has its images, as if it had not.
         early = any(self.untold) and self.iteration < self.recipe.training.iterations
+        sheet = kept_sheet(self.run_dir, self.iteration) if early and self.logs else None
         for log in self.logs:
             log.rewind(self.iteration - early)
+            if sheet is not None:  # which was due, and is drawn no more
+                log.image("samples", self.iteration, sheet)
         self.watch.restore(checkpoint)
         told = last_numbers(self.run_dir)
         if told is not None:

@@ -77,3 +77,15 @@ def save_sheet(run: Path, iteration: int, sheet: UInt8[Tensor, "3 h w"]) -> Path
     with written_whole(path) as temporary:
         Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(temporary, format="png")
     return path
+
+
+def kept_sheet(run: Path, iteration: int) -> UInt8[Tensor, "3 h w"] | None:
+    """What `save_sheet` wrote there; None where it is gone, or is no picture any more."""
+    from PIL import Image
+
+    with (
+        contextlib.suppress(OSError, ValueError, Image.DecompressionBombError),
+        Image.open(run / FOLDER / f"{iteration:08d}.png") as image,
+    ):
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    return None

@@ -71,6 +71,7 @@ def checkpoint_of(
         watched=watched,
         before=before,
         turns=tuple(step.turns) if step.recipe.training.average_by == "stage" else (),
+        combined=() if step.shared is None else step.shared.numbers(),
         best=best or {},
     )
 
@@ -217,6 +218,8 @@ def restore(step: TrainingStep, checkpoint: Checkpoint) -> None:
         further = _under(f"{place}/", checkpoint.averages)
         ema.load({name if name.startswith(OBJECTIVE) else f"{NETWORK}{name}": each for name, each in further.items()})
     step.turns = list(checkpoint.turns or step.turns)
+    if step.shared is not None:
+        step.shared.restore(checkpoint.combined)
     restore_optimizer(step, checkpoint)
 
 

@@ -25,8 +25,9 @@ from msdk.errors import PartError
 from msdk.objectives.base import Draw, Following, Loss, Taught
 from msdk.recipe import Recipe, Training
 from msdk.runs import load_run
+from msdk.training.combining import SharedGradients, by_stage
 from msdk.training.dealing import Hand
-from msdk.training.drawing import layout
+from msdk.training.drawing import layout, mixed_seed
 from msdk.training.ema import EMA
 from msdk.training.latents import drawn, moments_of
 from msdk.training.sharding import Trained, clip, norm_of, refuse_whole, rows, shard, take_gradients
@@ -54,6 +55,7 @@ class TrainingStep:
         sharded: Whether this process keeps rows of the weights, and of all that belongs to them.
         own: What the optimiser moves of each weight that is trained: all of it, or this process's rows.
         scaler: What keeps the gradients of float16 in its range; None in other precisions.
+        shared: Gradients of what stages share, where these are combined or looked at; None elsewhere.
         turns: Steps in which each stage had images, where averages go by them (`training.average_by`).
         images: Of each stage in the next step, of the whole batch; whoever makes steps says so where that is.
         measures: Whether the norm of the next gradient is wanted, also where nothing is clipped by it.
@@ -71,6 +73,11 @@ class TrainingStep:
             shard(self.trained, denoiser.place.device, self.group)
         self.own = [rows(each) if self.sharded else each for each in self.trained.parameters()]
         self.sums = None if self.sharded else GradientSums(self.trained, self.group)
+        self.shared = (
+            SharedGradients(self.trained, self.own, len(recipe.decoders), options.gradients, self.group)
+            if options.gradients is not None or options.gradient_cosine
+            else None
+        )
         self.optimizer = options.rule.build(self.own, options.lr)
         by_stage = stages_of(self.trained) if options.average_by == "stage" else {}
         self.emas = [EMA(self.trained, average, options.batch_size, by_stage) for average in options.kept_averages]
@@ -107,18 +114,24 @@ class TrainingStep:
         if hand is not None and hand.counted is not None:
             flags = hand.counted.to(batch.images.device, non_blocking=True).split(list(sizes))
         values: list[Tensor] = []
+        shared = self._apart(iteration)
         for done, (each, own, counted) in enumerate(zip(batch.split(sizes), draw.split(sizes), flags, strict=True), 1):
-            if self.sums is not None and done == len(sizes):
+            if self.sums is not None and done == len(sizes) and shared is None:
                 self.sums.expect(set(own.stages.tolist()))
             if not len(own.stages):
                 continue  # all of its images are of stages that stay as they are
             # Networks in shards talk with other processes.
             with alive(alone=False) if self.sharded else contextlib.nullcontext():
-                values.append(self._backward(each, own, counted, total))
+                if shared is None:
+                    values.append(self._backward(each, own, counted, total))
+                else:
+                    values.append(self._backward_apart(shared, each, own, counted, total))
         if self.sums is not None:
             self.sums.finish()
         else:
             take_gradients(self.trained, self.own)
+        if shared is not None:
+            self._put(shared, iteration)
         self.update(iteration)
         return torch.cat(values) if values else draw.noise.new_zeros(0)
 
@@ -137,6 +150,33 @@ class TrainingStep:
             loss = values.sum() / total
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return values.detach()
+
+    def _apart(self, iteration: int) -> SharedGradients | None:
+        """What takes the gradients of the stages one by one, in the steps that do."""
+        if self.shared is not None:
+            self.shared.forget()
+        options = self.recipe.training
+        wanted = options.gradients is not None or (iteration + 1) % options.log_every == 0
+        return self.shared if wanted else None
+
+    def _backward_apart(
+        self, shared: SharedGradients, batch: Batch, draw: Draw, counted: Tensor | None, total: int
+    ) -> Tensor:
+        """As `_backward`, stage by stage."""
+        pieces, places = by_stage(batch, draw, counted)
+        values: list[Tensor] = []
+        for stage, own, drawn_for, flags in pieces:
+            values.append(self._backward(own, drawn_for, flags, total))
+            shared.take(stage)
+        return torch.cat(values).index_select(0, places)
+
+    def _put(self, shared: SharedGradients, iteration: int) -> None:
+        options = self.recipe.training
+        unit = None if self.scaler is None else self.scaler.scale(torch.ones((), device=self.denoiser.place.device))
+        # In float16 what overflows has to be seen, so that the step is left out.
+        bound = self.bound if options.sanitize and self.scaler is None else None
+        seed = mixed_seed(options.seed, "gradients", iteration)
+        shared.put(iteration, seed, sharded=self.sharded, unit=unit, bound=bound)
 
     def update(self, iteration: int) -> None:
         """Takes the gradients in: sanitized, clipped, by the optimiser at the step's learning rate, then averaged.

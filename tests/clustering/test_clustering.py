@@ -49,10 +49,29 @@ def test_compare_runs_every_strategy(digits):
     assert by_name["timestep"].edges_t == pytest.approx((0.334, 0.667))
     assert by_name["snr"].edges_t == pytest.approx((0.348, 0.709))
     assert by_name["optimal-denoiser"].settings["draws"] == 400
+    for one in found.strategies:
+        assert one.source
+        assert sum(one.images_by_stage) == pytest.approx(1)
+        assert sum(one.calls_by_stage) == 20
+
+
+def test_compare_lists_what_cannot_run(tmp_path):
+    """Without the images the strategies that look at none are compared, with the recipe's number of stages."""
+    two = 'decoders=[{name="ddpmpp", channels=8}, {name="ddpmpp", channels=4}]'
+    recipe = tiny(
+        f'data={{name="zip", path="{tmp_path / "none.zip"}", size=8, channels=1}}', two, "stages.edges_ratio=[1]"
+    )
+    found = msdk.cluster(recipe, compare=True)
+    assert {len(one.edges_t) for one in found.strategies} == {1}
+    assert {"timestep", "snr", "snr-share", "speed", "curriculum", "uniform-lambda"} <= {
+        one.name for one in found.strategies
+    }
+    assert "none.zip" in found.skipped["dirichlet"]
+    assert "sha256" not in found.data
 
 
 def test_compare_with_a_run_has_gradients(tmp_path):
-    """A run folder of a network for all times is what `gradient` looks at; its settings name it."""
+    """`gradient` looks at a run folder of a network for all times, `dirichlet` at it and at the data alone."""
     recipe = tiny("stages.edges_ratio=[]", 'decoders=[{name="ddpmpp", channels=8}]', 'sharing="unified"')
     msdk.train(recipe, tmp_path / "run")
     found = msdk.cluster(
@@ -62,6 +81,8 @@ def test_compare_with_a_run_has_gradients(tmp_path):
     (gradient,) = [one for one in found.strategies if one.name == "gradient"]
     assert gradient.settings["run"] == str(tmp_path / "run")
     assert len(gradient.matrices["affinity"]) == 12
+    ways = [one.settings.get("run") for one in found.strategies if one.name == "dirichlet"]
+    assert ways == [None, str(tmp_path / "run")]
 
 
 def test_a_run_says_how_complex_it_is(tmp_path):

@@ -17,7 +17,7 @@ def posterior_mean(problem, u, t):
         even = torch.full((len(places),), 1 / len(places), dtype=places.dtype)
         problem = Mixture(even, places, torch.zeros_like(places))
     weights, means, stds = problem.weights, problem.means, problem.stds
-    psi = torch.from_numpy(CLD.transition(t)[:, 0].copy())
+    psi = torch.from_numpy(SCHEDULE.transition(0.0, t)[:, 0].copy())
     sigma = torch.from_numpy(SCHEDULE.covariance(t))
     covariance = psi[:, None] * psi[None, :] * stds[..., None, None] ** 2 + sigma  # component, dimension, 2, 2
     off = torch.stack([x, v], -1)[:, None] - psi * means[..., None]  # batch, component, dimension, 2

@@ -4,8 +4,11 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import msdk
+from msdk.errors import PartError
 from msdk.noise_levels.beta import Beta
 from msdk.noise_levels.edm import EDM
 from msdk.noise_levels.laplace import Laplace
@@ -72,6 +75,33 @@ def test_shares_are_what_unified_draws_make(law, schedule):
     counts = torch.bincount(PAPER.at(times, schedule), minlength=3)
     for share, count in zip(shares, counts.tolist(), strict=True):
         assert abs(count / draws - share) <= 4 * (share * (1 - share) / draws) ** 0.5
+
+
+@given(
+    weights=st.sampled_from(["even", "cosmap", "sigmoid", "parabola"]),
+    steps=st.integers(2, 60),
+    slope=st.floats(0.1, 9),
+    shift=st.floats(0.2, 5),
+    u=st.floats(0, 1),
+)
+def test_a_quantile_of_weighted_steps_is_the_first_step_that_reaches_it(weights, steps, slope, shift, u):
+    """Each share of the draws falls on a whole step, whose time is the lowest with that probability at or below it."""
+    law, schedule = Steps(weights=weights, slope=slope, shift=shift), VPDiscrete(steps=steps)
+    t = float(law.quantile(schedule, torch.tensor([u], dtype=torch.float64))[0])
+    step = round(t * steps)
+    assert t == pytest.approx(step / steps, rel=1e-12)
+    assert law.cdf(schedule, t) >= u - 1e-9
+    assert step == 1 or law.cdf(schedule, (step - 1) / steps) <= u + 1e-9
+
+
+def test_weighted_steps_have_the_shares_of_their_density():
+    """A sigmoid gives the last of eleven steps what its formula says; a middle outside of the table is refused."""
+    schedule = VPDiscrete(steps=11)
+    wanted = torch.sigmoid(4 * (torch.linspace(0, 1, 11, dtype=torch.float64) - 0.3))
+    below = [Steps(weights="sigmoid", slope=4.0, middle=0.3).cdf(schedule, step / 11) for step in range(12)]
+    assert torch.tensor(below, dtype=torch.float64).diff().tolist() == pytest.approx((wanted / wanted.sum()).tolist())
+    with pytest.raises(PartError, match="must be a share of the table"):
+        Steps(weights="parabola", middle=1.5)
 
 
 def test_edm_shares_of_the_papers_stages():

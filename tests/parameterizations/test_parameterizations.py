@@ -57,6 +57,18 @@ def test_eps_asks_for_the_noise(schedule):
     torch.testing.assert_close(of_noise, torch.ones_like(of_noise), rtol=0, atol=1e-15)
 
 
+@every_schedule
+def test_mixed_eps_is_left_beside_normal_data(schedule):
+    """Of standard normal data nothing is left to say: the target has no part along x_t; it gives back the image."""
+    t, mixed = schedule.t_of_ratio(RATIOS), Eps(mixed=True)
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    of_image, of_noise = mixed.target_weights(schedule, t)
+    torch.testing.assert_close(of_image * alpha + of_noise * sigma, torch.zeros_like(t), rtol=0, atol=1e-9)
+    c = mixed.coefficients(schedule, t)
+    torch.testing.assert_close(c.c_skip * alpha + c.c_out * of_image, torch.ones_like(t), rtol=1e-12, atol=0)
+    torch.testing.assert_close(c.c_skip * sigma + c.c_out * of_noise, torch.zeros_like(t), rtol=0, atol=1e-11)
+
+
 def test_eps_feeds_the_image_and_999_t():
     """The network sees x_t as it is, and score_sde's continuous time."""
     t = 0.3

@@ -29,6 +29,9 @@ def clusters():
                 "settings": {"alpha": 0.9, "draws": 5},
                 "curves": {"t": times, **curves},
                 "matrices": {},
+                "source": "Go et al. 2023, arXiv 2306.00354, section 4.",
+                "images_by_stage": [0.2, 0.5, 0.3],
+                "calls_by_stage": [12, 2, 6],
                 **common,
             },
             {
@@ -39,6 +42,8 @@ def clusters():
                 "curves": {"t": times, "strange": times},
                 "matrices": {"similarity": [[abs(t - u) for u in times] for t in times]},
                 **common,
+                "edges_ratio": [1.0],
+                "source": "ours, after arXiv 2306.04990",
             },
         ],
         "skipped": {"third": "it would train a network"},
@@ -48,32 +53,69 @@ def clusters():
 
 
 def test_the_table_has_edges_intervals_and_what_did_not_run(clusters):
-    """A row per strategy; intervals where there are any."""
+    """Of one strategy a row, with intervals where there are any."""
+    for number, row in enumerate(
+        (
+            ("first", "0.2000 / 0.4000", "0.150-0.250 / 0.350-0.450", "0.5000 / 2.0000", "1.2"),
+            ("second", "0.3000", "-", "1.0000", "1.2"),
+        )
+    ):
+        grid = clusters_grid(attrs.evolve(clusters, strategies=clusters.strategies[number : number + 1]))
+        assert grid.rows == (row,)
+        assert "50,000 images" in grid.title
+        assert "third did not run: it would train a network." in grid.notes
+
+
+def test_strategies_side_by_side(clusters):
+    """A row per stage with its end on each clock and what training and sampling give it; papers under the names."""
     grid = clusters_grid(clusters)
     assert grid.rows == (
-        ("first", "0.2000 / 0.4000", "0.150-0.250 / 0.350-0.450", "0.5000 / 2.0000", "1.2"),
-        ("second", "0.3000", "-", "0.5000 / 2.0000", "1.2"),
+        ("first", "0", "0.2", "0.15-0.25", "0.5", "1.39", "20.0 %", "12"),
+        ("arXiv 2306.00354", "1", "0.4", "0.35-0.45", "2", "-1.39", "50.0 %", "2"),
+        ("", "2", "end", "-", "-", "-", "30.0 %", "6"),
+        ("second", "0", "0.3", "-", "1", "-0.00", "-", "-"),
+        ("ours", "1", "end", "-", "-", "-", "-", "-"),
     )
-    assert "50,000 images" in grid.title
     assert "third did not run: it would train a network." in grid.notes
-    assert "first: alpha = 0.9, draws = 5. A note." in grid.notes
+    assert (
+        "first: alpha = 0.9, draws = 5; 1.2 s. A note. Source: Go et al. 2023, arXiv 2306.00354, section 4."
+        in grid.notes
+    )
+    assert max(len(line) for line, _ in grid.lines(80)) <= 80
+
+
+def test_runs_stand_beside_the_data(clusters):
+    """A strategy that looked at a run is told from itself."""
+    first = clusters.strategies[0]
+    run = attrs.evolve(first, settings={**first.settings, "run": "RUN"})
+    rows = clusters_grid(attrs.evolve(clusters, strategies=(first, run))).rows
+    assert [row[0] for row in rows if row[1] == "0"] == ["first", "first, run"]
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_the_plot_is_the_same_twice(clusters, kind):
-    """Curves, matrices and edges of every strategy; the same artefact gives the same bytes."""
-    content = clusters_plot(clusters, kind)
-    assert content == clusters_plot(clusters, kind)
-    if kind == "svg":
-        text = content.decode()
-        for words in (
-            "first: t = 0.2000 / 0.4000",
-            "second: t = 0.3000",
-            "similarity of t and",
-            "stage 2",
-            "alpha = 0.9",
-        ):
-            assert words in text
+    """Curves, matrix and edges of a strategy, papers and stages of several; the same artefact gives the same bytes."""
+    first, second = (attrs.evolve(clusters, strategies=(one,)) for one in clusters.strategies)
+    told = [
+        (first, ("first: t = 0.2000 / 0.4000", "stage 2", "alpha = 0.9")),
+        (second, ("second: t = 0.3000", "similarity of t and")),
+        (clusters, ("first", "arXiv 2306.00354", "second", "ours", "stage 2", "t of vp-linear", "ratio sigma / alpha")),
+    ]
+    for each, words in told:
+        content = clusters_plot(each, kind)
+        assert content == clusters_plot(each, kind)
+        if kind == "svg":
+            assert all(word in content.decode() for word in words)
+
+
+def test_a_monitor_has_its_band(clusters):
+    """Draws on a logarithmic axis, their mean and its interval."""
+    times = [0.1, 0.2, 0.3, 0.4, 0.5]
+    names = ("monitor", "monitor_mean", "monitor_low", "monitor_high")
+    curves = {"t": times, **{name: [10.0**-k for k in range(5)] for name in names}}
+    one = attrs.evolve(clusters.strategies[0], curves=curves)
+    text = clusters_plot(attrs.evolve(clusters, strategies=(one,)), "svg").decode()
+    assert all(words in text for words in ("monitor of the velocity (dots: draws)", "95 % of other draws"))
 
 
 def test_the_plot_of_one_strategy(clusters):

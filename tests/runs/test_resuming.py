@@ -36,6 +36,8 @@ OTHERS = {
     "betas": [0.5, 0.9],
     "weight_decay": 0.1,
     "sanitize": "true",
+    "gradients": '{ name = "pcgrad" }',
+    "gradient_cosine": "true",
     "clip_norm": 7.0,
     "ema_decay": 0.5,
     "ema_half_life": 100,

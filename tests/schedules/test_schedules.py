@@ -117,5 +117,13 @@ def test_drift_and_diffusion_are_the_derivatives(schedule, fraction):
 def test_cld_is_its_matrices(t):
     """Alpha and sigma of the image are entries of the published transition and covariance."""
     schedule = CLD()
-    assert schedule.alpha(t) == pytest.approx(float(schedule.transition(t)[0, 0]), rel=1e-12)
+    assert schedule.alpha(t) == pytest.approx(float(schedule.transition(0.0, t)[0, 0]), rel=1e-12)
     assert schedule.sigma(t) ** 2 == pytest.approx(float(schedule.covariance(t)[0, 0]), rel=1e-9, abs=1e-12)
+
+
+def test_a_part_of_a_table_has_its_alphas():
+    """Every fifth step of ten is what the whole table has there; numbers of steps that no stride makes are refused."""
+    whole, part = VPDiscrete(steps=10), VPDiscrete(steps=2, part_of=10)
+    assert [part.alpha(t) for t in (0.5, 1.0)] == [whole.alpha(0.1), whole.alpha(0.6)]
+    with pytest.raises(PartError, match="is no multiple of steps = 3"):
+        VPDiscrete(steps=3, part_of=10)

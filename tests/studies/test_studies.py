@@ -11,11 +11,15 @@ from commands import quick
 
 import msdk
 from msdk.budgeting import budget
+from msdk.metrics.denoising_loss import DenoisingLoss
+from msdk.noise_levels.uniform import Uniform as UniformTimes
 from msdk.runs.writer import one_writer
 from msdk.studies import load_study
-from msdk.studies.collecting import FAILED, RUNS, read_result, state_of
+from msdk.studies.collecting import FAILED, RUNS, collect, read_result, state_of
 from msdk.studies.planning import address, plan
+from msdk.studies.quality import held_out_losses
 from msdk.studies.running import Watcher, make
+from msdk.weightings.uniform import Uniform
 
 SMALL = """
 [study]
@@ -232,7 +236,12 @@ def test_a_run_is_believed_by_its_content(file, tmp_path):
         (("seeds = [0, 1, 2]", "seeds = [0, 1, 1]"), "same seed twice"),
         (('title = "Tiny"', 'titel = "Tiny"'), "Did you mean 'title'"),
         (('title = "Tiny"', 'baseline = "unifeid"'), "Did you mean 'unified'"),
-        (('title = "Tiny"', 'metrics = ["fid"]'), "Known: denoising-loss"),
+        (
+            ('title = "Tiny"', 'metrics = ["fid"]'),
+            r"evaluates as \[evaluation\] says, which is not there",
+        ),
+        (('title = "Tiny"', 'metrics = ["fdd"]'), "no metric 'fdd' of a study. Known: denoising-loss, "),
+        (('title = "Tiny"', "evaluate_every = 3"), "a multiple of `checkpoints`, which is 2, got 3"),
         (('title = "Tiny"', 'budget = "2 GMACs"'), "MACs"),
         (("paper = { FID = 2.71 }", 'paper = { FID = "low" }'), "number"),
         (("[arms.unified]", "[arms.unified"), "not valid TOML"),
@@ -242,4 +251,32 @@ def test_mistakes_of_a_study_are_told(file, change, message):
     """Each is told with its key, before anything is counted."""
     file.write_text(file.read_text().replace(*change))
     with pytest.raises(msdk.MsdkError, match=message):
-        load_study(file)
+        plan(load_study(file))
+
+
+def test_arms_of_other_laws_are_judged_by_a_common_one(file, tmp_path):
+    """A metric of evaluations on the way: each look has its number, under the law that the study says, and by stage."""
+    law = '{ name = "denoising-loss", images = 8, weighting = { name = "uniform" }, noise = { name = "uniform" } }'
+    text = file.read_text().replace('title = "Tiny"', 'metrics = ["common-loss"]')
+    text = text.replace('"training.iterations" = 4', f'"training.iterations" = 4, "evaluation.metrics" = [{law}]')
+    file.write_text(text.replace('"stages" =', '"weighting" = { name = "min-snr" }, "stages" ='))
+    study = load_study(file)
+    whole = plan(study)
+    trials = whole.trials()
+    assert make(trials[:2], tmp_path / "out") == 0
+    found = collect(whole, trials, tmp_path / "out", file)
+    for arm, stages in zip(found.arms, (1, 3), strict=True):
+        points = arm.trials[0].points
+        assert [point.iteration for point in points] == [2, 4]
+        assert [len(point.by_stage) for point in points] == [stages, stages]
+    run = tmp_path / "out" / RUNS / trials[0].name
+    own = found.arms[0].trials[0].points[-1].value
+    assert own != held_out_losses(run)[-1].value
+    common = DenoisingLoss(images=8, weighting=Uniform(), noise=UniformTimes())
+    as_said = msdk.evaluate(run, metrics=[common], name="again")
+    assert as_said["denoising-loss"] == own
+    file.write_text(file.read_text().replace("common-loss", "kid"))
+    with pytest.raises(msdk.MsdkError, match="kid is of evaluations, and unified has none of it"):
+        plan(load_study(file))
+    other = attrs.evolve(trials[0].recipe, sampling=attrs.evolve(trials[0].recipe.sampling, steps=3))
+    assert address(other, "a") != address(trials[0].recipe, "a")

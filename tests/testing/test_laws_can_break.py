@@ -14,6 +14,7 @@ from msdk import testing
 from msdk.clusterings.base import Clustering, Found
 from msdk.clusterings.timestep import Timestep
 from msdk.clusterings.uniform_lambda import UniformLambda
+from msdk.combinations.base import Combination
 from msdk.datasets.base import Dataset, Source
 from msdk.decoders.base import Decoder
 from msdk.encoders.base import Encoder, FeatureInfo, Features, Level
@@ -616,6 +617,29 @@ def test_broken_trackers_are_caught(law, fault, words):
     """One fault at a time."""
     laws("tracker")[law](FaultyTracker(), shown=shown_in)
     breaks("tracker", law, FaultyTracker(fault=fault), words, shown=shown_in)
+
+
+class Faulty(Combination):
+    def weights(self, gram, before, iteration, generator):
+        return self.rule(gram, generator)
+
+
+@pytest.mark.parametrize(
+    ("law", "rule", "words"),
+    [
+        ("every_stage_has_a_finite_weight", lambda gram, _: gram.sum(), r"\(\) weights of 3 stages"),
+        ("every_stage_has_a_finite_weight", lambda gram, _: 1 / gram.diagonal(), "where gradients are 0 for one stage"),
+        ("a_gradient_alone_stays", lambda gram, _: gram.diagonal(), "is multiplied by 4"),
+        ("units_do_not_matter", lambda gram, _: 1 + gram.diagonal(), "twice as long ones are weighed"),
+        ("a_draw_decides", lambda gram, _: torch.rand(len(gram)), "asked twice"),
+        ("it_waits_for_no_device", lambda gram, _: gram[0] * float(gram[0, 0]), "without numbers it fails"),
+    ],
+)
+def test_broken_combinations_are_caught(law, rule, words):
+    """No weight of each, infinite ones, lengths that are no matter of units, chance of its own, and waiting."""
+    part = Faulty()
+    part.rule = rule
+    breaks("combination", law, part, words)
 
 
 # --- extractors and metrics -------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import sys
 import time
 
@@ -69,6 +71,23 @@ def test_event_files_through_a_kill(tmp_path):
     train_with_images(run, "training.iterations=7", *settings, resume=True)
     assert of_lines(run) == [1, 2, 3, 4, 5, 6, 7]
     assert_tensorboard_shows(run)
+
+
+def test_a_sheet_at_a_stop_is_shown(tmp_path):
+    """A run that stops between two log lines forgets its last line as it goes on, and not the sheet of that step."""
+    pytest.importorskip("torch.utils.tensorboard", reason="tensorboard is not installed")
+    every = ("training.iterations=8", "training.log_every=4", "training.sample_every=2", "training.checkpoint_every=99")
+    recipe = tiny('trackers=[{name="tensorboard"}]', "sampling.steps=2", *every)
+
+    def stop(step):
+        if step.iteration == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    msdk.train(recipe, tmp_path / "run", progress=stop)
+    msdk.train(recipe, tmp_path / "run", resume=True)
+    events = events_of(tmp_path / "run")
+    assert [event.step for event in events.Scalars("loss")] == [4, 8]
+    assert [event.step for event in events.Images("samples")] == [2, 4, 6, 8]
 
 
 def test_event_files_of_one_second_are_read_in_their_order(tmp_path):

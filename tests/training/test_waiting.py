@@ -77,8 +77,9 @@ EVERYTHING = (
         (("sharing=separate", "training.mixed=false", "training.objective={name='uncertainty'}"), None),
         (("training.clip_norm=0",), None),
         ((f"autoencoder={AUTOENCODER}}}",), None),
+        (("training.gradients={name='nash-mtl', every=2}",), None),
     ],
-    ids=["plain", "everything", "one of two processes", "separate", "unclipped", "latents"],
+    ids=["plain", "everything", "one of two processes", "separate", "unclipped", "latents", "gradients"],
 )
 def test_no_step_waits(settings, rank, monkeypatch):
     """Reading, drawing, augmenting, routing, losses, clipping, the optimiser and averages."""
