@@ -39,9 +39,12 @@ def stage_losses(
         batch_size: Images at a time.
         partition: Whose stages are meant; the denoiser's own when not given.
     """
-    partition = denoiser.partition if partition is None else partition
     loss, count = DenoisingLoss(), len(real.images)
-    shares = recipe.natural_shares(partition)
+    if partition is None:
+        partition = denoiser.partition
+        shares = recipe.natural_shares(partition)
+    else:  # others than those that the recipe trains
+        shares = recipe.training.noise.shares(denoiser.schedule, partition)
     found: dict[int, float] = {}
     for stage in (stage for stage, share in enumerate(shares) if share > 0):
         times, total = spread(recipe, denoiser, stage, count, partition), 0.0

@@ -116,8 +116,8 @@ def _file(folder: Path, trial: Trial) -> Path:
 
 def _asked(plan: Plan, trial: Trial, edges: Sequence[float]) -> dict[str, Any]:
     """What decides the numbers, beside the trial's own address."""
-    recipe = trial.recipe
-    how = {"evaluation": to_data(recipe)["evaluation"], "sampler": recipe.sampler, "sampling": recipe.sampling}
+    recipe = to_data(trial.recipe)
+    how = {key: recipe[key] for key in ("evaluation", "sampler", "sampling")}
     asked = {"metrics": plan.study.study.scores, "edges_ratio": edges, **how}
     return typing.cast("dict[str, Any]", json.loads(json.dumps({key: to_json(each) for key, each in asked.items()})))
 

@@ -11,7 +11,7 @@ from msdk.studies import load_study, planning, results
 from msdk.studies.planning import plan
 
 STUDIES = sorted(Path("recipes/studies").glob("*.toml"))
-SIZES = [(path, size) for path in STUDIES for size in tomllib.loads(path.read_text())["sizes"]]
+SIZES = [(path, size) for path in STUDIES for size in tomllib.loads(path.read_text()).get("sizes", [None])]
 
 
 @pytest.fixture
