@@ -28,6 +28,7 @@ $(STAMP): pyproject.toml $(PLUGINS:=/pyproject.toml)
 
 demo: setup
 	$(BIN)/msdk study recipes/studies/demo.toml --processes 2
+	@echo "both draw in studies/demo/samples.png; what longer studies found: docs/studies.md"
 
 test: lint types
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal

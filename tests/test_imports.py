@@ -144,6 +144,7 @@ ALLOWED = {
         "denoiser",
         "partition",
         "distributed",
+        "threads",
         "clustering",
         "budgeting",
         "training",

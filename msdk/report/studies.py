@@ -129,7 +129,7 @@ def _scores(found: "StudyResult", arm: str) -> Grid:
 
 
 def _spread(score: "ScoreResult") -> str:
-    return f"{score.mean:.4g}" + (f" ± {score.spread:.2g}" if score.spread is not None else "")
+    return f"{score.mean:.4g}" + (f" ± {score.spread:.1g}" if score.spread is not None else "")
 
 
 def _side(found: "Interval") -> str:
@@ -156,7 +156,7 @@ def score_sentences(found: "StudyResult") -> list[str]:
 
 
 def _ends(found: "Interval") -> str:
-    return " to ".join("-" if value is None else f"{value:+.3g}" for value in (found.low, found.high))
+    return " to ".join("-" if value is None else f"{value:+.2g}" for value in (found.low, found.high))
 
 
 def _interval(found: "Interval") -> str:
