@@ -292,4 +292,5 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
     display.say("")
     for sentence in (result.verdict, *score_sentences(result)):
         display.prose(sentence)
-    display.say(f"in {folder}: {', '.join(written)}")
+    display.say(f"in {folder}:")
+    display.prose(", ".join(written))
