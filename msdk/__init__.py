@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from msdk import trackers as trackers
     from msdk import weightings as weightings
     from msdk import wrappers as wrappers
+    from msdk.advising import Advice as Advice
+    from msdk.advising import advise as advise
     from msdk.batch import Batch as Batch
     from msdk.batch import Condition as Condition
     from msdk.budgeting import Budget as Budget
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from msdk.studies import study as study
 
 _HOMES = {
+    "Advice": "msdk.advising",
     "Batch": "msdk.batch",
     "Budget": "msdk.budgeting",
     "Condition": "msdk.batch",
@@ -93,6 +96,7 @@ _HOMES = {
     "Stage": "msdk.partition",
     "TargetError": "msdk.errors",
     "UnknownNameError": "msdk.errors",
+    "advise": "msdk.advising",
     "allow_code": "msdk.registry.local_code",
     "budget": "msdk.budgeting",
     "build": "msdk.running.readying",
@@ -109,6 +113,7 @@ _HOMES = {
 
 
 __all__ = [
+    "Advice",
     "Batch",
     "Budget",
     "Condition",
@@ -132,6 +137,7 @@ __all__ = [
     "TargetError",
     "UnknownNameError",
     "__version__",
+    "advise",
     "allow_code",
     "autoencoders",
     "averages",

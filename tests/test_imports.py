@@ -100,6 +100,7 @@ ALLOWED = {
         "distributed",
         "samplers",
         "samplers.guidance",
+        "samplers.tracing",
         "wrappers.inpaint",
         *BASES,
     ],
@@ -153,6 +154,17 @@ ALLOWED = {
         "metrics",  # for their names and titles
         "metrics.stage_losses",
     ],
+    "advising": [
+        "arguments",
+        "recipe",
+        "runs",
+        "distributed",
+        "clustering",
+        "clusterings",  # for their names
+        "decoders.base",
+        "budgeting",
+        "studies",
+    ],
     "preparing": [
         "arguments",
         "recipe",
@@ -165,6 +177,17 @@ ALLOWED = {
         "datasets.zip",
     ],
     "launching": [],
+    "inspecting": [
+        "arguments",
+        "batch",
+        "recipe",
+        "denoiser",
+        "runs",
+        "threads",
+        "training",  # for seeds by content
+        "evaluation",  # for what a denoiser is shown
+        *BASES,
+    ],
     "surgery": ["arguments", "recipe", "runs", "denoiser", "averages.power"],
     # The verbs, then a report of it all.
     "running": [
@@ -214,9 +237,11 @@ ALLOWED = {
         "running",
         "preparing",
         "browsing",
+        "inspecting",
         "launching",
         "surgery",
         "studies",
+        "advising",
         "report",
         "authoring",
         "distributed",

@@ -14,6 +14,7 @@ import msdk.errors
 from msdk.registry import KINDS
 
 FUNCTIONS = [
+    "advise",
     "allow_code",
     "budget",
     "build",
@@ -28,7 +29,7 @@ FUNCTIONS = [
     "train",
 ]
 ERRORS = [name for name, value in vars(msdk.errors).items() if inspect.isclass(value) and issubclass(value, ValueError)]
-CLASSES = ["Batch", "Budget", "Condition", "Denoiser", "Partition", "Recipe", "Stage", *ERRORS]
+CLASSES = ["Advice", "Batch", "Budget", "Condition", "Denoiser", "Partition", "Recipe", "Stage", *ERRORS]
 
 
 @pytest.fixture(scope="module", autouse=True)

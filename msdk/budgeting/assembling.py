@@ -144,6 +144,7 @@ def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool
     coder = _coder(counts)
     means = {each: mean_macs(stages, each) for each in WEIGHTS}
     prices = _image_flops(recipe, parts, cache=cache)
+    guided, told = _by_another(recipe, trace, convention, cache=cache)
     return Budget(
         recipe=name,
         title=recipe.title,
@@ -155,26 +156,54 @@ def _of_recipe(recipe: Recipe, convention: Convention, name: str, *, cache: bool
         autoencoder=_autoencoder(coder, convention),
         stages=stages,
         means=means,
-        nfe=sum(calls),
+        nfe=sum(calls) + sum(call.of_another for call in trace),
         trace=tuple(
-            CallCosts(call.step, call.t, call.ratio, call.stage, call.evaluations, call.evaluations * macs)
-            for call in trace
-            for macs in (stages[call.stage].macs,)
+            CallCosts(
+                call.step,
+                call.t,
+                call.ratio,
+                call.stage,
+                call.evaluations + call.of_another,
+                call.evaluations * stages[call.stage].macs + beside,
+            )
+            for call, beside in zip(trace, guided or [0] * len(trace), strict=True)
         ),
         guidance=GuidanceCosts(
-            recipe.guidance.weight, recipe.guidance.interval, sum(call.evaluations - 1 for call in trace)
+            recipe.guidance.weight,
+            recipe.guidance.interval,
+            sum(call.evaluations - 1 + call.of_another for call in trace),
+            None if recipe.sampling.guide is None else str(recipe.sampling.guide.run),
+            None if guided is None or recipe.sampling.guide is None else sum(guided),
         ),
         training=_training(recipe, stages, means, prices, _autoencoder(coder, "exact")),
         memory=None,
         timing=None,
         ledger=None,
         allowed=allowed(recipe.budget),
-        notes=(*_notes(recipe), *uncalled(recipe, trace), *undertrained(recipe)),
+        notes=(*_notes(recipe), *told, *uncalled(recipe, trace), *undertrained(recipe)),
         uncounted=_uncounted(parts, coder),
         audit=_audit(parts),
         disagreements=_disagreements(parts, coder),
         image_flops=prices,
     )
+
+
+def _by_another(
+    recipe: Recipe, trace: Sequence[Call], convention: Convention, *, cache: bool
+) -> tuple[list[int] | None, list[str]]:
+    """MACs of the guide in each call, where the run that guides can be read; and a sentence where it cannot."""
+    guide = recipe.sampling.guide
+    if guide is None:
+        return None, []
+    from msdk.runs import run_recipe
+
+    try:
+        theirs = run_recipe(guide.run)
+    except RunError as error:
+        return None, [f"what guidance by {guide.run} costs is in no figure, because that run cannot be read: {error}"]
+    partition, counts = theirs.partition(), _counted(theirs, cache=cache)
+    macs = [sum(part.macs(convention) for part in _parts(counts, stage.index).all()) for stage in partition.stages]
+    return [call.of_another * macs[partition.at(call.t, recipe.schedule)] for call in trace], []
 
 
 @attrs.frozen

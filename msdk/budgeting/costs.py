@@ -193,11 +193,24 @@ class CallCosts:
 
 @attrs.frozen
 class GuidanceCosts:
-    """What classifier-free guidance adds: a second evaluation of every call inside its interval of ratio."""
+    """What guidance adds: a second evaluation of every call inside its interval of ratio, maybe of another run.
+
+    Attributes:
+        weight: Of the guidance.
+        interval: In ratio; None is everywhere.
+        extra_calls: How many there are in `nfe`.
+        run: The run whose they are; None where they are the recipe's own.
+        macs: Of those of a run, for an image; None where they are the recipe's own, or the run cannot be read.
+    """
 
     weight: float
     interval: tuple[float, float] | None
     extra_calls: int
+    run: str | None = None
+    macs: int | None = None
+
+    def _told(self, plain: dict[str, Any]) -> dict[str, Any]:
+        return _known(_known(plain, "run"), "macs")
 
 
 def _known(plain: dict[str, Any], name: str) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from cyclopts import App, CycloptsError, Parameter
 
 from msdk import __version__
 from msdk.cli import display
+from msdk.cli.advising import advise
 from msdk.cli.budgets import budgets
 from msdk.cli.clustering import cluster
 from msdk.cli.data import data
 from msdk.cli.evaluation import evaluation
+from msdk.cli.inspecting import inspecting
 from msdk.cli.launching import launching
 from msdk.cli.parts import list_parts, show
 from msdk.cli.plugins import plugins
@@ -36,9 +38,9 @@ app = App(
     default_parameter=Parameter(json_list=False, json_dict=False),  # and so are they in names of files
     result_action="return_value",
 )
-for _group in (recipes, data, budgets, evaluation, plugins, pretrained, stages, launching):
+for _group in (recipes, data, budgets, evaluation, inspecting, plugins, pretrained, stages, launching):
     app.command(_group)
-for _command in (show, cluster, train, sample, runs, compare, study):
+for _command in (show, cluster, train, sample, runs, compare, study, advise):
     app.command(_command)
 app.command(list_parts, name="list")
 app.command(run_all, name="run")

@@ -121,15 +121,14 @@ def study(
         if first and trial is None and not helps:
             display.show(plan_grid(whole, _title(loaded.study.title, study)))
         if not collect:
-            mine = _chosen(trials, trial)
-            interrupted = _train(
-                whole,
-                mine,
+            interrupted = trained(
+                _chosen(trials, trial),
                 folder,
                 device,
                 retry=retry,
                 alone=trial is not None,
                 group=group,
+                whole=whole,
                 others=0 if helps else processes - 1,
                 helps=helps,
             )
@@ -167,8 +166,7 @@ def _chosen(trials: "Sequence[Trial]", number: int | None) -> "Sequence[Trial]":
     return trials[number : number + 1]
 
 
-def _train(
-    whole: "Plan",
+def trained(
     trials: "Sequence[Trial]",
     folder: Path,
     device: str | None,
@@ -176,8 +174,9 @@ def _train(
     retry: bool,
     alone: bool,
     group: object,
-    others: int,
-    helps: bool,
+    whole: "Plan | None" = None,
+    others: int = 0,
+    helps: bool = False,
 ) -> int:
     """Makes the trials and scores them, and tells of each; the signal that ended it."""
     from msdk.distributed import Group
@@ -233,7 +232,7 @@ def _train(
                     warned=display.warn,
                 ),
             )
-            if group.rank.first and not interrupted:
+            if whole is not None and group.rank.first and not interrupted:
                 score(
                     whole,
                     trials,

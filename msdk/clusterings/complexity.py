@@ -38,7 +38,7 @@ class Complexity(DenoiserClustering):
     Args:
         stages: Number of stages.
         draws: Number of (image, noise, time) triples.
-        bins: Bins of time, in each of which the monitor is one number.
+        bins: Bins of time, in each of which the monitor is one number; at most one for each draw.
         exponent: Power of the monitor, which is a mean of squares: 0.5 shares out its root, de Boor's rule for
             approximations whose error falls with the length of a piece; 1 the squares themselves.
         pixels: Range that pixels are scaled to, that of the network.
@@ -73,6 +73,8 @@ class Complexity(DenoiserClustering):
                 f"{self.draws} draws in {self.bins} bins are too few for {self.stages} stages: set both to at least "
                 f"{2 * self.stages}"
             )
+        if self.bins > self.draws:
+            raise PartError(f"{self.draws} draws leave some of {self.bins} bins empty: lower bins, or raise draws")
         schedule, points = subject.schedule, subject.points()
         schedule.slopes(schedule.t_max)  # told before anything is read
         times = drawn_times(subject, self.draws, *self.span(subject))

@@ -48,7 +48,7 @@ class OptimalDenoiser(DenoiserClustering):
     up to which the mean S to the denoiser at t = 0 is at least `alpha`; the second is the first time from which the
     mean S to the denoiser at the largest time is. Another number of stages is cut by `similarity-matrix`, with the same
     `draws`, `eta`, `pixels` and `t_first`.
-    Source: the paper's section 4.2, Eq. 5 and Algorithm 1.
+    Source: the paper, arXiv 2312.09181, section 4.2, Eq. 5 and Algorithm 1.
 
     Args:
         stages: Number of stages; Algorithm 1 makes three.

@@ -21,11 +21,11 @@ class SnrShare(Clustering):
     Source: Wan 2.2 (Wan-Video 2025), whose README has the boundary between its experts at half of SNR_min.
 
     Args:
-        stages: Number of stages; two experts were published.
+        stages: Number of stages; of the two experts that were published, 2.
         t_last: The noisiest time, whose SNR is shared out; the schedule's `t_max` when not given.
     """
 
-    stages: int = attrs.field(default=2, validator=ge(2))
+    stages: int = attrs.field(default=3, validator=ge(2))
     t_last: float | None = attrs.field(default=None, validator=optional(gt(0)))
 
     def find(self, subject: Subject) -> Found:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from msdk.arguments import as_annotated
-from msdk.datasets.base import Source
+from msdk.datasets.base import Dataset, Source
 from msdk.denoiser import Denoiser
 from msdk.denoiser.building import pick_device
 from msdk.distributed import Group, this_rank, together
 from msdk.errors import MsdkError, RunError
 from msdk.evaluation.asked import Asked
 from msdk.evaluation.extracting import extract, pieces
+from msdk.evaluation.fitting import fitting
 from msdk.evaluation.references import key_of, looked_at_all, place_of, ready, rows_of, stamp_of
 from msdk.evaluation.scores import (
     FOLDER,
@@ -180,7 +181,7 @@ def evaluate_here(
     stamp = group.agreed(
         lambda: stamp_of(real, task.reference, task.options.split, rows_of(real, task.reference, task.options.split))
     )
-    files = None if task.files is None else group.agreed(task.files.open)
+    files = group.agreed(lambda: _looked_into(task.files))
     images = images_stamp(task, files)
 
     def judge() -> None:
@@ -223,7 +224,7 @@ def evaluate_here(
             denoiser = group.agreed(lambda: _loaded(task, place))
         parts = pieces(task.count)
         if opened:
-            pixels = _drawn(task, denoiser) if files is None else _read(files)
+            pixels = _drawn(task, denoiser, group) if files is None else _read(files)
             what = "drawing and looking" if files is None else "looking at images"
             extract(partial, "generated", parts, pixels, opened, group, lambda done, total: told(what, done, total))
         scored = group.agreed(
@@ -262,13 +263,15 @@ def _settings(task: Task) -> Settings:
     return settings_of(task.recipe, seeds=range(first, first + task.count))
 
 
-def _drawn(task: Task, denoiser: Denoiser | None) -> Callable[[range], Tensor]:
+def _drawn(task: Task, denoiser: Denoiser | None, group: Group) -> Callable[[range], Tensor]:
     """Draws pieces of images, by their seeds."""
-    settings = _settings(task)
+    if denoiser is None:  # our own slip
+        raise ValueError("images are drawn from a denoiser")
+    settings: Settings | None = None
 
     def pixels(part: range) -> Tensor:
-        if denoiser is None:  # our own slip
-            raise ValueError("images are drawn from a denoiser")
+        nonlocal settings
+        settings = settings or fitting(denoiser, _settings(task), group.rank.count)  # where a piece is missing at all
         own = attrs.evolve(settings, seeds=range(settings.seeds[part.start], settings.seeds[part.stop - 1] + 1))
         found: list[Tensor] = []
         for seeds, images in draw(denoiser, own):
@@ -277,6 +280,14 @@ def _drawn(task: Task, denoiser: Denoiser | None) -> Callable[[range], Tensor]:
         return torch.cat(found)
 
     return pixels
+
+
+def _looked_into(data: Dataset | None) -> Source | None:
+    """Opened; images of another size are told before a folder is made."""
+    source = None if data is None else data.open()
+    if source is not None:
+        source.batch([0])
+    return source
 
 
 def _read(source: Source) -> Callable[[range], Tensor]:

@@ -22,6 +22,7 @@ from msdk.extractors.base import Extractor, Opened
 from msdk.recipe.results import to_json
 from msdk.recipe.structuring import to_data
 from msdk.sampling.drawing import trace
+from msdk.sampling.guides import guide_told
 
 
 def images_stamp(task: Task, files: Source | None) -> ImagesStamp:
@@ -32,11 +33,13 @@ def images_stamp(task: Task, files: Source | None) -> ImagesStamp:
     drawn: dict[str, Any] | None = None
     if files is None:
         free = ("images", "seed", "batch_size", "steps", "nfe", "steps_per_stage")
+        sampling = {key: value for key, value in to_data(recipe.sampling).items() if key not in free}
+        sampling |= guide_told(recipe, sampling)
         drawn = {
             "samplers": [to_data(part) for part in (recipe.samplers or (recipe.sampler,))],
             "steps": list(recipe.sampling.steps_per_stage or (recipe.steps,)),
-            "nfe": sum(call.evaluations for call in recipe.calls()),
-            **{key: value for key, value in to_data(recipe.sampling).items() if key not in free},
+            "nfe": sum(call.evaluations + call.of_another for call in recipe.calls()),
+            **sampling,
             "precision": "float32",
             **({} if task.mixed is None else {"mixed": dict(task.mixed)}),
             "seeds": [options.seed, options.seed + task.count - 1],
@@ -104,7 +107,7 @@ def cost_of(task: Task, seconds: float) -> Cost:
     macs = None if any(call["macs"] is None for call in calls) else drawn * sum(call["macs"] for call in calls)
     return Cost(
         images=drawn,
-        nfe=sum(call["evaluations"] for call in calls),
+        nfe=sum(call["evaluations"] + call.get("of_another", 0) for call in calls),
         macs=macs,
         flops=None if macs is None else 2 * macs,
         seconds=seconds,

@@ -10,6 +10,9 @@ from msdk.extractors.base import Extractor
 from msdk.extractors.dinov2 import DINOv2
 from msdk.metrics.base import Evidence, Found, Metric, Number, features_of
 
+ROUNDING = 1e-12
+"""Variances below so much of the squared mean are rounding, in features of float32."""
+
 
 @attrs.frozen(kw_only=True)
 class FID(Metric):
@@ -92,6 +95,6 @@ def _score(evidence: Evidence) -> Found:
                 f"{moments.count:,} {whose} images have a covariance of rank {moments.count - 1} at most for {width:,} "
                 "features: the distance is defined, and biased upwards all the more"
             )
-        if not moments.covariance.any():
+        if moments.covariance.trace() <= ROUNDING * (moments.mean @ moments.mean):
             notes.append(f"the features of all {whose} images are equal")
     return Found((Number("", distance(ours, theirs)),), tuple(notes))

@@ -22,6 +22,7 @@ from msdk.recipe.fields import Recipe as Recipe
 from msdk.recipe.fields import Sampling as Sampling
 from msdk.recipe.fields import Stages as Stages
 from msdk.recipe.fields import Training as Training
+from msdk.recipe.guides import Guide as Guide
 from msdk.recipe.loading import checked as checked
 from msdk.recipe.loading import lacking as lacking
 from msdk.recipe.loading import load_recipe as load_recipe

@@ -112,7 +112,7 @@ def _training(recipe: Recipe) -> Iterable[str]:
             "always 0: set one, or leave out the other"
         )
     guided = recipe.sampling.guidance != 1
-    if guided and not options.label_dropout:
+    if guided and not options.label_dropout and recipe.sampling.guide is None:
         yield (
             f"sampling.guidance = {recipe.sampling.guidance:g} needs a model that was trained without classes, too: "
             "set training.label_dropout, to 0.1 for example"

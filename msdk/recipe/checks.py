@@ -28,6 +28,7 @@ from msdk.recipe.drawing_checks import (
     trained_stages,
 )
 from msdk.recipe.fields import AUGMENT_LABELS, Recipe, Stages
+from msdk.recipe.guides import guide_misfits
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, failing, known, stated
 from msdk.recipe.watching import watching_misfits
 from msdk.registry import registry_for
@@ -206,6 +207,9 @@ def _unconditional(recipe: Recipe, info: FeatureInfo) -> Iterable[Problem]:
         "guidance": lambda: options.guidance != 1,
         "guidance_interval": lambda: stated(options, "guidance_interval"),
     }
+
+    if stated(options, "guide"):  # another run guides, with or without classes
+        del conditional["guidance"], conditional["guidance_interval"]
 
     def judge(given: Callable[[], bool]) -> None:
         if given() and not info.classes:
@@ -459,6 +463,7 @@ CHECKS: tuple[Check, ...] = (
     drawn_stages,
     stage_draw_misfits,
     gradients_misfits,
+    guide_misfits,
     _optimizer_twice,
     _objective,
     _trackers,

@@ -6,6 +6,7 @@ from typing import Any
 from msdk.encoders.adapter import Adapter
 from msdk.recipe.evaluations import Evaluation
 from msdk.recipe.fields import BudgetOptions, Recipe, Sampling, Stages, Training
+from msdk.recipe.guides import Guide
 from msdk.recipe.keeping import Keep
 from msdk.recipe.stage_draws import StageDraw
 from msdk.recipe.starts import Init
@@ -21,6 +22,7 @@ TABLES: dict[str, type[Any]] = {
     "stage_draw": StageDraw,
     "keep": Keep,
     "sampling": Sampling,
+    "guide": Guide,
     "evaluation": Evaluation,
     "budget": BudgetOptions,
 }

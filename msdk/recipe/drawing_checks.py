@@ -98,20 +98,19 @@ def drawn_stages(recipe: Recipe) -> Iterable[Problem]:
 def gradients_misfits(recipe: Recipe) -> Iterable[Problem]:
     """Gradients of the stages of what they do not share, or what is not trained."""
     options = recipe.training
-    asked = {"gradients": options.gradients is not None, "gradient_cosine": options.gradient_cosine}
+    asked = {"gradients": stated(options, "gradients"), "gradient_cosine": bool(options.gradient_cosine)}
+    given = [key for key, each in asked.items() if each]
     reason = ""
-    if len(recipe.decoders) == 1:
+    if given and len(recipe.decoders) == 1:
         reason = "there is one stage"
-    elif recipe.sharing == "separate":
+    elif given and recipe.sharing == "separate":
         reason = 'sharing is "separate"'
-    elif not recipe.stages.train_encoder:
+    elif given and not recipe.stages.train_encoder:
         reason = "stages.train_encoder is false"
-    for key, given in asked.items():
-        if given and reason:
-            yield Problem(
-                f"training.{key}",
-                f"is about the encoder that stages share in training, but {reason}: leave this key out",
-            )
+    for key in given if reason else ():
+        yield Problem(
+            f"training.{key}", f"is about the encoder that stages share in training, but {reason}: leave this key out"
+        )
 
 
 def stage_count(recipe: Recipe) -> int:

@@ -26,6 +26,7 @@ from msdk.parameterizations.base import Parameterization
 from msdk.partition import Partition
 from msdk.recipe.evaluations import Evaluation
 from msdk.recipe.files import Artefact, File
+from msdk.recipe.guides import Guide
 from msdk.recipe.keeping import Keep, at_least_one
 from msdk.recipe.quantities import quantity
 from msdk.recipe.stage_draws import StageDraw, normalised
@@ -288,6 +289,8 @@ class Sampling:
         guidance: Weight of classifier-free guidance; 1 is the plain conditional model. Meant for models that were
             trained with `label_dropout`. See `msdk.samplers.guidance`.
         guidance_interval: Guided where low < ratio <= high, plain conditional elsewhere; everywhere when not given.
+        guide: A trained run whose estimate stands for that without a class, which then needs none; no run when not
+            given.
         noise: Of stochastic samplers: "fresh" draws, or the increments of one "brownian" path for each image, which
             stays the same on a finer grid.
         wrap: What changes the network's estimates, each around the one before: `[{ name = "clip" }]`.
@@ -304,6 +307,7 @@ class Sampling:
     label: int | None = attrs.field(default=None, validator=optional(ge(-1)))
     guidance: float = attrs.field(default=1.0, validator=ge(0))
     guidance_interval: tuple[float, float] | None = attrs.field(default=None, validator=optional(_ascending))
+    guide: Guide | None = None
     noise: Literal["fresh", "brownian"] = "fresh"
     wrap: tuple[Wrapper, ...] = ()
 
@@ -472,7 +476,8 @@ class Recipe:
     @property
     def guidance(self) -> Guidance:
         """How sampling is guided."""
-        return Guidance(weight=self.sampling.guidance, interval=self.sampling.guidance_interval)
+        options = self.sampling
+        return Guidance(weight=options.guidance, interval=options.guidance_interval, another=options.guide is not None)
 
     @property
     def trained(self) -> tuple[int, ...]:

@@ -202,9 +202,12 @@ def stages_grid(one: "Budget") -> Grid:
     if guidance and guidance.extra_calls:
         low, high = guidance.interval or (0, math.inf)
         where = "in all calls" if math.isinf(high) else f"for ratio in ({low:.4g}, {high:.4g}]"
+        told = "evaluates the network with and without the class"
+        if guidance.run is not None:
+            price = "" if guidance.macs is None else f", of {scaled(guidance.macs, unit)} {prefix}MACs an image"
+            told = f"evaluates {guidance.run} as well{price}, beside the stages above"
         notes.append(
-            f"guidance of weight {guidance.weight:.4g} {where} evaluates the network with and without the class: "
-            f"{guidance.extra_calls} of the calls are its own."
+            f"guidance of weight {guidance.weight:.4g} {where} {told}: {guidance.extra_calls} of the calls are its own."
         )
     if one.autoencoder:
         notes.append(_autoencoder_note(one.autoencoder, prefix, unit))

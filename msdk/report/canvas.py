@@ -46,3 +46,14 @@ def plain(axes: "Axes") -> None:
     """Leaves out the frame that says nothing."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
+
+
+def logarithmic(axes: "Axes") -> None:
+    """A logarithmic axis upwards with a few plain numbers, and lines behind it."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3, which="both", linewidth=0.5)

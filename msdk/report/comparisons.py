@@ -1,6 +1,5 @@
 """Runs below each other and side by side, as tables, plots and a page."""
 
-import base64
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msdk.errors import MsdkError, nearest, printable
 from msdk.recipe.quantities import si_prefix, written
-from msdk.report.canvas import STAGE_COLOURS, drawn, plain
+from msdk.report.canvas import STAGE_COLOURS, drawn, logarithmic, plain
 from msdk.report.figures import short
 from msdk.report.grid import Grid
 from msdk.report.runs import diff_grid
@@ -150,8 +149,7 @@ def curves_plot(found: "Comparison", kind: str) -> bytes:
 
 def _axes(axes: "Axes") -> None:
     plain(axes)
-    axes.set_yscale("log")
-    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+    logarithmic(axes)
 
 
 def _stages(counts: Iterable[int]) -> range:
@@ -167,10 +165,10 @@ def _of_stage(losses: Sequence[float | None], stage: int) -> float | None:
 
 def comparison_page(found: "Comparison") -> str:
     """One page that loads nothing from elsewhere: tables, curves, and the contact sheets of each run."""
-    from msdk.report.templates import templates
+    from msdk.report.templates import inline, templates
 
     sheets = [
-        (name, _inline((Path(run.path) / run.samples).read_bytes()))
+        (name, inline((Path(run.path) / run.samples).read_bytes()))
         for name, run in zip(found.names, found.runs, strict=True)
         if run.samples
     ]
@@ -181,14 +179,10 @@ def comparison_page(found: "Comparison") -> str:
             title=" and ".join(short(name) for name in found.names),
             grids=comparison_grids(found),
             curved="Losses",
-            curves=_inline(curves_plot(found, "png")),
+            curves=inline(curves_plot(found, "png")),
             sheets=sheets,
         )
     )
-
-
-def _inline(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 FORMATS = {

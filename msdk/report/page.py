@@ -15,13 +15,14 @@ from markupsafe import Markup
 
 from msdk.recipe.quantities import prefix_of, significant, written
 from msdk.report.budgets import MACS, accounts_apart
+from msdk.report.clusters import clusters_grid
 from msdk.report.figures import Json, apart, percent, planned_on, short
 from msdk.report.plans import plan_grids
 from msdk.report.resources import beside_training
 from msdk.report.rows import of_stage
-from msdk.report.runs import setting
+from msdk.report.runs import RunReport, sampled, seen_grid, setting, verdict
 from msdk.report.scores import scores_grid
-from msdk.report.templates import templates
+from msdk.report.templates import inline, templates
 
 if TYPE_CHECKING:
     from msdk.budgeting import Budget, StageCosts
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from msdk.budgeting.ledger import Ledger
     from msdk.budgeting.limits import Limit
     from msdk.budgeting.requested import Memory
-    from msdk.evaluation import Scores
 
 SHADES = 6
 """Colours of stages in the style sheet; further stages begin again, and every one is labelled by its number."""
+
+LARGEST_SHEET = 4_000_000
+"""Bytes of a contact sheet that a page may hold."""
 
 LONGEST_STRIP = 240
 """More network calls than this are drawn as one cell per run of like calls."""
@@ -43,7 +46,7 @@ def budgets_page(
     *,
     diffs: Sequence[Sequence[Json]] = (),
     ledger: "Ledger | None" = None,
-    scores: "Sequence[Scores]" = (),
+    run: "RunReport | None" = None,
 ) -> str:
     """One page that compares budgets and explains each of them.
 
@@ -51,7 +54,7 @@ def budgets_page(
         budgets: At least one; ratios are to the first.
         diffs: How each recipe but the first differs from the first: objects of `msdk recipe diff --json`.
         ledger: Of a run of the last recipe.
-        scores: Evaluations of that run.
+        run: What else there is to tell of that run.
 
     Returns:
         HTML, all text escaped. Keys that a budget does not have leave their part of the page out.
@@ -84,10 +87,28 @@ def budgets_page(
         differs=[_where_accounts_differ(name, one, budgets[0]) for name, one in zip(names, budgets, strict=True)],
         diffs=list(zip(names[1:], diffs, strict=False)),
         ledger=ledger and _ledger(ledger),
-        scores=[scores_grid(each) for each in scores],
+        run=run and _run(run),
         conventions={one.convention: MACS[one.convention] for one in budgets},
         shades=SHADES,
     )
+
+
+def _run(told: RunReport) -> dict[str, object]:
+    """What stands before the budgets. A contact sheet of many megabytes stays beside the page."""
+    sheet, clusters = told.pictures.get("samples/grid.png", b""), told.clusters
+    pictures = {name: inline(content) for name, content in told.pictures.items()}
+    return {
+        "title": told.title,
+        "verdict": verdict(told),
+        "sampled": sampled(told),
+        "sheet": inline(sheet) if 0 < len(sheet) <= LARGEST_SHEET else None,
+        "losses": pictures.get("losses.png"),
+        "seen": seen_grid(told),
+        "found": clusters and clusters_grid(clusters),
+        "clustering": pictures.get("clustering.png"),
+        "scores": [scores_grid(each) for each in told.scores],
+        "settings": told.settings,
+    }
 
 
 def _names(budgets: "Sequence[Budget]") -> list[str]:

@@ -1,6 +1,5 @@
 """Scores as a table."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -95,13 +94,14 @@ def curves_file(curves: "Sequence[Curve]", suffix: str) -> bytes:
     if kind == ".md":
         return curves_grid(curves).markdown().encode()
     if kind == ".html":
-        from msdk.report.templates import templates
+        from msdk.report.templates import inline, templates
 
-        picture = "data:image/png;base64," + base64.b64encode(curves_plot(curves, "png")).decode()
         page = templates().get_template("comparison.html")
         title = "Scores over training"
         grids = [curves_grid(curves)]
-        return page.render(title=title, grids=grids, curved="Scores", curves=picture, sheets=[]).encode()
+        return page.render(
+            title=title, grids=grids, curved="Scores", curves=inline(curves_plot(curves, "png")), sheets=[]
+        ).encode()
     raise MsdkError(
         f"curves cannot be written as '{suffix}' files.{nearest(kind, FORMATS)} Known: {', '.join(FORMATS)}."
     )
@@ -116,12 +116,16 @@ def value_of(score: "Score") -> str:
     return f"{score.value:.5g} {ARROWS[score.better]}"
 
 
+def spread_of(score: "Score") -> str:
+    """The standard deviation over ranges of seeds, of which there are several."""
+    apart = sum((value - score.value) ** 2 for value in score.ranges) / (len(score.ranges) - 1)
+    return f"{apart**0.5:.2g}"
+
+
 def _spread(score: "Score") -> str:
     """Over ranges of seeds, or, of one range, over the subsets of the metric."""
     if len(score.ranges) > 1:
-        mean = score.value
-        spread = (sum((value - mean) ** 2 for value in score.ranges) / (len(score.ranges) - 1)) ** 0.5
-        return f"± {spread:.2g}"
+        return f"± {spread_of(score)}"
     return "-" if score.std is None else f"({score.std:.2g})"
 
 

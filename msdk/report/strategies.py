@@ -41,7 +41,9 @@ def strategies_grid(clusters: "Clusters", title: str) -> Grid:
     known = ", ".join(label(one) for one in clusters.strategies if one.cached)
     if known:
         notes.append(f"Found before, for the same data and settings: {known}; --no-cache finds edges anew.")
-    notes += [f"{name} did not run: {why}." for name, why in clusters.skipped.items()]
+    for why in dict.fromkeys(clusters.skipped.values()):  # data that are not there keep several from running
+        names = ", ".join(name for name, own in clusters.skipped.items() if own == why)
+        notes.append(f"{names} did not run: {why.rstrip('.')}.")
     return Grid(title, HEAD, tuple(rows), tuple(notes))
 
 
@@ -57,8 +59,6 @@ def paper(one: "Strategy") -> str:
         return "ours"
     if found:
         return f"arXiv {found[1]}"
-    if one.source.startswith("the paper"):
-        return "the paper"
     return re.split(r"[,(;]", one.source)[0].strip()
 
 
@@ -67,7 +67,7 @@ def _rows(one: "Strategy") -> list[tuple[str, ...]]:
     names = [label(one), paper(one), *[""] * stages][:stages]
     intervals = [f"{low:.3g}-{high:.3g}" for low, high in one.intervals_t or ()] or ["-"] * (stages - 1)
     ends = [
-        (f"{t:.4g}", interval, f"{ratio:.4g}", f"{-2 * math.log(ratio):.2f}")
+        (f"{t:.4g}", interval, f"{ratio:.4g}", f"{-2 * math.log(ratio):z.2f}")
         for t, interval, ratio in zip(one.edges_t, intervals, one.edges_ratio, strict=True)
     ]
     images = [f"{100 * share:.1f} %" for share in one.images_by_stage] or ["-"] * stages

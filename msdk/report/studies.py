@@ -1,12 +1,11 @@
 """Studies: what they will cost, what they found, as tables, plots and a page."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msdk.errors import printable
 from msdk.recipe.quantities import prefix_of, written
-from msdk.report.canvas import STAGE_COLOURS, drawn, plain
+from msdk.report.canvas import STAGE_COLOURS, drawn, logarithmic, plain
 from msdk.report.grid import Grid
 
 if TYPE_CHECKING:
@@ -227,17 +226,14 @@ def _spent(arm: "ArmResult", account: "Account") -> list[list[float]]:
 
 def _logarithmic(axes: "Axes") -> None:
     """Logarithmic axes with plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     plain(axes)
+    logarithmic(axes)
     axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def staged(found: "StudyResult") -> "list[ArmResult]":
@@ -284,11 +280,11 @@ def stages_plot(found: "StudyResult", kind: str) -> bytes:
 
 def study_page(found: "StudyResult") -> str:
     """One page that loads nothing from elsewhere: the verdict, tables and plots."""
-    from msdk.report.templates import templates
+    from msdk.report.templates import inline, templates
 
-    plots = [("Quality against what was spent", _inline(curves_plot(found, "png")))]
+    plots = [("Quality against what was spent", inline(curves_plot(found, "png")))]
     if staged(found):
-        plots.append(("Quality by stage against training FLOPs", _inline(stages_plot(found, "png"))))
+        plots.append(("Quality by stage against training FLOPs", inline(stages_plot(found, "png"))))
     return (
         templates()
         .get_template("study.html")
@@ -301,10 +297,6 @@ def study_page(found: "StudyResult") -> str:
             facts=stamp_lines(found),
         )
     )
-
-
-def _inline(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def stamp_lines(found: "StudyResult") -> Sequence[str]:

@@ -1,5 +1,6 @@
 """The templates of pages, which lie beside this file: how they are read, and how all text in them is escaped."""
 
+import base64
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -17,3 +18,8 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def inline(png: bytes) -> str:
+    """A picture as the source of an image, so that a page loads nothing from elsewhere."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

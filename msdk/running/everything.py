@@ -1,5 +1,6 @@
 """`msdk run`: cluster if needed, budget, train, sample, report."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,20 +8,20 @@ from pathlib import Path
 import attrs
 
 from msdk.arguments import as_annotated
-from msdk.browsing import summary
+from msdk.browsing import lines_of, summary
 from msdk.budgeting import Budget, budget
 from msdk.budgeting.ledger import ledger
 from msdk.clustering import Clusters, clusters_in, with_edges
 from msdk.distributed import this_rank, together
-from msdk.errors import PartError, RecipeError
+from msdk.errors import PartError, PlotError, RecipeError
 from msdk.evaluation import evaluate_here, scores_of, task_of
 from msdk.recipe import Recipe, load_recipe, recipe_of
 from msdk.recipe.differences import compare
 from msdk.recipe.structuring import to_data
-from msdk.report import run_markdown
+from msdk.report import RunReport, losses_plot, run_markdown
 from msdk.report.page import budgets_page
 from msdk.running.readying import Ready, readied
-from msdk.runs.files import sweep, write_text
+from msdk.runs.files import sweep, write_bytes, write_text
 from msdk.sampling.drawing import write_samples
 from msdk.training import Step, TrainingResult
 
@@ -157,18 +158,22 @@ def _write_reports(
     exact = budgets[-1] if budgets[-1].convention == "exact" else budget(recipe, convention="exact")
     seen, expected = result.images_by_stage, result.expected_by_stage or None
     spent = ledger(exact, seen, result.last.iteration, recipe, result.watched, expected)
-    text = run_markdown(
+    for name in ("losses.png", "report.md", "report.html"):
+        sweep(place / name)  # of a process that was killed while it wrote one
+    lines = lines_of(place)
+    with contextlib.suppress(PlotError):  # without matplotlib there are no plots
+        write_bytes(place / "losses.png", losses_plot(lines, "png"))
+    pictures = ("samples/grid.png", "losses.png", "clustering.png")
+    report = RunReport(
         title=recipe.title or place.name,
-        clusters=clusters,
         budgets=budgets,
-        training={
-            "iterations": result.last.iteration,
-            "seconds": result.seconds,
-            "images_per_second": sum(result.images_by_stage) / max(result.seconds, 1e-9),
-            "loss_by_stage": [None if loss != loss else loss for loss in result.last.loss_by_stage],
-            "held_out_loss_by_stage": list(told.held_out_loss_by_stage) or None,
-        },
         ledger=spent,
+        clusters=clusters,
+        iterations=result.last.iteration,
+        seconds=result.seconds,
+        loss_by_stage=[None if loss != loss else loss for loss in result.last.loss_by_stage],
+        held_out_loss_by_stage=told.held_out_loss_by_stage or None,
+        lines=lines,
         sampling={
             "images": count,
             "sampler": to_data(recipe.sampler)["name"],
@@ -178,10 +183,9 @@ def _write_reports(
             "last_seed": first + count - 1,
         },
         scores=scores_of(place),
-        pictures=[name for name in ("samples/grid.png", "clustering.png") if (place / name).is_file()],
+        settings=(place / "recipe.toml").read_text(encoding="utf-8"),
+        pictures={name: (place / name).read_bytes() for name in pictures if (place / name).is_file()},
     )
-    for name in ("report.md", "report.html"):
-        sweep(place / name)  # of a process that was killed while it wrote one
-    write_text(place / "report.md", text)
+    write_text(place / "report.md", run_markdown(report))
     diffs = [[one.as_json() for one in compare(recipes[0], other)] for other in recipes[1:]]
-    write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent, scores=scores_of(place)))
+    write_text(place / "report.html", budgets_page(budgets, diffs=diffs, ledger=spent, run=report))

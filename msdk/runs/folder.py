@@ -149,7 +149,7 @@ FILES = (
 )
 """What is in a run folder before it has a checkpoint, unless its trackers write more."""
 
-RESULTS = ("clustering.*", "samples*", "evaluations", "report.md", "report.html")
+RESULTS = ("clustering.*", "samples*", "evaluations", "losses.png", "report.md", "report.html")
 
 
 def _half_made(path: Path) -> bool:

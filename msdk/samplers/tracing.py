@@ -14,7 +14,8 @@ from msdk.schedules.base import Schedule
 class Call:
     """One network call of a sampler: the interval it serves (`step`), its time and ratio, and the stage it goes to.
 
-    `evaluations` is what it costs: 2 where it is guided, which evaluates the network with and without the class.
+    `evaluations` is what it costs: 2 where it is guided, which evaluates the network with and without the class. Where
+    another network guides, `of_another` is what it costs of that.
     """
 
     step: int
@@ -22,6 +23,7 @@ class Call:
     ratio: float
     stage: int
     evaluations: int = 1
+    of_another: int = 0
 
 
 def explain(
@@ -43,8 +45,13 @@ def explain(
         times: What `call_times` says of this sampler, where that is known: without it, torch is imported.
     """
     guidance = guidance or Guidance()
+
+    def call(step: int, t: float) -> Call:
+        ratio = schedule.ratio(t)
+        return Call(step, t, ratio, partition.at(t, schedule), guidance.evaluations(ratio), guidance.of_another(ratio))
+
     return [
-        Call(step, t, schedule.ratio(t), partition.at(t, schedule), guidance.evaluations(schedule.ratio(t)))
+        call(step, t)
         for step, inner in enumerate(call_times(sampler, schedule, steps) if times is None else times)
         for t in inner
     ]

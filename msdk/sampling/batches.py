@@ -12,6 +12,7 @@ from msdk.denoiser import Denoiser
 from msdk.denoiser.memory import enough_memory
 from msdk.errors import PartError
 from msdk.samplers.base import Denoise, Sampler, run
+from msdk.sampling.guides import guide_of
 from msdk.sampling.noise import BrownianNoise, SeededNoise
 from msdk.sampling.settings import Label, NoiseSource, Settings, class_number, settings_of
 from msdk.threads import network_macs, threads_for
@@ -104,7 +105,8 @@ def draw(
     sampler, steps, seeds, guide = settings.sampler, settings.steps, settings.seeds, settings.guidance
     schedule, device, dtype = denoiser.schedule, denoiser.place.device, denoiser.place.dtype
     condition = conditions(denoiser.classes, seeds, settings.label, denoiser.class_names)
-    if condition is None and guide.weight != 1:
+    another = None if settings.guide is None or guide.weight == 1 else guide_of(denoiser, settings.guide)
+    if condition is None and guide.weight != 1 and another is None:
         raise PartError("guidance needs a class-conditional denoiser, but this one has no classes: leave guidance at 1")
     if known is not None and denoiser.autoencoder is not None:
         raise PartError("a part of an image can be known to a model of pixels alone, and this one draws latents")
@@ -136,14 +138,15 @@ def draw(
         source = BrownianNoise(chunk, schedule) if settings.noise == "brownian" else SeededNoise(chunk)
         denoise: Denoise = denoiser
         places = range(start, start + len(chunk))
-        if condition is not None:
-            denoise = guide.around(denoiser, schedule, condition.select(torch.tensor(places)).to(device))
+        if condition is not None or another is not None:
+            own = (condition or Condition()).select(torch.tensor(places)).to(device)
+            denoise = guide.around(denoiser, schedule, own, another)
         like = torch.empty(len(chunk), *denoiser.shape, device=device, dtype=dtype)
         denoise = wrapped(denoise, schedule, settings.wrap)
         if known is not None:
             # The noise that sampling starts from, so what is known goes along a path of its own, down from the start.
-            own = known.select(places, len(denoiser.shape))
-            denoise = Inpaint(own, SeededNoise(chunk)(like)).around(denoise, schedule)
+            kept = known.select(places, len(denoiser.shape))
+            denoise = Inpaint(kept, SeededNoise(chunk)(like)).around(denoise, schedule)
         with threads_for(work), enough_memory("a batch of samples does", "lower sampling.batch_size"):
             x = sampler.start(schedule, source, like)
             x = run(sampler, denoise, schedule, times, x, source, advance(index))

@@ -26,11 +26,13 @@ from msdk.recipe.results import parsed
 from msdk.recipe.structuring import to_data
 from msdk.registry.describing import in_words
 from msdk.registry.faults import whose
-from msdk.runs import latest, load_run
+from msdk.runs import latest, load_run, run_recipe
 from msdk.runs.files import remove_whole, sweep, write_json, written_whole
 from msdk.runs.writer import one_writer
+from msdk.samplers.tracing import Call
 from msdk.sampling.batches import class_labels, draw
 from msdk.sampling.diagnosis import culprit
+from msdk.sampling.guides import guide_told
 from msdk.sampling.settings import Settings, settings_of
 from msdk.wrappers.inpaint import Known
 
@@ -221,6 +223,7 @@ def _settings(place: Path, recipe: Recipe, known: Known | None) -> dict[str, Any
     told = {} if known is None else {"known": known.digest()}
     if not sampling["wrap"]:
         del sampling["wrap"]
+    sampling |= guide_told(recipe, sampling)
     return {
         "run": str(place.resolve()),
         "checkpoint": latest(place).name,
@@ -305,18 +308,33 @@ def _facts(place: Path, recipe: Recipe, seeds: Sequence[int], known: Known | Non
     return {
         **_settings(place, recipe, known),
         "seeds": list(seeds),
-        "nfe": sum(call["evaluations"] for call in calls),
+        "nfe": sum(call["evaluations"] + call.get("of_another", 0) for call in calls),
         "trace": calls,
     }
 
 
 def trace(place: Path, recipe: Recipe) -> list[dict[str, Any]]:
     """The network calls that make an image, in order, with the exact MACs of each where the run's ledger has them."""
-    macs = _macs_by_stage(place, len(recipe.partition()))
-    return [
-        {**attrs.asdict(call), "macs": None if macs is None else call.evaluations * macs[call.stage]}
-        for call in recipe.calls()
-    ]
+    own = _macs_by_stage(place, len(recipe.partition()))
+    guide = recipe.sampling.guide
+    if guide is None:
+        partition, theirs = recipe.partition(), own
+    else:
+        partition = run_recipe(guide.run).partition()
+        theirs = _macs_by_stage(guide.run, len(partition))
+
+    def told(call: Call) -> dict[str, Any]:
+        found = attrs.asdict(call)
+        if not call.of_another:
+            del found["of_another"]
+        if own is None or (call.of_another and theirs is None):
+            return {**found, "macs": None}
+        macs = call.evaluations * own[call.stage]
+        if theirs is not None:
+            macs += call.of_another * theirs[partition.at(call.t, recipe.schedule)]
+        return {**found, "macs": macs}
+
+    return [told(call) for call in recipe.calls()]
 
 
 @attrs.frozen

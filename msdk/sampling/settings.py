@@ -7,7 +7,7 @@ import attrs
 
 from msdk import samplers
 from msdk.errors import PartError, UnknownNameError, cut, nearest
-from msdk.recipe import Recipe, Sampling
+from msdk.recipe import Guide, Recipe, Sampling
 from msdk.samplers.base import Sampler
 from msdk.samplers.guidance import Guidance
 from msdk.wrappers.base import Wrapper
@@ -34,7 +34,8 @@ class Settings:
         batch_size: Images per network call, twice as many where it is guided; an adaptive sampler has one.
         label: Class numbers, one for all images or int64 [images]; or names of classes, likewise; None for the class
             `seed % classes`; or a whole condition.
-        guidance: Classifier-free guidance.
+        guidance: Classifier-free guidance, or that by another run.
+        guide: That run.
         noise: Of stochastic samplers, see `msdk.sampling.noise`.
         wrap: Around the network, each around the one before, see `msdk.wrappers`.
     """
@@ -48,6 +49,7 @@ class Settings:
     guidance: Guidance
     noise: NoiseSource
     wrap: Sequence[Wrapper] = ()
+    guide: Guide | None = None
 
 
 def settings_of(
@@ -110,7 +112,12 @@ def settings_of(
         seeds=range(options.seed, options.seed + options.images) if seeds is None else seeds,
         batch_size=options.batch_size if batch_size is None else batch_size,
         label=options.label if label is None else label,
-        guidance=Guidance(weight=options.guidance if guidance is None else guidance, interval=interval),
+        guidance=Guidance(
+            weight=options.guidance if guidance is None else guidance,
+            interval=interval,
+            another=options.guide is not None,
+        ),
+        guide=options.guide,
         noise=options.noise if noise is None else noise,
         wrap=options.wrap if wrap is None else wrap,
     )

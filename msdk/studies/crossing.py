@@ -90,15 +90,8 @@ def cross(
         resamples: How many are drawn.
         seed: Of what is drawn.
     """
-    count = len(ours.quality)
-    generator = np.random.default_rng(seed)
-    factors = generator.standard_normal((resamples, count))
-    if count > 1:
-        factors *= np.sqrt((count - 1) / generator.chisquare(count - 1, resamples))[:, None]
-        factors /= np.sqrt(count * (count - 1))
-    # The means themselves come first, then the resamples.
-    factors = np.concatenate([np.zeros((1, count)), factors])
-    us, them = (_resampled(each.quality, factors) for each in (ours, theirs))
+    factors = multipliers(len(ours.quality), resamples, seed)
+    us, them = (resampled(each.quality, factors) for each in (ours, theirs))
     last = them[:, -1]
     us, them = np.minimum.accumulate(us, 1), np.minimum.accumulate(them, 1)
     wanted = them[:, -1] if target == "best" else last
@@ -112,11 +105,11 @@ def cross(
     return Crossing(
         target=float(wanted[0]),
         other=float(other[0]),
-        crossing=_estimate(own, tail),
-        ratio=_estimate(ratio, tail),
+        crossing=estimate(own, tail),
+        ratio=estimate(ratio, tail),
         reached=float(np.isfinite(own[1:]).mean()),
         at_least=_quantile((least / other)[1:], tail),
-        difference=_estimate(apart, tail),
+        difference=estimate(apart, tail),
     )
 
 
@@ -139,7 +132,18 @@ def first_at(spent: Numbers, best: Numbers, wanted: Numbers) -> Numbers:
     return np.where(there.any(1), found, np.inf)
 
 
-def _resampled(quality: Numbers, factors: Numbers) -> Numbers:
+def multipliers(count: int, resamples: int, seed: int = 0) -> Numbers:
+    """The factors of the bootstrap, [1 + resamples, count]: zeros for the mean itself, then those of each resample."""
+    generator = np.random.default_rng(seed)
+    factors = generator.standard_normal((resamples, count))
+    if count > 1:
+        factors *= np.sqrt((count - 1) / generator.chisquare(count - 1, resamples))[:, None]
+        factors /= np.sqrt(count * (count - 1))
+    return np.concatenate([np.zeros((1, count)), factors])
+
+
+def resampled(quality: Numbers, factors: Numbers) -> Numbers:
+    """Mean curves by `multipliers`: [1 + resamples, looks] of [seeds, looks]."""
     mean = quality.mean(0)
     return mean + factors @ (quality - mean)
 
@@ -154,7 +158,7 @@ def _at(spent: Numbers, curves: Numbers, place: float) -> Numbers:
     return curves[:, before] + share * (curves[:, after] - curves[:, before])
 
 
-def _estimate(values: Numbers, tail: float) -> Estimate:
+def estimate(values: Numbers, tail: float) -> Estimate:
     """Of the means, and of their resamples."""
     return Estimate(float(values[0]), _quantile(values[1:], tail), _quantile(values[1:], 1 - tail))
 

@@ -60,7 +60,7 @@ def load_study(
         if budget is not None:
             own["budget"] = budget
         for text in overrides:
-            key, value = _assigned("--set", text)
+            key, value = assigned("--set", text)
             own["set"] = {**own.get("set", {}), key: value}
     for text in over:
         _add_grid(data, text)
@@ -147,7 +147,7 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 def _add_grid(data: dict[str, Any], text: str) -> None:
     """Adds `[ARM:]key=[values]` to a grid."""
-    key, values = _assigned("--over", text)
+    key, values = assigned("--over", text)
     arm, colon, rest = key.partition(":")
     if not isinstance(values, list):
         raise MsdkError(f"--over {text}: give a list of values, for example training.lr=[1e-3,3e-3]")
@@ -161,7 +161,7 @@ def _add_grid(data: dict[str, Any], text: str) -> None:
         table["over"] = {**table.get("over", {}), key: values}
 
 
-def _assigned(option: str, text: str) -> tuple[str, Any]:
+def assigned(option: str, text: str) -> tuple[str, Any]:
     key, equals, raw = text.partition("=")
     if not equals or not key.strip():
         raise MsdkError(f"{option} {text}: write key=value")

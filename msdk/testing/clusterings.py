@@ -37,17 +37,42 @@ class PointsInMemory(Points):
         yield from self.values.split(self.length)[first::step]
 
 
+@attrs.frozen
+class GaussianEstimate:
+    """The denoiser of pixels from N(0, s^2), as a run's: s^2 / (s^2 + ratio^2) of what it sees.
+
+    Attributes:
+        s: Their standard deviation.
+        edges: Where it pretends that another network takes over.
+        dtype: Of what it says.
+    """
+
+    s: float = 0.5
+    edges: tuple[float, ...] = ()
+    dtype: torch.dtype = torch.float64
+
+    def __call__(self, y: Tensor, ratios: Tensor, images: Sequence[int]) -> Tensor:
+        require(len(images) == len(y) == len(ratios), f"{len(images)} images for {len(y)} noisy ones")
+        return ((self.s**2 / (self.s**2 + ratios.square()))[:, None].to(y) * y).to(self.dtype)
+
+
 def few_images(count: int = 60, *, size: int = 192) -> Tensor:
     """Whole numbers in 0 .. 255, float32 [count, size]; the same each time."""
     return torch.randint(0, 256, (count, size), generator=torch.Generator().manual_seed(0)).float()
 
 
 def some(values: Tensor | None = None, *, length: int = 7) -> Subject:
-    """VP's time with these points, or `few_images`, 20 calls of a sampler, and training at times drawn evenly."""
+    """VP's time with these points, or `few_images`, 20 calls of a sampler, training at even times, and any run."""
     points = PointsInMemory(few_images() if values is None else values, length=length)
     schedule = VPLinear()
     calls = torch.linspace(schedule.t_min, schedule.t_max, 21, dtype=torch.float64)[1:].tolist()
-    return Subject(schedule=schedule, points=lambda: points, calls=lambda: calls, drawn=lambda share: share)
+    return Subject(
+        schedule=schedule,
+        points=lambda: points,
+        calls=lambda: calls,
+        drawn=lambda share: share,
+        denoiser=lambda run: GaussianEstimate(),
+    )
 
 
 def edges_ascend_inside_the_schedule(clustering: Clustering, *, subject: Subject | None = None) -> None:

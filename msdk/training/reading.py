@@ -26,6 +26,7 @@ import torch
 from msdk import cache
 from msdk.batch import Batch
 from msdk.datasets.base import FileSource, Source
+from msdk.denoiser.memory import free_memory
 from msdk.recipe import Training
 from msdk.threads import cores
 
@@ -194,7 +195,7 @@ def decoded(source: Source) -> Decoded | None:
         path = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.pixels"
         _sweep(folder, path)
         kept = path.stat().st_blocks * 512 if path.exists() else 0
-        if size > _free_memory() / 4 or size - kept > shutil.disk_usage(folder).free / 4:
+        if size > free_memory() / 4 or size - kept > shutil.disk_usage(folder).free / 4:
             return None
         found = Decoded(source, path)
         os.utime(path)
@@ -209,12 +210,3 @@ def _sweep(folder: Path, wanted: Path) -> None:
         with contextlib.suppress(OSError):
             if path != wanted and time.time() - path.stat().st_mtime > UNUSED:
                 path.unlink()
-
-
-def _free_memory() -> float:
-    """Bytes; infinite where the system does not say, since what is read by calls may go at any time."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable"):
-                return int(line.split()[1]) * 1024.0
-    return float("inf")

@@ -27,7 +27,7 @@ def edges(strategy, schedule, **other):
 def test_half_of_the_lowest_log_snr_has_the_published_edges(last, edge):
     """Wan 2.2's two boundaries, of straight paths; log SNR there is half of what it is at the end."""
     flow = RectifiedFlow()
-    (found,) = edges(SnrShare(t_last=last), flow)
+    (found,) = edges(SnrShare(stages=2, t_last=last), flow)
     assert found == pytest.approx(edge, rel=1e-12)
     assert flow.lam(found) == pytest.approx(flow.lam(last) / 2, rel=1e-12)
 

@@ -106,6 +106,13 @@ def test_stages_have_equal_shares(strategy):
         assert first <= edge <= last
 
 
+def test_bins_have_draws():
+    """No bin is empty; as many bins as draws are well."""
+    with pytest.raises(PartError, match="100 draws leave some of 101 bins empty: lower bins, or raise draws"):
+        Dirichlet(draws=100, bins=101).find(subject())
+    assert len(Dirichlet(draws=100, bins=100).find(subject()).edges_t) == 2
+
+
 def test_flows_without_slopes_are_refused():
     """Before the data are read."""
     with pytest.raises(PartError, match="has no drift f"):

@@ -10,26 +10,13 @@ from subjects import subject
 from msdk.clusterings.acceleration import Acceleration, acceleration
 from msdk.clusterings.dirichlet import Dirichlet, dirichlet
 from msdk.clusterings.measured import STEP, measured, spherical
+from msdk.distributed import Group, Rank
 from msdk.errors import PartError
 from msdk.schedules.rectified_flow import RectifiedFlow
 from msdk.schedules.vp import VPLinear
-from msdk.testing.clusterings import few_images
+from msdk.testing.clusterings import LAWS, GaussianEstimate, few_images, some
 
 RUN = Path("run")
-
-
-@attrs.frozen
-class Gaussian:
-    """The denoiser of N(0, s^2), of images in float32 as networks give them, or as they come."""
-
-    s: float = 0.5
-    edges: tuple[float, ...] = ()
-    dtype: torch.dtype = torch.float64
-
-    def __call__(self, y, ratios, images):
-        assert len(images) == len(y)
-        factor = self.s**2 / (self.s**2 + ratios.square())
-        return (factor[:, None] * y).to(self.dtype)
 
 
 def closed(schedule, times, s, d):
@@ -54,7 +41,7 @@ def test_gaussian_data_have_closed_forms(schedule, dtype):
     ratios = schedule.ratio(times)
     total = s**2 + ratios.square()
     y = y / y.square().mean(1, keepdim=True).sqrt() * total.sqrt()[:, None]  # of exactly its expected length
-    mean, found = measured(Gaussian(s, dtype=dtype), y, ratios, spherical(probe), range(9), changes=True)
+    mean, found = measured(GaussianEstimate(s, dtype=dtype), y, ratios, spherical(probe), range(9), changes=True)
     wanted = closed(schedule, times, s, d)
     torch.testing.assert_close(dirichlet(schedule, times, found, d), wanted[0], rtol=1e-4, atol=1e-6 * d)
     torch.testing.assert_close(acceleration(schedule, times, y, mean, found), wanted[1], rtol=1e-4, atol=1e-4 * d)
@@ -63,15 +50,16 @@ def test_gaussian_data_have_closed_forms(schedule, dtype):
 def test_an_edge_between_two_networks_is_no_change():
     """A jump within the step is left out: the change is that of the stage that the point lies in."""
 
-    class Jumping(Gaussian):
+    class Jumping(GaussianEstimate):
         def __call__(self, y, ratios, images):
             return super().__call__(y, ratios, images) + (ratios > self.edges[0])[:, None]
 
     ratios = torch.tensor([1 - STEP / 2, 1 + STEP / 2, 2.0], dtype=torch.float64)
     y = torch.randn(3, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    _, smooth = measured(Gaussian(), y, ratios, y, range(3), changes=True)
+    _, smooth = measured(GaussianEstimate(), y, ratios, y, range(3), changes=True)
     _, found = measured(Jumping(edges=(1.0,)), y, ratios, y, range(3), changes=True)
-    inside = -Gaussian()(torch.ones(3, 40, dtype=torch.float64), ratios, range(3))  # it jumped by 1, so the path leans
+    # The estimate beyond is 1 higher, so the path leans.
+    inside = -GaussianEstimate()(torch.ones(3, 40, dtype=torch.float64), ratios, range(3))
     expected = smooth.change + inside / ratios[:, None] * torch.tensor([0.0, 1.0, 1.0])[:, None]
     torch.testing.assert_close(found.change, expected, rtol=1e-2, atol=1e-3)
 
@@ -113,7 +101,7 @@ def test_edges_of_a_gaussian_run_are_those_of_its_integral(strategy):
     """At most 0.01 away: 2,000 draws of 192 numbers have that Monte-Carlo error."""
     schedule, s = RectifiedFlow(), 0.5
     values = 127.5 + 127.5 * s * torch.randn(2000, 192, generator=torch.Generator().manual_seed(0))
-    given = subject(values, schedule=schedule, denoiser=lambda run: Gaussian(s))
+    given = subject(values, schedule=schedule, denoiser=lambda run: GaussianEstimate(s))
     found = strategy(draws=2000, bins=100, exponent=1.0, run=RUN).find(given)
     times = torch.linspace(0.01, 1 - 1e-4, 20_001, dtype=torch.float64)[:-1]
     below = closed(schedule, times, s, 192)[strategy is Acceleration].cumsum(0)
@@ -133,7 +121,32 @@ def test_the_band_is_around_the_mean():
         assert spread == pytest.approx(float(values.std()) / 20**0.5, rel=0.2)
 
 
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("strategy", [Dirichlet, Acceleration])
+def test_strategies_of_a_run_keep_the_laws(strategy, law):
+    """With a run they are other parts than without."""
+    law(strategy(run=RUN, draws=100, bins=20))
+
+
+class Half(Group):
+    """One of two processes, whose sum is its own."""
+
+    def total(self, values):
+        return values
+
+
+def test_processes_share_the_draws():
+    """Two halves add up to the whole, to the last bit, and neither has what the other has."""
+    whole, *halves = (
+        torch.tensor(Acceleration(run=RUN, draws=100).find(attrs.evolve(some(), group=group)).curves["monitor"])
+        for group in (Group(), Half(Rank(0, 2)), Half(Rank(1, 2)))
+    )
+    assert torch.equal(halves[0] + halves[1], whole)
+    assert not bool((halves[0] * halves[1]).any())
+    assert bool(halves[0].any() and halves[1].any())
+
+
 def test_networks_see_pixels_in_their_range():
     """Edges of another range would be those of another network."""
     with pytest.raises(PartError, match=r"networks see pixels in \[-1, 1\]"):
-        Dirichlet(run=RUN, pixels="0..1").find(subject(denoiser=lambda run: Gaussian()))
+        Dirichlet(run=RUN, pixels="0..1").find(subject(denoiser=lambda run: GaussianEstimate()))

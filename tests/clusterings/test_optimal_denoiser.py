@@ -1,11 +1,8 @@
 """Where the optimal denoiser changes: Algorithm 1, the similarity matrix, and the paper's Table 4."""
 
-import json
-
 import attrs
 import pytest
 import torch
-from commands import command
 from subjects import subject
 
 import msdk
@@ -170,37 +167,19 @@ def cifar(outside_data):
     return outside_data / "data" / "cifar10-train-jpeg.zip"
 
 
-@pytest.fixture(scope="module")
-def table(cifar):
-    """What the command that makes the paper's table prints; it draws with seed 0."""
-    out, _ = command(
-        "cluster", "recipes/cifar10/dpm-multistage.toml", "--compare", "--json", "--set", f"data.path={cifar}"
-    )
-    return json.loads(out)
-
-
 @pytest.mark.golden
 @pytest.mark.slow
-def test_table_4(table):
-    """One command gives the paper's table: edges by time, by SNR and by the optimal denoiser, on 50,000 images."""
-    edges = {one["name"]: one["edges_t"] for one in table["strategies"]}
-    assert table["data"]["images"] == 50_000
-    assert edges["timestep"] == pytest.approx((0.334, 0.667), abs=1e-9)
-    assert edges["snr"] == pytest.approx((0.348, 0.709), abs=1e-9)
-    assert edges["optimal-denoiser"] == pytest.approx((0.442, 0.631), abs=0.020)
-    assert list(table["skipped"]) == ["gradient"]
-
-
-@pytest.mark.golden
-@pytest.mark.slow
-def test_the_papers_edges_over_seeds(cifar, table):
-    """Three seeds give the paper's 0.442 and 0.631 in the mean within 0.010, and each within 0.020."""
+def test_table_4(cifar):
+    """The paper's edges by time, by SNR, and by the optimal denoiser of 50,000 images: two seeds, and their mean."""
     points = DataPoints(msdk.datasets.get("zip")(path=cifar, size=32).open(), (3, 32, 32))
-    found = [one["edges_t"] for one in table["strategies"] if one["name"] == "optimal-denoiser"]
-    found += [
-        OptimalDenoiser().find(Subject(schedule=VPLinear(), points=lambda: points, seed=seed)).edges_t
-        for seed in (1, 2)
-    ]
-    for edges in found:
-        assert edges == pytest.approx((0.442, 0.631), abs=0.020)
-    assert [sum(edges) / 3 for edges in zip(*found, strict=True)] == pytest.approx((0.442, 0.631), abs=0.010)
+    assert points.count == 50_000
+
+    def found(clustering, seed=0):
+        return clustering.find(Subject(schedule=VPLinear(), points=lambda: points, seed=seed)).edges_t
+
+    assert found(msdk.clusterings.get("timestep")()) == pytest.approx((0.334, 0.667), abs=1e-9)
+    assert found(msdk.clusterings.get("snr")()) == pytest.approx((0.348, 0.709), abs=1e-9)
+    edges = [found(OptimalDenoiser(), seed) for seed in (0, 1)]
+    for each in edges:
+        assert each == pytest.approx((0.442, 0.631), abs=0.020)
+    assert [sum(each) / 2 for each in zip(*edges, strict=True)] == pytest.approx((0.442, 0.631), abs=0.010)

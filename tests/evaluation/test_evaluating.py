@@ -201,7 +201,7 @@ def test_other_sizes_and_too_few_are_refused(run, tmp_path, monkeypatch):
     ):
         with pytest.raises(msdk.MsdkError, match=words):
             msdk.evaluate(run, **wrong)
-    assert not list(run.glob("evaluations/*.json"))
+    assert not list(run.glob("evaluations/*"))
 
 
 @msdk.extractors.add("sick")
@@ -383,11 +383,28 @@ def test_checkpoints_are_kept_to_look_at(tmp_path, keep, left):
 def test_a_run_ends_with_its_evaluation(tmp_path):
     """`msdk run` evaluates where the recipe says so, and its report has the scores with their protocol."""
     msdk.run(tiny("sampling.steps=2", 'evaluation={metrics=["is"], images=12}'), tmp_path / "run")
-    for name, head in (("report.md", "## Scores"), ("report.html", "Scores of ")):
-        report = (tmp_path / "run" / name).read_text()
-        assert head in report
-        assert "IS-digits" in report
-        assert "seeds 0 to 11" in report
+    run, pictures = tmp_path / "run", ("samples/grid.png", "losses.png")
+    report, page = ((run / name).read_text() for name in ("report.md", "report.html"))
+    for text, heads in (
+        (report, ("## Losses", "## Scores", "## Budget", "## Ledger", "## Settings")),
+        (page, ("Losses</h2>", "Scores of ", "Ledger of ", "Settings</h2>")),
+    ):
+        places = [text.index("IS-digits is "), *map(text.index, heads)]  # the verdict first
+        assert places == sorted(places)
+        for words in ("(higher is better) of 12 images of iteration 4, of one range of seeds", "seeds 0 to 11"):
+            assert words in text
+        assert "lr = 0.003" in text
+    assert all(f"]({name})" in report and (run / name).is_file() for name in pictures)
+    assert page.count("data:image/png;base64,") == 2
+
+
+def test_a_run_without_an_evaluation_says_so(tmp_path):
+    """The verdict of a run that nobody judged."""
+    msdk.run(tiny("sampling.steps=2", "training.iterations=2"), tmp_path / "run")
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "2 iterations on 16 images spent" in report
+    assert "was not measured" in report
+    assert "## Scores" not in report
 
 
 # --- several runs -----------------------------------------------------------------------------------------------------

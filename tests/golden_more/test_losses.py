@@ -14,7 +14,7 @@ import pytest
 import torch
 from toys import NotExpressed, named, toy
 
-from msdk.batch import Batch
+from msdk.batch import Batch, Condition
 from msdk.noise_levels.beta import Beta
 from msdk.noise_levels.log_uniform import LogUniform
 from msdk.noise_levels.logit_normal import LogitNormal
@@ -263,7 +263,14 @@ def edm2_guidance(options, given):
     draws = iter(given["churn_noise"])
     times = sampler.times(schedule, options["num_steps"])
     start = given["noise"] * schedule.prior_std
-    return {"samples": run(sampler, guided, schedule, times, start, lambda x, t, s: next(draws))}
+    samples = run(sampler, guided, schedule, times, start, lambda x, t, s: next(draws))
+    # The published program has two networks: here as well.
+    pair = [lambda x, t, _, name=name: exact(x, t, name) for name in ("net", "gnet")]
+    by_another = Guidance(weight=options["guidance"], another=True).around(pair[0], schedule, Condition(), pair[1])
+    draws = iter(given["churn_noise"])
+    same = run(sampler, by_another, schedule, times, start, lambda x, t, s: next(draws))
+    torch.testing.assert_close(same, samples, rtol=1e-12, atol=1e-12)
+    return {"samples": same}
 
 
 CHURN = {"S_churn": "churn", "S_min": "churn_low", "S_max": "churn_high", "S_noise": "churn_noise"}

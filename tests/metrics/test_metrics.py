@@ -77,6 +77,9 @@ def test_few_and_equal_images_are_told():
     notes = " ".join(FID().score(shown).notes)
     assert "4 generated images have a covariance of rank 3 at most for 8 features" in notes
     assert "the features of all real images are equal" in notes
+    for equal in (cloud(1, 8).expand(30, 8), torch.full((30, 8), 0.1), torch.zeros(30, 8)):  # 0.1 is no sum of powers
+        notes = FID().score(Evidence(generated=Extracted(equal), reference=Extracted(cloud(30, 8)))).notes
+        assert notes == ("the features of all generated images are equal",)
     assert FID().score(evidence()).notes == ()
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 import msdk
+from msdk.batch import Batch
 from msdk.errors import RecipeError, RunError
+from msdk.objectives.base import Draw
 from msdk.objectives.consistency import Consistency
 from msdk.runs import latest, load_checkpoint
 from recipes import tiny
@@ -49,6 +51,22 @@ def test_the_second_network_follows_at_its_rate(rate):
         wanted = rate * began[name] + (1 - rate) * value
         torch.testing.assert_close(loss.state_dict()[f"target.{name}"], wanted, msg=name)
     assert list(loss.parameters()) == []
+
+
+def test_each_time_has_the_decoder_of_its_stage():
+    """Just above an edge the estimate is the upper stage's, and the second network's, a step down, the lower one's."""
+    denoiser = msdk.build(tiny(*MODEL))
+    loss, asked = Consistency(scales="fixed", start_scales=11).build(denoiser), []
+    for name, network in (("own", denoiser.network), ("target", loss.target)):
+        for stage, decoder in enumerate(network.decoders):
+            decoder.register_forward_hook(lambda *_, seen=(name, stage): asked.append(seen))
+    x_0, noise = torch.randn(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for ratio, wanted in ((0.31, [("own", 1), ("target", 0)]), (2.6, [("own", 2), ("target", 1)])):
+        times = torch.tensor([denoiser.schedule.t_of_ratio(ratio)], dtype=torch.float64)
+        draw = Draw(denoiser.partition.at(times, denoiser.schedule), times, torch.ones_like(times), noise)
+        asked.clear()
+        loss.loss(Batch(x_0), draw, denoiser)
+        assert asked == wanted
 
 
 def test_a_run_is_distilled(tmp_path):

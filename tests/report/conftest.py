@@ -91,3 +91,27 @@ def ledger(pair, budgets):
     from msdk.budgeting.ledger import ledger as ledger_of
 
     return ledger_of(msdk.budget(pair[1]), [70, 50, 8], 16, pair[1])
+
+
+@pytest.fixture(scope="session")
+def told(budgets, ledger):
+    """What is told of a run of the second recipe, with a title, settings and pictures that are too wide for a phone."""
+    from msdk.browsing import Line
+    from msdk.report.runs import RunReport, losses_plot
+
+    lines = [Line(at, 1 / at, (1 / at, None, 2 / at), (at, at, at), None, 0.5, (0.4, 0.6, 0.5)) for at in (1, 8, 16)]
+    return RunReport(
+        title=f"{HOSTILE} {'very' * 40} long",
+        budgets=budgets,
+        ledger=ledger,
+        clusters=None,
+        iterations=16,
+        seconds=2.0,
+        loss_by_stage=[0.1, None, 0.2],
+        held_out_loss_by_stage=[0.4, 0.6, 0.5],
+        lines=lines,
+        sampling={"images": 4, "sampler": "heun", "steps": 4, "seconds": 1.0, "first_seed": 0, "last_seed": 3},
+        scores=(),
+        settings=f"# {HOSTILE} {'long ' * 60}\ntitle = 3\n",
+        pictures=dict.fromkeys(("samples/grid.png", "losses.png"), losses_plot(lines, "png")),
+    )

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
+from msdk.report.grid import Grid
 from msdk.report.page import budgets_page
+from msdk.report.templates import inline, templates
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -234,6 +236,50 @@ def test_fits_a_phone(page):
         assert page.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [400, 400]
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+WIDE = Grid("A table", ("name", *"abcdefghijkl"), (("x", *["12345.678 TFLOPs"] * 12),), ("A note. " * 40,))
+
+
+@pytest.fixture(params=["run", "comparison", "study"])
+def other(request, budgets, diffs, ledger, told):
+    """A page of a run, of runs side by side, and of a study, each with what is too wide for a phone."""
+    if request.param == "run":
+        return budgets_page(budgets, diffs=diffs, ledger=ledger, run=told)
+    picture = inline(told.pictures["losses.png"])
+    shared = {"title": told.title, "grids": [WIDE, WIDE]}
+    if request.param == "comparison":
+        shared |= {"curved": "Losses", "curves": picture, "sheets": [("a" * 200, picture)]}
+    else:
+        shared |= {"question": "q" * 200, "verdict": "v " * 99, "plots": [("Q", picture)], "facts": ["f" * 200]}
+    return templates().get_template(f"{request.param}.html").render(**shared)
+
+
+def test_other_pages_fit_a_phone(driver, other, tmp_path):
+    """By day, by night and on paper: the page never scrolls sideways; what is too wide does, within itself."""
+    place = tmp_path / "page.html"
+    place.write_text(other, encoding="utf-8")
+    driver.get_log("browser")
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        driver.get(place.as_uri())
+        backgrounds = set()
+        for theme in ("light", "dark"):
+            driver.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+            backgrounds.add(background(driver))
+            assert driver.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [390, 390]
+        assert len(backgrounds) == 2
+        inner = "return [...document.querySelectorAll('.scroll')].map(e => [e.clientWidth, e.scrollWidth])"
+        widths = driver.execute_script(inner)
+        assert all(own <= 390 for own, _ in widths)
+        assert any(whole > own for own, whole in widths)
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        assert background(driver) == "rgb(255, 255, 255)"
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert driver.get_log("browser") == []
 
 
 def test_prints(page):

@@ -68,15 +68,16 @@ def test_the_table_has_edges_intervals_and_what_did_not_run(clusters):
 
 def test_strategies_side_by_side(clusters):
     """A row per stage with its end on each clock and what training and sampling give it; papers under the names."""
-    grid = clusters_grid(clusters)
+    why = clusters.skipped["third"]
+    grid = clusters_grid(attrs.evolve(clusters, skipped={"third": why, "fourth": why}))
     assert grid.rows == (
         ("first", "0", "0.2", "0.15-0.25", "0.5", "1.39", "20.0 %", "12"),
         ("arXiv 2306.00354", "1", "0.4", "0.35-0.45", "2", "-1.39", "50.0 %", "2"),
         ("", "2", "end", "-", "-", "-", "30.0 %", "6"),
-        ("second", "0", "0.3", "-", "1", "-0.00", "-", "-"),
+        ("second", "0", "0.3", "-", "1", "0.00", "-", "-"),
         ("ours", "1", "end", "-", "-", "-", "-", "-"),
     )
-    assert "third did not run: it would train a network." in grid.notes
+    assert "third, fourth did not run: it would train a network." in grid.notes
     assert (
         "first: alpha = 0.9, draws = 5; 1.2 s. A note. Source: Go et al. 2023, arXiv 2306.00354, section 4."
         in grid.notes

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_not_kept(zipped, monkeypatch, tmp_path):
     assert not old.exists()
     assert fed(tiny(*zipped, "training.iterations=1"), ())[1].decoded is None
     assert fed(tiny(), ())[1].decoded is None
-    monkeypatch.setattr(reading, "_free_memory", lambda: 4 * IMAGES * (192 + 4) - 1)
+    monkeypatch.setattr(reading, "free_memory", lambda: 4 * IMAGES * (192 + 4) - 1)
     assert fed(tiny(*zipped), ())[1].decoded is None
 
 

@@ -19,7 +19,7 @@ class MyClustering(Clustering):
         scale: Ratio at which the spacing turns from even in the ratio to even in its logarithm.
     """
 
-    # What `find` may ask the subject for: {"data"}, {"calls"} of the sampler, {"models"} in training; here nothing.
+    # What `find` may ask the subject for, see `msdk.clusterings.base.Need`: {"data"}, {"calls"}, ..; here nothing.
     needs: ClassVar[frozenset[Need]] = frozenset()
     stages: int = attrs.field(default=3, validator=[ge(2)])
     scale: float = attrs.field(default=1.0, validator=gt(0))

@@ -1,0 +1,204 @@
+"""Small trainings that say how losses fall, as a study: its trials are run folders by address, each made once."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+import numpy as np
+
+from msdk import clusterings
+from msdk.budgeting import budget
+from msdk.budgeting.widths import width_of, with_width
+from msdk.clustering import cluster, with_edges
+from msdk.decoders.base import Decoder
+from msdk.errors import MsdkError, PartError
+from msdk.recipe import Recipe, Stages, load_recipe
+from msdk.recipe.structuring import to_data
+from msdk.studies.files import assigned, structured
+from msdk.studies.planning import Plan, Trial, plan
+
+UNIFIED = "unified"
+"""The arm of one stage; the others are called by the width that all their decoders have."""
+
+STAGES = 3
+"""Of a recipe that has one: the paper's number, which `optimal-denoiser` finds."""
+
+LOOKS = 8
+"""At the held-out loss of each probe."""
+
+DRAWS = 600
+"""Noisy images at which the optimal denoiser is asked for its loss."""
+
+
+@attrs.frozen(eq=False)
+class Probes:
+    """What is trained, and what is known before.
+
+    Attributes:
+        file: Of the recipe.
+        staged: The recipe with stages and their edges; widths are those of its file, or of its one decoder.
+        edges_by: What found the edges.
+        widths: That are probed, ascending.
+        unified_width: Of the unified network.
+        floors: Loss of the optimal denoiser in each stage.
+        plan: The study.
+        trials: Of it.
+        budget: Training FLOPs that are advised on.
+    """
+
+    file: Path
+    staged: Recipe
+    edges_by: str
+    widths: tuple[int, ...]
+    unified_width: int
+    floors: tuple[float, ...]
+    plan: Plan
+    trials: tuple[Trial, ...]
+    budget: float
+
+
+def probes_of(
+    file: Path,
+    overrides: Sequence[str] = (),
+    *,
+    flops: float | None = None,
+    widths: Sequence[int] | None = None,
+    iterations: int = 200,
+    seeds: Sequence[int] = (0, 1, 2),
+    device: str | None = None,
+    cache: bool = True,
+) -> Probes:
+    """What is to be trained; finds edges, and prices all of it.
+
+    Args:
+        file: A recipe with stages, or with one: then three are found in its data.
+        overrides: "key=value" for it.
+        flops: Training FLOPs that are advised on; those of the recipe's own training when not given.
+        widths: Channels of decoders to probe; the recipe's own where these are several, else the encoder's, half as
+            many, and half as many again.
+        iterations: Of each probe.
+        seeds: Three or more.
+        device: Where edges are found.
+        cache: Whether counts and edges of earlier calls are used.
+
+    Raises:
+        MsdkError: The recipe is wrong, or its decoders have no width, or not these.
+    """
+    recipe = load_recipe(file, overrides)
+    middle = width_of(recipe.encoder, "encoder")
+    decoders = list(recipe.decoders if len(recipe.decoders) > 1 else recipe.decoders * STAGES)
+    named = [width_of(each, f"decoders.{number}") for number, each in enumerate(recipe.decoders)]
+    chosen = tuple(sorted(set(widths or (named if len(set(named)) > 1 else _around(middle)))))
+    if len(chosen) < 2:
+        raise MsdkError(f"one width leaves nothing to choose: name two or more, for example {_around(middle)}")
+    staged, by = recipe, "the recipe"
+    if len(recipe.decoders) == 1:
+        found: Any = clusterings.get("msdk:optimal-denoiser")
+        staged = attrs.evolve(recipe, stages=Stages(clustering=found()), decoders=tuple(decoders), sharing="shared")
+    if staged.clustered:
+        by = str(to_data(staged.stages.clustering)["name"])
+        staged, _ = with_edges(staged, device=device, cache=cache)
+    spent = flops
+    if spent is None:
+        training = budget(staged if len(recipe.decoders) > 1 else recipe, cache=cache).training
+        assert training is not None
+        spent = training.total_flops
+    options = _options(recipe, overrides, iterations, seeds)
+    arms = {
+        UNIFIED: {
+            "recipe": str(file.resolve()),
+            "set": _unified(recipe, with_width(decoders[0], middle, "decoders.0")),
+        },
+        **{str(width): {"recipe": str(file.resolve()), "set": _staged(staged, decoders, width)} for width in chosen},
+    }
+    study = structured({"study": options, "arms": arms}, file)
+    whole = plan(study, device=device, cache=cache)
+    return Probes(
+        file=file,
+        staged=staged,
+        edges_by=by,
+        widths=chosen,
+        unified_width=middle,
+        floors=floors(staged, device=device, cache=cache),
+        plan=whole,
+        trials=whole.trials(),
+        budget=spent,
+    )
+
+
+def _around(width: int) -> tuple[int, int, int]:
+    return max(width // 2, 1), width, width + width // 2
+
+
+def _options(recipe: Recipe, overrides: Sequence[str], iterations: int, seeds: Sequence[int]) -> Mapping[str, Any]:
+    checkpoints = max(iterations // LOOKS, 1)
+    fixed = dict(assigned("--set", each) for each in overrides)
+    own = {
+        "training.iterations": checkpoints * LOOKS,
+        "training.warmup": min(recipe.training.warmup, checkpoints),
+        "training.checkpoint_every": checkpoints * LOOKS,
+    }
+    return {
+        "title": "Probes",
+        "baseline": UNIFIED,
+        "seeds": list(seeds),
+        "checkpoints": checkpoints,
+        "held_out": recipe.data.held_out or 0.1,
+        "set": {**fixed, **own},
+    }
+
+
+def _unified(recipe: Recipe, decoder: Decoder) -> Mapping[str, Any]:
+    """What makes a recipe one of a single stage."""
+    changes: dict[str, Any] = {"decoders": [_plain(decoder)], "stages": {"edges_ratio": []}, "sharing": "shared"}
+    if len(recipe.decoders) > 1:
+        changes |= {"training.stage_draw": "natural", "samplers": []}
+    if recipe.sampling.steps_per_stage is not None:
+        changes["sampling"] = {"steps": sum(recipe.sampling.steps_per_stage)}
+    return changes
+
+
+def _staged(staged: Recipe, decoders: Sequence[Decoder], width: int) -> Mapping[str, Any]:
+    """What gives all stages decoders of one width."""
+    specs = [_plain(with_width(each, width, f"decoders.{number}")) for number, each in enumerate(decoders)]
+    edges = {"edges_ratio": list(staged.partition().edges)}
+    return {"decoders": specs, "stages": edges, "sharing": staged.sharing}
+
+
+def _plain(part: Decoder) -> Mapping[str, Any]:
+    """A part as TOML has it, which knows no null."""
+    return {key: value for key, value in to_data(part).items() if value is not None}
+
+
+def floors(recipe: Recipe, *, device: str | None = None, cache: bool = True) -> tuple[float, ...]:
+    """The loss of the optimal denoiser of the data in each stage, at the recipe's weights and times.
+
+    It has learned every image by heart, so on noise of these images it is better than any network. Where it cannot be
+    asked, as of latents or of data in [0, 1], it is 0.
+    """
+    import torch
+
+    partition, law, schedule = recipe.partition(), recipe.training.noise, recipe.schedule
+    spec: Any = clusterings.get("msdk:equal-error")
+    strategy = spec(stages=2, draws=DRAWS, pixels="-1..1")
+    try:
+        asked = attrs.evolve(recipe, stages=Stages(clustering=strategy))
+        (found,) = cluster(asked, device=device, cache=cache).strategies
+    except PartError:
+        return (0.0,) * len(partition)
+    times, errors = (np.asarray(found.curves[key]) for key in ("t", "error"))
+    bins = np.array_split(np.arange(len(times)), 30)
+    at, error = (np.array([each[part].mean() for part in bins]) for each in (times, errors))
+    edges = law.edges(schedule, partition)
+    losses: list[float] = []
+    inside = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
+    for low, high in itertools.pairwise(edges):
+        drawn = law.quantile(schedule, low + (high - low) * inside)
+        ratio = cast("Any", schedule.ratio(drawn)).numpy()
+        weight = torch.as_tensor(recipe.weighting.weight(schedule, drawn)).expand(64).numpy()
+        squares = np.interp(drawn.numpy(), at, error, left=0.0) * ratio**2
+        losses.append(float((weight * squares).mean()))
+    return tuple(loss if math.isfinite(loss) else 0.0 for loss in losses)

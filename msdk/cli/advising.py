@@ -1,0 +1,80 @@
+"""`msdk advise`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from msdk.cli import display
+from msdk.cli.options import AsJson, Cache, Device, Set, interruptible, seeds_of
+from msdk.cli.studies import trained
+from msdk.distributed import this_rank, together
+from msdk.errors import MsdkError
+
+
+def advise(
+    recipe: Path,
+    /,
+    *,
+    budget: Annotated[
+        str | None, Parameter(help="Training FLOPs to advise on: 100T; those of the recipe's training by default.")
+    ] = None,
+    out: Annotated[Path | None, Parameter(help="Folder of the probes; advice/FOLDER-NAME by default.")] = None,
+    widths: Annotated[str | None, Parameter(help="Channels of decoders to probe: 16,32,48.")] = None,
+    iterations: Annotated[int, Parameter(help="Of each probe.")] = 200,
+    seeds: Annotated[str, Parameter(help="Of the probes, three or more.")] = "0-2",
+    device: Device = None,
+    cache: Cache = True,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say whether stages would pay for a recipe's data and a budget: edges, widths, iterations, and what they save.
+
+    Small networks are trained for some minutes, unified and staged, and their losses are extended to the budget. Probes
+    are kept: Ctrl-C keeps what was trained, the same command goes on, and another --budget trains nothing.
+
+    Examples: msdk advise recipes/digits/multistage.toml / msdk advise R --budget 100T --widths 16,32,48 --json
+
+    Parameters
+    ----------
+    recipe
+        A TOML file: a network of several stages, or of one, for which three are found in the data.
+    """
+    from msdk.advising.asking import concluded, default_folder, prepared
+    from msdk.report.advising import advice_grids
+
+    folder, rank = out or default_folder(recipe), this_rank()
+    kept = f"the probes are kept in {folder}; the same command goes on"
+    with interruptible(lambda: kept), together(rank) as group:
+        with display.spinner("counting"):
+            probes = group.agreed(
+                lambda: prepared(
+                    recipe,
+                    overrides or (),
+                    budget=budget,
+                    widths=None if widths is None else _numbers(widths),
+                    iterations=iterations,
+                    seeds=seeds_of(seeds),
+                    device=device,
+                    cache=cache,
+                )
+            )
+        interrupted = trained(probes.trials, folder, device, retry=True, alone=False, group=group)
+        if interrupted:
+            display.warn(f"interrupted: {kept}")
+            return 128 + interrupted
+        found = concluded(probes, folder, group=group)
+    if rank.first and as_json:
+        display.print_json(found.as_json())
+    elif rank.first:
+        display.show(*advice_grids(found))
+        display.say("")
+        display.say(found.sentence)
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(piece.isdigit() and int(piece) for piece in pieces):
+        raise MsdkError(f"--widths {text}: write whole numbers above 0, for example 16,32,48")
+    return [int(piece) for piece in pieces]
