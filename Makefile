@@ -8,7 +8,7 @@ PLUGINS := $(sort $(wildcard plugins/*))
 .PHONY: help setup demo test lint types format wheel clean
 
 help:
-	@echo "make demo    set up, then cluster, budget, train and sample on the embedded digits (runs/demo)"
+	@echo "make demo    set up, then try whether stages pay on the embedded digits (studies/demo)"
 	@echo "make test    set up, then lint, types and all tests"
 	@echo "make format  rewrite the code in the house style"
 	@echo "make wheel   build the wheel into dist/"
@@ -27,7 +27,8 @@ $(STAMP): pyproject.toml $(PLUGINS:=/pyproject.toml)
 	touch $(STAMP)
 
 demo: setup
-	$(BIN)/msdk run recipes/digits/multistage.toml --out runs/demo --resume
+	$(BIN)/msdk study recipes/studies/demo.toml --processes 2
+	@echo "both draw in studies/demo/samples.png; what longer studies found: docs/studies.md"
 
 test: lint types
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal

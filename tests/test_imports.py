@@ -142,12 +142,17 @@ ALLOWED = {
         "registry",
         "recipe",
         "runs",
+        "denoiser",
+        "partition",
         "distributed",
+        "threads",
         "clustering",
         "budgeting",
         "training",
+        "sampling",
         "evaluation",
         "metrics",  # for their names and titles
+        "metrics.stage_losses",
     ],
     "advising": [
         "arguments",

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from commands import quick
 
+from msdk.report.studies import result_grids
+from msdk.studies.collecting import read_result
+
 README = Path("README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
 
@@ -38,3 +41,13 @@ def test_commands_print_what_it_shows(capsys, monkeypatch):
         assert program == "msdk"
         _, out, err = quick(capsys, monkeypatch, *words, columns=80)
         assert re.fullmatch(pattern(printed), out or err), f"{command}\n{out}{err}"
+
+
+def test_the_demo_is_shown_as_it_was():
+    """Its table is what the study's result prints on 80 columns; the Makefile runs that study."""
+    found = read_result(Path("docs/studies/demo.json"))
+    (grid,) = (each for each in result_grids(found) if "end of training" in each.title)
+    (shown_there,) = re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)
+    assert shown_there == grid.text(80) + "\n"
+    assert f"msdk study {found.study}" in Path("Makefile").read_text(encoding="utf-8")
+    assert any(each.name == "FD-digits" and each.difference.low > 0 for each in found.scores if each.difference)

@@ -62,6 +62,14 @@ def say(text: str) -> None:
     sys.stdout.write(printable(text) + "\n")
 
 
+def prose(text: str) -> None:
+    """A sentence on stdout, folded to the width of the terminal."""
+    from msdk.report.layout import folded
+
+    for line in folded(printable(text), min(_console().width, 120)):
+        say(line)
+
+
 def hint(*words: object, overrides: Sequence[str] | None = None) -> None:
     """The command that is likely to come next, as it can be typed, with the same --set."""
     settings = [word for each in overrides or () for word in ("--set", each)]

@@ -1,6 +1,8 @@
 """`msdk study`."""
 
+import json
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,6 +42,8 @@ def study(
     ] = False,
     trial: Annotated[int | None, Parameter(help="Make the trial of this number alone, for arrays of jobs.")] = None,
     retry: Annotated[bool, Parameter(negative="", help="Try trials again that have failed.")] = False,
+    processes: Annotated[int, Parameter(help="Processes on this machine that share trials and cores.")] = 1,
+    helps: Annotated[bool, Parameter(negative="", show=False)] = False,
     gpu: Annotated[str | None, Parameter(help="Hours on a card that is not at hand: h100, a100-80, ...")] = None,
     utilisation: Annotated[float | None, Parameter(help="Share of its peak that training is taken to reach.")] = None,
     measure: Annotated[bool, Parameter(negative="", help="Hours as measured on --device.")] = False,
@@ -65,6 +69,10 @@ def study(
     """
     from msdk.studies import load_study
 
+    if processes < 1:
+        raise MsdkError(f"--processes {processes}: at least 1, this one")
+    if processes > 1 and trial is not None:
+        raise MsdkError("--trial makes one trial, which several --processes cannot share: leave one of them out")
     if gpu and measure:
         raise MsdkError("hours are either of --gpu or measured here by --measure: give one of them")
     if utilisation is not None and not gpu:
@@ -108,18 +116,31 @@ def study(
             for each in trials:
                 display.say(f"msdk {shlex.join(each.command(folder / RUNS))}")
             return 0
-        if first and trial is None:
+        if processes > 1 and rank.count > 1:
+            raise MsdkError("torchrun's processes train each trial together: leave --processes out")
+        if first and trial is None and not helps:
             display.show(plan_grid(whole, _title(loaded.study.title, study)))
         if not collect:
             interrupted = trained(
-                _chosen(trials, trial), folder, device, retry=retry, alone=trial is not None, group=group
+                _chosen(trials, trial),
+                folder,
+                device,
+                retry=retry,
+                alone=trial is not None,
+                group=group,
+                whole=whole,
+                others=0 if helps else processes - 1,
+                helps=helps,
             )
             if interrupted:
                 display.warn(f"interrupted: {kept}")
                 return 128 + interrupted
+            if helps:
+                return 0
         result = concluded(whole, trials, folder, study, group)
+        pictured = _painted(whole, trials, folder, device) if rank.first and not collect else []
     if rank.first:
-        _tell(result, folder, as_json=as_json)
+        _tell(result, folder, pictured, as_json=as_json)
     return 2 if result.failed and not collect else 0
 
 
@@ -146,47 +167,113 @@ def _chosen(trials: "Sequence[Trial]", number: int | None) -> "Sequence[Trial]":
 
 
 def trained(
-    trials: "Sequence[Trial]", folder: Path, device: str | None, *, retry: bool, alone: bool, group: object
+    trials: "Sequence[Trial]",
+    folder: Path,
+    device: str | None,
+    *,
+    retry: bool,
+    alone: bool,
+    group: object,
+    whole: "Plan | None" = None,
+    others: int = 0,
+    helps: bool = False,
 ) -> int:
-    """Makes the trials, and tells of each; the signal that ended it."""
+    """Makes the trials and scores them, and tells of each; the signal that ended it."""
     from msdk.distributed import Group
+    from msdk.studies.collecting import state_of
+    from msdk.studies.helping import helped
     from msdk.studies.running import Watcher, make
+    from msdk.studies.scoring import score
 
     assert isinstance(group, Group)
-    count = len(trials)
+    count, named_before = len(trials), set[str]()
 
     def named(each: "Trial") -> str:
         return f"trial {each.number} ({each.variant.name}, seed {each.seed})"
 
     def began(each: "Trial", resumed: bool) -> None:
-        display.note(f"{named(each)} {'goes on' if resumed else 'begins'}")
+        named_before.add(named(each))
+        if not helps:
+            display.note(f"{named(each)} {'goes on' if resumed else 'begins'}")
 
-    with display.bar(quiet=not group.rank.first) as report:
-        return make(
-            trials,
-            folder,
-            device=device,
-            retry=retry,
-            wait=not alone,
-            group=group,
-            watcher=Watcher(
-                began=began,
-                trained=lambda each, step: report(named(each), step.iteration, step.iterations),
-                failed=lambda each, problem: display.warn(f"{named(each)} failed: {problem}"),
-                waiting=lambda others: display.note(f"other processes make {len(others)} of {count} trials: waiting"),
-                warned=display.warn,
-            ),
-        )
+    missing = sum(state_of(folder, each)[0] in ("new", "stopped", "training") for each in trials)
+    words = sys.argv[1:]
+    with display.bar(quiet=helps or not group.rank.first) as report:
+
+        def told(what: str, done: int, total: int) -> None:
+            if helps:
+                display.say(json.dumps([what, done, total]))
+            else:
+                report(what, done, total)
+
+        def theirs(what: str, done: int, total: int) -> None:
+            if what not in named_before and what.startswith("trial"):
+                named_before.add(what)
+                display.note(f"{what} {'goes on' if done > 1 else 'begins'} in another process")
+            report(what, done, total)
+
+        with helped(min(others, max(missing - 1, 0)), words, theirs):
+            interrupted = make(
+                trials,
+                folder,
+                device=device,
+                retry=retry,
+                wait=not alone,
+                group=group,
+                watcher=Watcher(
+                    began=began,
+                    trained=lambda each, step: told(named(each), step.iteration, step.iterations),
+                    failed=lambda each, problem: display.warn(f"{named(each)} failed: {problem}"),
+                    waiting=lambda left: (
+                        None
+                        if others or helps
+                        else display.note(f"other processes make {len(left)} of {count} trials: waiting")
+                    ),
+                    warned=display.warn,
+                ),
+            )
+            if whole is not None and group.rank.first and not interrupted:
+                score(
+                    whole,
+                    trials,
+                    folder,
+                    device=device,
+                    wait=not alone,
+                    progress=lambda each, done, total: told(f"scores of {named(each)}", done, total),
+                    warned=None if helps else display.warn,
+                )
+    return interrupted
 
 
-def _tell(result: "StudyResult", folder: Path, *, as_json: bool) -> None:
+def _painted(whole: "Plan", trials: "Sequence[Trial]", folder: Path, device: str | None) -> list[str]:
+    """Draws images of all arms side by side; the files that there are then."""
+    from msdk.studies.scoring import paint
+
+    try:
+        with display.spinner("drawing samples"):
+            made = paint(whole, trials, folder, device=device)
+    except MsdkError as error:
+        display.warn(str(error))
+        return []
+    return [] if made is None else [made.name]
+
+
+def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: bool) -> None:
     """Writes the page and the plots beside study.json, and shows the tables and the verdict."""
     from msdk.errors import PlotError
-    from msdk.report.studies import curves_plot, result_grids, staged, stages_plot, study_markdown, study_page
+    from msdk.report.studies import (
+        curves_plot,
+        result_grids,
+        score_sentences,
+        staged,
+        stages_plot,
+        study_markdown,
+        study_page,
+    )
     from msdk.runs.files import write_bytes, write_text
 
     write_text(folder / "study.md", study_markdown(result))
-    written = ["study.json", "study.md"]
+    written = [*pictured, "study.json", "study.md"]
     if any(arm.best is not None for arm in result.arms):
         try:
             for kind in ("png", "svg"):
@@ -202,5 +289,7 @@ def _tell(result: "StudyResult", folder: Path, *, as_json: bool) -> None:
         return
     display.show(*result_grids(result))
     display.say("")
-    display.say(result.verdict)
-    display.say(f"in {folder}: {', '.join(written)}")
+    for sentence in (result.verdict, *score_sentences(result)):
+        display.prose(sentence)
+    display.say(f"in {folder}:")
+    display.prose(", ".join(written))

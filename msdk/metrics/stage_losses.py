@@ -13,12 +13,18 @@ from msdk.objectives.denoising_loss import DenoisingLoss
 
 if TYPE_CHECKING:
     from msdk.denoiser import Denoiser
+    from msdk.partition import Partition
     from msdk.recipe import Recipe
 
 
 @torch.no_grad()
 def stage_losses(
-    denoiser: "Denoiser", recipe: "Recipe", real: Batch, hashes: Sequence[int], batch_size: int
+    denoiser: "Denoiser",
+    recipe: "Recipe",
+    real: Batch,
+    hashes: Sequence[int],
+    batch_size: int,
+    partition: "Partition | None" = None,
 ) -> dict[int, float]:
     """The mean denoising loss of images, by stage: of those stages that training draws; summed in float64.
 
@@ -31,12 +37,17 @@ def stage_losses(
         real: Clean images as the network sees them, with their conditions, on the denoiser's device.
         hashes: Of the content of each.
         batch_size: Images at a time.
+        partition: Whose stages are meant; the denoiser's own when not given.
     """
     loss, count = DenoisingLoss(), len(real.images)
-    shares = recipe.natural_shares(denoiser.partition)
+    if partition is None:
+        partition = denoiser.partition
+        shares = recipe.natural_shares(partition)
+    else:  # others than those that the recipe trains
+        shares = recipe.training.noise.shares(denoiser.schedule, partition)
     found: dict[int, float] = {}
     for stage in (stage for stage, share in enumerate(shares) if share > 0):
-        times, total = spread(recipe, denoiser, stage, count), 0.0
+        times, total = spread(recipe, denoiser, stage, count, partition), 0.0
         for start in range(0, count, batch_size):
             rows = slice(start, min(start + batch_size, count))
             own = drawn(recipe, denoiser, stage, times[rows], hashes[rows])
@@ -47,10 +58,12 @@ def stage_losses(
     return found
 
 
-def spread(recipe: "Recipe", denoiser: "Denoiser", stage: int, count: int) -> Tensor:
+def spread(
+    recipe: "Recipe", denoiser: "Denoiser", stage: int, count: int, partition: "Partition | None" = None
+) -> Tensor:
     """A time of a stage for each of so many images, float64 [count], ascending: in the middle of equal parts of it."""
     law, schedule = recipe.training.noise, denoiser.schedule
-    low, high = law.edges(schedule, denoiser.partition)[stage : stage + 2]
+    low, high = law.edges(schedule, denoiser.partition if partition is None else partition)[stage : stage + 2]
     inside = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return law.quantile(schedule, low + (high - low) * inside)
 

@@ -1,6 +1,6 @@
 """Studies: what they will cost, what they found, as tables, plots and a page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msdk.errors import printable
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from msdk.studies.planning import Plan
-    from msdk.studies.results import Account, ArmResult, Interval, StudyResult
+    from msdk.studies.results import Account, ArmResult, Interval, ScoreResult, StudyResult
 
 AXES: "dict[Account, tuple[str, str]]" = {
     "training": ("FLOPs", "training, real account"),
@@ -85,6 +85,7 @@ def result_grids(found: "StudyResult") -> list[Grid]:
     ]
     notes += [f"{arm.name}, seed {t.seed}: {t.problem}" for arm in found.arms for t in arm.trials if t.problem]
     grids = [Grid(found.title or found.study, head, tuple(rows), tuple(notes))]
+    grids += [_scores(found, arm.name) for arm in found.arms if any(_versus(found, arm.name))]
     grids += [_comparisons(found, account) for account in AXES if any(e.account == account for e in found.comparisons)]
     return grids
 
@@ -104,6 +105,57 @@ def _comparisons(found: "StudyResult", account: "Account") -> Grid:
     unit, words = AXES[account]
     head = ("arm", "verdict", f"{unit} of baseline's", "resamples that reach it", "difference at equal " + unit)
     return Grid(f"Against {found.baseline}: {words}", head, rows, (), 2)
+
+
+def _versus(found: "StudyResult", arm: str) -> "Iterator[tuple[ScoreResult, ScoreResult, Interval]]":
+    """The scores of an arm and of the baseline, and how they differ, name by name."""
+    theirs = {each.name: each for each in found.scores if each.arm == found.baseline}
+    for own in found.scores:
+        if own.arm == arm and own.difference is not None and own.name in theirs:
+            yield own, theirs[own.name], own.difference
+
+
+def _scores(found: "StudyResult", arm: str) -> Grid:
+    rows = tuple(
+        (own.name.removeprefix("loss, "), _spread(theirs), _spread(own), _ends(difference), _side(difference))
+        for own, theirs, difference in _versus(found, arm)
+    )
+    head = ("trained", found.baseline, arm, f"difference, {100 * found.confidence:.0f} %", "told")
+    notes = "Smaller is better, but for precision, recall and IS. ± is the standard deviation over seeds."
+    if any(own.name.startswith("loss") for own, *_ in _versus(found, arm)):
+        notes += f" By stage: the held-out loss in the stages of {found.stages_by}, with the weights that are sampled."
+    return Grid(f"{arm} against {found.baseline}, at the end of training", head, rows, (notes,))
+
+
+def _spread(score: "ScoreResult") -> str:
+    return f"{score.mean:.4g}" + (f" ± {score.spread:.1g}" if score.spread is not None else "")
+
+
+def _side(found: "Interval") -> str:
+    """What an interval of a difference says."""
+    if found.low is not None and found.low > 0:
+        return "larger"
+    return "smaller" if found.high is not None and found.high < 0 else "no difference"
+
+
+def score_sentences(found: "StudyResult") -> list[str]:
+    """What the scores of images say, against the baseline: a sentence for each arm and score that is no loss."""
+    sentences: list[str] = []
+    for arm in found.arms:
+        for own, theirs, difference in _versus(found, arm.name):
+            if own.name.startswith("loss"):
+                continue
+            side = _side(difference)
+            told = f"No difference in {own.name} can be told" if side == "no difference" else f"{own.name} is {side}"
+            sentences.append(
+                f"{told}: {arm.name} has {_spread(own)}, {found.baseline} {_spread(theirs)}, over {len(own.seeds)} "
+                f"seeds ({100 * found.confidence:.0f} % interval of the difference {_ends(difference)})."
+            )
+    return sentences
+
+
+def _ends(found: "Interval") -> str:
+    return " to ".join("-" if value is None else f"{value:+.2g}" for value in (found.low, found.high))
 
 
 def _interval(found: "Interval") -> str:
@@ -239,7 +291,7 @@ def study_page(found: "StudyResult") -> str:
         .render(
             title=found.title or found.study,
             question=found.question,
-            verdict=found.verdict,
+            verdict=" ".join([found.verdict, *score_sentences(found)]),
             grids=result_grids(found),
             plots=plots,
             facts=stamp_lines(found),
@@ -266,6 +318,9 @@ def study_markdown(found: "StudyResult") -> str:
     """The verdict and the tables as Markdown."""
     from msdk.report.grid import markdown_text
 
-    parts = [f"# {markdown_text(found.title or found.study)}\n", f"{markdown_text(found.verdict)}\n"]
+    parts = [
+        f"# {markdown_text(found.title or found.study)}\n",
+        f"{markdown_text(' '.join([found.verdict, *score_sentences(found)]))}\n",
+    ]
     parts += [grid.markdown() for grid in result_grids(found)]
     return "\n".join([*parts, *(f"- {markdown_text(line)}" for line in stamp_lines(found))]) + "\n"

@@ -32,6 +32,13 @@ def _known(_: object, field: object, value: tuple[str, ...]) -> None:
             raise ValueError(f"no metric '{name}' of a study. Known: {', '.join(known_metrics())}")
 
 
+def _metric_names(_: object, __: object, value: tuple[str, ...]) -> None:
+    from msdk import metrics
+
+    for name in value:
+        metrics.get(name)
+
+
 @attrs.frozen(kw_only=True)
 class Options:
     """The table `[study]`.
@@ -44,6 +51,9 @@ class Options:
         checkpoints: Iterations between looks at the quality, `training.validate_every`.
         held_out: Share of the images that never train, `data.held_out`, the same in all arms.
         metrics: What quality is; the first is what arms are compared by. `denoising-loss` is the loss on held-out
+            images.
+        scores: Metrics of finished trials: of images that each draws as its recipe's `[evaluation]` says, "fid" for
+            example; "denoising-loss" is of held-out images in the stages of the arm that has most of them, in all arms.
             images. Others are of evaluations on the way, which recipes or `set` describe in `evaluation`: `fid`, `kid`,
             ..., or `common-loss`, the evaluations' denoising loss, for arms that train under different laws.
         evaluate_every: Iterations between evaluations, a multiple of `checkpoints`; as many as these when not given.
@@ -68,6 +78,7 @@ class Options:
     checkpoints: int = attrs.field(default=100, validator=ge(1))
     held_out: float = attrs.field(default=0.1, validator=[gt(0), lt(1)])
     metrics: tuple[str, ...] = attrs.field(default=("denoising-loss",), validator=[min_len(1), _known])
+    scores: tuple[str, ...] = attrs.field(default=(), validator=_metric_names)
     evaluate_every: int | None = attrs.field(default=None, validator=optional(ge(1)))
     target: Target = "best"
     equal: Equal = "iterations"

@@ -163,6 +163,27 @@ class Comparison:
     sentence: str
 
 
+@attrs.frozen(kw_only=True)
+class ScoreResult:
+    """A number of an arm's finished trials.
+
+    Attributes:
+        name: What it may be called: "FD-digits", "loss, stage 0".
+        arm: Name of the arm.
+        seeds: Of the trials that have it.
+        mean: Over seeds.
+        spread: The standard deviation over seeds; None of one alone.
+        difference: Less that of the baseline, seed by seed, with its interval; None of the baseline itself.
+    """
+
+    name: str
+    arm: str
+    seeds: tuple[int, ...]
+    mean: float
+    spread: float | None
+    difference: Interval | None
+
+
 @attrs.frozen
 class Stamp:
     """What made the numbers.
@@ -206,6 +227,8 @@ class StudyResult:
         comparisons: Of every other arm that is kept and has been trained, under both accounts.
         verdict: What was found, a sentence.
         stamp: What made the numbers.
+        scores: Of finished trials, where the study asks for any: name by name, the baseline's first.
+        stages_by: The arm in whose stages losses among them are.
     """
 
     study: str
@@ -225,6 +248,8 @@ class StudyResult:
     comparisons: tuple[Comparison, ...]
     verdict: str
     stamp: Stamp
+    scores: tuple[ScoreResult, ...] = ()
+    stages_by: str = ""
 
     @property
     def failed(self) -> tuple[TrialResult, ...]:

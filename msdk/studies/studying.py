@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
+
 from msdk.arguments import as_annotated
 from msdk.distributed import Group, this_rank, together
 from msdk.studies.collecting import collect, write_result
@@ -10,6 +12,7 @@ from msdk.studies.files import load_study
 from msdk.studies.planning import Plan, Trial, plan
 from msdk.studies.results import StudyResult
 from msdk.studies.running import Watcher, make
+from msdk.studies.scoring import compared, score, stages_by
 
 
 @as_annotated
@@ -52,6 +55,8 @@ def study(
         priced = group.agreed(lambda: plan(loaded, device=device))
         trials = group.agreed(priced.trials)
         make(trials, place, device=device, retry=retry, group=group, watcher=watcher)
+        if group.rank.first:
+            score(priced, trials, place, device=device, warned=None if watcher is None else watcher.warned)
         return concluded(priced, trials, place, Path(file), group)
 
 
@@ -70,6 +75,7 @@ def concluded(
     group = group or Group()
     group.wait()
     result = collect(priced, trials, folder, file)
+    result = attrs.evolve(result, scores=compared(priced, trials, folder), stages_by=stages_by(priced))
     if group.rank.first:
         write_result(folder, result)
     return result

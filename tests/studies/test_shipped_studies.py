@@ -11,7 +11,7 @@ from msdk.studies import load_study, planning, results
 from msdk.studies.planning import plan
 
 STUDIES = sorted(Path("recipes/studies").glob("*.toml"))
-SIZES = [(path, size) for path in STUDIES for size in tomllib.loads(path.read_text())["sizes"]]
+SIZES = [(path, size) for path in STUDIES for size in tomllib.loads(path.read_text()).get("sizes", [""])]
 
 
 @pytest.fixture
@@ -31,8 +31,10 @@ NAMES = {"fig1d", "fig2", "table1", "table2", "table3", "table4", "widths", "sta
 
 def test_every_item_has_a_study_at_three_sizes():
     """The paper's tables and figures that training decides, its two appendices, and what goes beyond."""
-    assert {path.stem for path in STUDIES} == NAMES
+    assert {path.stem for path in STUDIES} == {*NAMES, "demo"}  # which has one size, minutes on two cores
     for path in STUDIES:
+        if path.stem == "demo":
+            continue
         assert {"digits", "cifar16", "paper"} <= set(tomllib.loads(path.read_text())["sizes"])
 
 
