@@ -33,7 +33,7 @@ from msdk.samplers.tracing import Call
 from msdk.sampling.batches import class_labels, draw
 from msdk.sampling.diagnosis import culprit
 from msdk.sampling.guides import guide_told
-from msdk.sampling.pictures import grid, picture
+from msdk.sampling.pictures import grid, picture, to_pixels
 from msdk.sampling.settings import Settings, settings_of
 from msdk.wrappers.inpaint import Known
 
