@@ -1,7 +1,8 @@
 """Promises of results as classes: JSON is their cattrs form both ways, and is what it was before.
 
 The files in golden/ were written by the commit before results became classes, from the shipped recipes (the clusters
-are three strategies of `msdk cluster --compare`, the ledger that of 12 iterations).
+are three strategies of `msdk cluster --compare`, the ledger that of 12 iterations). Keys that came later have their
+defaults in them.
 """
 
 import json
