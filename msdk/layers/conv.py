@@ -66,7 +66,9 @@ class Conv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         bias = None if self.late_bias else self.bias
         beside = input.device.type == "cpu" and input.is_contiguous(memory_format=torch.channels_last)
-        if self.pointwise and beside and not torch.jit.is_tracing():  # a trace is counted, and this is a convolution
+        # A trace is counted, and this is a convolution.
+        traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]  public by its documentation
+        if self.pointwise and beside and not traced:
             # A linear map of pixels that lie side by side: no kernel is made for each size of batch, as mixed stages
             # have a new one in every step.
             return F.linear(input.movedim(1, 3), self.weight.flatten(1), bias).movedim(3, 1)
