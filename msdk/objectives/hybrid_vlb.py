@@ -48,7 +48,7 @@ class HybridVLB(Objective):
                 "hybrid-vlb bounds the likelihood of a chain of steps, which only a discrete schedule has: use "
                 'vp-discrete, vp-scaled-linear or vp-iddpm-cosine with clock = "steps"'
             )
-        if recipe.autoencoder is not None or recipe.encoder.unit_range:
+        if recipe.autoencoder is not None or recipe.encoder_of(0).unit_range:
             raise PartError(
                 "hybrid-vlb measures the likelihood of 8-bit pixels in [-1, 1]: it needs a recipe without an "
                 "autoencoder, and encoder.unit_range = false"

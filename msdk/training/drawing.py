@@ -57,7 +57,7 @@ class Feed:
     def __init__(self, recipe: Recipe, denoiser: Denoiser, source: Source, rank: Rank | None = None) -> None:
         self.recipe, self.denoiser, self.source, self.rank = recipe, denoiser, source, rank or Rank()
         self.device = denoiser.place.device
-        info = recipe.encoder.info(recipe.shape)
+        info = recipe.encoder_of(0).info(recipe.shape)
         self.told, self.reads = info.augment > 0, info.text > 0
         self.still: frozenset[int] = frozenset()
         stop = recipe.training.stop
