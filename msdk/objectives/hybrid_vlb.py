@@ -29,6 +29,7 @@ class HybridVLB(Objective):
     """
 
     learns_variance: ClassVar[bool] = True
+    asks: ClassVar[bool] = True
 
     vlb_weight: float = attrs.field(default=0.001, validator=ge(0))
 
