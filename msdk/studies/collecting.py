@@ -20,7 +20,7 @@ from msdk.runs.folder import checkpoints, run_recipe
 from msdk.runs.lock import read_lock
 from msdk.runs.writer import written_by
 from msdk.studies.crossing import Crossing, Curves, Estimate, cross
-from msdk.studies.planning import Plan, Trial, Variant, address
+from msdk.studies.planning import RUNS, Plan, Trial, Variant, address, run_of
 from msdk.studies.quality import metric_named
 from msdk.studies.results import (
     Account,
@@ -35,9 +35,6 @@ from msdk.studies.results import (
 )
 from msdk.studies.verdicts import judged, sentence, verdict_of
 
-RUNS = "trials"
-"""Folder of a study with its run folders."""
-
 RESULT = "study.json"
 
 FAILED = ".failed.txt"
@@ -46,7 +43,7 @@ FAILED = ".failed.txt"
 
 def state_of(folder: Path, trial: Trial) -> tuple[State, str]:
     """How far a trial is, and why it failed."""
-    run = folder / RUNS / trial.name
+    run = run_of(folder, trial)
     failed = run.with_name(run.name + FAILED)
     if written_by(run):
         return "training", ""
@@ -145,7 +142,7 @@ def read_result(path: Path) -> StudyResult:
 
 def _trial(folder: Path, trial: Trial, metric: str) -> TrialResult:
     state, problem = state_of(folder, trial)
-    run = folder / RUNS / trial.name
+    run = run_of(folder, trial)
     price = trial.variant.price
     points = tuple(
         Point(
@@ -162,7 +159,7 @@ def _trial(folder: Path, trial: Trial, metric: str) -> TrialResult:
         for look in metric_named(metric).read(run)
         if len(look.images_by_stage) == len(price.flops_per_image)
     )
-    return TrialResult(trial.number, trial.seed, f"{RUNS}/{trial.name}", state, problem, points)
+    return TrialResult(trial.number, trial.seed, f"{RUNS}/{run.name}", state, problem, points)
 
 
 def _arm(variant: Variant, trials: Sequence[TrialResult]) -> ArmResult:
@@ -238,7 +235,7 @@ def _interval(found: Estimate) -> Interval:
 
 
 def _stamp(folder: Path, trials: Sequence[Trial]) -> Stamp:
-    locks = [read_lock(run) for trial in trials if ((run := folder / RUNS / trial.name) / "lock.json").is_file()]
+    locks = [read_lock(run) for trial in trials if ((run := run_of(folder, trial)) / "lock.json").is_file()]
     return Stamp(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         msdk=__version__,
