@@ -229,6 +229,46 @@ def test_a_run_is_believed_by_its_content(file, tmp_path):
     assert address(recipe, "a") != address(attrs.evolve(recipe, training=attrs.evolve(recipe.training, lr=1.0)), "a")
 
 
+@pytest.mark.parametrize("damage", ["no looks", "a folder", "a file", "its lock", "its failure"])
+def test_one_damaged_trial_ends_no_study(file, tmp_path, monkeypatch, damage):
+    """Whatever is wrong with its files, it is told as failed, with what to do, and the others are told as they are."""
+    whole = plan(load_study(file))
+    trials = whole.trials()
+    for trial in trials:
+        run = tmp_path / RUNS / trial.name
+        run.mkdir(parents=True)
+        seen = [8] * len(trial.recipe.decoders)
+        line = {"iteration": 4, "held_out_loss": 0.5 + 0.01 * trial.seed, "held_out_loss_by_stage": [], "seconds": 1.0}
+        (run / "metrics.jsonl").write_text(json.dumps({**line, "images_by_stage": seen}) + "\n")
+    first = tmp_path / RUNS / trials[0].name
+    looks, real = first / "metrics.jsonl", state_of
+    if damage == "no looks":
+        looks.write_bytes(b"\xff\xfe junk")
+    elif damage == "a folder":
+        looks.unlink()
+        looks.mkdir()
+    elif damage == "a file":
+        looks.unlink()
+        first.rmdir()
+        first.write_text("")
+    elif damage == "its lock":
+        (first / "lock.json").write_bytes(b"\xff\xfe")
+    else:
+        first.with_name(first.name + FAILED).write_bytes(b"\xff gone")
+
+    def state(folder, trial):
+        return real(folder, trial) if damage == "its failure" and not trial.number else ("done", "")
+
+    monkeypatch.setattr(collecting, "state_of", state)
+    found = collect(whole, trials, tmp_path, file)
+    states = [trial.state for arm in found.arms for trial in arm.trials]
+    assert states.count("done") == (6 if damage == "its lock" else 5)
+    if damage != "its lock":
+        assert found.arms[0].trials[0].problem
+        assert found.verdict.endswith("1 trial failed.")
+        assert found.comparisons[0].seeds == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
