@@ -25,6 +25,9 @@ def study(
     *,
     size: Annotated[str | None, Parameter(help="Which size of the file; its own default when not given.")] = None,
     out: Annotated[Path | None, Parameter(help="The study's folder; studies/NAME-SIZE by default.")] = None,
+    runs: Annotated[
+        Path | None, Parameter(help="Folder of run folders that several studies share; of this one alone by default.")
+    ] = None,
     budget: Annotated[
         str | None, Parameter(help="Most training FLOPs of all trials: 2E. Arms beyond are left out.")
     ] = None,
@@ -82,12 +85,14 @@ def study(
     from msdk.budgeting.cards import card_named
     from msdk.budgeting.planning import UTILISATION
     from msdk.report.studies import plan_grid
-    from msdk.studies.collecting import RUNS
     from msdk.studies.planning import plan as priced_study
+    from msdk.studies.planning import share
     from msdk.studies.studying import concluded, default_folder
 
     card = None if gpu is None else card_named(gpu)
     folder = out or default_folder(study, loaded.study.size)
+    if runs is not None and not plan:
+        share(folder, runs)
     rank = this_rank()
     kept = f"finished trials and the checkpoints of the one in hand are kept in {folder}; the same command goes on"
     with interruptible(lambda: kept), together(rank) as group:
@@ -114,7 +119,7 @@ def study(
         trials = group.agreed(whole.trials)
         if to_print:
             for each in trials:
-                display.say(f"msdk {shlex.join(each.command(folder / RUNS))}")
+                display.say(f"msdk {shlex.join(each.command(folder))}")
             return 0
         if processes > 1 and rank.count > 1:
             raise MsdkError("torchrun's processes train each trial together: leave --processes out")

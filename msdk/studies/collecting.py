@@ -21,7 +21,7 @@ from msdk.runs.folder import checkpoints, run_recipe
 from msdk.runs.lock import Lock, read_lock
 from msdk.runs.writer import written_by
 from msdk.studies.crossing import Crossing, Curves, Estimate, cross
-from msdk.studies.planning import Plan, Trial, Variant, address
+from msdk.studies.planning import RUNS, Plan, Trial, Variant, address, run_of
 from msdk.studies.quality import metric_named
 from msdk.studies.results import (
     Account,
@@ -36,9 +36,6 @@ from msdk.studies.results import (
 )
 from msdk.studies.verdicts import judged, sentence, verdict_of
 
-RUNS = "trials"
-"""Folder of a study with its run folders."""
-
 RESULT = "study.json"
 
 FAILED = ".failed.txt"
@@ -47,7 +44,7 @@ FAILED = ".failed.txt"
 
 def state_of(folder: Path, trial: Trial) -> tuple[State, str]:
     """How far a trial is, and why it failed."""
-    run = folder / RUNS / trial.name
+    run = run_of(folder, trial)
     failed = run.with_name(run.name + FAILED)
     if written_by(run):
         return "training", ""
@@ -149,15 +146,14 @@ def read_result(path: Path) -> StudyResult:
 def _trial(folder: Path, trial: Trial, metric: str) -> TrialResult:
     """A trial as it is found; what cannot be read is a failure of its own, and ends no study."""
     state, problem = state_of(folder, trial)
-    points: tuple[Point, ...] = ()
+    run, points = run_of(folder, trial), tuple[Point, ...]()
     try:
-        points = _points(folder / RUNS / trial.name, trial, metric)
+        points = _points(run, trial, metric)
     except MsdkError as error:
         state, problem = "failed", problem or str(error)
     if state == "done" and not points:
-        place = folder / RUNS / trial.name
-        state, problem = "failed", f"{place} is trained, and tells of no {metric}: remove it, and it is trained anew"
-    return TrialResult(trial.number, trial.seed, f"{RUNS}/{trial.name}", state, problem, points)
+        state, problem = "failed", f"{run} is trained, and tells of no {metric}: remove it, and it is trained anew"
+    return TrialResult(trial.number, trial.seed, f"{RUNS}/{run.name}", state, problem, points)
 
 
 def _points(run: Path, trial: Trial, metric: str) -> tuple[Point, ...]:
@@ -254,7 +250,7 @@ def _interval(found: Estimate) -> Interval:
 def _stamp(folder: Path, trials: Sequence[Trial]) -> Stamp:
     locks: list[Lock] = []
     for trial in trials:
-        if ((run := folder / RUNS / trial.name) / "lock.json").is_file():
+        if ((run := run_of(folder, trial)) / "lock.json").is_file():
             with contextlib.suppress(MsdkError):  # the trial itself is told as failed
                 locks.append(read_lock(run))
     return Stamp(

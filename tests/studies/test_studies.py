@@ -16,7 +16,7 @@ from msdk.noise_levels.uniform import Uniform as UniformTimes
 from msdk.runs.writer import one_writer
 from msdk.studies import collecting, load_study
 from msdk.studies.collecting import FAILED, RUNS, collect, read_result, state_of
-from msdk.studies.planning import address, plan
+from msdk.studies.planning import address, plan, run_of
 from msdk.studies.quality import held_out_losses
 from msdk.studies.running import Watcher, make
 from msdk.weightings.uniform import Uniform
@@ -143,6 +143,28 @@ def test_a_printed_command_makes_its_trial(file, tmp_path, capsys, monkeypatch):
     assert [state_of(out, trial)[0] for trial in trials] == ["new", "done", "new", "done", "new", "new"]
     code, _, err = quick(capsys, monkeypatch, "study", file, "--out", out, "--trial", 6)
     assert (code, "trials 0 to 5" in err) == (2, True)
+
+
+def test_nothing_is_trained_twice_under_another_name(file, tmp_path, capsys, monkeypatch):
+    """A trial is found by its address: arms that are alike share it, as do studies with the same `--runs`."""
+    same = file.with_name("same.toml")
+    again = SMALL.replace("ROOT", str(Path.cwd())).replace("[arms.unified]", "[arms.base]")
+    alike = again + again[again.index("[arms.base]") :].split("[arms.multistage]")[0].replace("base", "twin")
+    same.write_text(alike)
+    runs, watched = tmp_path / "all", counted()
+    msdk.study(file, tmp_path / "first", runs=runs, watcher=watched[0])
+    assert len(watched[1]) == len(list(runs.iterdir())) == 6
+    quick(capsys, monkeypatch, "study", same, "--out", tmp_path / "second", "--runs", runs)
+    assert len(list(runs.iterdir())) == 6
+    first, second = (read_result(tmp_path / each) for each in ("first", "second"))
+    unified, multistage = ([trial.folder for trial in arm.trials] for arm in first.arms)
+    assert [[trial.folder for trial in arm.trials] for arm in second.arms] == [unified, multistage, unified]
+    trial = plan(load_study(same)).trials()[2]
+    assert (trial.variant.name, run_of(tmp_path / "second", trial).name.split("-")[0]) == ("twin", "unified")
+    other = tmp_path / "other"
+    (other / RUNS).mkdir(parents=True)
+    code, _, err = quick(capsys, monkeypatch, "study", same, "--out", other, "--runs", runs)
+    assert (code, "has the runs of this study" in err) == (2, True)
 
 
 def test_a_failing_trial_does_not_stop_the_others(file, tmp_path):
