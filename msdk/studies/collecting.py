@@ -129,6 +129,23 @@ def write_result(folder: Path, result: StudyResult) -> None:
     write_json(folder / RESULT, result.as_json())
 
 
+def refuse_another(folder: Path, file: Path) -> None:
+    """Refuses a folder with the result of another study, which this one would replace.
+
+    Raises:
+        RunError: It has one.
+    """
+    try:
+        found = Path(read_result(folder).study).name
+    except MsdkError:  # there is none, or one that nobody can read
+        return
+    if found != file.name:
+        raise RunError(
+            f"{folder} has the result of another study, {found}: choose another --out; what both train alike is "
+            "trained once where they share --runs"
+        )
+
+
 def read_result(path: Path) -> StudyResult:
     """The result that study.json, or the folder that holds it, keeps.
 

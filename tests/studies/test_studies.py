@@ -306,6 +306,10 @@ def test_one_damaged_trial_ends_no_study(file, tmp_path, monkeypatch, damage):
         (('title = "Tiny"', "evaluate_every = 3"), "a multiple of `checkpoints`, which is 2, got 3"),
         (('title = "Tiny"', 'budget = "2 GMACs"'), "MACs"),
         (("paper = { FID = 2.71 }", 'paper = { FID = "low" }'), "number"),
+        (("paper = { FID = 2.71 }", 'over = { "training.lr" = [1e-3, 0.001] }'), "has 0.001 twice"),
+        (("paper = { FID = 2.71 }", 'over = { "training.seed" = [5, 6] }'), "the study's own.*: `seeds`"),
+        (('set = { "decoders.0.channels" = 8 }', 'set = { "data.held_out" = 0.3 }'), "the study's own.*: `held_out`"),
+        (('title = "Tiny"', 'equal = "flops"\nover = { "training.iterations" = [4, 8] }'), "decided by equal"),
         (("[arms.unified]", "[arms.unified"), "not valid TOML"),
     ],
 )
@@ -314,6 +318,41 @@ def test_mistakes_of_a_study_are_told(file, change, message):
     file.write_text(file.read_text().replace(*change))
     with pytest.raises(msdk.MsdkError, match=message):
         plan(load_study(file))
+
+
+def test_a_recipe_that_is_not_there_is_told_alone(file):
+    """What is set in it is no mistake besides."""
+    file.write_text(file.read_text().replace("digits/unified.toml", "digits/unifeid.toml"))
+    with pytest.raises(msdk.MsdkError, match=r"1 problem\n.*cannot be read") as told:
+        plan(load_study(file))
+    assert "decoders" not in str(told.value)
+
+
+def test_arms_of_other_data_are_refused(file, tmp_path):
+    """Before anything is trained: their qualities are of different images."""
+    from PIL import Image
+
+    (tmp_path / "images").mkdir()
+    for number in range(20):
+        Image.new("L", (8, 8), number * 10).save(tmp_path / "images" / f"{number}.png")
+    data = f'data = {{ name = "folder", path = "{tmp_path / "images"}", size = 8, channels = 1 }}'
+    file.write_text(file.read_text().replace('"decoders.0.channels" = 12', f'"decoders.0.channels" = 12, {data}'))
+    with pytest.raises(msdk.MsdkError, match="unified and multistage have different data"):
+        plan(load_study(file)).trials()
+
+
+def test_a_folder_of_another_study_is_left_alone(file, tmp_path, capsys, monkeypatch):
+    """Its result would be replaced; the study's own, and a damaged one, are."""
+    whole = plan(load_study(file))
+    monkeypatch.setattr(collecting, "state_of", lambda folder, trial: ("new", ""))
+    collecting.write_result(tmp_path / "out", collect(whole, whole.trials(), tmp_path / "out", Path("else/other.toml")))
+    before = (tmp_path / "out" / "study.json").read_bytes()
+    code, _, err = quick(capsys, monkeypatch, "study", file, "--out", tmp_path / "out")
+    assert (code, "another study, other.toml" in err) == (2, True)
+    assert (tmp_path / "out" / "study.json").read_bytes() == before
+    collecting.refuse_another(tmp_path / "out", Path("here/other.toml"))
+    (tmp_path / "out" / "study.json").write_bytes(b"\xff{")
+    collecting.refuse_another(tmp_path / "out", file)
 
 
 def test_arms_are_tuned_over_the_same_grid(file, tmp_path, monkeypatch):
