@@ -17,7 +17,7 @@ from msdk.decoders.base import Decoder
 from msdk.errors import MsdkError, PartError
 from msdk.recipe import Recipe, Stages, load_recipe
 from msdk.recipe.structuring import to_data
-from msdk.studies.files import assigned, structured
+from msdk.studies.files import OWN, assigned, structured
 from msdk.studies.planning import Plan, Trial, plan
 
 UNIFIED = "unified"
@@ -135,7 +135,8 @@ def _around(width: int) -> tuple[int, int, int]:
 
 def _options(recipe: Recipe, overrides: Sequence[str], iterations: int, seeds: Sequence[int]) -> Mapping[str, Any]:
     checkpoints = max(iterations // LOOKS, 1)
-    fixed = dict(assigned("--set", each) for each in overrides)
+    # What a study says itself: the seeds are those of the probes, and `held_out` is the recipe's.
+    fixed = {key: value for key, value in (assigned("--set", each) for each in overrides) if key not in OWN}
     own = {
         "training.iterations": checkpoints * LOOKS,
         "training.warmup": min(recipe.training.warmup, checkpoints),

@@ -85,6 +85,7 @@ def study(
     from msdk.budgeting.cards import card_named
     from msdk.budgeting.planning import UTILISATION
     from msdk.report.studies import plan_grid
+    from msdk.studies.collecting import refuse_another
     from msdk.studies.planning import plan as priced_study
     from msdk.studies.planning import share
     from msdk.studies.studying import concluded, default_folder
@@ -93,6 +94,8 @@ def study(
     folder = out or default_folder(study, loaded.study.size)
     if runs is not None and not plan:
         share(folder, runs)
+    if not plan:
+        refuse_another(folder, study)
     rank = this_rank()
     kept = f"finished trials and the checkpoints of the one in hand are kept in {folder}; the same command goes on"
     with interruptible(lambda: kept), together(rank) as group:

@@ -47,64 +47,71 @@ def plan_grid(plan: "Plan", title: str) -> Grid:
 
 
 def result_grids(found: "StudyResult") -> list[Grid]:
-    """The arms in the form of the paper's Table 2, and each comparison under both accounts."""
+    """The arms, the form of the paper's Table 2, and each comparison under both accounts; made for 80 columns."""
+    grids = [_arms(found), _until(found)]
+    grids += [_scores(found, arm.name) for arm in found.arms if any(_versus(found, arm.name))]
+    accounts: list[Account] = [each for each in AXES if any(one.account == each for one in found.comparisons)]
+    return [*grids, *(_comparisons(found, each, noted=each == accounts[-1]) for each in accounts)]
+
+
+def _arms(found: "StudyResult") -> Grid:
+    rows = tuple(
+        (
+            arm.name,
+            f"{sum(t.state == 'done' for t in arm.trials)} / {len(arm.trials)}" if arm.kept else "left out",
+            "-" if arm.best is None else f"{arm.best:.4f}" + (f" ± {arm.spread:.4f}" if arm.spread else ""),
+            "-" if arm.seconds is None else f"{arm.seconds:,.0f}",
+        )
+        for arm in found.arms
+    )
+    head = ("arm", "trials", f"best {found.metric_words}", "seconds a trial")
+    notes = ["± is the standard deviation over seeds."] if any(arm.spread for arm in found.arms) else []
+    notes += [f"{arm.name}, seed {t.seed}: {t.problem}" for arm in found.arms for t in arm.trials if t.problem]
+    return Grid(found.title or found.study, head, rows, tuple(notes))
+
+
+def _until(found: "StudyResult") -> Grid:
+    """What each arm spends until it is as good as the baseline, in the form of the paper's Table 2, beside its own."""
     names = list(dict.fromkeys(name for arm in found.arms for name in arm.paper))
     training = {each.name: each for each in found.comparisons if each.account == "training"}
-    first = next(iter(training.values()), None)
+    own = next((each.baseline for each in training.values()), None)
     rows: list[tuple[str, ...]] = []
     for arm in found.arms:
-        done = sum(trial.state == "done" for trial in arm.trials)
         versus = training.get(arm.name)
-        own = first.baseline if first else None
         spent = own if arm.name == found.baseline else versus and versus.crossing.estimate
         iterations = None if spent is None else spent / (arm.price.flops / arm.price.iterations)
         rows.append(
             (
                 arm.name,
-                f"{done} / {len(arm.trials)}" if arm.kept else "left out",
-                "-" if arm.best is None else f"{arm.best:.4f}" + (f" ± {arm.spread:.4f}" if arm.spread else ""),
                 "-" if iterations is None else f"{iterations:,.0f}",
                 written(arm.price.macs_per_call, "MACs"),
                 "-" if iterations is None else written(iterations * arm.price.macs_per_call, "MACs"),
                 "-" if spent is None else written(spent, "FLOPs"),
-                "-" if versus is None else _interval(versus.ratio),
-                "-" if arm.seconds is None else f"{arm.seconds:,.0f}",
                 *("-" if name not in arm.paper else f"{arm.paper[name]:g}" for name in names),
             )
         )
-    head = (
-        *("arm", "trials", f"best {found.metric_words}", "iterations until", "a call"),
-        *("paper's account until", "training until", "of baseline's", "s in all"),
-        *(f"paper: {name}" for name in names),
+    head = ("arm", "iterations", "a call", "paper's account", "training", *(f"paper: {name}" for name in names))
+    note = (
+        f"Until the mean over seeds has the {found.target} quality of {found.baseline}; '-' is never. A call and the "
+        "paper's account are MACs by the paper's convention; training is forward and backward FLOPs of all images."
     )
-    notes = [
-        f"± is the standard deviation over seeds. 'Until': until the mean over seeds has the {found.target} quality of "
-        f"{found.baseline}; '-' is never. A call and the paper's account are MACs by the paper's convention; training "
-        f"is forward and backward FLOPs of all images. Intervals of {100 * found.confidence:.0f} %, by bootstrap over "
-        "paired seeds."
-    ]
-    notes += [f"{arm.name}, seed {t.seed}: {t.problem}" for arm in found.arms for t in arm.trials if t.problem]
-    grids = [Grid(found.title or found.study, head, tuple(rows), tuple(notes))]
-    grids += [_scores(found, arm.name) for arm in found.arms if any(_versus(found, arm.name))]
-    grids += [_comparisons(found, account) for account in AXES if any(e.account == account for e in found.comparisons)]
-    return grids
+    return Grid(f"Until as good as {found.baseline}", head, tuple(rows), (note,))
 
 
-def _comparisons(found: "StudyResult", account: "Account") -> Grid:
+def _comparisons(found: "StudyResult", account: "Account", *, noted: bool) -> Grid:
     rows = tuple(
-        (
-            each.name,
-            each.verdict,
-            _interval(each.ratio),
-            f"{100 * each.reached:.0f} %",
-            _signed(each.difference),
-        )
+        (each.name, each.verdict, _interval(each.ratio), f"{100 * each.reached:.0f} %", _signed(each.difference))
         for each in found.comparisons
         if each.account == account
     )
     unit, words = AXES[account]
-    head = ("arm", "verdict", f"{unit} of baseline's", "resamples that reach it", "difference at equal " + unit)
-    return Grid(f"Against {found.baseline}: {words}", head, rows, (), 2)
+    head = ("arm", "verdict", f"{unit} of baseline's", "reached in", "difference at equal " + unit)
+    note = (
+        f"Intervals of {100 * found.confidence:.0f} %, by bootstrap over paired seeds: what is spent until the arm is "
+        f"as good as {found.baseline}, in how many resamples it ever is, and its quality less that of {found.baseline} "
+        "where both have spent the same."
+    )
+    return Grid(f"Against {found.baseline}: {words}", head, rows, (note,) if noted else (), 2)
 
 
 def _versus(found: "StudyResult", arm: str) -> "Iterator[tuple[ScoreResult, ScoreResult, Interval]]":
@@ -166,8 +173,8 @@ def _interval(found: "Interval") -> str:
 
 
 def _signed(found: "Interval") -> str:
-    numbers = [value for value in (found.estimate, found.low, found.high) if value is not None]
-    return "{:+.4f} ({:+.4f} to {:+.4f})".format(*numbers) if len(numbers) == 3 else "-"
+    ends = [value for value in (found.low, found.high) if value is not None]
+    return "{:+.4f} to {:+.4f}".format(*ends) if len(ends) == 2 else "-"
 
 
 def curves_plot(found: "StudyResult", kind: str) -> bytes:

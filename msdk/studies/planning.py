@@ -166,6 +166,7 @@ class Plan:
 
         Raises:
             DataError: The data cannot be read.
+            MsdkError: Arms have different data.
         """
         digests: dict[str, str] = {}
 
@@ -175,6 +176,7 @@ class Plan:
                 digests[key] = recipe.data.open().digest
             return digests[key]
 
+        _refuse_unlike([(each.name, digest(each.recipe)) for each in self.kept])
         pairs = itertools.product(self.study.study.seeds, self.kept)
         return tuple(
             Trial(
@@ -303,6 +305,17 @@ def _refuse_unjudged(recipe: Recipe, wanted: Sequence[str], label: str) -> None:
             raise MsdkError(
                 f"the metric {name} is of evaluations, and {label} has none of it: add it to the recipe or to `set`, "
                 f'for example "evaluation.metrics" = [{{ name = "{of}" }}]'
+            )
+
+
+def _refuse_unlike(arms: Sequence[tuple[str, str]]) -> None:
+    """Refuses (name, digest of the data) that differ: qualities on different images are no comparison."""
+    name, first = arms[0]
+    for other, digest in arms[1:]:
+        if digest != first:
+            raise MsdkError(
+                f"{name} and {other} have different data, SHA-256 {first[:12]} and {digest[:12]}: a study compares "
+                "what is learned from the same images, so give all arms the same `data`"
             )
 
 

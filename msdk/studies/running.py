@@ -133,7 +133,7 @@ def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher:
         except Exception as error:
             if isinstance(error, ElsewhereError):
                 return 0  # the process where it went wrong tells it
-            if not isinstance(error, MsdkError) and fault_in(error) is None:
+            if not isinstance(error, (MsdkError, OSError)) and fault_in(error) is None:
                 raise
             problem = str(error) or type(error).__name__
             if first:

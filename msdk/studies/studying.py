@@ -7,7 +7,7 @@ import attrs
 
 from msdk.arguments import as_annotated
 from msdk.distributed import Group, this_rank, together
-from msdk.studies.collecting import collect, write_result
+from msdk.studies.collecting import collect, refuse_another, write_result
 from msdk.studies.files import load_study
 from msdk.studies.planning import Plan, Trial, plan, share
 from msdk.studies.results import StudyResult
@@ -55,6 +55,7 @@ def study(
     place = Path(out) if out is not None else default_folder(Path(file), loaded.study.size)
     if runs is not None:
         share(place, Path(runs))
+    refuse_another(place, Path(file))
     with together(this_rank()) as group:
         priced = group.agreed(lambda: plan(loaded, device=device))
         trials = group.agreed(priced.trials)
