@@ -23,6 +23,7 @@ registry: "Registry[Decoder]" = Registry(
         "ddpm": "msdk.decoders.score_sde:DDPM",
         "ddpmpp": "msdk.decoders.score_sde:DDPMpp",
         "dit": "msdk.decoders.dit:DiT",
+        "iunet": "msdk.decoders.iunet:IUNet",
         "ldm": "msdk.decoders.ldm:LDM",
         "ncsnpp": "msdk.decoders.score_sde:NCSNpp",
         "song-ddpmpp": "msdk.decoders.song:SongDDPMpp",
