@@ -234,8 +234,8 @@ def _panel(axes: "Axes", found: "StudyResult", account: "Account") -> None:
             most = min(map(len, values))
             mean = [sum(each[place] for each in values) / len(values) for place in range(most)]
             middle = [sum(each[place] for each in curves) / len(curves) / size for place in range(most)]
-            look = {"color": colour, "linewidth": 1.8, "label": printable(arm.name)}
-            axes.plot(middle, mean, linestyle=_dashes(number), **look)
+            (line,) = axes.plot(middle, mean, color=colour, linewidth=1.8, label=printable(arm.name))
+            line.set_linestyle(_dashes(number))
     for each in found.comparisons:
         if each.account == account and each.crossing.estimate is not None:
             colour = STAGE_COLOURS[[arm.name for arm in found.arms].index(each.name) % len(STAGE_COLOURS)]
@@ -298,8 +298,8 @@ def stages_plot(found: "StudyResult", kind: str) -> bytes:
                         if stage < len(point.by_stage) and (value := point.by_stage[stage]) is not None
                     ]
                     look = {"color": colour, "linewidth": 1.0, "label": None if place else printable(arm.name)}
-                    dashes = _dashes(found.arms.index(arm))
-                    axes.plot([x for x, _ in points], [y for _, y in points], linestyle=dashes, **look)
+                    (line,) = axes.plot([x for x, _ in points], [y for _, y in points], **look)
+                    line.set_linestyle(_dashes(found.arms.index(arm)))
             axes.set_title(f"stage {stage}", fontsize=9)
             axes.set_xlabel(f"training {prefix}FLOPs")
             _logarithmic(axes)
