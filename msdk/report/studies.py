@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msdk.errors import PlotError, cut, printable
 from msdk.recipe.quantities import prefix_of, written
@@ -22,7 +22,8 @@ AXES: "dict[Account, tuple[str, str]]" = {
 }
 
 
-DASHES = ("-", "--", ":", "-.")
+Dashes = Literal["-", "--", ":", "-."]
+DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
 """Lines of arms beyond those that colours tell apart."""
 
 
@@ -217,7 +218,7 @@ def _legend(figure: "Figure", width: float) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=_columns(labels, width), frameon=False)
 
 
-def _dashes(number: int) -> str:
+def _dashes(number: int) -> Dashes:
     return DASHES[number // len(STAGE_COLOURS) % len(DASHES)]
 
 
