@@ -128,7 +128,7 @@ def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher:
                 judge=group.agreed(lambda: judging(trial.recipe, device)),
                 group=group,
             )
-        except (GoneError, FullError):  # no trial's fault, and the next ones would fail as well
+        except (GoneError, FullError, BrokenPipeError):  # no trial's fault, and the next ones would fail as well
             raise
         except Exception as error:
             if isinstance(error, ElsewhereError):

@@ -189,18 +189,22 @@ def test_a_failing_trial_does_not_stop_the_others(file, tmp_path):
     assert (tmp_path / RUNS / f"{trials[0].name}{FAILED}").is_file()
 
 
-def test_a_full_disk_ends_a_study_and_is_no_trials_fault(file, tmp_path, monkeypatch):
-    """The next trials would fail as well; once there is room, the same command goes on without --retry."""
+def test_what_is_no_trials_fault_ends_a_study(file, tmp_path, monkeypatch):
+    """A full disk, or a helper whose reader was killed: the next trials would fail as well, and none wants --retry."""
     trials, (watcher, began) = plan(load_study(file)).trials(), counted()
 
     def full(recipe, run, **_):
         raise not_written(run / "checkpoints", OSError(errno.ENOSPC, "No space left on device"))
 
-    monkeypatch.setattr(running, "train_here", full)
-    with pytest.raises(msdk.MsdkError, match="the disk is full"):
-        make(trials, tmp_path, watcher=watcher)
-    assert len(began) == 1
-    assert state_of(tmp_path, trials[0]) == ("new", "")
+    def unread(recipe, run, **_):
+        raise BrokenPipeError
+
+    for count, (fault, error) in enumerate(((full, msdk.MsdkError), (unread, BrokenPipeError))):
+        monkeypatch.setattr(running, "train_here", fault)
+        with pytest.raises(error, match="the disk is full" if fault is full else ""):
+            make(trials, tmp_path, watcher=watcher)
+        assert len(began) == count + 1
+        assert state_of(tmp_path, trials[0]) == ("new", "")
 
 
 def test_what_was_stopped_goes_on(file, tmp_path):
