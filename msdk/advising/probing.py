@@ -16,6 +16,7 @@ from msdk.clustering import cluster, with_edges
 from msdk.decoders.base import Decoder
 from msdk.errors import MsdkError, PartError
 from msdk.recipe import Recipe, Stages, load_recipe
+from msdk.recipe.quantities import written
 from msdk.recipe.structuring import to_data
 from msdk.studies.files import OWN, assigned, structured
 from msdk.studies.planning import Plan, Trial, plan
@@ -121,6 +122,12 @@ def probes_of(
     }
     study = structured({"study": options, "arms": arms}, file)
     whole = plan(study, device=device, cache=cache)
+    least = max(each.price.flops for each in whole.kept) / LOOKS
+    if spent < least:
+        raise MsdkError(
+            f"a budget of {written(spent, 'FLOPs')} is less than the {written(least, 'FLOPs')} that a probe spends "
+            "until its first look: name more, or shorten the probes by --iterations"
+        )
     return Probes(
         file=file,
         staged=staged,

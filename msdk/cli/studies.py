@@ -281,15 +281,17 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
     from msdk.runs.files import write_bytes, write_text
 
     write_text(folder / "study.md", study_markdown(result))
+    samples = (folder / pictured[0]).read_bytes() if pictured else None
     written = [*pictured, "study.json", "study.md"]
     if any(arm.best is not None for arm in result.arms):
+        write_text(folder / "study.html", study_page(result, samples))
+        written.append("study.html")
         try:
             for kind in ("png", "svg"):
                 write_bytes(folder / f"curves.{kind}", curves_plot(result, kind))
                 if staged(result):
                     write_bytes(folder / f"stages.{kind}", stages_plot(result, kind))
-            write_text(folder / "study.html", study_page(result))
-            written += ["study.html", "curves.png", "curves.svg"]
+            written += ["curves.png", "curves.svg"]
         except PlotError as error:
             display.warn(str(error))
     if as_json:

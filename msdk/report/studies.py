@@ -1,9 +1,10 @@
 """Studies: what they will cost, what they found, as tables, plots and a page."""
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from msdk.errors import printable
+from msdk.errors import PlotError, cut, printable
 from msdk.recipe.quantities import prefix_of, written
 from msdk.report.canvas import STAGE_COLOURS, drawn, logarithmic, plain
 from msdk.report.grid import Grid
@@ -19,6 +20,11 @@ AXES: "dict[Account, tuple[str, str]]" = {
     "training": ("FLOPs", "training, real account"),
     "paper": ("MACs", "paper's account: a forward call of one image for each iteration"),
 }
+
+
+Dashes = Literal["-", "--", ":", "-."]
+DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
+"""Lines of arms beyond those that colours tell apart."""
 
 
 def plan_grid(plan: "Plan", title: str) -> Grid:
@@ -191,11 +197,29 @@ def curves_plot(found: "StudyResult", kind: str) -> bytes:
     def draw(figure: "Figure") -> None:
         for axes, account in zip(figure.subplots(1, 2, sharey=True), AXES, strict=True):
             _panel(axes, found, account)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.axes[0].set_ylabel(found.metric_words)
-        figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
+        _legend(figure, 10.0)
 
-    return drawn((10.0, 4.4), kind, draw)
+    return drawn((10.0, 4.2 + 0.2 * _rows([arm.name for arm in found.arms], 10.0)), kind, draw)
+
+
+def _columns(names: Sequence[str], width: float) -> int:
+    """Of a legend, so that each name is within a figure of so many inches."""
+    return max(1, min(3, int(width / (0.6 + 0.078 * max(map(len, names), default=1)))))
+
+
+def _rows(names: Sequence[str], width: float) -> int:
+    return math.ceil(len(names) / _columns(names, width))
+
+
+def _legend(figure: "Figure", width: float) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    labels = [cut(label, int(12 * width) - 12) for label in labels]
+    figure.legend(handles, labels, loc="outside upper left", ncols=_columns(labels, width), frameon=False)
+
+
+def _dashes(number: int) -> Dashes:
+    return DASHES[number // len(STAGE_COLOURS) % len(DASHES)]
 
 
 def _panel(axes: "Axes", found: "StudyResult", account: "Account") -> None:
@@ -211,7 +235,8 @@ def _panel(axes: "Axes", found: "StudyResult", account: "Account") -> None:
             most = min(map(len, values))
             mean = [sum(each[place] for each in values) / len(values) for place in range(most)]
             middle = [sum(each[place] for each in curves) / len(curves) / size for place in range(most)]
-            axes.plot(middle, mean, color=colour, linewidth=1.8, label=printable(arm.name))
+            (line,) = axes.plot(middle, mean, color=colour, linewidth=1.8, label=printable(arm.name))
+            line.set_linestyle(_dashes(number))
     for each in found.comparisons:
         if each.account == account and each.crossing.estimate is not None:
             colour = STAGE_COLOURS[[arm.name for arm in found.arms].index(each.name) % len(STAGE_COLOURS)]
@@ -274,24 +299,37 @@ def stages_plot(found: "StudyResult", kind: str) -> bytes:
                         if stage < len(point.by_stage) and (value := point.by_stage[stage]) is not None
                     ]
                     look = {"color": colour, "linewidth": 1.0, "label": None if place else printable(arm.name)}
-                    axes.plot([x for x, _ in points], [y for _, y in points], **look)
+                    (line,) = axes.plot([x for x, _ in points], [y for _, y in points], **look)
+                    line.set_linestyle(_dashes(found.arms.index(arm)))
             axes.set_title(f"stage {stage}", fontsize=9)
             axes.set_xlabel(f"training {prefix}FLOPs")
             _logarithmic(axes)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.axes[0].set_ylabel(found.metric_words)
-        figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
+        _legend(figure, width)
 
-    return drawn((1.0 + 3.2 * count, 3.8), kind, draw)
+    width = 1.0 + 3.2 * count
+    return drawn((width, 3.6 + 0.2 * _rows([arm.name for arm in arms], width)), kind, draw)
 
 
-def study_page(found: "StudyResult") -> str:
-    """One page that loads nothing from elsewhere: the verdict, tables and plots."""
+def study_page(found: "StudyResult", samples: bytes | None = None) -> str:
+    """One page that loads nothing from elsewhere: the verdict, plots, samples and tables.
+
+    Args:
+        found: The study.
+        samples: A PNG of images of its arms side by side.
+    """
     from msdk.report.templates import inline, templates
 
-    plots = [("Quality against what was spent", inline(curves_plot(found, "png")))]
-    if staged(found):
-        plots.append(("Quality by stage against training FLOPs", inline(stages_plot(found, "png"))))
+    plots: list[tuple[str, str, str]] = []
+    try:
+        if any(trial.points for arm in found.arms for trial in arm.trials):
+            plots.append(("Quality against what was spent", inline(curves_plot(found, "png")), CURVES))
+            if staged(found):
+                plots.append(("Quality by stage against training FLOPs", inline(stages_plot(found, "png")), STAGES))
+    except PlotError:  # who makes the page tells it; tables need no plots
+        plots = []
+    if samples is not None:
+        plots.append(("Images of the first seed", inline(samples), SAMPLES))
     return (
         templates()
         .get_template("study.html")
@@ -304,6 +342,14 @@ def study_page(found: "StudyResult") -> str:
             facts=stamp_lines(found),
         )
     )
+
+
+CURVES = (
+    "Thick lines are means over seeds, faint ones the seeds. The dotted line is the baseline's quality, and a dot is "
+    "where an arm reaches it. Axes are logarithmic; smaller is better."
+)
+STAGES = "A line for each seed, of arms with more than one stage. Axes are logarithmic; smaller is better."
+SAMPLES = "Each arm draws from the same noise."
 
 
 def stamp_lines(found: "StudyResult") -> Sequence[str]:

@@ -8,7 +8,7 @@ import attrs
 
 from msdk.clustering import kept_clusters
 from msdk.distributed import Group
-from msdk.errors import ElsewhereError, GoneError, MsdkError, RunError
+from msdk.errors import ElsewhereError, FullError, GoneError, MsdkError, RunError
 from msdk.evaluation.evaluating import judging
 from msdk.registry.faults import fault_in
 from msdk.runs.files import write_text
@@ -128,7 +128,7 @@ def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher:
                 judge=group.agreed(lambda: judging(trial.recipe, device)),
                 group=group,
             )
-        except GoneError:
+        except (GoneError, FullError, BrokenPipeError):  # no trial's fault, and the next ones would fail as well
             raise
         except Exception as error:
             if isinstance(error, ElsewhereError):

@@ -1,5 +1,6 @@
 """Studies from file to verdict: priced first, trained once, shared, resumed, and told."""
 
+import errno
 import json
 import os
 import signal
@@ -13,8 +14,9 @@ import msdk
 from msdk.budgeting import budget
 from msdk.metrics.denoising_loss import DenoisingLoss
 from msdk.noise_levels.uniform import Uniform as UniformTimes
+from msdk.runs.files import not_written
 from msdk.runs.writer import one_writer
-from msdk.studies import collecting, load_study
+from msdk.studies import collecting, load_study, running
 from msdk.studies.collecting import FAILED, RUNS, collect, read_result, state_of
 from msdk.studies.planning import address, plan, run_of
 from msdk.studies.quality import held_out_losses
@@ -185,6 +187,24 @@ def test_a_failing_trial_does_not_stop_the_others(file, tmp_path):
     assert make(trials, tmp_path, watcher=watcher, retry=True) == 0
     assert len(began) == 3
     assert (tmp_path / RUNS / f"{trials[0].name}{FAILED}").is_file()
+
+
+def test_what_is_no_trials_fault_ends_a_study(file, tmp_path, monkeypatch):
+    """A full disk, or a helper whose reader was killed: the next trials would fail as well, and none wants --retry."""
+    trials, (watcher, began) = plan(load_study(file)).trials(), counted()
+
+    def full(recipe, run, **_):
+        raise not_written(run / "checkpoints", OSError(errno.ENOSPC, "No space left on device"))
+
+    def unread(recipe, run, **_):
+        raise BrokenPipeError
+
+    for count, (fault, error) in enumerate(((full, msdk.MsdkError), (unread, BrokenPipeError))):
+        monkeypatch.setattr(running, "train_here", fault)
+        with pytest.raises(error, match="the disk is full" if fault is full else None):
+            make(trials, tmp_path, watcher=watcher)
+        assert len(began) == count + 1
+        assert state_of(tmp_path, trials[0]) == ("new", "")
 
 
 def test_what_was_stopped_goes_on(file, tmp_path):
