@@ -16,8 +16,9 @@ from msdk.clustering import cluster, with_edges
 from msdk.decoders.base import Decoder
 from msdk.errors import MsdkError, PartError
 from msdk.recipe import Recipe, Stages, load_recipe
+from msdk.recipe.quantities import written
 from msdk.recipe.structuring import to_data
-from msdk.studies.files import assigned, structured
+from msdk.studies.files import OWN, assigned, structured
 from msdk.studies.planning import Plan, Trial, plan
 
 UNIFIED = "unified"
@@ -121,6 +122,12 @@ def probes_of(
     }
     study = structured({"study": options, "arms": arms}, file)
     whole = plan(study, device=device, cache=cache)
+    least = max(each.price.flops for each in whole.kept) / LOOKS
+    if spent < least:
+        raise MsdkError(
+            f"a budget of {written(spent, 'FLOPs')} is less than the {written(least, 'FLOPs')} that a probe spends "
+            "until its first look: name more, or shorten the probes by --iterations"
+        )
     return Probes(
         file=file,
         staged=staged,
@@ -140,7 +147,8 @@ def _around(width: int) -> tuple[int, int, int]:
 
 def _options(recipe: Recipe, overrides: Sequence[str], iterations: int, seeds: Sequence[int]) -> Mapping[str, Any]:
     checkpoints = max(iterations // LOOKS, 1)
-    fixed = dict(assigned("--set", each) for each in overrides)
+    # What a study says itself: the seeds are those of the probes, and `held_out` is the recipe's.
+    fixed = {key: value for key, value in (assigned("--set", each) for each in overrides) if key not in OWN}
     own = {
         "training.iterations": checkpoints * LOOKS,
         "training.warmup": min(recipe.training.warmup, checkpoints),

@@ -25,6 +25,9 @@ def study(
     *,
     size: Annotated[str | None, Parameter(help="Which size of the file; its own default when not given.")] = None,
     out: Annotated[Path | None, Parameter(help="The study's folder; studies/NAME-SIZE by default.")] = None,
+    runs: Annotated[
+        Path | None, Parameter(help="Folder of run folders that several studies share; of this one alone by default.")
+    ] = None,
     budget: Annotated[
         str | None, Parameter(help="Most training FLOPs of all trials: 2E. Arms beyond are left out.")
     ] = None,
@@ -82,12 +85,17 @@ def study(
     from msdk.budgeting.cards import card_named
     from msdk.budgeting.planning import UTILISATION
     from msdk.report.studies import plan_grid
-    from msdk.studies.collecting import RUNS
+    from msdk.studies.collecting import refuse_another
     from msdk.studies.planning import plan as priced_study
+    from msdk.studies.planning import share
     from msdk.studies.studying import concluded, default_folder
 
     card = None if gpu is None else card_named(gpu)
     folder = out or default_folder(study, loaded.study.size)
+    if runs is not None and not plan:
+        share(folder, runs)
+    if not plan:
+        refuse_another(folder, study)
     rank = this_rank()
     kept = f"finished trials and the checkpoints of the one in hand are kept in {folder}; the same command goes on"
     with interruptible(lambda: kept), together(rank) as group:
@@ -114,7 +122,7 @@ def study(
         trials = group.agreed(whole.trials)
         if to_print:
             for each in trials:
-                display.say(f"msdk {shlex.join(each.command(folder / RUNS))}")
+                display.say(f"msdk {shlex.join(each.command(folder))}")
             return 0
         if processes > 1 and rank.count > 1:
             raise MsdkError("torchrun's processes train each trial together: leave --processes out")
@@ -273,15 +281,17 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
     from msdk.runs.files import write_bytes, write_text
 
     write_text(folder / "study.md", study_markdown(result))
+    samples = (folder / pictured[0]).read_bytes() if pictured else None
     written = [*pictured, "study.json", "study.md"]
     if any(arm.best is not None for arm in result.arms):
+        write_text(folder / "study.html", study_page(result, samples))
+        written.append("study.html")
         try:
             for kind in ("png", "svg"):
                 write_bytes(folder / f"curves.{kind}", curves_plot(result, kind))
                 if staged(result):
                     write_bytes(folder / f"stages.{kind}", stages_plot(result, kind))
-            write_text(folder / "study.html", study_page(result))
-            written += ["study.html", "curves.png", "curves.svg"]
+            written += ["curves.png", "curves.svg"]
         except PlotError as error:
             display.warn(str(error))
     if as_json:

@@ -45,6 +45,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, also: Sequen
     path = Path(path)
     merged = Merged()
     merged.read(path)
+    if merged.unread and not merged.data:  # of nothing, changes say nothing
+        raise RecipeError(str(path), merged.unread)
     alone = copy.deepcopy(merged.data), dict(merged.sources)
     wrong = [problem for text in overrides if (problem := merged.override(text))]
 
