@@ -13,7 +13,7 @@ import attrs
 from msdk.errors import MsdkError, Problem, RecipeError, nearest
 from msdk.recipe.files import read_bounded
 from msdk.recipe.structuring import flattened_errors, strict_converter
-from msdk.studies.fields import Study
+from msdk.studies.fields import Range, Study
 
 MOST_BYTES = 2**17
 """Of a study file."""
@@ -29,6 +29,7 @@ def load_study(
     seeds: Sequence[int] | None = None,
     over: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    best_of: Sequence[str] = (),
     budget: str | None = None,
 ) -> Study:
     """Reads a study file.
@@ -39,6 +40,7 @@ def load_study(
         seeds: In the place of the file's.
         over: `"key=[a, b]"` for all arms, or `"ARM:key=[a, b]"` for one of them.
         overrides: `"key=value"`, over `set` of all arms.
+        best_of: Keys of grids for all arms that these are tuned by, besides the file's.
         budget: In the place of the file's.
 
     Raises:
@@ -59,6 +61,8 @@ def load_study(
             own["seeds"] = list(seeds)
         if budget is not None:
             own["budget"] = budget
+        if best_of and isinstance(own.get("best_of", []), list):
+            own["best_of"] = list(dict.fromkeys([*own.get("best_of", []), *best_of]))
         for text in overrides:
             key, value = assigned("--set", text)
             own["set"] = {**own.get("set", {}), key: value}
@@ -95,11 +99,56 @@ def structured(data: Mapping[str, Any], path: Path) -> Study:
         problems.append(Problem("study.evaluate_every", words))
     for place, grid in (("study", study.study.over), *((f"arms.{name}", arm.over) for name, arm in study.arms.items())):
         problems += [Problem(f"{place}.over", f"'{key}' has no value") for key, values in grid.items() if not values]
+    problems += _of_search(study)
     if problems:
         raise RecipeError(str(path), problems)
     folder = Path(os.path.realpath(path)).parent
     arms = {name: attrs.evolve(arm, recipe=_near(folder / arm.recipe)) for name, arm in study.arms.items()}
     return attrs.evolve(study, arms=arms)
+
+
+SETTLED = ("training.seed", "training.validate_every", "training.evaluate_every", "data.held_out")
+"""Keys of recipes that a study itself sets."""
+
+
+def _of_search(study: Study) -> list[Problem]:
+    """What is wrong with what is to be searched."""
+    options, search = study.study, study.study.search
+    if search is None:
+        words = 'is of a search, and there is none: add search = { name = "tpe" } to [study]'
+        return [Problem(f"arms.{name}.space", words) for name, arm in study.arms.items() if arm.space]
+    problems: list[Problem] = []
+    places = {
+        "study.search.space": search.space,
+        **{f"arms.{name}.space": arm.space for name, arm in study.arms.items()},
+    }
+    if not any(places.values()):
+        words = 'has no key, so there is nothing to search: for example { "training.lr" = { low = 1e-4, high = 1e-2 } }'
+        problems.append(Problem("study.search.space", words))
+    if options.best_of:
+        problems.append(Problem("study.best_of", "a search tunes the arms already: leave one of the two out"))
+    settled = (*SETTLED, *(("training.iterations",) if options.equal == "flops" else ()))
+    gridded = {*options.over, *(key for arm in study.arms.values() for key in arm.over)}
+    for place, space in places.items():
+        for key, values in space.items():
+            wrong = _of_key(values, search.name)
+            if key in settled:
+                wrong = "is set by the study itself"
+            elif key in gridded:
+                wrong = "is in `over` as well: leave one of the two out"
+            if wrong:
+                problems.append(Problem(place, f"'{key}' {wrong}"))
+    return problems
+
+
+def _of_key(values: Range | tuple[Any, ...], chooser: str) -> str:
+    if isinstance(values, Range):
+        endless = chooser == "grid" and values.step is None and not values.whole
+        return "has no end of values, of which a grid cannot be: add `step`, or list them" if endless else ""
+    texts = [inline(each) for each in values]
+    if not texts:
+        return "has no value"
+    return "" if len(set(texts)) == len(texts) else "has a value twice"
 
 
 def _grids(study: Study) -> bool:
