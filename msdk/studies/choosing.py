@@ -95,16 +95,17 @@ def _distribution(optuna: Any, values: Range | tuple[Any, ...], search: Search) 
     known = optuna.distributions
     if not isinstance(values, Range) or search.name == "grid":
         return known.CategoricalDistribution([inline(each) for each in _values(values)])
-    if values.whole:
-        return known.IntDistribution(values.low, values.high, log=values.log, step=values.step or 1)
-    return known.FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+    if values.step is not None:  # its number, since fractions seldom end exactly at `high`
+        return known.IntDistribution(0, _steps(values) - 1)
+    kind = known.IntDistribution if values.whole else known.FloatDistribution
+    return kind(values.low, values.high, log=values.log)
 
 
 def _values(values: Range | tuple[Any, ...]) -> tuple[Any, ...]:
     """All values, of which a grid is."""
     if not isinstance(values, Range):
         return values
-    return tuple(_rounded(values.low + (values.step or 1) * place) for place in range(_steps(values)))
+    return tuple(_on_step(values, place) for place in range(_steps(values)))
 
 
 def _steps(values: Range) -> int:
@@ -116,11 +117,15 @@ def _value(values: Range | tuple[Any, ...], chosen: Any) -> Any:
     if isinstance(chosen, str):
         return next(each for each in _values(values) if inline(each) == chosen)
     assert isinstance(values, Range)
-    if values.step is not None or values.whole:
-        return _rounded(chosen)
-    return min(max(float(f"{chosen:.4g}"), float(values.low)), float(values.high))
+    if values.step is not None:
+        return _on_step(values, chosen)
+    return chosen if values.whole else _rounded(values, chosen, 4)
 
 
-def _rounded(value: float | int) -> float | int:
-    """Without what binary fractions leave behind steps."""
-    return value if isinstance(value, int) else float(f"{value:.12g}")
+def _on_step(values: Range, place: int) -> float | int:
+    value = values.low + (values.step or 1) * place
+    return value if values.whole else _rounded(values, value, 12)  # without what binary fractions leave behind
+
+
+def _rounded(values: Range, value: float, digits: int) -> float:
+    return min(max(float(f"{value:.{digits}g}"), float(values.low)), float(values.high))

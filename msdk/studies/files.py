@@ -128,8 +128,10 @@ def _of_search(study: Study) -> list[Problem]:
     if options.best_of:
         problems.append(Problem("study.best_of", "a search tunes the arms already: leave one of the two out"))
     settled = (*SETTLED, *(("training.iterations",) if options.equal == "flops" else ()))
-    gridded = {*options.over, *(key for arm in study.arms.values() for key in arm.over)}
     for place, space in places.items():
+        gridded = {*options.over}
+        for name, arm in study.arms.items():
+            gridded |= set(arm.over) if place in ("study.search.space", f"arms.{name}.space") else set()
         for key, values in space.items():
             wrong = _of_key(values, search.name)
             if key in settled:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import attrs
 import pytest
 from commands import quick
 from hypothesis import assume, given, settings
@@ -39,6 +38,8 @@ recipe = "ROOT/recipes/digits/multistage.toml"
 set = { "stages" = { edges_ratio = [0.3, 2.5] } }
 space = { "decoders.0.channels" = [8, 12] }
 """
+
+KEY = '"training.lr" = { low = 1e-4, high = 1e-1, log = true }'
 
 
 @pytest.fixture
@@ -83,8 +84,8 @@ def pretended(monkeypatch):
 
 
 def test_a_search_trains_each_setting_once(file, tmp_path, pretended, capsys, monkeypatch):
-    """Every setting has all seeds; the same study again trains nothing; the best one of each arm counts, and is told."""
-    text = file.read_text().replace("trials = 3", "trials = 8")
+    """Every setting has all seeds; the same study again trains nothing; the best one of each arm counts."""
+    text = file.read_text().replace("trials = 3", "trials = 5")
     file.write_text(text)
     found = msdk.study(file, tmp_path / "out")
     assert len(pretended) == len(set(pretended)) == 3 * sum(each.settings for each in found.tuning)
@@ -109,7 +110,7 @@ def test_a_search_trains_each_setting_once(file, tmp_path, pretended, capsys, mo
     assert "no interval holds that it was chosen by the same seeds" in told
 
     # More settings go on where the others ended.
-    file.write_text(text.replace("trials = 8", "trials = 9"))
+    file.write_text(text.replace("trials = 5", "trials = 6"))
     msdk.study(file, tmp_path / "out")
     assert 0 < len(pretended) - len(before) <= 6
     assert pretended[: len(before)] == before
@@ -118,13 +119,8 @@ def test_a_search_trains_each_setting_once(file, tmp_path, pretended, capsys, mo
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_who_goes_on_or_helps_comes_to_the_same_settings(file, tmp_path, pretended, at_once):
     """Stopped after any trial, and shared by two that look in turns: the settings are those of one who does it all."""
-    search = f"trials = 4, at_once = {at_once}"
-    study = load_study(file)
-    study = attrs.evolve(
-        study, study=attrs.evolve(study.study, search=attrs.evolve(study.study.search, trials=4, at_once=at_once))
-    )
-    assert search
-    whole = plan(study)
+    file.write_text(file.read_text().replace("trials = 3", f"trials = 3, at_once = {at_once}"))
+    whole = plan(load_study(file))
 
     def names(folder):
         found = Searching(whole, folder)
@@ -147,17 +143,13 @@ def test_who_goes_on_or_helps_comes_to_the_same_settings(file, tmp_path, pretend
         # One takes the first that is left, or the last one: in whatever order results come.
         make([left[0 if len(left) % 2 else -1]], tmp_path / "shared", wait=False)
     assert known == expected
-    if at_once == 1:
-        assert pretended  # each once, though nobody kept a list
     assert len(set(pretended)) == len(pretended) / 2
 
 
 def test_what_fails_is_as_bad_as_can_be(file, tmp_path, pretended):
-    """The sampler is told of it and looks elsewhere; the others are trained; a setting with a failed seed never counts."""
+    """The sampler is told and looks elsewhere, the others are trained, and no setting with a failed seed counts."""
     file.write_text(file.read_text().replace("trials = 3", "trials = 25").replace("high = 1e-1", "high = 10.0"))
     found = msdk.study(file, tmp_path / "out", over=["unified:decoders.0.channels=[8]"])
-    lrs = [arm.changes for arm in found.arms if arm.arm == "unified"]
-    assert len(lrs) > 12
     failed = ["failed" in {t.state for t in arm.trials} for arm in found.arms if arm.arm == "unified"]
     assert True in failed
     late = failed[12:]
@@ -171,15 +163,15 @@ def test_the_budget_is_never_exceeded(file, tmp_path, pretended):
     """All is priced before it is trained; each arm has an equal share, and what exceeds it is left out."""
     text = file.read_text().replace(
         '"training.lr" = { low = 1e-4, high = 1e-1, log = true }',
-        '"encoder.channels" = { low = 4, high = 32, step = 4 }',
+        '"encoder.channels" = { low = 8, high = 24, step = 8 }',
     )
-    file.write_text(text.replace("trials = 3", "trials = 6"))
+    file.write_text(text.replace("trials = 3", "trials = 4"))
     whole = plan(load_study(file))
-    assert [each.tries for each in whole.variants] == [6, 6]
+    assert [each.tries for each in whole.variants] == [4, 4]
     assert not pretended
     dearest = [each.price.flops for each in whole.variants]
-    assert whole.flops == 18 * sum(dearest)
-    for share in (0.1, 0.3, 1.0):
+    assert whole.flops == 12 * sum(dearest)
+    for share in (0.3, 1.0):
         limit = share * whole.flops
         short = plan(load_study(file, budget=f"{limit:.0f}"))
         assert short.flops <= limit * (1 + 1e-9)
@@ -212,8 +204,9 @@ def test_a_command_tells_how_far_it_is(file, tmp_path, pretended, capsys, monkey
     code, _, err = quick(capsys, monkeypatch, *arguments, "--trial", 7)
     assert code == 2
     assert "tpe proposes up to 4 more settings" in " ".join(err.split())
-    for number in range(6):
-        assert quick(capsys, monkeypatch, *arguments, "--trial", number)[0] in (0, 2)
+    whole = plan(load_study(file))
+    make(Searching(whole, tmp_path / "out").trials()[:5], tmp_path / "out", wait=False)
+    assert quick(capsys, monkeypatch, *arguments, "--trial", 5)[0] == 0
     assert len(pretended) == 6
     _, out, _ = quick(capsys, monkeypatch, *arguments, "--print")
     assert len(out.splitlines()) == 12
@@ -237,7 +230,7 @@ def test_without_optuna_it_says_what_to_install(file, monkeypatch):
         plan(load_study(file))
 
 
-SPACE = 'space = { "training.lr" = { low = 1e-4, high = 1e-1, log = true } }'
+SPACE = f"space = {{ {KEY} }}"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +285,7 @@ def test_mistakes_of_a_search_are_told(file, before, after, told):
 )
 def test_what_no_recipe_takes_is_told_before_training(file, tmp_path, space, told):
     """Both ends of every range and every value of a list are tried as recipes first."""
-    file.write_text(file.read_text().replace('"training.lr" = { low = 1e-4, high = 1e-1, log = true }', space))
+    file.write_text(file.read_text().replace(KEY, space))
     with pytest.raises(msdk.MsdkError, match=told):
         msdk.study(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -313,7 +306,7 @@ numbers = st.integers(1, 50) | st.floats(0.01, 50, allow_nan=False)
 def test_what_is_proposed_is_in_the_space(low, width, log, step, name, seed):
     """Numbers are within their range, on their steps, whole where the ends are; lists give their own values."""
     log = log and step is None
-    step = None if step is None or step > width else step
+    step = None if step is None or step > low + width - low else step
     space = Range(low=low, high=low + width, log=log, step=step)
     assume(name != "grid" or step is not None or space.whole)
     listed = ({"name": "adamw"}, 1, "a", [0.5])
