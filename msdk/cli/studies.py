@@ -15,7 +15,7 @@ from msdk.distributed import this_rank, together
 from msdk.errors import MsdkError
 
 if TYPE_CHECKING:
-    from msdk.studies import StudyResult
+    from msdk.studies import Study, StudyResult
     from msdk.studies.planning import Plan, Trial
     from msdk.studies.searching import Searching
 
@@ -73,8 +73,6 @@ def study(
     study
         A TOML file, see docs/studies.md.
     """
-    from msdk.studies import load_study
-
     if processes < 1:
         raise MsdkError(f"--processes {processes}: at least 1, this one")
     if processes > 1 and trial is not None:
@@ -83,16 +81,7 @@ def study(
         raise MsdkError("hours are either of --gpu or measured here by --measure: give one of them")
     if utilisation is not None and not gpu:
         raise MsdkError("--utilisation is of a card: name it by --gpu")
-    chosen = None if seeds is None else seeds_of(seeds)
-    loaded = load_study(
-        study,
-        size,
-        seeds=chosen,
-        over=over or (),
-        overrides=overrides or (),
-        best_of=best_of or (),
-        budget=budget,
-    )
+    loaded = loaded_study(study, size, seeds, over, overrides, best_of, budget)
     from msdk.budgeting.cards import card_named
     from msdk.budgeting.planning import UTILISATION
     from msdk.report.studies import plan_grid
@@ -163,6 +152,29 @@ def study(
     if collect:
         return 0
     return 2 if any(trial in (None, each.number) for each in result.failed) else 0
+
+
+def loaded_study(
+    file: Path,
+    size: str | None = None,
+    seeds: str | None = None,
+    over: "Sequence[str] | None" = None,
+    overrides: "Sequence[str] | None" = None,
+    best_of: "Sequence[str] | None" = None,
+    budget: str | None = None,
+) -> "Study":
+    """The study that these options of `msdk study` name."""
+    from msdk.studies import load_study
+
+    return load_study(
+        file,
+        size,
+        seeds=None if seeds is None else seeds_of(seeds),
+        over=over or (),
+        overrides=overrides or (),
+        best_of=best_of or (),
+        budget=budget,
+    )
 
 
 def _title(title: str, file: Path) -> str:
