@@ -202,7 +202,7 @@ def test_one_stage_gets_three(tmp_path, monkeypatch):
 
     monkeypatch.setattr(probing, "with_edges", found)
     monkeypatch.setattr(probing, "floors", lambda recipe, **_: (0.0, 0.0, 0.0))
-    probes = probing.probes_of(UNIFIED, ["encoder.channels=8"], widths=[8, 12])
+    probes = probing.probes_of(probing.Asked(file=UNIFIED, overrides=["encoder.channels=8"], widths=[8, 12]))
     assert probes.edges_by == "optimal-denoiser"
     assert [each.arm for each in probes.plan.variants] == ["unified", "8", "12"]
     assert [len(each.recipe.decoders) for each in probes.plan.variants] == [1, 3, 3]
