@@ -41,6 +41,9 @@ class Searching:
     known: tuple[Trial, ...] = attrs.field(init=False, default=())
     """The trials that there were then."""
     _priced: dict[str, Variant | MsdkError] = attrs.field(init=False, factory=dict[str, "Variant | MsdkError"])
+    _asked: dict[str, tuple[list[Setting], list[float | None]]] = attrs.field(
+        init=False, factory=dict[str, "tuple[list[Setting], list[float | None]]"]
+    )
     _worth: dict[str, float] = attrs.field(init=False, factory=dict[str, float])
 
     def trials(self) -> tuple[Trial, ...]:
@@ -102,10 +105,22 @@ class Searching:
         return [point for name in names for point in points_of(study, name)]
 
     def _proposed(self, point: Point) -> list[Setting]:
+        """The settings that the search has come to; the sampler is asked where a result is new."""
         search = self.whole.study.study.search
         assert search is not None
+        settings, worths = self._asked.get(point.name, ([], []))
         tried = _Tried(self, point)
-        return proposed(search, self.whole.study.space(point.arm), lambda each: tried.worth(tried.add(each)))
+        if settings and [tried.worth(tried.add(each)) for each in settings] == worths:
+            return settings
+        tried, worths = _Tried(self, point), list[float | None]()
+
+        def worth(setting: Setting) -> float | None:
+            worths.append(tried.worth(tried.add(setting)))
+            return worths[-1]
+
+        settings = proposed(search, self.whole.study.space(point.arm), worth)
+        self._asked[point.name] = settings, worths
+        return settings
 
     def priced(self, point: Point) -> Variant | MsdkError:
         """The price of a setting, or why it makes no good recipe."""

@@ -12,11 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import msdk
-from msdk.studies import collecting, load_study, running
+from msdk.studies import collecting, load_study, planning, running
 from msdk.studies.choosing import proposed, tries
 from msdk.studies.collecting import RUNS
 from msdk.studies.fields import Range, Search
 from msdk.studies.planning import plan
+from msdk.studies.results import Price
 from msdk.studies.running import make
 from msdk.studies.searching import Searching
 from msdk.studies.tuning import at_end
@@ -50,10 +51,29 @@ def file(tmp_path):
     return path
 
 
+def priced(recipe, **_):
+    """A price that nothing is counted for: networks cost what their channels are, squared."""
+    channels, stages, training = recipe.encoder.channels, len(recipe.decoders), recipe.training
+    each = 1e3 * (channels**2 + recipe.decoders[0].channels ** 2)
+    return Price(
+        iterations=training.iterations,
+        batch_size=training.batch_size,
+        flops=each * training.iterations * training.batch_size,
+        macs_per_call=each / 6,
+        paper_macs=each / 6 * training.iterations,
+        parameters=1,
+        flops_per_image=(each,) * stages,
+        autoencoder_flops_per_image=0.0,
+        hours=None,
+        memory=None,
+    )
+
+
 @pytest.fixture
 def pretended(monkeypatch):
-    """Nothing is trained: a trial's quality follows from its recipe; a learning rate above 0.05 is no good."""
+    """Nothing is trained or counted: quality follows from the recipe, and a learning rate above 0.05 is no good."""
     began = []
+    monkeypatch.setattr(planning, "_price", priced)
 
     def state(folder, trial):
         run = folder / RUNS / trial.name
@@ -148,7 +168,7 @@ def test_who_goes_on_or_helps_comes_to_the_same_settings(file, tmp_path, pretend
 
 def test_what_fails_is_as_bad_as_can_be(file, tmp_path, pretended):
     """The sampler is told and looks elsewhere, the others are trained, and no setting with a failed seed counts."""
-    file.write_text(file.read_text().replace("trials = 3", "trials = 25").replace("high = 1e-1", "high = 10.0"))
+    file.write_text(file.read_text().replace("trials = 3", "trials = 20").replace("high = 1e-1", "high = 10.0"))
     found = msdk.study(file, tmp_path / "out", over=["unified:decoders.0.channels=[8]"])
     failed = ["failed" in {t.state for t in arm.trials} for arm in found.arms if arm.arm == "unified"]
     assert True in failed
