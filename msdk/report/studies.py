@@ -184,7 +184,7 @@ def tuning_sentences(found: "StudyResult") -> list[str]:
     for each in tuned:
         if each.chosen is None:
             continue
-        values = ", ".join(f"{key.key} = {key.value}" for key in each.keys)
+        values = ", ".join(f"{key.key} = {key.value}" + ("" if alike else f" (from {key.tried})") for key in each.keys)
         sentences.append(f"{each.arm} counts with {values}, of {each.settings} settings.")
         sentences += [
             f"{key.key} = {key.value} of {each.arm} is at an end of what was tried ({key.tried}): better ones may lie "

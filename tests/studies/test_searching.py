@@ -126,7 +126,7 @@ def test_a_search_trains_each_setting_once(file, tmp_path, pretended, capsys, mo
     told = " ".join(out.split())
     assert "Arms were tuned by tpe, not all alike" in told
     key = found.tuning[0].keys[0]
-    assert f"unified counts with training.lr = {key.value}" in told
+    assert f"unified counts with training.lr = {key.value} (from 0.0001 to 0.1)" in told
     assert "no interval holds that it was chosen by the same seeds" in told
 
     # More settings go on where the others ended.
