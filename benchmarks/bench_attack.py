@@ -59,6 +59,7 @@ CASES: tuple[Data, ...] = (
     {"encoder": {"name": "song-ncsnpp"}, "decoders": [{"name": "song-ncsnpp"}] * 3},
     {"encoder": {"name": "adm"}, "decoders": [{"name": "adm"}] * 3, "parameterization": {"name": "iddpm"}},
     {"encoder": {"name": "ldm", "head_width": 4}, "decoders": [{"name": "ldm", "head_width": 4}] * 3},
+    {"encoder": {"name": "subspace"}, "decoders": [{"name": "subspace"}] * 3},
     {"encoder": {"name": "dit"}, "decoders": [{"name": "dit", "depth": 1}] * 3},
     {"encoder": {"name": "uvit"}, "decoders": [{"name": "uvit"}] * 3},
     {"encoder": {"name": "iunet", "head_width": 4}, "decoders": [{"name": "iunet", "head_width": 4}] * 3},

@@ -28,6 +28,7 @@ registry: "Registry[Decoder]" = Registry(
         "ncsnpp": "msdk.decoders.score_sde:NCSNpp",
         "song-ddpmpp": "msdk.decoders.song:SongDDPMpp",
         "song-ncsnpp": "msdk.decoders.song:SongNCSNpp",
+        "subspace": "msdk.decoders.subspace:Subspace",
         "uvit": "msdk.decoders.uvit:UViT",
     },
 )

@@ -25,6 +25,7 @@ registry: "Registry[Encoder]" = Registry(
         "ncsnpp": "msdk.encoders.score_sde:NCSNpp",
         "song-ddpmpp": "msdk.encoders.song:SongDDPMpp",
         "song-ncsnpp": "msdk.encoders.song:SongNCSNpp",
+        "subspace": "msdk.encoders.subspace:Subspace",
         "uvit": "msdk.encoders.uvit:UViT",
     },
 )

@@ -41,7 +41,8 @@ def attended_pixels(qkv: Float[Tensor, "batch c3 h w"], heads: int) -> Float[Ten
     if parts.stride(-1) != 1:  # fused kernels want the channels side by side, as channels-last images have them
         parts = parts.contiguous()
     query, key, value = parts
-    return rearrange(F.scaled_dot_product_attention(query, key, value), "b heads (h w) c -> b (heads c) h w", h=qkv.shape[2])
+    found = F.scaled_dot_product_attention(query, key, value)
+    return rearrange(found, "b heads (h w) c -> b (heads c) h w", h=qkv.shape[2])
 
 
 class InceptionMixer(nn.Module):

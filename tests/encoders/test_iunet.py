@@ -129,6 +129,7 @@ def test_odd_sides_are_pooled():
 
 
 @given(heads=st.integers(1, 16), share=st.floats(0, 1))
+@settings(deadline=None)
 def test_attention_keeps_whole_heads(heads, share):
     """The share of convolution is as near as whole heads allow, and all channels go somewhere."""
     style = iunet_blocks(LDM, convolution=(share,), pooled=0)
