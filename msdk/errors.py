@@ -103,6 +103,10 @@ class RunError(MsdkError):
     """A run folder or a file of weights that exists, is missing or damaged, or belongs to another recipe."""
 
 
+class FullError(RunError):
+    """A disk that has no room left."""
+
+
 class RunFaultError(PluginFaultError, RunError):
     """A part of a plugin that spoils a run."""
 

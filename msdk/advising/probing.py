@@ -16,9 +16,9 @@ from msdk.clustering import cluster, with_edges
 from msdk.decoders.base import Decoder
 from msdk.errors import MsdkError, PartError
 from msdk.recipe import Recipe, Stages, load_recipe
-from msdk.recipe.quantities import quantity
+from msdk.recipe.quantities import quantity, written
 from msdk.recipe.structuring import to_data
-from msdk.studies.files import assigned, structured
+from msdk.studies.files import OWN, assigned, structured
 from msdk.studies.planning import Plan, Trial, plan
 
 UNIFIED = "unified"
@@ -105,6 +105,11 @@ def probes_of(asked: Asked) -> Probes:
     file, device, cache = asked.file, asked.device, asked.cache
     spent = None if asked.budget is None else quantity(asked.budget, "FLOPs")
     recipe = load_recipe(file, asked.overrides)
+    if recipe.encoder is None:
+        raise MsdkError(
+            f"{file} has [[encoders]], one for each stage, and what is compared here are widths of decoders behind "
+            "one: give [encoder]"
+        )
     middle = width_of(recipe.encoder, "encoder")
     decoders = list(recipe.decoders if len(recipe.decoders) > 1 else recipe.decoders * STAGES)
     named = [width_of(each, f"decoders.{number}") for number, each in enumerate(recipe.decoders)]
@@ -132,6 +137,12 @@ def probes_of(asked: Asked) -> Probes:
     }
     study = structured({"study": options, "arms": arms}, file)
     whole = plan(study, device=device, cache=cache)
+    least = max(each.price.flops for each in whole.kept) / LOOKS
+    if spent < least:
+        raise MsdkError(
+            f"a budget of {written(spent, 'FLOPs')} is less than the {written(least, 'FLOPs')} that a probe spends "
+            "until its first look: name more, or shorten the probes by --iterations"
+        )
     return Probes(
         file=file,
         staged=staged,
@@ -151,7 +162,8 @@ def _around(width: int) -> tuple[int, int, int]:
 
 def _options(recipe: Recipe, asked: Asked) -> Mapping[str, Any]:
     checkpoints = max(asked.iterations // LOOKS, 1)
-    fixed = dict(assigned("--set", each) for each in asked.overrides)
+    # What a study says itself: the seeds are those of the probes, and `held_out` is the recipe's.
+    fixed = {key: value for key, value in (assigned("--set", each) for each in asked.overrides) if key not in OWN}
     own = {
         "training.iterations": checkpoints * LOOKS,
         "training.warmup": min(recipe.training.warmup, checkpoints),

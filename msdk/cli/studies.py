@@ -26,6 +26,9 @@ def study(
     *,
     size: Annotated[str | None, Parameter(help="Which size of the file; its own default when not given.")] = None,
     out: Annotated[Path | None, Parameter(help="The study's folder; studies/NAME-SIZE by default.")] = None,
+    runs: Annotated[
+        Path | None, Parameter(help="Folder of run folders that several studies share; of this one alone by default.")
+    ] = None,
     budget: Annotated[
         str | None, Parameter(help="Most training FLOPs of all trials: 2E. Arms beyond are left out.")
     ] = None,
@@ -85,13 +88,18 @@ def study(
     from msdk.budgeting.cards import card_named
     from msdk.budgeting.planning import UTILISATION
     from msdk.report.studies import plan_grid
-    from msdk.studies.collecting import RUNS
+    from msdk.studies.collecting import refuse_another
     from msdk.studies.planning import plan as priced_study
+    from msdk.studies.planning import share
     from msdk.studies.searching import Searching
     from msdk.studies.studying import concluded, default_folder
 
     card = None if gpu is None else card_named(gpu)
     folder = out or default_folder(study, loaded.study.size)
+    if runs is not None and not plan:
+        share(folder, runs)
+    if not plan:
+        refuse_another(folder, study)
     rank = this_rank()
     kept = f"finished trials and the checkpoints of the one in hand are kept in {folder}; the same command goes on"
     with interruptible(lambda: kept), together(rank) as group:
@@ -119,7 +127,7 @@ def study(
         trials = searching.trials()
         if to_print:
             for each in trials:
-                display.say(f"msdk {shlex.join(each.command(folder / RUNS))}")
+                display.say(f"msdk {shlex.join(each.command(folder))}")
             if searching.unknown:
                 display.warn(_still(searching, "the same command lists them"))
             return 0
@@ -346,15 +354,17 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
     from msdk.runs.files import write_bytes, write_text
 
     write_text(folder / "study.md", study_markdown(result))
+    samples = (folder / pictured[0]).read_bytes() if pictured else None
     written = [*pictured, "study.json", "study.md"]
     if any(arm.best is not None for arm in result.arms):
+        write_text(folder / "study.html", study_page(result, samples))
+        written.append("study.html")
         try:
             for kind in ("png", "svg"):
                 write_bytes(folder / f"curves.{kind}", curves_plot(result, kind))
                 if staged(result):
                     write_bytes(folder / f"stages.{kind}", stages_plot(result, kind))
-            write_text(folder / "study.html", study_page(result))
-            written += ["study.html", "curves.png", "curves.svg"]
+            written += ["curves.png", "curves.svg"]
         except PlotError as error:
             display.warn(str(error))
     if as_json:

@@ -1,9 +1,10 @@
 """Studies: what they will cost, what they found, as tables, plots and a page."""
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from msdk.errors import printable
+from msdk.errors import PlotError, cut, printable
 from msdk.recipe.quantities import prefix_of, written
 from msdk.report.canvas import STAGE_COLOURS, drawn, logarithmic, plain
 from msdk.report.grid import Grid
@@ -19,6 +20,11 @@ AXES: "dict[Account, tuple[str, str]]" = {
     "training": ("FLOPs", "training, real account"),
     "paper": ("MACs", "paper's account: a forward call of one image for each iteration"),
 }
+
+
+Dashes = Literal["-", "--", ":", "-."]
+DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
+"""Lines of arms beyond those that colours tell apart."""
 
 
 def plan_grid(plan: "Plan", title: str) -> Grid:
@@ -59,64 +65,71 @@ def plan_grid(plan: "Plan", title: str) -> Grid:
 
 
 def result_grids(found: "StudyResult") -> list[Grid]:
-    """The arms in the form of the paper's Table 2, and each comparison under both accounts."""
+    """The arms, the form of the paper's Table 2, and each comparison under both accounts; made for 80 columns."""
+    grids = [_arms(found), _until(found)]
+    grids += [_scores(found, arm.name) for arm in found.arms if any(_versus(found, arm.name))]
+    accounts: list[Account] = [each for each in AXES if any(one.account == each for one in found.comparisons)]
+    return [*grids, *(_comparisons(found, each, noted=each == accounts[-1]) for each in accounts)]
+
+
+def _arms(found: "StudyResult") -> Grid:
+    rows = tuple(
+        (
+            arm.name,
+            f"{sum(t.state == 'done' for t in arm.trials)} / {len(arm.trials)}" if arm.kept else "left out",
+            "-" if arm.best is None else f"{arm.best:.4f}" + (f" ± {arm.spread:.4f}" if arm.spread else ""),
+            "-" if arm.seconds is None else f"{arm.seconds:,.0f}",
+        )
+        for arm in found.arms
+    )
+    head = ("arm", "trials", f"best {found.metric_words}", "seconds a trial")
+    notes = ["± is the standard deviation over seeds."] if any(arm.spread for arm in found.arms) else []
+    notes += [f"{arm.name}, seed {t.seed}: {t.problem}" for arm in found.arms for t in arm.trials if t.problem]
+    return Grid(found.title or found.study, head, rows, tuple(notes))
+
+
+def _until(found: "StudyResult") -> Grid:
+    """What each arm spends until it is as good as the baseline, in the form of the paper's Table 2, beside its own."""
     names = list(dict.fromkeys(name for arm in found.arms for name in arm.paper))
     training = {each.name: each for each in found.comparisons if each.account == "training"}
-    first = next(iter(training.values()), None)
+    own = next((each.baseline for each in training.values()), None)
     rows: list[tuple[str, ...]] = []
     for arm in found.arms:
-        done = sum(trial.state == "done" for trial in arm.trials)
         versus = training.get(arm.name)
-        own = first.baseline if first else None
         spent = own if arm.name == found.baseline else versus and versus.crossing.estimate
         iterations = None if spent is None else spent / (arm.price.flops / arm.price.iterations)
         rows.append(
             (
                 arm.name,
-                f"{done} / {len(arm.trials)}" if arm.kept else "left out",
-                "-" if arm.best is None else f"{arm.best:.4f}" + (f" ± {arm.spread:.4f}" if arm.spread else ""),
                 "-" if iterations is None else f"{iterations:,.0f}",
                 written(arm.price.macs_per_call, "MACs"),
                 "-" if iterations is None else written(iterations * arm.price.macs_per_call, "MACs"),
                 "-" if spent is None else written(spent, "FLOPs"),
-                "-" if versus is None else _interval(versus.ratio),
-                "-" if arm.seconds is None else f"{arm.seconds:,.0f}",
                 *("-" if name not in arm.paper else f"{arm.paper[name]:g}" for name in names),
             )
         )
-    head = (
-        *("arm", "trials", f"best {found.metric_words}", "iterations until", "a call"),
-        *("paper's account until", "training until", "of baseline's", "s in all"),
-        *(f"paper: {name}" for name in names),
+    head = ("arm", "iterations", "a call", "paper's account", "training", *(f"paper: {name}" for name in names))
+    note = (
+        f"Until the mean over seeds has the {found.target} quality of {found.baseline}; '-' is never. A call and the "
+        "paper's account are MACs by the paper's convention; training is forward and backward FLOPs of all images."
     )
-    notes = [
-        f"± is the standard deviation over seeds. 'Until': until the mean over seeds has the {found.target} quality of "
-        f"{found.baseline}; '-' is never. A call and the paper's account are MACs by the paper's convention; training "
-        f"is forward and backward FLOPs of all images. Intervals of {100 * found.confidence:.0f} %, by bootstrap over "
-        "paired seeds."
-    ]
-    notes += [f"{arm.name}, seed {t.seed}: {t.problem}" for arm in found.arms for t in arm.trials if t.problem]
-    grids = [Grid(found.title or found.study, head, tuple(rows), tuple(notes))]
-    grids += [_scores(found, arm.name) for arm in found.arms if any(_versus(found, arm.name))]
-    grids += [_comparisons(found, account) for account in AXES if any(e.account == account for e in found.comparisons)]
-    return grids
+    return Grid(f"Until as good as {found.baseline}", head, tuple(rows), (note,))
 
 
-def _comparisons(found: "StudyResult", account: "Account") -> Grid:
+def _comparisons(found: "StudyResult", account: "Account", *, noted: bool) -> Grid:
     rows = tuple(
-        (
-            each.name,
-            each.verdict,
-            _interval(each.ratio),
-            f"{100 * each.reached:.0f} %",
-            _signed(each.difference),
-        )
+        (each.name, each.verdict, _interval(each.ratio), f"{100 * each.reached:.0f} %", _signed(each.difference))
         for each in found.comparisons
         if each.account == account
     )
     unit, words = AXES[account]
-    head = ("arm", "verdict", f"{unit} of baseline's", "resamples that reach it", "difference at equal " + unit)
-    return Grid(f"Against {found.baseline}: {words}", head, rows, (), 2)
+    head = ("arm", "verdict", f"{unit} of baseline's", "reached in", "difference at equal " + unit)
+    note = (
+        f"Intervals of {100 * found.confidence:.0f} %, by bootstrap over paired seeds: what is spent until the arm is "
+        f"as good as {found.baseline}, in how many resamples it ever is, and its quality less that of {found.baseline} "
+        "where both have spent the same."
+    )
+    return Grid(f"Against {found.baseline}: {words}", head, rows, (note,) if noted else (), 2)
 
 
 def _versus(found: "StudyResult", arm: str) -> "Iterator[tuple[ScoreResult, ScoreResult, Interval]]":
@@ -207,8 +220,8 @@ def _interval(found: "Interval") -> str:
 
 
 def _signed(found: "Interval") -> str:
-    numbers = [value for value in (found.estimate, found.low, found.high) if value is not None]
-    return "{:+.4f} ({:+.4f} to {:+.4f})".format(*numbers) if len(numbers) == 3 else "-"
+    ends = [value for value in (found.low, found.high) if value is not None]
+    return "{:+.4f} to {:+.4f}".format(*ends) if len(ends) == 2 else "-"
 
 
 def curves_plot(found: "StudyResult", kind: str) -> bytes:
@@ -225,11 +238,29 @@ def curves_plot(found: "StudyResult", kind: str) -> bytes:
     def draw(figure: "Figure") -> None:
         for axes, account in zip(figure.subplots(1, 2, sharey=True), AXES, strict=True):
             _panel(axes, found, account)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.axes[0].set_ylabel(found.metric_words)
-        figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
+        _legend(figure, 10.0)
 
-    return drawn((10.0, 4.4), kind, draw)
+    return drawn((10.0, 4.2 + 0.2 * _rows([arm.name for arm in found.arms], 10.0)), kind, draw)
+
+
+def _columns(names: Sequence[str], width: float) -> int:
+    """Of a legend, so that each name is within a figure of so many inches."""
+    return max(1, min(3, int(width / (0.6 + 0.078 * max(map(len, names), default=1)))))
+
+
+def _rows(names: Sequence[str], width: float) -> int:
+    return math.ceil(len(names) / _columns(names, width))
+
+
+def _legend(figure: "Figure", width: float) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    labels = [cut(label, int(12 * width) - 12) for label in labels]
+    figure.legend(handles, labels, loc="outside upper left", ncols=_columns(labels, width), frameon=False)
+
+
+def _dashes(number: int) -> Dashes:
+    return DASHES[number // len(STAGE_COLOURS) % len(DASHES)]
 
 
 def _panel(axes: "Axes", found: "StudyResult", account: "Account") -> None:
@@ -246,7 +277,8 @@ def _panel(axes: "Axes", found: "StudyResult", account: "Account") -> None:
             most = min(map(len, values))
             mean = [sum(each[place] for each in values) / len(values) for place in range(most)]
             middle = [sum(each[place] for each in curves) / len(curves) / size for place in range(most)]
-            axes.plot(middle, mean, color=colour, linewidth=1.8, label=printable(arm.name))
+            (line,) = axes.plot(middle, mean, color=colour, linewidth=1.8, label=printable(arm.name))
+            line.set_linestyle(_dashes(number))
     for each in found.comparisons:
         if each.account == account and each.crossing.estimate is not None:
             colour = STAGE_COLOURS[[arm.name for arm in arms].index(each.name) % len(STAGE_COLOURS)]
@@ -314,24 +346,37 @@ def stages_plot(found: "StudyResult", kind: str) -> bytes:
                         if stage < len(point.by_stage) and (value := point.by_stage[stage]) is not None
                     ]
                     look = {"color": colour, "linewidth": 1.0, "label": None if place else printable(arm.name)}
-                    axes.plot([x for x, _ in points], [y for _, y in points], **look)
+                    (line,) = axes.plot([x for x, _ in points], [y for _, y in points], **look)
+                    line.set_linestyle(_dashes(found.arms.index(arm)))
             axes.set_title(f"stage {stage}", fontsize=9)
             axes.set_xlabel(f"training {prefix}FLOPs")
             _logarithmic(axes)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.axes[0].set_ylabel(found.metric_words)
-        figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
+        _legend(figure, width)
 
-    return drawn((1.0 + 3.2 * count, 3.8), kind, draw)
+    width = 1.0 + 3.2 * count
+    return drawn((width, 3.6 + 0.2 * _rows([arm.name for arm in arms], width)), kind, draw)
 
 
-def study_page(found: "StudyResult") -> str:
-    """One page that loads nothing from elsewhere: the verdict, tables and plots."""
+def study_page(found: "StudyResult", samples: bytes | None = None) -> str:
+    """One page that loads nothing from elsewhere: the verdict, plots, samples and tables.
+
+    Args:
+        found: The study.
+        samples: A PNG of images of its arms side by side.
+    """
     from msdk.report.templates import inline, templates
 
-    plots = [("Quality against what was spent", inline(curves_plot(found, "png")))]
-    if staged(found):
-        plots.append(("Quality by stage against training FLOPs", inline(stages_plot(found, "png"))))
+    plots: list[tuple[str, str, str]] = []
+    try:
+        if any(trial.points for arm in found.arms for trial in arm.trials):
+            plots.append(("Quality against what was spent", inline(curves_plot(found, "png")), CURVES))
+            if staged(found):
+                plots.append(("Quality by stage against training FLOPs", inline(stages_plot(found, "png")), STAGES))
+    except PlotError:  # who makes the page tells it; tables need no plots
+        plots = []
+    if samples is not None:
+        plots.append(("Images of the first seed", inline(samples), SAMPLES))
     return (
         templates()
         .get_template("study.html")
@@ -344,6 +389,14 @@ def study_page(found: "StudyResult") -> str:
             facts=stamp_lines(found),
         )
     )
+
+
+CURVES = (
+    "Thick lines are means over seeds, faint ones the seeds. The dotted line is the baseline's quality, and a dot is "
+    "where an arm reaches it. Axes are logarithmic; smaller is better."
+)
+STAGES = "A line for each seed, of arms with more than one stage. Axes are logarithmic; smaller is better."
+SAMPLES = "Each arm draws from the same noise."
 
 
 def stamp_lines(found: "StudyResult") -> Sequence[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from msdk.errors import RunError
+from msdk.errors import FullError, RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +103,8 @@ def not_written(path: Path, error: Exception) -> RunError:
     # safetensors passes the system's error on as text alone.
     full = any(f"os error {code}" in str(error) or getattr(error, "errno", 0) == code for code in FULL)
     reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
-    return RunError(f"{path} cannot be written: {reason}. What was saved before is intact.")
+    kind = FullError if full else RunError
+    return kind(f"{path} cannot be written: {reason}. What was saved before is intact.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """What the trials of a study have found so far, whoever made them: their looks, and arms against the baseline."""
 
+import contextlib
 import datetime
 import math
 import platform
@@ -17,10 +18,10 @@ from msdk.errors import MsdkError, RunError
 from msdk.recipe.results import parsed
 from msdk.runs.files import write_json
 from msdk.runs.folder import checkpoints, run_recipe
-from msdk.runs.lock import read_lock
+from msdk.runs.lock import Lock, read_lock
 from msdk.runs.writer import written_by
 from msdk.studies.crossing import Crossing, Curves, Estimate, cross
-from msdk.studies.planning import Plan, Trial, Variant, address
+from msdk.studies.planning import RUNS, Plan, Trial, Variant, address, run_of
 from msdk.studies.quality import metric_named
 from msdk.studies.results import (
     Account,
@@ -36,9 +37,6 @@ from msdk.studies.results import (
 from msdk.studies.tuning import best_of, groups, tunings
 from msdk.studies.verdicts import judged, sentence, verdict_of
 
-RUNS = "trials"
-"""Folder of a study with its run folders."""
-
 RESULT = "study.json"
 
 FAILED = ".failed.txt"
@@ -47,12 +45,12 @@ FAILED = ".failed.txt"
 
 def state_of(folder: Path, trial: Trial) -> tuple[State, str]:
     """How far a trial is, and why it failed."""
-    run = folder / RUNS / trial.name
+    run = run_of(folder, trial)
     failed = run.with_name(run.name + FAILED)
     if written_by(run):
         return "training", ""
     if failed.is_file():
-        return "failed", failed.read_text(encoding="utf-8").strip()
+        return "failed", failed.read_text(encoding="utf-8", errors="replace").strip()
     if not (run / "recipe.toml").is_file():
         return "new", ""
     found = checkpoints(run)
@@ -100,8 +98,7 @@ def collect(plan: Plan, trials: Sequence[Trial], folder: Path, file: Path, *, un
         for account in ("training", "paper")
         if (found := _compared(arm, baseline, account, plan, metric.words)) is not None
     )
-    done = sum(trial.state == "done" for trial in results.values())
-    failed = sum(trial.state == "failed" for trial in results.values())
+    done, failed = (sum(trial.state == state for trial in results.values()) for state in ("done", "failed"))
     return StudyResult(
         study=str(file),
         title=options.title,
@@ -122,6 +119,7 @@ def collect(plan: Plan, trials: Sequence[Trial], folder: Path, file: Path, *, un
             [each for each in comparisons if each.account == "training"],
             baseline.name,
             len(results) - done - failed + unknown * len(options.seeds),
+            failed,
         ),
         stamp=_stamp(folder, trials),
         tuning=tunings(plan, arms),
@@ -133,6 +131,23 @@ def write_result(folder: Path, result: StudyResult) -> None:
     """Writes study.json, whole; of two processes that share the trials, the last one has seen what both made."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RESULT, result.as_json())
+
+
+def refuse_another(folder: Path, file: Path) -> None:
+    """Refuses a folder with the result of another study, which this one would replace.
+
+    Raises:
+        RunError: It has one.
+    """
+    try:
+        found = Path(read_result(folder).study).name
+    except MsdkError:  # there is none, or one that nobody can read
+        return
+    if found != file.name:
+        raise RunError(
+            f"{folder} has the result of another study, {found}: choose another --out; what both train alike is "
+            "trained once where they share --runs"
+        )
 
 
 def read_result(path: Path) -> StudyResult:
@@ -150,11 +165,21 @@ def read_result(path: Path) -> StudyResult:
 
 
 def trial_result(folder: Path, trial: Trial, metric: str) -> TrialResult:
-    """How far a trial is, and its looks at the quality."""
+    """A trial as it is found; what cannot be read is a failure of its own, and ends no study."""
     state, problem = state_of(folder, trial)
-    run = folder / RUNS / trial.name
+    run, points = run_of(folder, trial), tuple[Point, ...]()
+    try:
+        points = _points(run, trial, metric)
+    except MsdkError as error:
+        state, problem = "failed", problem or str(error)
+    if state == "done" and not points:
+        state, problem = "failed", f"{run} is trained, and tells of no {metric}: remove it, and it is trained anew"
+    return TrialResult(trial.number, trial.seed, f"{RUNS}/{run.name}", state, problem, points)
+
+
+def _points(run: Path, trial: Trial, metric: str) -> tuple[Point, ...]:
     price = trial.variant.price
-    points = tuple(
+    return tuple(
         Point(
             iteration=look.iteration,
             flops=math.fsum(
@@ -169,7 +194,6 @@ def trial_result(folder: Path, trial: Trial, metric: str) -> TrialResult:
         for look in metric_named(metric).read(run)
         if len(look.images_by_stage) == len(price.flops_per_image)
     )
-    return TrialResult(trial.number, trial.seed, f"{RUNS}/{trial.name}", state, problem, points)
 
 
 def _arm(variant: Variant, trials: Sequence[TrialResult]) -> ArmResult:
@@ -237,7 +261,11 @@ def _interval(found: Estimate) -> Interval:
 
 
 def _stamp(folder: Path, trials: Sequence[Trial]) -> Stamp:
-    locks = [read_lock(run) for trial in trials if ((run := folder / RUNS / trial.name) / "lock.json").is_file()]
+    locks: list[Lock] = []
+    for trial in trials:
+        if ((run := run_of(folder, trial)) / "lock.json").is_file():
+            with contextlib.suppress(MsdkError):  # the trial itself is told as failed
+                locks.append(read_lock(run))
     return Stamp(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         msdk=__version__,

@@ -18,6 +18,14 @@ from msdk.studies.fields import Range, Study
 MOST_BYTES = 2**17
 """Of a study file."""
 
+OWN = {
+    "training.seed": "seeds",
+    "data.held_out": "held_out",
+    "training.validate_every": "checkpoints",
+    "training.evaluate_every": "evaluate_every",
+}
+"""Keys of recipes that a study sets in all arms -> where it says them."""
+
 OVERLAYS = ("study", "arms")
 """Tables of a size, which lie over those of the file."""
 
@@ -97,18 +105,24 @@ def structured(data: Mapping[str, Any], path: Path) -> Study:
     if every is not None and every % study.study.checkpoints:
         words = f"a multiple of `checkpoints`, which is {study.study.checkpoints}, got {every}"
         problems.append(Problem("study.evaluate_every", words))
-    for place, grid in (("study", study.study.over), *((f"arms.{name}", arm.over) for name, arm in study.arms.items())):
-        problems += [Problem(f"{place}.over", f"'{key}' has no value") for key, values in grid.items() if not values]
+    for place, table in (("study", study.study), *((f"arms.{name}", arm) for name, arm in study.arms.items())):
+        problems += [
+            Problem(f"{place}.{where}", f"'{key}' is the study's own, the same in all arms: `{OWN[key]}` in [study]")
+            for where, keys in (("set", table.set), ("over", table.over))
+            for key in keys
+            if key in OWN
+        ]
+        wrong = [_no_grid(key, values) for key, values in table.over.items()]
+        problems += [Problem(f"{place}.over", words) for words in wrong if words]
+        if study.study.equal == "flops" and "training.iterations" in table.over:
+            words = "'training.iterations' is decided by equal = \"flops\": leave one of them out"
+            problems.append(Problem(f"{place}.over", words))
     problems += _of_search(study)
     if problems:
         raise RecipeError(str(path), problems)
     folder = Path(os.path.realpath(path)).parent
     arms = {name: attrs.evolve(arm, recipe=_near(folder / arm.recipe)) for name, arm in study.arms.items()}
     return attrs.evolve(study, arms=arms)
-
-
-SETTLED = ("training.seed", "training.validate_every", "training.evaluate_every", "data.held_out")
-"""Keys of recipes that a study itself sets."""
 
 
 def _of_search(study: Study) -> list[Problem]:
@@ -127,7 +141,7 @@ def _of_search(study: Study) -> list[Problem]:
         problems.append(Problem("study.search.space", words))
     if options.best_of:
         problems.append(Problem("study.best_of", "a search tunes the arms already: leave one of the two out"))
-    settled = (*SETTLED, *(("training.iterations",) if options.equal == "flops" else ()))
+    settled = (*OWN, *(("training.iterations",) if options.equal == "flops" else ()))
     for place, space in places.items():
         gridded = {*options.over}
         for name, arm in study.arms.items():
@@ -147,10 +161,14 @@ def _of_key(values: Range | tuple[Any, ...], chooser: str) -> str:
     if isinstance(values, Range):
         endless = chooser == "grid" and values.step is None and not values.whole
         return "has no end of values, of which a grid cannot be: add `step`, or list them" if endless else ""
-    texts = [inline(each) for each in values]
-    if not texts:
-        return "has no value"
-    return "" if len(set(texts)) == len(texts) else "has a value twice"
+    wrong = _no_grid("", values)
+    return wrong.removeprefix("'' ")
+
+
+def _no_grid(key: str, values: Sequence[Any]) -> str:
+    """What is wrong with the values of a grid; empty where nothing is."""
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    return f"'{key}' has {inline(twice[0])} twice" if twice else "" if values else f"'{key}' has no value"
 
 
 def _grids(study: Study) -> bool:

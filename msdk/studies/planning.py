@@ -1,5 +1,6 @@
 """A study before it is trained: its arms at every point of their grids, what each costs, and its trials."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -15,7 +16,7 @@ from msdk.budgeting import budget
 from msdk.budgeting.cards import Card
 from msdk.budgeting.planning import UTILISATION, estimate
 from msdk.clustering import Clusters, with_edges
-from msdk.errors import MsdkError
+from msdk.errors import MsdkError, RunError
 from msdk.recipe import Recipe, check_trainable, load_recipe
 from msdk.recipe.quantities import quantity, written
 from msdk.recipe.structuring import to_data
@@ -70,7 +71,7 @@ class Trial:
         number: In the study, as `--trial` takes it.
         variant: Whose recipe it trains.
         seed: `training.seed`.
-        name: Of its folder.
+        name: Of its folder, where it is the first of its address; the address is its last twelve letters.
     """
 
     number: int
@@ -87,14 +88,54 @@ class Trial:
         """The words after `msdk` that make it, on any machine with the same data and version.
 
         Args:
-            folder: Of the study's runs.
+            folder: Of the study.
         """
         edges = self.variant.recipe.stages.edges_ratio
         changes = [*self.variant.changes, f"training.seed={self.seed}"]
         if self.variant.clusters is not None and edges:  # found here, so that nobody finds others
             changes.append(f"stages={inline({'edges_ratio': list(edges)})}")
         sets = itertools.chain.from_iterable(("--set", each) for each in changes)
-        return ("train", str(self.variant.file), *sets, "--out", str(folder / self.name), "--resume")
+        return ("train", str(self.variant.file), *sets, "--out", str(run_of(folder, self)), "--resume")
+
+
+RUNS = "trials"
+"""Folder of a study with its run folders, or a link to one that several studies share."""
+
+
+def run_of(folder: Path, trial: Trial) -> Path:
+    """The run folder of a trial: the one of its address, whichever arm of whichever study it was made for.
+
+    Args:
+        folder: Of the study.
+        trial: Of the study.
+    """
+    run = folder / RUNS / trial.name
+    if not run.is_dir():
+        _, _, address = trial.name.rpartition("-")
+        run = min((folder / RUNS).glob(f"*-{address}"), default=run)
+    return run
+
+
+def share(folder: Path, runs: Path) -> None:
+    """Makes a study keep its runs in a folder that other studies keep theirs in.
+
+    Args:
+        folder: Of the study.
+        runs: Of all.
+
+    Raises:
+        RunError: The study has runs of its own, or the folders cannot be made.
+    """
+    own = folder / RUNS
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            own.symlink_to(runs.resolve(), target_is_directory=True)
+        if not own.samefile(runs):
+            raise RunError(f"{own} has the runs of this study, not {runs}: move what is in it there, and remove it")
+    except OSError as error:
+        raise RunError(f"{own} cannot be a link to {runs}: {error.strerror}") from error
 
 
 def _seeded(recipe: Recipe, seed: int) -> Recipe:
@@ -152,7 +193,9 @@ class Plan:
 
         Raises:
             DataError: The data cannot be read.
+            MsdkError: Arms have different data.
         """
+        refuse_unlike([(each.name, self.pricing.digest(each.recipe)) for each in self.kept])
         pairs = itertools.product(self.study.study.seeds, self.kept)
         return tuple(self.trial(number, each, seed) for number, (seed, each) in enumerate(pairs))
 
@@ -356,6 +399,17 @@ def _refuse_unjudged(recipe: Recipe, wanted: Sequence[str], label: str) -> None:
             raise MsdkError(
                 f"the metric {name} is of evaluations, and {label} has none of it: add it to the recipe or to `set`, "
                 f'for example "evaluation.metrics" = [{{ name = "{of}" }}]'
+            )
+
+
+def refuse_unlike(arms: Sequence[tuple[str, str]]) -> None:
+    """Refuses (name, digest of the data) that differ: qualities on different images are no comparison."""
+    name, first = arms[0]
+    for other, digest in arms[1:]:
+        if digest != first:
+            raise MsdkError(
+                f"{name} and {other} have different data, SHA-256 {first[:12]} and {digest[:12]}: a study compares "
+                "what is learned from the same images, so give all arms the same `data`"
             )
 
 

@@ -8,13 +8,13 @@ import attrs
 
 from msdk.clustering import kept_clusters
 from msdk.distributed import Group
-from msdk.errors import ElsewhereError, GoneError, MsdkError, RunError
+from msdk.errors import ElsewhereError, FullError, GoneError, MsdkError, RunError
 from msdk.evaluation.evaluating import judging
 from msdk.registry.faults import fault_in
 from msdk.runs.files import write_text
 from msdk.runs.writer import one_writer, written_by
-from msdk.studies.collecting import FAILED, RUNS, state_of
-from msdk.studies.planning import Trial
+from msdk.studies.collecting import FAILED, state_of
+from msdk.studies.planning import Trial, run_of
 from msdk.training import Step
 from msdk.training.beginning import train_here
 
@@ -102,7 +102,7 @@ def make(
 
 def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher: Watcher) -> int | None:
     """Trains a trial: 0 where that is done or failed, the signal that ended it, None where another process has it."""
-    run, first = folder / RUNS / trial.name, group.rank.first
+    run, first = run_of(folder, trial), group.rank.first
     failed = run.with_name(run.name + FAILED)
     mine = one_writer(run)
     taken = False
@@ -134,12 +134,12 @@ def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher:
                 judge=group.agreed(lambda: judging(trial.recipe, device)),
                 group=group,
             )
-        except GoneError:
+        except (GoneError, FullError, BrokenPipeError):  # no trial's fault, and the next ones would fail as well
             raise
         except Exception as error:
             if isinstance(error, ElsewhereError):
                 return 0  # the process where it went wrong tells it
-            if not isinstance(error, MsdkError) and fault_in(error) is None:
+            if not isinstance(error, (MsdkError, OSError)) and fault_in(error) is None:
                 raise
             problem = str(error) or type(error).__name__
             if first:

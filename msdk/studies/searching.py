@@ -20,7 +20,7 @@ from msdk.recipe.quantities import written
 from msdk.studies.choosing import Setting, proposed
 from msdk.studies.collecting import trial_result
 from msdk.studies.files import inline
-from msdk.studies.planning import Plan, Point, Trial, Variant, points_of
+from msdk.studies.planning import Plan, Point, Trial, Variant, points_of, refuse_unlike
 
 
 @attrs.define(eq=False)
@@ -73,6 +73,7 @@ class Searching:
                 "it, or train less"
             )
         self.plan = attrs.evolve(self.whole, variants=tuple(itertools.chain.from_iterable(own)))
+        refuse_unlike([(each.name, self.plan.pricing.digest(each.recipe)) for each in self.plan.kept])
         seeds = self.whole.study.study.seeds
         return tuple(
             self.plan.trial((place * len(own) + arm) * len(seeds) + at, variants[place], seed)

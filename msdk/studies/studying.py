@@ -7,9 +7,9 @@ import attrs
 
 from msdk.arguments import as_annotated
 from msdk.distributed import this_rank, together
-from msdk.studies.collecting import collect, write_result
+from msdk.studies.collecting import collect, refuse_another, write_result
 from msdk.studies.files import load_study
-from msdk.studies.planning import Trial, plan
+from msdk.studies.planning import Trial, plan, share
 from msdk.studies.results import StudyResult
 from msdk.studies.running import Watcher, make
 from msdk.studies.scoring import compared, score, stages_by
@@ -27,6 +27,7 @@ def study(
     over: Sequence[str] = (),
     overrides: Sequence[str] = (),
     best_of: Sequence[str] = (),
+    runs: str | Path | None = None,
     budget: str | None = None,
     device: str | None = None,
     retry: bool = False,
@@ -42,6 +43,7 @@ def study(
         over: Grids besides the file's: "key=[a, b]" for all arms, "ARM:key=[a, b]" for one.
         overrides: "key=value" for the recipes of all arms.
         best_of: Keys of grids for all arms that these are tuned by, besides the file's.
+        runs: A folder of run folders that several studies share; the study has its own when not given.
         budget: Most training FLOPs of all trials: "2E".
         device: Where to train; CUDA where there is one when not given.
         retry: Whether trials that have failed are tried again.
@@ -55,6 +57,9 @@ def study(
     """
     loaded = load_study(file, size, seeds=seeds, over=over, overrides=overrides, best_of=best_of, budget=budget)
     place = Path(out) if out is not None else default_folder(Path(file), loaded.study.size)
+    if runs is not None:
+        share(place, Path(runs))
+    refuse_another(place, Path(file))
     with together(this_rank()) as group:
         searching = Searching(group.agreed(lambda: plan(loaded, device=device)), place, group)
         trials = searching.trials()

@@ -78,16 +78,18 @@ def _percent(value: float) -> str:
     return f"{100 * value:.0f} %" if math.isfinite(value) else "never"
 
 
-def verdict_of(comparisons: Sequence[Comparison], baseline: str, pending: int) -> str:
+def verdict_of(comparisons: Sequence[Comparison], baseline: str, pending: int, failed: int = 0) -> str:
     """One sentence on a whole study: of several arms, that of the one that needs least.
 
     Args:
         comparisons: By training FLOPs.
         baseline: Name of the arm that others are compared with.
-        pending: Trials that are not done.
+        pending: Trials that are still to be done.
+        failed: Trials that failed.
     """
     many = "trials are" if pending > 1 else "trial is"
     rest = f" {pending} {many} still to be done." if pending else ""
+    rest += f" {failed} {'trials' if failed > 1 else 'trial'} failed." if failed else ""
     if not comparisons:
         return f"Nothing can be compared with {baseline} yet.{rest}"
     first = min(comparisons, key=lambda each: math.inf if each.ratio.estimate is None else each.ratio.estimate)

@@ -181,6 +181,9 @@ def test_a_recipe_is_advised_on(tmp_path, capsys, monkeypatch):
         (("--widths", "8,x"), "--widths 8,x: write whole numbers"),
         (("--iterations", "4"), "train them for 8 or more"),
         (("--budget", "2 GMACs"), "MACs"),
+        (("--budget", "0"), "a budget of 0 FLOPs is less than the"),
+        (("--budget", "1k"), "1.000 kFLOPs is less than the"),
+        (("--widths", "0,8"), "--widths 0,8: write whole numbers above 0"),
         (("--seeds", "0-1"), "at least 3"),
     ],
 )
@@ -202,7 +205,9 @@ def test_one_stage_gets_three(tmp_path, monkeypatch):
 
     monkeypatch.setattr(probing, "with_edges", found)
     monkeypatch.setattr(probing, "floors", lambda recipe, **_: (0.0, 0.0, 0.0))
-    probes = probing.probes_of(probing.Asked(file=UNIFIED, overrides=["encoder.channels=8"], widths=[8, 12]))
+    overrides = ["encoder.channels=8", "data.held_out=0.3"]
+    probes = probing.probes_of(probing.Asked(file=UNIFIED, overrides=overrides, widths=[8, 12]))
+    assert {each.recipe.data.held_out for each in probes.plan.variants} == {0.3}
     assert probes.edges_by == "optimal-denoiser"
     assert [each.arm for each in probes.plan.variants] == ["unified", "8", "12"]
     assert [len(each.recipe.decoders) for each in probes.plan.variants] == [1, 3, 3]

@@ -150,8 +150,11 @@ def test_mistakes_are_told(tmp_path, capsys, monkeypatch):
 
 
 def test_ctrl_c_saves_all_trials_in_hand(tmp_path):
-    """It reaches both processes, as in a terminal; none is left, and each trial in hand has a checkpoint."""
-    path = written(tmp_path, **{'"training.iterations" = 4': '"training.iterations" = 100000'})
+    """It reaches both processes, as in a terminal; none is left, and each trial in hand has a checkpoint.
+
+    Were this test itself killed, they would end after some thousand iterations.
+    """
+    path = written(tmp_path, **{'"training.iterations" = 4': '"training.iterations" = 5000'})
     words = [sys.executable, "-m", "msdk", "study", str(path), "--out", str(tmp_path / "out"), "--processes", "2"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     runs = tmp_path / "out" / RUNS

@@ -265,7 +265,7 @@ SPACE = f"space = {{ {KEY} }}"
         (SPACE, 'space = { "training.lr" = 1e-3 }', "study.search.space"),
         (SPACE, 'space = { "training.lr" = "1e-3" }', "study.search.space"),
         (SPACE, 'space = { "training.lr" = [] }', "'training.lr' has no value"),
-        (SPACE, 'space = { "training.lr" = [1e-3, 1e-3] }', "'training.lr' has a value twice"),
+        (SPACE, 'space = { "training.lr" = [1e-3, 1e-3] }', "'training.lr' has 0.001 twice"),
         (SPACE, 'space = { "training.lr" = { low = 1e-3 } }', "high"),
         (SPACE, 'space = { "training.lr" = { low = 1e-1, high = 1e-3 } }', "`low` is to be less than `high`"),
         (SPACE, 'space = { "training.lr" = { low = 0, high = 1e-3, log = true } }', "`log` is of numbers above 0"),

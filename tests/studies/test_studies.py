@@ -1,5 +1,6 @@
 """Studies from file to verdict: priced first, trained once, shared, resumed, and told."""
 
+import errno
 import json
 import os
 import signal
@@ -16,10 +17,11 @@ from msdk.distributed import this_rank
 from msdk.metrics.denoising_loss import DenoisingLoss
 from msdk.noise_levels.uniform import Uniform as UniformTimes
 from msdk.report.studies import tuning_sentences
+from msdk.runs.files import not_written
 from msdk.runs.writer import one_writer
-from msdk.studies import collecting, load_study
+from msdk.studies import collecting, load_study, running
 from msdk.studies.collecting import FAILED, RUNS, collect, read_result, state_of
-from msdk.studies.planning import address, plan
+from msdk.studies.planning import address, plan, run_of
 from msdk.studies.quality import held_out_losses
 from msdk.studies.running import Watcher, make
 from msdk.studies.searching import Searching
@@ -149,6 +151,28 @@ def test_a_printed_command_makes_its_trial(file, tmp_path, capsys, monkeypatch):
     assert (code, "trials 0 to 5" in err) == (2, True)
 
 
+def test_nothing_is_trained_twice_under_another_name(file, tmp_path, capsys, monkeypatch):
+    """A trial is found by its address: arms that are alike share it, as do studies with the same `--runs`."""
+    same = file.with_name("same.toml")
+    again = SMALL.replace("ROOT", str(Path.cwd())).replace("[arms.unified]", "[arms.base]")
+    alike = again + again[again.index("[arms.base]") :].split("[arms.multistage]")[0].replace("base", "twin")
+    same.write_text(alike)
+    runs, watched = tmp_path / "all", counted()
+    msdk.study(file, tmp_path / "first", runs=runs, watcher=watched[0])
+    assert len(watched[1]) == len(list(runs.iterdir())) == 6
+    quick(capsys, monkeypatch, "study", same, "--out", tmp_path / "second", "--runs", runs)
+    assert len(list(runs.iterdir())) == 6
+    first, second = (read_result(tmp_path / each) for each in ("first", "second"))
+    unified, multistage = ([trial.folder for trial in arm.trials] for arm in first.arms)
+    assert [[trial.folder for trial in arm.trials] for arm in second.arms] == [unified, multistage, unified]
+    trial = plan(load_study(same)).trials()[2]
+    assert (trial.variant.name, run_of(tmp_path / "second", trial).name.split("-")[0]) == ("twin", "unified")
+    other = tmp_path / "other"
+    (other / RUNS).mkdir(parents=True)
+    code, _, err = quick(capsys, monkeypatch, "study", same, "--out", other, "--runs", runs)
+    assert (code, "has the runs of this study" in err) == (2, True)
+
+
 def test_a_failing_trial_does_not_stop_the_others(file, tmp_path):
     """It is told, is not tried again unless asked to, and the rest is trained."""
     trials = plan(load_study(file)).trials()[:2]
@@ -167,6 +191,24 @@ def test_a_failing_trial_does_not_stop_the_others(file, tmp_path):
     assert make(trials, tmp_path, watcher=watcher, retry=True) == 0
     assert len(began) == 3
     assert (tmp_path / RUNS / f"{trials[0].name}{FAILED}").is_file()
+
+
+def test_what_is_no_trials_fault_ends_a_study(file, tmp_path, monkeypatch):
+    """A full disk, or a helper whose reader was killed: the next trials would fail as well, and none wants --retry."""
+    trials, (watcher, began) = plan(load_study(file)).trials(), counted()
+
+    def full(recipe, run, **_):
+        raise not_written(run / "checkpoints", OSError(errno.ENOSPC, "No space left on device"))
+
+    def unread(recipe, run, **_):
+        raise BrokenPipeError
+
+    for count, (fault, error) in enumerate(((full, msdk.MsdkError), (unread, BrokenPipeError))):
+        monkeypatch.setattr(running, "train_here", fault)
+        with pytest.raises(error, match="the disk is full" if fault is full else None):
+            make(trials, tmp_path, watcher=watcher)
+        assert len(began) == count + 1
+        assert state_of(tmp_path, trials[0]) == ("new", "")
 
 
 def test_what_was_stopped_goes_on(file, tmp_path):
@@ -233,6 +275,46 @@ def test_a_run_is_believed_by_its_content(file, tmp_path):
     assert address(recipe, "a") != address(attrs.evolve(recipe, training=attrs.evolve(recipe.training, lr=1.0)), "a")
 
 
+@pytest.mark.parametrize("damage", ["no looks", "a folder", "a file", "its lock", "its failure"])
+def test_one_damaged_trial_ends_no_study(file, tmp_path, monkeypatch, damage):
+    """Whatever is wrong with its files, it is told as failed, with what to do, and the others are told as they are."""
+    whole = plan(load_study(file))
+    trials = whole.trials()
+    for trial in trials:
+        run = tmp_path / RUNS / trial.name
+        run.mkdir(parents=True)
+        seen = [8] * len(trial.recipe.decoders)
+        line = {"iteration": 4, "held_out_loss": 0.5 + 0.01 * trial.seed, "held_out_loss_by_stage": [], "seconds": 1.0}
+        (run / "metrics.jsonl").write_text(json.dumps({**line, "images_by_stage": seen}) + "\n")
+    first = tmp_path / RUNS / trials[0].name
+    looks, real = first / "metrics.jsonl", state_of
+    if damage == "no looks":
+        looks.write_bytes(b"\xff\xfe junk")
+    elif damage == "a folder":
+        looks.unlink()
+        looks.mkdir()
+    elif damage == "a file":
+        looks.unlink()
+        first.rmdir()
+        first.write_text("")
+    elif damage == "its lock":
+        (first / "lock.json").write_bytes(b"\xff\xfe")
+    else:
+        first.with_name(first.name + FAILED).write_bytes(b"\xff gone")
+
+    def state(folder, trial):
+        return real(folder, trial) if damage == "its failure" and not trial.number else ("done", "")
+
+    monkeypatch.setattr(collecting, "state_of", state)
+    found = collect(whole, trials, tmp_path, file)
+    states = [trial.state for arm in found.arms for trial in arm.trials]
+    assert states.count("done") == (6 if damage == "its lock" else 5)
+    if damage != "its lock":
+        assert found.arms[0].trials[0].problem
+        assert found.verdict.endswith("1 trial failed.")
+        assert found.comparisons[0].seeds == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -248,6 +330,10 @@ def test_a_run_is_believed_by_its_content(file, tmp_path):
         (('title = "Tiny"', "evaluate_every = 3"), "a multiple of `checkpoints`, which is 2, got 3"),
         (('title = "Tiny"', 'budget = "2 GMACs"'), "MACs"),
         (("paper = { FID = 2.71 }", 'paper = { FID = "low" }'), "number"),
+        (("paper = { FID = 2.71 }", 'over = { "training.lr" = [1e-3, 0.001] }'), "has 0.001 twice"),
+        (("paper = { FID = 2.71 }", 'over = { "training.seed" = [5, 6] }'), "the study's own.*: `seeds`"),
+        (('set = { "decoders.0.channels" = 8 }', 'set = { "data.held_out" = 0.3 }'), "the study's own.*: `held_out`"),
+        (('title = "Tiny"', 'equal = "flops"\nover = { "training.iterations" = [4, 8] }'), "decided by equal"),
         (("[arms.unified]", "[arms.unified"), "not valid TOML"),
     ],
 )
@@ -256,6 +342,50 @@ def test_mistakes_of_a_study_are_told(file, change, message):
     file.write_text(file.read_text().replace(*change))
     with pytest.raises(msdk.MsdkError, match=message):
         plan(load_study(file))
+
+
+def test_a_recipe_that_is_not_there_is_told_alone(file):
+    """What is set in it is no mistake besides."""
+    file.write_text(file.read_text().replace("digits/unified.toml", "digits/unifeid.toml"))
+    with pytest.raises(msdk.MsdkError, match=r"1 problem\n.*cannot be read") as told:
+        plan(load_study(file))
+    assert "decoders" not in str(told.value)
+
+
+def test_arms_of_other_data_are_refused(file, tmp_path):
+    """Before anything is trained: their qualities are of different images."""
+    from PIL import Image
+
+    (tmp_path / "images").mkdir()
+    for number in range(20):
+        Image.new("L", (8, 8), number * 10).save(tmp_path / "images" / f"{number}.png")
+    data = f'data = {{ name = "folder", path = "{tmp_path / "images"}", size = 8, channels = 1 }}'
+    file.write_text(file.read_text().replace('"decoders.0.channels" = 12', f'"decoders.0.channels" = 12, {data}'))
+    with pytest.raises(msdk.MsdkError, match="unified and multistage have different data"):
+        plan(load_study(file)).trials()
+
+
+def test_a_folder_of_another_study_is_left_alone(file, tmp_path, capsys, monkeypatch):
+    """Its result would be replaced; the study's own, and a damaged one, are."""
+    whole = plan(load_study(file))
+    monkeypatch.setattr(collecting, "state_of", lambda folder, trial: ("new", ""))
+    collecting.write_result(tmp_path / "out", collect(whole, whole.trials(), tmp_path / "out", Path("else/other.toml")))
+    before = (tmp_path / "out" / "study.json").read_bytes()
+    code, _, err = quick(capsys, monkeypatch, "study", file, "--out", tmp_path / "out")
+    assert (code, "another study, other.toml" in err) == (2, True)
+    assert (tmp_path / "out" / "study.json").read_bytes() == before
+    collecting.refuse_another(tmp_path / "out", Path("here/other.toml"))
+    (tmp_path / "out" / "study.json").write_bytes(b"\xff{")
+    collecting.refuse_another(tmp_path / "out", file)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [("digits/unified", "e12f1b2804b4"), ("cifar16/multistage", "0928b6eece47"), ("cifar10/iddpm", "c9c6adb803d1")],
+)
+def test_addresses_stay(recipe, expected):
+    """A new key at its default changes no address: every team would train again what it has."""
+    assert address(msdk.load_recipe(f"recipes/{recipe}.toml"), "0" * 64, "0") == expected
 
 
 def test_arms_are_tuned_over_the_same_grid(file, tmp_path, monkeypatch):
