@@ -59,9 +59,12 @@ CASES: tuple[Data, ...] = (
     {"encoder": {"name": "song-ncsnpp"}, "decoders": [{"name": "song-ncsnpp"}] * 3},
     {"encoder": {"name": "adm"}, "decoders": [{"name": "adm"}] * 3, "parameterization": {"name": "iddpm"}},
     {"encoder": {"name": "ldm", "head_width": 4}, "decoders": [{"name": "ldm", "head_width": 4}] * 3},
+    {"encoder": {"name": "subspace"}, "decoders": [{"name": "subspace"}] * 3},
     {"encoder": {"name": "dit"}, "decoders": [{"name": "dit", "depth": 1}] * 3},
     {"encoder": {"name": "uvit"}, "decoders": [{"name": "uvit"}] * 3},
+    {"encoder": {"name": "iunet", "head_width": 4}, "decoders": [{"name": "iunet", "head_width": 4}] * 3},
     {"adapter": {"channels": [8, 8]}, "sharing": "separate"},
+    {"encoders": [{"name": "ddpmpp"}, {"name": "ddpm"}, {"name": "ddpmpp"}], "sharing": "separate"},
 )
 """Other networks; single parts are put in by `cases`."""
 
@@ -89,9 +92,14 @@ def cases() -> Iterator[tuple[str, Data]]:
     every = registries()
     for case in CASES:
         data = copy.deepcopy({**BASE, **case})
-        data["encoder"] = small(every["encoders"].get(data["encoder"]["name"]), data["encoder"])
+        if "encoders" in data:
+            del data["encoder"]
+            data["encoders"] = [small(every["encoders"].get(each["name"]), each) for each in data["encoders"]]
+        else:
+            data["encoder"] = small(every["encoders"].get(data["encoder"]["name"]), data["encoder"])
         data["decoders"] = [small(every["decoders"].get(each["name"]), each) for each in data["decoders"]]
-        yield f"network {data['encoder']['name']}" if case else "base", data
+        named = data["encoder"]["name"] if "encoder" in data else "encoders"
+        yield f"network {named}" if case else "base", data
     places = {
         "schedules": ("schedule",),
         "parameterizations": ("parameterization",),
@@ -310,7 +318,7 @@ def brief(error: BaseException) -> str:
 
 
 OWN = {
-    "network": ("encoder", "decoders", "adapter", "sharing"),
+    "network": ("encoder", "encoders", "decoders", "adapter", "sharing"),
     "schedules": ("schedule",),
     "parameterizations": ("parameterization",),
     "weightings": ("weighting",),

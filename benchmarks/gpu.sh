@@ -4,6 +4,7 @@
 # others. Writes OUT/checks.jsonl, OUT/training.json and OUT/gpu.md, and fails where a check does.
 #
 #   benchmarks/gpu.sh                 on cuda, into gpu-results/
+#   DATA=cifar10-train.zip benchmarks/gpu.sh    6 minutes more: unified and multistage on CIFAR-10, gpu_pair.py
 #   DEVICE=cpu benchmarks/gpu.sh      tiny, on the CPU: shows that the script runs, and nothing of GPUs
 #
 # It has been run with DEVICE=cpu alone so far; nobody has run it on a GPU yet.
@@ -41,6 +42,9 @@ if [ "${BENCH:-1}" = 1 ]; then
     [ "$DEVICE" = cpu ] && runs=1
     timeout "$(left 150)" "$PYTHON" benchmarks/bench_training.py --runs $runs --device "$DEVICE" \
         --only overhead --only data --only edm --only diffusers > "$OUT/training.json" 2> "$OUT/training.log" || failed=1
+fi
+if [ -n "${DATA:-}" ]; then
+    "$PYTHON" benchmarks/gpu_pair.py --data "$DATA" --device "$DEVICE" --seconds "${SECONDS_OF_PAIR:-360}" > "$OUT/pair.json" || failed=1
 fi
 "$PYTHON" benchmarks/gpu_checks.py table "$OUT/checks.jsonl" | tee "$OUT/gpu.md" || failed=1
 exit $failed

@@ -58,10 +58,10 @@ def decoder(name, width, **values):
     return small(msdk.decoders.get(name), channels=width, width=2 * width, attention=None, channel_mult=None, **values)
 
 
-def joined(encoder, decoders, **parts):
+def joined(encoder, decoders, *, separate=False, **parts):
     """A denoiser in float64 whose weights all matter."""
     found = Parts(
-        encoder=encoder,
+        encoders=(encoder,) * (len(decoders) if separate else 1),
         decoders=tuple(decoders),
         schedule=SCHEDULE,
         parameterization=Eps(),
@@ -184,7 +184,7 @@ def test_what_cannot_fit_says_why(lower, upper, words):
 def test_an_encoder_of_log_noise_refuses_negative_noise():
     """NCSN++ takes the logarithm of what it is fed, so EDM's log(ratio) / 4 below 0 is refused, not turned into nan."""
     parts = Parts(
-        encoder=encoder("ncsnpp"),
+        encoders=(encoder("ncsnpp"),),
         decoders=(decoder("ncsnpp", 8),),
         schedule=SCHEDULE,
         parameterization=EDM(),

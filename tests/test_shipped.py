@@ -113,6 +113,18 @@ def test_the_script_for_gpus_runs(tmp_path):
     assert "| parity |" in (tmp_path / "gpu.md").read_text()
 
 
+def test_the_pair_for_gpus_runs():
+    """Both networks are trained, tiny, and the ratio is of what each spends until the loss that both have reached."""
+    words = ["--iterations", "8", "--looks", "2", "--device", "cpu", "--seconds", "200"]
+    done = subprocess.run([sys.executable, "benchmarks/gpu_pair.py", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["results"]
+    equal = found["equal"]
+    assert equal["loss"] == max(min(found[name]["losses"]) for name in ("unified", "multistage"))
+    assert equal["ratio"] == equal["multistage"] / equal["unified"]
+    assert all(found[name]["spent"][0] <= equal[name] <= found[name]["spent"][-1] for name in ("unified", "multistage"))
+
+
 def test_mutants_are_tried(tmp_path):
     """Two mistakes in a small part are noticed by the tests that a map says reach them, and that pass without them."""
     bench = [sys.executable, "benchmarks/bench_mutants.py", "--map", str(tmp_path / "map.jsonl")]

@@ -14,12 +14,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import msdk
+from msdk.recipe.encoder_checks import encoders_by_key
 
 LATENT = 'autoencoder={name="kl", channels=8, channel_mult=[1, 2], blocks=1, z_channels=4, latent_channels=4, groups=4'
 """A tiny first stage, with latents of 4 channels and half the side; the table is left open."""
 
 SMALL = {"channels": 8, "blocks": 1, "channel_mult": [1, 1], "attention": [4], "groups": 4, "head_width": 4}
-SMALL |= {"width": 8, "depth": 2, "heads": 2, "patch": 2, "classes": 2}
+SMALL |= {"width": 8, "depth": 2, "heads": 2, "patch": 2, "classes": 2, "convolution": [0.5]}
 """Setting of a network -> its value in a test, which has it where it is not 0."""
 
 OTHERS = ("dit", "dpm", "edm", "separate", "uvit")
@@ -50,7 +51,7 @@ def images(tmp_path_factory):
 def shrunk(path, images, folder):
     """A recipe as it is, with a network, a batch and images that take a moment; three steps."""
     recipe, found = msdk.load_recipe(path), []
-    networks = {"encoder": recipe.encoder, **{f"decoders.{i}": each for i, each in enumerate(recipe.decoders)}}
+    networks = {**encoders_by_key(recipe), **{f"decoders.{i}": each for i, each in enumerate(recipe.decoders)}}
     for place, network in networks.items():
         have = {field.name: getattr(network, field.name) for field in attrs.fields(type(network))}
         found += [f"{place}.{name}={value}" for name, value in SMALL.items() if have.get(name)]

@@ -89,6 +89,11 @@ def probes_of(
         MsdkError: The recipe is wrong, or its decoders have no width, or not these.
     """
     recipe = load_recipe(file, overrides)
+    if recipe.encoder is None:
+        raise MsdkError(
+            f"{file} has [[encoders]], one for each stage, and what is compared here are widths of decoders behind "
+            "one: give [encoder]"
+        )
     middle = width_of(recipe.encoder, "encoder")
     decoders = list(recipe.decoders if len(recipe.decoders) > 1 else recipe.decoders * STAGES)
     named = [width_of(each, f"decoders.{number}") for number, each in enumerate(recipe.decoders)]

@@ -40,13 +40,12 @@ def count_parts(denoiser: Denoiser, shape: Shape, only: Collection[Label] | None
     }
     behind = [f"{kind}.{k}" for kind in ("adapter", "decoder") for k in range(len(network.decoders))]
     if only is None or not set(behind).isdisjoint(only):
-        features = _outputs(jobs["encoder.0"][0], image)
+        features = [_outputs(jobs[f"encoder.{k}"][0], image) for k in range(len(network.encoders))]
         for k, adapter in enumerate(network.adapters):
-            jobs[f"adapter.{k}"] = _FlatAdapter(adapter), features
-        if len(network.adapters):
-            features = _outputs(jobs["adapter.0"][0], features)
+            jobs[f"adapter.{k}"] = _FlatAdapter(adapter), features[k]
+            features[k] = _outputs(jobs[f"adapter.{k}"][0], features[k])
         for k, decoder in enumerate(network.decoders):
-            jobs[f"decoder.{k}"] = _FlatDecoder(decoder), features
+            jobs[f"decoder.{k}"] = _FlatDecoder(decoder), features[0 if network.shared else k]
     if denoiser.autoencoder is not None:
         coders = {name: _Coder(denoiser.autoencoder, name) for name in ("encode", "decode")}
         latents = [torch.empty(1, *denoiser.shape, device="meta")]

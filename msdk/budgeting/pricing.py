@@ -155,7 +155,7 @@ class Pricing:
         return {pair: (int(macs[pair]), int(exact[pair]), int(backward[pair]), int(recompute[pair])) for pair in pairs}
 
     def _specs(self, decoder: Decoder, widths: Widths) -> tuple[Encoder, Decoder]:
-        encoder = self.recipe.encoder
+        encoder = self.recipe.encoder_of(0)
         return (
             with_width(encoder, widths[0], "encoder") if widths[0] else encoder,
             with_width(decoder, widths[1], "decoders") if widths[1] else decoder,
@@ -182,7 +182,7 @@ class Pricing:
         if convention == "paper" and not self.training:
             agree = True  # exact MACs are not asked for
         else:
-            costs = count(_stage(self.recipe, self.recipe.encoder, self.recipe.decoders[-1]), self._inputs())
+            costs = count(_stage(self.recipe, self.recipe.encoder_of(0), self.recipe.decoders[-1]), self._inputs())
             agree = costs.macs("exact") == costs.second
 
         def by_trace(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[int, int]:

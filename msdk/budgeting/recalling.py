@@ -53,17 +53,17 @@ def simulated_backward(recipe: Recipe, *, cache: bool) -> Sequence[tuple[int, in
 
 def keys_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Label of a part -> all that its count depends on."""
-    encoder = {"shape": recipe.fed, "encoder": _identity(recipe.encoder)}
-    keys: dict[str, dict[str, Any]] = {"encoder.0": {"kind": "encoder", **encoder}}
+    keys: dict[str, dict[str, Any]] = {}
+    fronts = [{"shape": recipe.fed, "encoder": _identity(encoder)} for encoder in recipe.built_encoders]
+    for index, front in enumerate(fronts):
+        keys[f"encoder.{index}"] = {"kind": "encoder", **front}
     if recipe.adapter is not None:
-        encoder["adapter"] = to_data(recipe.adapter)
-        keys["adapter.0"] = {"kind": "adapter", **encoder}
+        for index, front in enumerate(fronts):
+            front["adapter"] = to_data(recipe.adapter)
+            keys[f"adapter.{index}"] = {"kind": "adapter", **front}
     for index, decoder in enumerate(recipe.decoders):
-        keys[f"decoder.{index}"] = {"kind": "decoder", **encoder, "decoder": _identity(decoder)}
-    if recipe.sharing == "separate":
-        for label in ("encoder", "adapter"):
-            if f"{label}.0" in keys:
-                keys |= {f"{label}.{index}": keys[f"{label}.0"] for index in range(len(recipe.decoders))}
+        front = fronts[index if len(fronts) > 1 else 0]
+        keys[f"decoder.{index}"] = {"kind": "decoder", **front, "decoder": _identity(decoder)}
     if recipe.autoencoder is not None:
         settings = {"shape": recipe.data.shape, "autoencoder": _identity(recipe.autoencoder)}
         keys |= {f"autoencoder.{way}": {"kind": f"autoencoder.{way}", **settings} for way in ("encode", "decode")}

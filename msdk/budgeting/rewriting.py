@@ -45,7 +45,7 @@ def rewritten(solution: Solution, recipe: Path, out: Path) -> str:
     document["extends"] = Path(os.path.relpath(recipe.resolve(), out.resolve().parent)).as_posix()
     document["title"] = f"{recipe.resolve().parent.name}/{recipe.stem} solved for {asked}: {best.words()}"
     if best.encoder is not None:
-        document["encoder"] = {width_field(found.encoder, "encoder"): best.encoder}
+        document["encoder"] = {width_field(found.encoder_of(0), "encoder"): best.encoder}
     if best.decoders is not None:
         tables = tomlkit.aot()
         for decoder in found.decoders:

@@ -61,6 +61,11 @@ def solve(recipe: Recipe, question: Question, *, name: str = "") -> Solution:
         raise TargetError(
             "widths are solved for with all parts trained: leave out stages.train and stages.train_encoder"
         )
+    if recipe.encoders is not None:
+        raise TargetError(
+            "widths are solved for behind one [encoder], and this recipe has [[encoders]], one for each stage: give "
+            "[encoder], or set widths by hand"
+        )
     space = Space(recipe, question)
     for interpolate in (True, False):
         pricing = Pricing(
@@ -144,7 +149,7 @@ class Space:
             width_of(decoder, label) if question.vary != "encoder" else 0
             for decoder, label in zip(recipe.decoders, self.labels, strict=True)
         ]
-        self.own_encoder = width_of(recipe.encoder, "encoder") if question.vary != "decoders" else 0
+        self.own_encoder = width_of(recipe.encoder_of(0), "encoder") if question.vary != "decoders" else 0
         self.wanted = self._wanted()
         self.grids = self._grids()
         self.options = {encoder: self._options(grids) for encoder, grids in self.grids.items()}
@@ -202,7 +207,7 @@ class Space:
         if self.own_encoder:
             largest = question.largest or ENCODER_REACH * self.own_encoder
             check = functools.partial(features, recipe)
-            encoders = grid(recipe.encoder, check, "encoder", largest=largest, **limits)
+            encoders = grid(recipe.encoder_of(0), check, "encoder", largest=largest, **limits)
         largest = question.largest or REACH * max(self.own)
         found: dict[int, list[list[int]]] = {}
         misfit: MsdkError | None = None
@@ -235,7 +240,7 @@ class Space:
         return ", ".join(f"{widths[0]} to {widths[-1]} in {name}" for name, widths in parts.items())
 
     def encoder(self, width: int) -> Encoder:
-        return with_width(self.recipe.encoder, width, "encoder") if width else self.recipe.encoder
+        return with_width(self.recipe.encoder_of(0), width, "encoder") if width else self.recipe.encoder_of(0)
 
     def prices(self, pricing: Pricing) -> Prices:
         """The costs of everything that can be chosen."""

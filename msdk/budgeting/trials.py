@@ -50,7 +50,7 @@ def started(recipe: Recipe, denoiser: Denoiser, group: Group | None = None) -> T
 
 def condition(recipe: Recipe, denoiser: Denoiser, batch: int, device: torch.device) -> Condition:
     """Class and augmentation labels as training feeds them, without those that it does not."""
-    told = recipe.encoder.info(denoiser.shape).augment if recipe.training.augment else 0
+    told = recipe.encoder_of(0).info(denoiser.shape).augment if recipe.training.augment else 0
     return Condition(
         label=torch.zeros(batch, dtype=torch.int64, device=device) if denoiser.classes else None,
         augment=torch.zeros(batch, told, device=device) if told else None,

@@ -54,7 +54,7 @@ def run_estimate(recipe: Recipe, source: Callable[[], Source], device: str, run:
     own = run_recipe(run)
     if own.shape != recipe.shape or (own.autoencoder is None) != (recipe.autoencoder is None):
         raise PartError(f"the networks of {run} see {_seen(own)}, but those of this recipe {_seen(recipe)}")
-    if own.encoder.unit_range:
+    if own.encoder_of(0).unit_range:
         raise PartError(
             f"the networks of {run} see pixels in [0, 1], where every edge has half the ratio: name another"
         )
@@ -68,7 +68,7 @@ def run_estimate(recipe: Recipe, source: Callable[[], Source], device: str, run:
     def told(images: Sequence[int]) -> Condition:
         return heeded(own, source().batch(images).condition)
 
-    conditional = bool(own.classes) or own.encoder.info(own.shape).text > 0
+    conditional = bool(own.classes) or own.encoder_of(0).info(own.shape).text > 0
     macs = network_macs(denoiser.network, denoiser.shape, MICRO_BATCH)
     return RunEstimate(denoiser, told if conditional else None, macs)
 

@@ -152,7 +152,7 @@ def _of_stages(spec: Clustering, stages: int) -> Clustering:
 
 def _refuse(recipe: Recipe, name: str, spec: Clustering, *, compare: bool) -> None:
     """Raises `PartError` where a strategy does not suit a recipe, or would train a network among many strategies."""
-    if "data" in spec.needs and recipe.encoder.unit_range:
+    if "data" in spec.needs and recipe.encoder_of(0).unit_range:
         raise PartError(
             f"{name} measures images in [-1, 1], but encoder.unit_range has them in [0, 1], where every edge has "
             "half the ratio: cluster with encoder.unit_range=false, and write half of its edges_ratio"

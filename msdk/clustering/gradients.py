@@ -148,7 +148,7 @@ def loss_gradients(
 def heeded(recipe: Recipe, condition: Condition) -> Condition:
     """What networks of a recipe take of what images are conditioned on."""
     label, _, text = condition
-    reads = recipe.encoder.info(recipe.shape).text > 0
+    reads = recipe.encoder_of(0).info(recipe.shape).text > 0
     return Condition(label if recipe.classes else None, None, text if reads else None)
 
 
@@ -161,10 +161,13 @@ def _unified(recipe: Recipe, iterations: int, checkpoints: int) -> Recipe:
         keep=checkpoints,
         stage_draw="natural",
     )
+    middle = len(recipe.decoders) // 2
     return attrs.evolve(
         recipe,
         stages=Stages(),
-        decoders=(recipe.decoders[len(recipe.decoders) // 2],),
+        encoder=recipe.encoder_of(middle),
+        encoders=None,
+        decoders=(recipe.decoders[middle],),
         sharing="unified",
         samplers=(),
         sampling=attrs.evolve(recipe.sampling, steps_per_stage=None),

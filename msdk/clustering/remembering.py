@@ -25,7 +25,7 @@ def looked_at(recipe: Recipe) -> tuple[object, ...]:
         return (attrs.evolve(recipe, title="", budget=BudgetOptions()),)
     found: list[object] = [recipe.stages, recipe.stages.schedule or recipe.schedule]
     if "data" in needs:
-        found += [recipe.data, recipe.autoencoder, recipe.encoder.unit_range]
+        found += [recipe.data, recipe.autoencoder, recipe.encoder_of(0).unit_range]
     if "draws" in needs:
         found += [recipe.schedule, recipe.training.noise]
     if "calls" in needs:

@@ -23,10 +23,12 @@ registry: "Registry[Decoder]" = Registry(
         "ddpm": "msdk.decoders.score_sde:DDPM",
         "ddpmpp": "msdk.decoders.score_sde:DDPMpp",
         "dit": "msdk.decoders.dit:DiT",
+        "iunet": "msdk.decoders.iunet:IUNet",
         "ldm": "msdk.decoders.ldm:LDM",
         "ncsnpp": "msdk.decoders.score_sde:NCSNpp",
         "song-ddpmpp": "msdk.decoders.song:SongDDPMpp",
         "song-ncsnpp": "msdk.decoders.song:SongNCSNpp",
+        "subspace": "msdk.decoders.subspace:Subspace",
         "uvit": "msdk.decoders.uvit:UViT",
     },
 )

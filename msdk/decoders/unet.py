@@ -121,7 +121,7 @@ class UNetDecoder(Decoder):
             for skip in reversed(info.levels[index].skips):
                 plan.style.check(before + skip, f"level {index} (its own channels and the encoder's {skip})")
                 before = widths[index]
-            plan.style.check(before, f"level {index}", attention=attends[index])
+            plan.style.check(before, f"level {index}", attention=attends[index], level=index)
 
     def build(self, info: FeatureInfo, shape: Shape) -> "nn.Module":
         from msdk.decoders.unet_net import UNetDecoderNet

@@ -76,7 +76,9 @@ class UNetDecoderNet(nn.Module):
                 blocks.append(ResidualBlock(before + skip, channels, style, embedding=width))
                 before = channels
             where = {"all": range(len(blocks)), "last": [len(blocks) - 1]}[plan.attend] if attends[index] else []
-            attentions = [attention(channels, style) if i in where else nn.Identity() for i in range(len(blocks))]
+            attentions = [
+                attention(channels, style, index) if i in where else nn.Identity() for i in range(len(blocks))
+            ]
             head = OutputHead(channels, outputs, style) if plan.sum_outputs or index == 0 else None
             levels.append(DecoderLevel(blocks, attentions, head, up(channels) if index else None))
         self.levels = nn.ModuleList(levels)

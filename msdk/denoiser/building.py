@@ -96,12 +96,11 @@ def build(
         autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.shape, device, seed=recipe.training.seed)
         try_latents_on_meta(recipe.autoencoder, autoencoder, recipe.data.shape)
     parts = Parts(
-        encoder=recipe.encoder,
+        encoders=recipe.built_encoders,
         decoders=recipe.decoders,
         schedule=recipe.schedule,
         parameterization=recipe.parameterization,
         shape=recipe.shape,
-        separate=recipe.sharing == "separate",
         adapter=recipe.adapter,
     )
     with enough_memory("the networks do", "lower their widths (channels, width), depths or classes"):
@@ -160,14 +159,13 @@ def weights_file(spec: Autoencoder) -> Path:
 
 @attrs.frozen(kw_only=True)
 class Parts:
-    """The parts of a denoiser, see `Recipe`."""
+    """The parts of a denoiser, see `Recipe`; of encoders one for all stages, or one for each."""
 
-    encoder: Encoder
+    encoders: tuple[Encoder, ...]
     decoders: tuple[Decoder, ...]
     schedule: Schedule
     parameterization: Parameterization
     shape: Shape
-    separate: bool = False
     adapter: Adapter | None = None
 
 
@@ -187,29 +185,32 @@ def join(
     """
     levels = noise_range(parts.parameterization, parts.schedule)
     if levels is not None:
-        parts.encoder.check_noise(*levels)
-    for part in (parts.encoder, *parts.decoders):
+        for part in parts.encoders:
+            part.check_noise(*levels)
+    for part in (*parts.encoders, *parts.decoders):
         check_axes(part, parts.shape)
-    info, shape, adapter = parts.encoder.info(parts.shape), parts.shape, parts.adapter
+    infos, shape, adapter = [part.info(parts.shape) for part in parts.encoders], parts.shape, parts.adapter
     fed = (shape[0] * parts.schedule.feeds, *shape[1:])
-    count = len(parts.decoders) if parts.separate else 1
     with torch.random.fork_rng(devices=[]), torch.device("meta" if str(device) == "meta" else "cpu"):
         torch.manual_seed(seed)  # on the CPU, so that every device starts from the same weights
         encoders = [
-            make(f"encoders.{k}", partial(built, parts.encoder, partial(parts.encoder.build, fed)))
-            for k in range(count)
+            make(f"encoders.{k}", partial(built, encoder, partial(encoder.build, fed)))
+            for k, encoder in enumerate(parts.encoders)
         ]
         adapters = (
             []
             if adapter is None
-            else [make(f"adapters.{k}", partial(built, adapter, partial(adapter.build, info))) for k in range(count)]
+            else [
+                make(f"adapters.{k}", partial(built, adapter, partial(adapter.build, info)))
+                for k, info in enumerate(infos)
+            ]
         )
-        adapted = info if adapter is None else adapter.info(info)
+        adapted = infos if adapter is None else [adapter.info(info) for info in infos]
         decoders = [
-            make(f"decoders.{k}", partial(built, decoder, partial(decoder.build, adapted, shape)))
+            make(f"decoders.{k}", partial(built, decoder, partial(decoder.build, adapted[k % len(adapted)], shape)))
             for k, decoder in enumerate(parts.decoders)
         ]
-    declared = Declared(parts.encoder, parts.decoders, info, shape)
+    declared = Declared(parts.encoders, parts.decoders, infos, shape)
     declared.networks(encoders, decoders)
     network = StagedNetwork(encoders, decoders, adapters, declared)
     refuse_lazy(network)
@@ -221,8 +222,8 @@ def join(
         parts.schedule,
         parts.parameterization,
         shape,
-        info.classes,
-        unit_range=parts.encoder.unit_range,
+        infos[0].classes,
+        unit_range=parts.encoders[0].unit_range,
         autoencoder=autoencoder,
     )
     return denoiser.to(device)

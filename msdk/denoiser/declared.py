@@ -21,33 +21,38 @@ if TYPE_CHECKING:
 
 
 class Declared:
-    """The outputs that an encoder and decoders have declared, and which of them have been looked at.
+    """The outputs that encoders and decoders have declared, and which of them have been looked at.
 
     Args:
-        encoder: Whose features.
+        encoders: Whose features: one for all stages, or one per stage.
         decoders: Whose predictions, one per stage.
-        info: The features, as the encoder declares them.
+        infos: The features, as each encoder declares them.
         shape: Of what decoders predict.
     """
 
-    def __init__(self, encoder: "Encoder", decoders: "Sequence[Decoder]", info: object, shape: Shape) -> None:
-        if not isinstance(info, FeatureInfo):
-            _refuse(encoder, f"`info` returns {type(info).__name__}, and must return FeatureInfo")
-        self.encoder, self.decoders, self.info, self.shape = encoder, tuple(decoders), info, shape
+    def __init__(
+        self, encoders: "Sequence[Encoder]", decoders: "Sequence[Decoder]", infos: Sequence[object], shape: Shape
+    ) -> None:
+        self.encoders, self.decoders, self.shape = tuple(encoders), tuple(decoders), shape
+        self.infos: list[FeatureInfo] = []
+        for encoder, info in zip(encoders, infos, strict=True):
+            if not isinstance(info, FeatureInfo):
+                _refuse(encoder, f"`info` returns {type(info).__name__}, and must return FeatureInfo")
+            self.infos.append(info)
         self.seen: set[str] = set()
 
     def __deepcopy__(self, memo: object) -> "Declared":
         # Specs are values, and the outputs of a copy are looked at anew.
-        return Declared(self.encoder, self.decoders, self.info, self.shape)
+        return Declared(self.encoders, self.decoders, self.infos, self.shape)
 
     @property
     def foreign(self) -> bool:
         """Whether a part is not msdk's own, whose outputs nobody here has tested."""
-        return any(whose(type(part)) for part in (self.encoder, *self.decoders))
+        return any(whose(type(part)) for part in (*self.encoders, *self.decoders))
 
     def networks(self, encoders: "Sequence[object]", decoders: "Sequence[object]") -> None:
         """Raises `PartError` where what parts have built is no network."""
-        built = [*((self.encoder, each) for each in encoders), *zip(self.decoders, decoders, strict=True)]
+        built = [*zip(self.encoders, encoders, strict=True), *zip(self.decoders, decoders, strict=True)]
         for part, network in built:
             if not isinstance(network, nn.Module):
                 _refuse(part, f"`build` returns {type(network).__name__}, and must return an nn.Module")
@@ -60,12 +65,12 @@ class Declared:
         """
         if self._known(f"features of {stage}"):
             return
+        encoder, info = self.encoders[stage], self.infos[stage]
         if not isinstance(found, Features):
-            _refuse(self.encoder, f"its network returns {type(found).__name__}, and must return Features")
-        info = self.info
+            _refuse(encoder, f"its network returns {type(found).__name__}, and must return Features")
         skips = [(level.reduction, width) for level in info.levels for width in level.skips]
         if len(found.skips) != len(skips):
-            _refuse(self.encoder, f"its network returns {len(found.skips)} skips, and `info` says {len(skips)}")
+            _refuse(encoder, f"its network returns {len(found.skips)} skips, and `info` says {len(skips)}")
         allowed = {
             **{f"skip {n}": _shapes(info, width, reduction, x) for n, (reduction, width) in enumerate(skips)},
             "the bottom": _shapes(info, info.bottom, info.levels[-1].reduction, x),
@@ -76,9 +81,9 @@ class Declared:
         for (what, shapes), tensor in zip(allowed.items(), tensors, strict=True):
             if tensor is not None and tuple(tensor.shape) not in shapes:
                 told = f"{what} of images {list(x.shape)} is {list(tensor.shape)}, and must be {list(shapes[0])}"
-                _refuse(self.encoder, told)
-            if tensor is not None and whose(type(self.encoder)) and _sick(tensor) and not _sick(x):
-                _refuse(self.encoder, f"{what} is not finite, and the images were")
+                _refuse(encoder, told)
+            if tensor is not None and whose(type(encoder)) and _sick(tensor) and not _sick(x):
+                _refuse(encoder, f"{what} is not finite, and the images were")
 
     def prediction(self, found: object, x: Tensor, stage: int) -> None:
         """Looks at the first prediction of a stage's decoder for images.
@@ -120,7 +125,7 @@ def try_on_meta(network: Any, declared: Declared) -> None:
     """
     if not declared.foreign:
         return
-    label = torch.zeros(2, dtype=torch.int64, device="meta") if declared.info.classes else None
+    label = torch.zeros(2, dtype=torch.int64, device="meta") if declared.infos[0].classes else None
     try:
         copied = copy.deepcopy(network, _without_storage(network)).eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):

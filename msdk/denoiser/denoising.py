@@ -163,12 +163,19 @@ class Denoiser(nn.Module):
         x_t: Float[Tensor, "batch c *axes"],
         t: float | Tensor,
         condition: Condition | None = None,
+        stages: Tensor | None = None,
     ) -> tuple[Float[Tensor, "batch d *axes"], Coefficients[Any]]:
         """The network's own output F, and the coefficients that turn it into x_0, ready to multiply images.
 
         Of a network that predicts a variance too, F is the first half.
+
+        Args:
+            x_t: Noisy images.
+            t: Their time, or the time of each.
+            condition: Of the images.
+            stages: Whose networks are asked, int64 [batch], beside a tensor of times; those of the times unless given.
         """
-        outputs, c = self.raw_output(x_t, t, condition)
+        outputs, c = self.raw_output(x_t, t, condition, stages)
         return outputs[:, : x_t.shape[1] // self.schedule.feeds], c
 
     def raw_output(
@@ -176,6 +183,7 @@ class Denoiser(nn.Module):
         x_t: Float[Tensor, "batch c *axes"],
         t: float | Tensor,
         condition: Condition | None = None,
+        stages: Tensor | None = None,
     ) -> tuple[Float[Tensor, "batch outputs *axes"], Coefficients[Any]]:
         """All that the network gives: F, and behind it the variance of one that predicts it; and as `output`."""
         # A noise level fed in bf16 would be off by up to 2 of 999; Apple's devices have no float64.
@@ -192,7 +200,7 @@ class Denoiser(nn.Module):
         t = t.double()  # so that stages and scales do not depend on the dtype of the images
         c = self.parameterization.coefficients(self.schedule.seen, t)
         c_noise = c.c_noise.to(x_t.device, precise, non_blocking=True)
-        stages = self.partition.at(t, self.schedule)
+        stages = self.partition.at(t, self.schedule) if stages is None else stages
         shaped = Coefficients(*(per_image(part, x_t) for part in (c.c_skip, c.c_out, c.c_in, c.c_noise)))
         return self.network.route(shaped.c_in * x_t, c_noise, stages, condition), shaped
 

@@ -16,6 +16,7 @@ from msdk.denoiser.building import build_autoencoder
 from msdk.encoders.base import FeatureInfo, Features
 from msdk.errors import MsdkError, PartError, Problem, cut
 from msdk.recipe import Recipe
+from msdk.recipe.encoder_checks import encoders_by_key
 from msdk.recipe.salvaging import UNKNOWN, known
 from msdk.schedules.base import Schedule
 
@@ -58,17 +59,22 @@ def misbuilt(recipe: Recipe) -> Iterable[Problem]:
             "autoencoder", build, lambda spec, shape: build_autoencoder(spec, shape, "meta"), recipe.autoencoder, shape
         )
         shape = trial.of("autoencoder", call, _latent_shape, first, recipe.autoencoder, shape)
-    info = trial.of("encoder", build, lambda spec, shape: spec.info(shape), recipe.encoder, shape)
     fed = trial.of("schedule", "has no `feeds`", _fed, recipe.schedule, shape)
-    encoder = trial.of("encoder", build, lambda spec, fed, _: spec.build(fed), recipe.encoder, fed, info)
-    features = trial.of("encoder", call, _features, encoder, info, fed)
-    if recipe.adapter is not None:
-        adapter = trial.of("adapter", build, lambda spec, info: spec.build(info), recipe.adapter, info)
-        info = trial.of("adapter", build, lambda spec, info: spec.info(info), recipe.adapter, info)
-        features = trial.of("adapter", call, lambda net, features: net(features), adapter, features)
-        trial.of("adapter", call, partial(_promised, whose="adapter"), features, info, shape)
+    fronts: list[tuple[Any, Any]] = []
+    for path, spec in encoders_by_key(recipe).items():
+        info = trial.of(path, build, lambda spec, shape: spec.info(shape), spec, shape)
+        encoder = trial.of(path, build, lambda spec, fed, _: spec.build(fed), spec, fed, info)
+        features = trial.of(path, call, _features, encoder, info, fed)
+        if recipe.adapter is not None:
+            adapter = trial.of("adapter", build, lambda spec, info: spec.build(info), recipe.adapter, info)
+            info = trial.of("adapter", build, lambda spec, info: spec.info(info), recipe.adapter, info)
+            features = trial.of("adapter", call, lambda net, features: net(features), adapter, features)
+            trial.of("adapter", call, partial(_promised, whose="adapter"), features, info, shape)
+        fronts.append((info, features))
     for index, spec in enumerate(() if recipe.decoders is UNKNOWN else recipe.decoders):
         path = f"decoders.{index}"
+        place = index if len(fronts) > 1 else 0
+        info, features = fronts[place] if place < len(fronts) else (None, None)
         decoder = trial.of(path, build, lambda spec, info, shape: spec.build(info, shape), spec, info, shape)
         trial.of(path, call, _prediction, decoder, features, shape, spec)
     return trial.problems

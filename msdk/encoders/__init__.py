@@ -20,10 +20,12 @@ registry: "Registry[Encoder]" = Registry(
         "ddpm": "msdk.encoders.score_sde:DDPM",
         "ddpmpp": "msdk.encoders.score_sde:DDPMpp",
         "dit": "msdk.encoders.dit:DiT",
+        "iunet": "msdk.encoders.iunet:IUNet",
         "ldm": "msdk.encoders.ldm:LDM",
         "ncsnpp": "msdk.encoders.score_sde:NCSNpp",
         "song-ddpmpp": "msdk.encoders.song:SongDDPMpp",
         "song-ncsnpp": "msdk.encoders.song:SongNCSNpp",
+        "subspace": "msdk.encoders.subspace:Subspace",
         "uvit": "msdk.encoders.uvit:UViT",
     },
 )

@@ -100,7 +100,7 @@ class UNet(Encoder):
             attends = (side >> index) in self.attention
             pixels = math.prod(length >> index for length in shape[1:])
             plan.style.check(before, f"level {index}")
-            plan.style.check(width, f"level {index}", attention=attends, pixels=pixels)
+            plan.style.check(width, f"level {index}", attention=attends, pixels=pixels, level=index)
             levels.append(Level(2**index, (before, *[width] * self.blocks), attends))
             before = width
         if plan.middle:

@@ -108,7 +108,7 @@ class UNetEncoder(nn.Module):
         for index, level in enumerate(info.levels):
             channels, last = level.skips[-1], index == len(info.levels) - 1
             blocks = [ResidualBlock(before, channels, style, embedding=width) for before in level.skips[:-1]]
-            attentions = [attention(channels, style) if level.attention else nn.Identity() for _ in blocks]
+            attentions = [attention(channels, style, index) if level.attention else nn.Identity() for _ in blocks]
             below = (None, None) if last else (down(channels), pyramid(above, channels))
             levels.append(EncoderLevel(blocks, attentions, *below))
             above = channels if plan.pyramid == "residual" else shape[0]

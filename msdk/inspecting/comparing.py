@@ -92,12 +92,12 @@ def h_space(
     for each in runs:
         grams: list[Tensor] = []
         looked = [_level(each.denoiser, ratio) for ratio in ratios]
-        size: tuple[int, ...] = ()
+        sizes: dict[int, tuple[int, ...]] = {}
         work = network_macs(each.denoiser.network, each.denoiser.shape, AT_A_TIME)
         for level in looked:
             with threads_for(work):
                 features = _features(each.denoiser, level, batch, noise)
-            size = tuple(features.shape[1:])
+            sizes[level.stage] = tuple(features.shape[1:])
             grams.append(gram(features.flatten(1)))
             if not float(grams[-1].norm()) > 0:
                 raise PartError(
@@ -107,7 +107,7 @@ def h_space(
             done += 1
             if progress is not None:
                 progress("levels", done, total)
-        found.append((_space(each, looked, size, similarities(grams, grams)), grams))
+        found.append((_space(each, looked, tuple(sizes.values()), similarities(grams, grams)), grams))
     across = similarities(found[0][1], found[1][1]).diagonal().tolist() if len(found) == 2 else []
     return HSpace(
         images=count,
@@ -187,7 +187,7 @@ def _features(denoiser: Denoiser, level: Level, batch: Batch, noise: Tensor) -> 
     return torch.cat(found)
 
 
-def _space(run: _Run, levels: list[Level], size: tuple[int, ...], similarity: Tensor) -> Space:
+def _space(run: _Run, levels: list[Level], sizes: tuple[tuple[int, ...], ...], similarity: Tensor) -> Space:
     stages = torch.tensor([level.stage for level in levels])
     others = ~torch.eye(len(levels), dtype=torch.bool)
     count = len(run.denoiser.partition)
@@ -202,7 +202,8 @@ def _space(run: _Run, levels: list[Level], size: tuple[int, ...], similarity: Te
         run=str(run.path),
         checkpoint=run.checkpoint,
         encoder=kind,
-        features=size,
+        features=sizes[0],
+        sizes=sizes if len(set(sizes)) > 1 else (),
         levels=tuple(levels),
         similarity=_rows(similarity),
         stages=tuple(means),

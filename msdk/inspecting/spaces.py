@@ -32,11 +32,13 @@ class Space:
         run: Its folder.
         checkpoint: Iteration of the weights.
         encoder: "shared" by stages, "separate", or "unified" where there is one stage.
-        features: Shape of what the encoder hands on of one image.
+        features: Shape of what the encoder hands on of one image; the first one's, where stages have encoders of
+            different sizes.
         levels: Least noise first.
         similarity: CKA between the features at each two levels, [levels, levels].
         stages: Its mean over all pairs of different levels of each two stages, [stages, stages];
             None where there is no pair.
+        sizes: Shapes by stage, of those with a level, where they differ; empty where `features` says it of all.
     """
 
     run: str
@@ -46,6 +48,7 @@ class Space:
     levels: tuple[Level, ...]
     similarity: Matrix
     stages: tuple[tuple[float | None, ...], ...]
+    sizes: tuple[tuple[int, ...], ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,8 @@
 
 import math
 
+import attrs
+
 from msdk.layers.style import FIR_TAPS, BlockStyle, EmbeddingStyle
 
 
@@ -61,6 +63,11 @@ def ldm_blocks(*, groups: int, dropout: float, heads: int, head_width: int | Non
         init="torch",
         family="ldm",
     )
+
+
+def iunet_blocks(style: BlockStyle, *, convolution: tuple[float, ...], pooled: int) -> BlockStyle:
+    """Blocks of iU-Net: LDM's, with convolution beside attention."""
+    return attrs.evolve(style, convolution=convolution, pooled=pooled, family="iunet")
 
 
 def openai_embedding(features: int, width: int, *, classes: int, augment: int) -> EmbeddingStyle:

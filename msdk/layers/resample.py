@@ -64,6 +64,16 @@ class Resample(nn.Module):
         return F.avg_pool2d(x, 2)
 
 
+def pool(x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h2 w2"]:
+    """Means of 2x2 pixels, times 2: an orthogonal projection, which keeps white noise white and its variance."""
+    return 2 * F.avg_pool2d(x, 2)
+
+
+def lift(x: Float[Tensor, "batch c h w"], times: int = 1) -> Float[Tensor, "batch c h2 w2"]:
+    """The transpose of `pool`, so many times: pixels repeated, half as large. `pool(lift(x))` is x."""
+    return x if not times else F.interpolate(x, scale_factor=float(2**times), mode="nearest") / 2**times
+
+
 def resampling(resample: Literal["up", "down"], style: BlockStyle) -> FIR | Resample:
     """Resampling without weights: by the style's FIR filter where it has one."""
     return Resample(resample) if style.taps is None else FIR(resample, taps=style.taps)

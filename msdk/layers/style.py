@@ -23,7 +23,7 @@ def even_taps(_: object, __: object, taps: "tuple[float, ...]") -> None:
         raise ValueError(f"must be numbers around 1, got {list(taps)}")
 
 
-Family = Literal["ddpmpp", "ddpm", "song", "adm", "ldm", "autoencoder"]
+Family = Literal["ddpmpp", "ddpm", "song", "adm", "ldm", "iunet", "autoencoder"]
 
 Init = Literal["xavier", "torch", "torch-all"]
 """Law of initial weights: "xavier" is uniform over the mean of fan-in and fan-out with biases of 0 (score_sde, Song),
@@ -49,6 +49,9 @@ class BlockStyle:
         head_width: Channels per attention head; a narrower map then has no attention.
         init: Law of initial weights.
         family: Which published networks have blocks like these, see `msdk.layers.families`.
+        convolution: Share of the channels that convolution has beside attention, by level, finest first, of which the
+            last one holds for all that follow; None for attention alone, see `msdk.layers.attention.InceptionMixer`.
+        pooled: Levels, from the finest, at which attention beside convolution sees means of 2x2 pixels.
     """
 
     groups: int = 32
@@ -64,6 +67,8 @@ class BlockStyle:
     head_width: int | None = None
     init: Init = "xavier"
     family: Family = "ddpmpp"
+    convolution: tuple[float, ...] | None = None
+    pooled: int = 0
 
     def group_count(self, channels: int) -> int:
         """Groups of a norm over that many channels; at least 1."""
@@ -73,7 +78,17 @@ class BlockStyle:
         """Attention heads over that many channels; 0 means no attention."""
         return self.heads if self.head_width is None else channels // self.head_width
 
-    def check(self, channels: int, where: str, *, attention: bool = False, pixels: int = 0) -> None:
+    def split(self, channels: int, level: int) -> tuple[int, int]:
+        """Of a map of that many channels the heads that attend, and the channels that convolve.
+
+        The share of convolution is rounded so that attention keeps whole heads.
+        """
+        shares = self.convolution or (0.0,)
+        heads, share = self.head_count(channels), shares[min(level, len(shares) - 1)]
+        low = math.floor((1 - share) * heads + 0.5)
+        return low, channels - low * (channels // heads)
+
+    def check(self, channels: int, where: str, *, attention: bool = False, pixels: int = 0, level: int = -1) -> None:
         """Raises `PartError` where the channels do not split into groups, or into heads if there is attention.
 
         Args:
@@ -81,6 +96,7 @@ class BlockStyle:
             where: What is looked at, for the message.
             attention: Whether there is attention.
             pixels: Of the map; 0 where that is not known.
+            level: Of the map.
         """
         groups = self.group_count(channels)
         if channels % groups:
@@ -95,6 +111,11 @@ class BlockStyle:
         heads = self.head_count(channels) if attention else 1
         if heads and channels % heads:
             raise PartError(f"{where}: {channels} channels cannot be split into {heads} attention heads")
+        if attention and heads and self.split(channels, level)[1] % 2:
+            raise PartError(
+                f"{where}: {self.split(channels, level)[1]} of {channels} channels would convolve, half of them pooled "
+                "first, and they have no half: use heads of an even width"
+            )
 
 
 @attrs.frozen(kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from msdk.errors import PartError
-from msdk.layers.attention import Attention2d
+from msdk.layers.attention import Attention2d, InceptionMixer
 from msdk.layers.residual import OutputHead, ResidualBlock
 
 Layout = Tensor
@@ -177,6 +177,8 @@ def attention_2d(new: nn.Module, old: nn.Module, layout: Layout) -> None:
     Raises:
         PartError: One has it alone, and it would change something; or heads are cut otherwise.
     """
+    if isinstance(old, InceptionMixer) or isinstance(new, InceptionMixer):
+        raise PartError("convolution beside attention is another function in another width")
     if isinstance(old, nn.Identity):
         if isinstance(new, Attention2d):
             raise PartError("there would be attention where there was none")

@@ -32,6 +32,7 @@ class Draw:
         extra: More of it, [batch, n, ...] with n = `Objective.extra`; None where that is 0.
         iteration: Steps of the run done before, for losses that change as training goes on.
         posterior: Standard normal likewise, what draws clean latents from their Gaussians; None where nothing does.
+        named: Whether `stages` say whose networks are asked, and times may be of other stages (`stage_draw.own`).
     """
 
     stages: "Tensor"
@@ -41,12 +42,18 @@ class Draw:
     extra: "Tensor | None" = None
     iteration: int = 0
     posterior: "Tensor | None" = None
+    named: bool = False
+
+    @property
+    def asked(self) -> "Tensor | None":
+        """The stages whose networks are asked, int64 [batch]; None where the times say it."""
+        return self.stages if self.named else None
 
     def split(self, size: int | Sequence[int]) -> "list[Draw]":
         """Those of so many images each, or of these sizes; views."""
         sizes = size if isinstance(size, int) else list(size)
         parts = (whole.split(sizes) for whole in (self.stages, self.times, self.weights, self.noise))
-        found = [Draw(*part, iteration=self.iteration) for part in zip(*parts, strict=True)]
+        found = [Draw(*part, iteration=self.iteration, named=self.named) for part in zip(*parts, strict=True)]
         for name in ("posterior", "extra"):
             if (more := getattr(self, name)) is not None:
                 found = [attrs.evolve(each, **{name: own}) for each, own in zip(found, more.split(sizes), strict=True)]
@@ -89,12 +96,14 @@ class Objective(abc.ABC):
     Attributes:
         calls: Forward passes of the network for the loss of an image, for budgets.
         learns_variance: Whether it trains the variance that decoders with `variance = true` predict.
+        asks: Whether it asks the networks that `Draw.asked` names, so that `stage_draw.own` means something.
         extra: How many normal numbers it wants for each number of an image, beside `Draw.noise`.
     """
 
     calls: ClassVar[int] = 1
     extra: ClassVar[int] = 0
     learns_variance: ClassVar[bool] = False
+    asks: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build(self, denoiser: "Denoiser") -> Loss:

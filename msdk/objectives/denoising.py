@@ -1,6 +1,6 @@
 """The denoising loss."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 from attrs.validators import ge
@@ -24,6 +24,8 @@ class Denoising(Objective):
             x_t; 0.1 in the paper.
         noise_offset: The noise gets this times a normal number for each channel of an image.
     """
+
+    asks: ClassVar[bool] = True
 
     input_perturbation: float = attrs.field(default=0.0, validator=ge(0))
     noise_offset: float = attrs.field(default=0.0, validator=ge(0))

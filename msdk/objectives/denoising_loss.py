@@ -30,7 +30,7 @@ class DenoisingLoss(nn.Module):
             assert draw.extra is not None
             sigma = per_image(denoiser.schedule.sigma(draw.times), x_0)
             seen = seen + sigma * self.input_perturbation * draw.extra[:, 0]
-        output, _ = denoiser.output(seen, draw.times, batch.condition)
+        output, _ = denoiser.output(seen, draw.times, batch.condition, draw.asked)
         return weighted_error(output, x_0, draw, denoiser)
 
 

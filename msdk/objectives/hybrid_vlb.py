@@ -29,6 +29,7 @@ class HybridVLB(Objective):
     """
 
     learns_variance: ClassVar[bool] = True
+    asks: ClassVar[bool] = True
 
     vlb_weight: float = attrs.field(default=0.001, validator=ge(0))
 
@@ -48,7 +49,7 @@ class HybridVLB(Objective):
                 "hybrid-vlb bounds the likelihood of a chain of steps, which only a discrete schedule has: use "
                 'vp-discrete, vp-scaled-linear or vp-iddpm-cosine with clock = "steps"'
             )
-        if recipe.autoencoder is not None or recipe.encoder.unit_range:
+        if recipe.autoencoder is not None or recipe.encoder_of(0).unit_range:
             raise PartError(
                 "hybrid-vlb measures the likelihood of 8-bit pixels in [-1, 1]: it needs a recipe without an "
                 "autoencoder, and encoder.unit_range = false"

@@ -24,7 +24,7 @@ class HybridVLBLoss(nn.Module):
 
     def loss(self, batch: Batch, draw: Draw, denoiser: "Denoiser") -> Tensor:
         x_0, schedule = batch.images, cast("VPDiscrete", denoiser.schedule)
-        outputs, c = denoiser.raw_output(noisy(x_0, draw, denoiser), draw.times, batch.condition)
+        outputs, c = denoiser.raw_output(noisy(x_0, draw, denoiser), draw.times, batch.condition, draw.asked)
         output, variance = outputs.to(x_0.dtype).chunk(2, dim=1)
         # The estimate's error without a difference of two large numbers; the bound must not move the mean.
         error = c.c_out * (output.detach() - target(x_0, draw, denoiser))

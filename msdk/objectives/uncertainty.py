@@ -1,6 +1,6 @@
 """The denoising loss with a learned uncertainty."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 from attrs.validators import ge
@@ -24,6 +24,8 @@ class Uncertainty(Objective):
     Args:
         channels: Length of a.
     """
+
+    asks: ClassVar[bool] = True
 
     channels: int = attrs.field(default=128, validator=ge(1))
 

@@ -39,7 +39,7 @@ class UncertaintyLoss(nn.Module):
 
     def loss(self, batch: Batch, draw: Draw, denoiser: "Denoiser") -> Tensor:
         x_0 = batch.images
-        output, _ = denoiser.output(noisy(x_0, draw, denoiser), draw.times, batch.condition)
+        output, _ = denoiser.output(noisy(x_0, draw, denoiser), draw.times, batch.condition, draw.asked)
         error = weighted_error(output, x_0, draw, denoiser)
         u = self.log_variance(denoiser.schedule.ratio(draw.times).to(x_0.device, x_0.dtype, non_blocking=True))
         return error * (-u).exp() + u

@@ -253,7 +253,7 @@ def _recipe(parts: Parts, denoiser: Denoiser, *, title: str, autoencoder: Autoen
         parameterization=parameterization,
         autoencoder=autoencoder,
         stages=Stages(edges_ratio=edges) if edges else Stages(),
-        encoder=parts.encoder,
+        encoder=parts.encoders[0],
         decoders=parts.decoders,
         training=_training(schedule, parameterization),
         sampler=sampler,

@@ -53,7 +53,7 @@ def original(family: str, config: Config) -> Original:
     encoder, decoders = (_adm if adm else _song)(config, multistage=multistage, variance=family == "iddpm")
     config.done()
     parts = Parts(
-        encoder=encoder,
+        encoders=(encoder,),
         decoders=tuple(decoders),
         schedule=schedule,
         parameterization=parameterization,
@@ -170,9 +170,9 @@ class Walk:
     def __init__(self, network: StagedNetwork, parts: Parts) -> None:
         self.network, self.parts = network, parts
         self.pieces = Pieces(network)
-        taps = parts.encoder.taps if isinstance(parts.encoder, song_encoders.SongDDPMpp) else (1.0, 1.0)
+        taps = parts.encoders[0].taps if isinstance(parts.encoders[0], song_encoders.SongDDPMpp) else (1.0, 1.0)
         self.kernel = filter_kernel(taps)
-        self.adm = isinstance(parts.encoder, adm_encoders.ADM)
+        self.adm = isinstance(parts.encoders[0], adm_encoders.ADM)
 
     def run(self, *, multistage: bool) -> Pieces:
         if isinstance(self.parts.parameterization, IDDPM):

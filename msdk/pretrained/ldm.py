@@ -91,7 +91,7 @@ def original(family: str, config: Config) -> Original:
     partition = _stages(ints(config.take("stage_interval", STAGES)), schedule) if multistage else Partition()
     config.done()
     parts = Parts(
-        encoder=encoder,
+        encoders=(encoder,),
         decoders=tuple(decoders),
         schedule=schedule,
         parameterization=Eps(time_scale=float(schedule.steps), time_offset=-1.0),

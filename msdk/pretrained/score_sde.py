@@ -60,7 +60,7 @@ def original(family: str, config: Config) -> Original:
     sigmas = (model.take("sigma_max", 50.0), model.take("sigma_min", 0.01), model.take("num_scales", 1000))
     model.done()
     parts = Parts(
-        encoder=encoder,
+        encoders=(encoder,),
         decoders=tuple(decoders),
         schedule=schedule,
         parameterization=parameterization,
@@ -211,8 +211,8 @@ class Walk:
 
     def __init__(self, network: StagedNetwork, parts: Parts) -> None:
         self.pieces = Pieces(network)
-        self.shortcut_is_nin = isinstance(parts.encoder, sde_encoders.DDPM) or (
-            isinstance(parts.encoder, sde_encoders.DDPMpp) and parts.encoder.resampling == "plain"
+        self.shortcut_is_nin = isinstance(parts.encoders[0], sde_encoders.DDPM) or (
+            isinstance(parts.encoders[0], sde_encoders.DDPMpp) and parts.encoders[0].resampling == "plain"
         )
         self.keys: Iterator[str] = iter(())
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from msdk.recipe.checks import check_trainable, trainable
+from msdk.recipe.encoder_checks import encoders_by_key
 from msdk.recipe.fields import Recipe
 from msdk.recipe.salvaging import failing
 from msdk.samplers.tracing import Call, explain
@@ -95,7 +96,7 @@ def _training(recipe: Recipe) -> Iterable[str]:
     """Settings that do nothing, or not what they say."""
     for problem in failing("", lambda: check_trainable(recipe)):
         yield f"it can be sampled, but training refuses it: {problem.message}"
-    options, info = recipe.training, recipe.encoder.info(recipe.shape)
+    options, info = recipe.training, recipe.encoder_of(0).info(recipe.shape)
     if options.label_dropout and not info.classes and not info.text:
         yield (
             f"training.label_dropout = {options.label_dropout:g} withholds classes, but the model takes none: set "
@@ -181,14 +182,15 @@ def _noise_prediction(recipe: Recipe) -> Iterable[str]:
 
 def _attention(recipe: Recipe) -> Iterable[str]:
     """Sides at which an encoder is to attend, but has no level."""
-    info, side = recipe.encoder.info(recipe.shape), min(recipe.shape[1:])
-    sides = [side // level.reduction for level in info.levels]
-    absent = [each for each in getattr(recipe.encoder, "attention", ()) if each not in sides]
-    if absent:
-        yield (
-            f"encoder.attention asks for {', '.join(map(str, absent))}, but the levels have sides of "
-            f"{', '.join(map(str, sides))}: nothing attends there"
-        )
+    side = min(recipe.shape[1:])
+    for key, encoder in encoders_by_key(recipe).items():
+        sides = [side // level.reduction for level in encoder.info(recipe.shape).levels]
+        absent = [each for each in getattr(encoder, "attention", ()) if each not in sides]
+        if absent:
+            yield (
+                f"{key}.attention asks for {', '.join(map(str, absent))}, but the levels have sides of "
+                f"{', '.join(map(str, sides))}: nothing attends there"
+            )
 
 
 def _draws(recipe: Recipe) -> Iterable[str]:

@@ -27,6 +27,7 @@ from msdk.recipe.drawing_checks import (
     stage_groups_misfits,
     trained_stages,
 )
+from msdk.recipe.encoder_checks import encoder_misfits, encoders_by_key, unlike_conditions, unlike_ranges
 from msdk.recipe.fields import Recipe, Stages
 from msdk.recipe.guides import guide_misfits
 from msdk.recipe.salvaging import UNKNOWN, NotKnown, failing, known, stated
@@ -53,6 +54,12 @@ def misfits(recipe: Recipe) -> Iterable[Problem]:
     yield from found
     if found:
         return  # the checks that follow would compute with what is too large
+    found = _found((encoder_misfits,), recipe)
+    yield from found
+    if found:
+        recipe = copy.copy(recipe)  # nobody can say which encoder is meant
+        object.__setattr__(recipe, "encoder", UNKNOWN)
+        object.__setattr__(recipe, "encoders", None)
     found = _found((_schedule_misfits,), recipe)
     yield from found
     if found:
@@ -108,12 +115,15 @@ def _one_decoder(recipe: Recipe) -> Iterable[Problem]:
 def _noise_for_encoder(recipe: Recipe) -> Iterable[Problem]:
     fed = noise_range(recipe.parameterization, recipe.schedule)
     if fed is not None:
-        yield from failing("encoder", lambda: recipe.encoder.check_noise(*fed))
+        for key, encoder in encoders_by_key(recipe).items():
+            yield from failing(key, lambda encoder=encoder: encoder.check_noise(*fed))
 
 
 def _range_of_latents(recipe: Recipe) -> Iterable[Problem]:
-    if stated(recipe, "autoencoder") and recipe.encoder.unit_range:
-        yield Problem("encoder.unit_range", "is for images in [0, 1], but with an autoencoder the network sees latents")
+    for key, encoder in encoders_by_key(recipe).items():
+        if stated(recipe, "autoencoder") and encoder.unit_range:
+            told = "is for images in [0, 1], but with an autoencoder the network sees latents"
+            yield Problem(f"{key}.unit_range", told)
 
 
 def _augmented_axes(recipe: Recipe) -> Iterable[Problem]:
@@ -128,23 +138,33 @@ def _features(recipe: Recipe) -> Iterable[Problem]:
     """From the data's shape to the features of the last decoder; each counts on those before it."""
     misfit = list(_axes_misfits(recipe))
     misfit = misfit or list(failing("autoencoder", lambda: recipe.shape))
-    misfit = misfit or list(failing("encoder", lambda: recipe.encoder.info(recipe.shape)))
+    encoders = encoders_by_key(recipe)
+    for key, encoder in encoders.items() if not misfit else ():
+        misfit += failing(key, functools.partial(encoder.info, recipe.shape))
     yield from misfit
     if misfit:
         return
-    info = cast("object", recipe.encoder.info(recipe.shape))
-    if not isinstance(info, FeatureInfo):
-        told = f"`info` of {in_words(recipe.encoder)} returns {type(info).__name__}, and must return FeatureInfo"
-        raise PluginFaultError(told, whose(type(recipe.encoder)) or "msdk")
-    yield from _conditions(recipe, info)
+    infos = {key: _promised(encoder, recipe.shape) for key, encoder in encoders.items()}
+    yield from unlike_conditions(infos)
+    yield from _conditions(recipe, next(iter(infos.values())))
     if recipe.adapter is not None:
-        misfit = list(failing("adapter", functools.partial(recipe.adapter.info, info)))
+        for info in infos.values():
+            misfit = misfit or list(failing("adapter", functools.partial(recipe.adapter.info, info)))
         yield from misfit
         if misfit:
             return
-        info = recipe.adapter.info(info)
+        infos = {key: recipe.adapter.info(info) for key, info in infos.items()}
     for index, decoder in enumerate(recipe.decoders):
+        info = infos.get(f"encoders.{index}") or infos["encoder"]
         yield from failing(f"decoders.{index}", functools.partial(decoder.check, info))
+
+
+def _promised(encoder: Encoder, shape: Shape) -> FeatureInfo:
+    info = cast("object", encoder.info(shape))
+    if not isinstance(info, FeatureInfo):
+        told = f"`info` of {in_words(encoder)} returns {type(info).__name__}, and must return FeatureInfo"
+        raise PluginFaultError(told, whose(type(encoder)) or "msdk")
+    return info
 
 
 def trainable(recipe: Recipe) -> bool:
@@ -186,7 +206,7 @@ def _axes_misfits(recipe: Recipe) -> Iterable[Problem]:
     if len(shape) < 2 or min(shape) < 1:
         yield Problem("data", f"the shape {list(shape)} needs channels and at least one axis, each of at least 1")
         return
-    named = {"autoencoder": recipe.autoencoder} if recipe.autoencoder is not None else {"encoder": recipe.encoder}
+    named = {"autoencoder": recipe.autoencoder} if recipe.autoencoder is not None else encoders_by_key(recipe)
     for path, part in named.items():
         yield from failing(path, functools.partial(check_axes, part, shape))
     for index, decoder in enumerate(recipe.decoders if recipe.autoencoder is None else ()):
@@ -249,7 +269,7 @@ DEEPEST = 1000
 
 def _size_misfits(recipe: Recipe) -> Iterable[Problem]:
     """Whole numbers in the settings of networks that are beyond any network."""
-    networks: dict[str, object] = {"encoder": recipe.encoder, "adapter": recipe.adapter}
+    networks: dict[str, object] = {**encoders_by_key(recipe), "adapter": recipe.adapter}
     networks |= {"autoencoder": recipe.autoencoder, "training.objective": recipe.training.objective}
     if recipe.decoders is not UNKNOWN:
         networks |= {f"decoders.{index}": decoder for index, decoder in enumerate(recipe.decoders)}
@@ -373,7 +393,7 @@ def _trackers(recipe: Recipe) -> Iterable[Problem]:
 def _wrappers(recipe: Recipe) -> Iterable[Problem]:
     def judge(wrapper: Wrapper) -> None:
         latents = stated(recipe, "autoencoder")
-        if wrapper.pixels and (latents or recipe.encoder.unit_range):
+        if wrapper.pixels and (latents or recipe.encoder_of(0).unit_range):
             seen = "latents" if latents else "pixels in [0, 1]"
             raise PartError(f"is for pixels in [-1, 1], but the network sees {seen}")
 
@@ -470,6 +490,7 @@ CHECKS: tuple[Check, ...] = (
     _trackers,
     _noise_for_encoder,
     _range_of_latents,
+    unlike_ranges,
     _augmented_axes,
     _features,
 )

@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable
 
 from msdk.errors import MsdkError, Problem
+from msdk.objectives.base import Objective
 from msdk.recipe.fields import Recipe
 from msdk.recipe.salvaging import failing, stated
+from msdk.registry import registry_for
 
 
 def micro_batches(recipe: Recipe) -> Iterable[Problem]:
@@ -46,6 +48,10 @@ def stage_draw_misfits(recipe: Recipe) -> Iterable[Problem]:
     natural = None if misfit else _natural(recipe)
     if natural is None:
         return
+    if recipe.training.stage_draw.own is not None and not recipe.training.loss.asks:
+        name = registry_for(Objective).name_of(type(recipe.training.loss))
+        told = f"{name} asks the network of an image's time, so own does nothing: leave it out, or train by denoising"
+        yield Problem("training.stage_draw", told)
     misfit = list(failing("training.stage_draw", lambda: recipe.stage_draw.reach(natural)))
     yield from misfit
     if not misfit and recipe.training.importance:

@@ -183,6 +183,10 @@ def _called(part: object) -> str:
         return type(part).__name__
 
 
+def _several(parts: Sequence[object]) -> str:
+    return f"{', '.join(map(_called, parts[:8]))}{', ...' if len(parts) > 8 else ''}"
+
+
 @attrs.frozen(kw_only=True)
 class Recipe:
     """A whole model and what is done with it; docs/recipes.md has the rules.
@@ -195,7 +199,9 @@ class Recipe:
         schedule: The noise schedule.
         parameterization: What the network is fed and predicts.
         stages: How time is cut; one stage when not given.
-        encoder: The encoder.
+        encoder: The encoder, one kind and size for all stages; None where `encoders` has one for each.
+        encoders: One for each stage, least noise first, each of its own kind and size, in the place of `encoder`: with
+            `sharing = "separate"`.
         adapter: 1x1 convolutions behind the encoder, to one width for each level; none when not given.
         decoders: One for each stage, least noise first.
         sharing: "shared" has one encoder for all stages, "separate" one for each; "unified" is one stage.
@@ -218,7 +224,8 @@ class Recipe:
     schedule: Schedule = _part(Schedule, "vp-linear")
     parameterization: Parameterization = _part(Parameterization, "eps")
     stages: Stages = attrs.field(factory=Stages)
-    encoder: Encoder
+    encoder: Encoder | None = None
+    encoders: tuple[Encoder, ...] | None = None
     adapter: Adapter | None = None
     decoders: tuple[Decoder, ...] = attrs.field(validator=min_len(1))
     sharing: Literal["shared", "separate", "unified"] = "shared"
@@ -240,6 +247,7 @@ class Recipe:
     def __repr__(self) -> str:
         decoders, stages, training = self.decoders, self.stages, self.training
         count = f"{len(decoders)} decoders" if len(decoders) > 1 else "1 decoder"
+        front = f"encoder {_called(self.encoder)}" if self.encoders is None else f"encoders {_several(self.encoders)}"
         edges = stages.edges_ratio or stages.edges_t or ()
         found = "" if stages.clustering is None else f"; stages by {_called(stages.clustering)}"
         unit = "ratio" if stages.edges_ratio else "t"
@@ -249,8 +257,7 @@ class Recipe:
                 f"Recipe: {printable(cut(self.title, 200)) or 'without a title'}",
                 f"  data {_called(self.data)}, shape {' x '.join(map(str, self.data.shape))}; "
                 f"schedule {_called(self.schedule)}; parameterization {_called(self.parameterization)}",
-                f"  encoder {_called(self.encoder)}, {self.sharing}; {count}: "
-                f"{', '.join(map(_called, decoders[:8]))}{', ...' if len(decoders) > 8 else ''}{found}",
+                f"  {front}, {self.sharing}; {count}: {_several(decoders)}{found}",
                 f"  training {training.iterations:,} iterations of {training.batch_size:,} images; sampler "
                 f"{_called(self.sampler)}. Every key: print(msdk.recipe.to_toml(recipe))",
             ]
@@ -265,6 +272,19 @@ class Recipe:
     def fed(self) -> Shape:
         """Channels and axes of what the networks are fed: of images, and of their velocities where there are any."""
         return (self.shape[0] * self.schedule.feeds, *self.shape[1:])
+
+    @property
+    def built_encoders(self) -> tuple[Encoder, ...]:
+        """Those that are built: one for all stages, or with `sharing = "separate"` one for each, least noise first."""
+        if self.encoders is not None:
+            return self.encoders
+        assert self.encoder is not None  # the checks of a recipe say so
+        return (self.encoder,) * (len(self.decoders) if self.sharing == "separate" else 1)
+
+    def encoder_of(self, stage: int) -> Encoder:
+        """The encoder of a stage. What images and conditions it takes is alike in all stages."""
+        found = self.built_encoders
+        return found[stage if len(found) > 1 else 0]
 
     @property
     def steps(self) -> int:
@@ -292,7 +312,7 @@ class Recipe:
     @property
     def classes(self) -> int:
         """Classes of the labels that the encoder takes; 0 for an unconditional model."""
-        return self.encoder.info(self.shape).classes
+        return self.encoder_of(0).info(self.shape).classes
 
     @property
     def guidance(self) -> Guidance:

@@ -18,6 +18,7 @@ import tomli_w
 from msdk.arguments import as_annotated
 from msdk.errors import PartError, Problem, RecipeError, RunError, UnknownNameError, quoted
 from msdk.recipe.checks import Check, misfits
+from msdk.recipe.encoder_checks import given_wrongly
 from msdk.recipe.fields import LEFT_TO_THE_SCHEDULE, Recipe
 from msdk.recipe.files import File
 from msdk.recipe.merging import MOST_FILES, OVERRIDE, Merged, Sources, source_of
@@ -144,7 +145,7 @@ def structure(
     sources = sources or {}
     data = _placed(data, sources)
     unused = list(_used(data))
-    problems = [*wrong, *unused]
+    problems = [*wrong, *unused, *(given_wrongly(data) if whole else ())]
     unsure = (() if whole else (KeyError, NamelessError)) + ((UnknownNameError,) if unused else ())
     recipe = None
     try:

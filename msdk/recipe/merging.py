@@ -159,6 +159,8 @@ def _set(target: Any, steps: list[str], value: object, path: tuple[str, ...], so
         inner = typing.cast("list[object]", target)[place]
     else:
         inner = target.get(head)
+    if rest and inner is None and rest[0].isdecimal():
+        return f"there is no list {'.'.join((*path, head))}, so it has no entry {rest[0]}: give all of it, {head}=[...]"
     if rest and isinstance(inner, str) and head != "name":
         inner = target[place] = {"name": inner}
     if rest and inner is not None:
@@ -175,7 +177,11 @@ def _set(target: Any, steps: list[str], value: object, path: tuple[str, ...], so
     return ""
 
 
-ALTERNATIVES = tuple(("sampling", *pair) for pair in itertools.permutations(("steps", "nfe", "steps_per_stage"), 2))
+ALTERNATIVES = (
+    *(("sampling", *pair) for pair in itertools.permutations(("steps", "nfe", "steps_per_stage"), 2)),
+    ("", "encoder", "encoders"),
+    ("", "encoders", "encoder"),
+)
 """(table, key, key that it replaces): an overlay that chooses one drops the other."""
 
 
@@ -198,7 +204,8 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...],
         base.clear()
         base.update(kept)
     for table, key, other in ALTERNATIVES:
-        if path == (table,) and key in over and other not in over:
+        chosen = key in over and (not isinstance(over[key], dict) or "name" in over[key])  # not a setting alone
+        if ".".join(path) == table and chosen and other not in over:
             base.pop(other, None)
     for key, value in over.items():
         here = (*path, key)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import attrs
-from attrs.validators import ge, optional
+from attrs.validators import deep_iterable, ge, le, optional
 
 from msdk.errors import PartError
 
@@ -38,11 +38,15 @@ class StageDraw:
             noise first, of which only the ratios count; "uniform" if not given for "stratified", "natural" for
             "curriculum".
         every: Steps of a turn; 1 if not given for "round-robin", all iterations by the stages for "curriculum".
+        own: How likely an image that a stage is given has a time of that stage, a number for each, least noise first;
+            the others have times of all stages, by the law of training times (the soft experts of MEME, Lee et al.
+            2023, arXiv 2306.04990). When not given, all have times of their stage.
     """
 
     name: Name = "shares"
     shares: Literal["natural", "uniform"] | tuple[float, ...] | None = None
     every: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    own: tuple[float, ...] | None = attrs.field(default=None, validator=optional(deep_iterable([ge(0), le(1)])))
 
     def __str__(self) -> str:
         return self.name
@@ -83,6 +87,8 @@ class StageDraw:
             )
         if name not in ("round-robin", "curriculum") and self.every is not None:
             raise PartError(f"every is the turn of round-robin and curriculum, which {name} has not: leave it out")
+        if self.own is not None and len(self.own) != stages:
+            raise PartError(f"own has {len(self.own)} entries, and there are {stages} stages: give one for each")
         if not isinstance(shares, tuple):
             return
         if len(shares) != stages:
@@ -160,7 +166,12 @@ class StageDraw:
         return [own / share if share else 0.0 for own, share in zip(natural, drawn, strict=True)]
 
     def unbiased(self, natural: Shares) -> None:
-        """Raises `PartError` where no weights make up for what is never drawn."""
+        """Raises `PartError` where no weights make up for what is never drawn, or drawn for others."""
+        if self.own is not None:
+            raise PartError(
+                "own gives stages times of others, which weights of stages do not make up for: leave importance or own "
+                "out"
+            )
         if self.name == "curriculum":
             raise PartError(
                 "curriculum leaves stages out for a while, which no weights make up for: leave importance out, or take "

@@ -56,7 +56,9 @@ def _levels(found: "HSpace") -> Grid:
     ]
     if found.across:
         notes[0] += f" These three are of {names[0]}, then of {names[1]}; both: between the two runs."
-    sizes = " and ".join(" x ".join(map(str, space.features)) for space in found.spaces)
+    sizes = " and ".join(
+        ", ".join(" x ".join(map(str, size)) for size in space.sizes or (space.features,)) for space in found.spaces
+    )
     title = f"h-space of {' beside '.join(names)}: {sizes} features of an image"
     return Grid(title, head, tuple(rows), tuple(notes))
 

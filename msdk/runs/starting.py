@@ -293,7 +293,9 @@ def _misfit(ours: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int,
 
 def _spec(recipe: Recipe, part: str) -> object:
     kind, _, index = part.partition(".")
-    return {"encoders": recipe.encoder, "adapters": recipe.adapter}.get(kind) or recipe.decoders[int(index)]
+    if kind == "adapters":
+        return recipe.adapter
+    return recipe.encoder_of(int(index)) if kind == "encoders" else recipe.decoders[int(index)]
 
 
 def _settings(one: object, other: object) -> list[str]:

@@ -34,7 +34,7 @@ def culprit(denoiser: Denoiser, settings: Settings, seed: int) -> object:
     network = denoiser.network
     watched: list[tuple[object, Iterable[nn.Module]]] = []
     if recipe is not None:
-        watched = [(recipe.encoder, network.encoders)]
+        watched = [(spec, [module]) for spec, module in zip(recipe.built_encoders, network.encoders, strict=True)]
         watched += [(spec, [module]) for spec, module in zip(recipe.decoders, network.decoders, strict=True)]
     handles = [module.register_forward_hook(_blaming(part, blamed)) for part, each in watched for module in each]
     try:

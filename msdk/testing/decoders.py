@@ -31,7 +31,7 @@ def predicts_images(decoder: Decoder, *, shape: Shape = SHAPE, encoder: Encoder 
         info = own.info(size)
         (found,) = _outputs(networks.built(lambda size=size, info=info: decoder.build(info, size)), own, size)
         try:
-            Declared(own, (decoder,), info, size).prediction(found, networks.images(size), 0)
+            Declared((own,), (decoder,), (info,), size).prediction(found, networks.images(size), 0)
         except PartError as error:
             raise LawError(str(error)) from error
         require(bool(found.isfinite().all()), f"for images of {size} the prediction is not finite")

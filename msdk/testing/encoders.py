@@ -29,7 +29,7 @@ def features_match_info(encoder: Encoder, *, shape: Shape = SHAPE, decoder: Deco
         with torch.no_grad():
             features = _run(networks.built(lambda size=size: encoder.build(size)), size)
         try:
-            Declared(encoder, (), info, size).features(features, networks.images(size), 0)
+            Declared((encoder,), (), (info,), size).features(features, networks.images(size), 0)
         except PartError as error:
             raise LawError(str(error)) from error
         finite = all(bool(each.isfinite().all()) for each in networks.tensors(features))

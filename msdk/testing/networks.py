@@ -281,7 +281,7 @@ class _Images(Dataset):
 
 def parts(encoder: Encoder, decoder: Decoder, shape: Shape) -> Parts:
     """A denoiser of the stages of `PARTITION` with like decoders."""
-    return Parts(encoder=encoder, decoders=(decoder,) * 3, schedule=SCHEDULE, parameterization=Eps(), shape=shape)
+    return Parts(encoders=(encoder,), decoders=(decoder,) * 3, schedule=SCHEDULE, parameterization=Eps(), shape=shape)
 
 
 def check_budget(encoder: Encoder, decoder: Decoder, shape: Shape) -> None:

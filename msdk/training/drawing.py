@@ -57,7 +57,7 @@ class Feed:
     def __init__(self, recipe: Recipe, denoiser: Denoiser, source: Source, rank: Rank | None = None) -> None:
         self.recipe, self.denoiser, self.source, self.rank = recipe, denoiser, source, rank or Rank()
         self.device = denoiser.place.device
-        info = recipe.encoder.info(recipe.shape)
+        info = recipe.encoder_of(0).info(recipe.shape)
         self.told, self.reads = info.augment > 0, info.text > 0
         self.still: frozenset[int] = frozenset()
         stop = recipe.training.stop
@@ -99,6 +99,7 @@ class Feed:
             posterior=self._posterior(iteration, hand),
             extra=extra,
             iteration=iteration,
+            named=options.stage_draw.own is not None,
         )
         mirrored = None if mirrored is None else mirrored[hand.images]
         batch = self.reader(iteration).split([len(hand.images), max(1 - len(hand.images), 0)])[0]
@@ -184,6 +185,8 @@ def draw_times(
 ) -> tuple[Tensor, Tensor]:
     """Draws a stage for each group of a batch, int64 [batch]; then a time inside it for each image, float64 [batch].
 
+    Where the law says so (`StageDraw.own`), some of these are of any stage.
+
     Draws of stages that stay `still` go to the others in the ratio of theirs: where these have none, of natural ones.
     """
     noise, schedule, partition = recipe.training.noise, denoiser.schedule, denoiser.partition
@@ -195,7 +198,17 @@ def draw_times(
         shares = left if any(left) else own
     stages = draw_stages(law, shares, groups, generator)
     stages = stages.repeat_interleave(batch // groups)  # neighbours, so that micro-batches need few decoders
-    return stages, noise.draw(schedule, partition, stages, generator)
+    inside = stages
+    if law.own is not None:
+        inside = soft_stages(stages, law.own, noise.shares(schedule, partition), generator)
+    return stages, noise.draw(schedule, partition, inside, generator)
+
+
+def soft_stages(stages: Tensor, own: Sequence[float], shares: Sequence[float], generator: Generator) -> Tensor:
+    """The stage whose times an image has, int64 [batch]: its own one with its probability, else any by their shares."""
+    weights = torch.tensor([own, shares], dtype=torch.float64)
+    stays = torch.rand(len(stages), generator=generator, dtype=torch.float64) < weights[0][stages]
+    return torch.where(stays, stages, torch.multinomial(weights[1], len(stages), replacement=True, generator=generator))
 
 
 def draw_stages(law: StageDraw, shares: Sequence[float], groups: int, generator: Generator) -> Tensor:

@@ -309,7 +309,7 @@ class Trainer:
         if who is not None:
             told = f"{what} at iteration {self.iteration}: {in_words(part)} gives numbers that are not finite. {kept}"
             return RunFaultError(told, who)
-        makers = (recipe.encoder, *recipe.decoders, options.loss, options.optimizer)
+        makers = (*recipe.built_encoders, *recipe.decoders, options.loss, options.optimizer)
         foreign = dict.fromkeys(in_words(each) for each in makers if whose(type(each)))
         suspects = f". If that is not it, look at {' and '.join(foreign)}" if foreign else ""
         return RunError(f"{what} at iteration {self.iteration}: lower training.lr or clip_norm. {kept}{suspects}")

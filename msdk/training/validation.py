@@ -101,7 +101,7 @@ def shown(recipe: Recipe, denoiser: Denoiser, read: Batch, device: str | torch.d
     images = read.images.to(device, non_blocking=True)
     images = images if moments else to_range(images, unit_range=denoiser.unit_range)
     clean = encoded(recipe, denoiser, images.to(denoiser.place.dtype), moments=moments)
-    knows = recipe.encoder.info(recipe.shape)
+    knows = recipe.encoder_of(0).info(recipe.shape)
     condition = condition._replace(
         label=condition.label if denoiser.classes else None, text=condition.text if knows.text > 0 else None
     )

@@ -81,7 +81,7 @@ def uvit(model):
 def transformer(encoder, decoders, *, channels):
     edges = tuple(0.5 * 2**stage for stage in range(len(decoders) - 1))
     parts = Parts(
-        encoder=encoder, decoders=decoders, schedule=VPLinear(), parameterization=Eps(), shape=(channels, 32, 32)
+        encoders=(encoder,), decoders=decoders, schedule=VPLinear(), parameterization=Eps(), shape=(channels, 32, 32)
     )
     return parts, Partition(edges)
 

@@ -72,7 +72,7 @@ class OddHead(Decoder):
 def joined(encoder=Odd(), *decoders, device="cpu"):
     schedule = VPLinear()
     parts = Parts(
-        encoder=encoder,
+        encoders=(encoder,),
         decoders=decoders or (OddHead(),),
         schedule=schedule,
         parameterization=Eps(),
@@ -170,7 +170,7 @@ def test_what_is_returned_is_of_its_type():
     with pytest.raises(PartError, match="its network returns tuple, and must return Features"):
         joined(Bare())
     with pytest.raises(PartError, match=r"OddHead of .*: `build` returns NoneType, and must return an nn\.Module"):
-        Declared(Odd(), (OddHead(),), INFO, (3, 8, 8)).networks([nn.Identity()], [None])
+        Declared((Odd(),), (OddHead(),), (INFO,), (3, 8, 8)).networks([nn.Identity()], [None])
     with pytest.raises(PartError, match="`info` returns dict, and must return FeatureInfo"):
         joined(Said())
 

@@ -44,7 +44,7 @@ both = pytest.mark.parametrize(("encoder", "decoders"), FAMILIES, ids=["dit", "u
 
 def joined(encoder, decoders, shape=SHAPE, device="cpu", seed=0):
     edges = Partition((0.3, 2.5)[: len(decoders) - 1])
-    parts = Parts(encoder=encoder, decoders=decoders, schedule=VPLinear(), parameterization=Eps(), shape=shape)
+    parts = Parts(encoders=(encoder,), decoders=decoders, schedule=VPLinear(), parameterization=Eps(), shape=shape)
     return join(parts, edges, device, seed=seed)
 
 

@@ -408,7 +408,8 @@ LEAST = {
     **dict.fromkeys(("stages", "steps", "count"), 2),  # one stage is not looked for, one step has no next
     **dict.fromkeys(("channels", "width", "points"), 4),  # sines and cosines of two frequencies; a curve
     **dict.fromkeys([(name, "channels") for name in ("kl", "vq-f4", "uncertainty")], 1),
-    ("ldm", "head_width"): 0,  # left to the number of heads
+    **dict.fromkeys([(name, "head_width") for name in ("ldm", "iunet")], 0),  # left to the number of heads
+    ("iunet", "pooled"): 0,  # attention at every pixel
     ("progressive-distillation", "steps"): 1,
     ("dpm-adaptive", "order"): 2,  # an error is estimated from two orders
     ("dit", "depth"): 0,  # all of the depth may be in the encoder, or in the decoders

@@ -375,6 +375,15 @@ def test_a_folder_of_another_study_is_left_alone(file, tmp_path, capsys, monkeyp
     collecting.refuse_another(tmp_path / "out", file)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [("digits/unified", "e12f1b2804b4"), ("cifar16/multistage", "0928b6eece47"), ("cifar10/iddpm", "c9c6adb803d1")],
+)
+def test_addresses_stay(recipe, expected):
+    """A new key at its default changes no address: every team would train again what it has."""
+    assert address(msdk.load_recipe(f"recipes/{recipe}.toml"), "0" * 64, "0") == expected
+
+
 def test_arms_are_tuned_over_the_same_grid(file, tmp_path, monkeypatch):
     """Of each arm the learning rate with the best mean over seeds is compared, the baseline's too; all are told."""
     with pytest.raises(msdk.MsdkError, match="the baseline unified has a grid itself"):

@@ -356,7 +356,7 @@ def test_the_schema_knows_names_and_tables():
     bare, table = draw["anyOf"]
     assert "round-robin" in bare["enum"]
     assert "default" not in bare
-    assert table["properties"].keys() == {"name", "shares", "every"}
+    assert table["properties"].keys() == {"name", "shares", "every", "own"}
     assert table["properties"]["every"]["minimum"] == 1
 
 

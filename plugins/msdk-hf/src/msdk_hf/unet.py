@@ -45,7 +45,7 @@ def config_of(recipe: Recipe) -> dict[str, Any]:
         PartError: It is none; the message has the reason.
     """
     # As a recipe file has them: a key that is not set is not there.
-    encoder, decoder = to_data(recipe.encoder), to_data(recipe.decoders[0])
+    encoder, decoder = to_data(recipe.encoder_of(0)), to_data(recipe.decoders[0])
     if len(recipe.decoders) > 1:
         raise PartError(f"a UNet2DModel has one decoder, and the recipe {len(recipe.decoders)}")
     if (name_of(encoder), name_of(decoder)) != ("ddpm", "ddpm"):
@@ -53,7 +53,7 @@ def config_of(recipe: Recipe) -> dict[str, Any]:
     more = encoder["classes"], encoder["augment"], encoder["unit_range"], decoder["variance"]
     if recipe.adapter is not None or any(more):
         raise PartError("a UNet2DModel of ours has no adapter, classes, augmentation labels, variance or unit_range")
-    info, shape = recipe.encoder.info(recipe.shape), recipe.shape
+    info, shape = recipe.encoder_of(0).info(recipe.shape), recipe.shape
     widths = [encoder["channels"] * factor for factor in encoder["channel_mult"]]
     if decoder["channels"] != encoder["channels"] or decoder.get("channel_mult") not in (None, encoder["channel_mult"]):
         raise PartError("in a UNet2DModel encoder and decoder have the same widths")
