@@ -72,7 +72,7 @@ def advise(
     elif rank.first:
         display.show(*advice_grids(found))
         display.say("")
-        display.say(found.sentence)
+        display.prose(found.sentence)
     return 0
 
 

@@ -364,7 +364,7 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
                 write_bytes(folder / f"curves.{kind}", curves_plot(result, kind))
                 if staged(result):
                     write_bytes(folder / f"stages.{kind}", stages_plot(result, kind))
-            written += ["curves.png", "curves.svg"]
+            written += ["curves.png", "curves.svg", *(["stages.png", "stages.svg"] if staged(result) else [])]
         except PlotError as error:
             display.warn(str(error))
     if as_json:

@@ -168,8 +168,9 @@ def test_a_recipe_is_advised_on(tmp_path, capsys, monkeypatch):
     made = {path: path.stat().st_mtime_ns for path in (out / "trials").glob("*/ledger.json")}
     ledgers = [json.loads(path.read_text())["total_flops"] for path in made]
     assert told["probed_flops"] == pytest.approx(sum(ledgers))
-    code, shown, _ = quick(capsys, monkeypatch, *["4G" if word == "2G" else word for word in words])
+    code, shown, _ = quick(capsys, monkeypatch, *["4G" if word == "2G" else word for word in words], columns=80)
     assert code == 0
+    assert max(map(len, shown.splitlines())) <= 80
     assert "4.000 GFLOPs" in shown
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
