@@ -113,6 +113,29 @@ def calls_are_those_made(objective: Objective, *, denoiser: Make | None = None) 
     require(sum(seen) == 5 * objective.calls, f"`calls` is {objective.calls}, but an image made {sum(seen) / 5:g}")
 
 
+def named_experts_are_asked(objective: Objective, *, denoiser: Make | None = None) -> None:
+    """What says that it asks the networks that a draw names (`asks`) does so, whatever the images' times."""
+    if not objective.asks:
+        return
+    network = denoiser() if denoiser else _small(objective)
+    seen = [0] * len(network.network.decoders)
+
+    def count(stage: int) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, given: Any, found: Tensor) -> None:
+            seen[stage] += len(found)
+
+        return hook
+
+    for stage, decoder in enumerate(network.network.decoders):
+        decoder.register_forward_hook(count(stage))
+    batch, draw = _inputs(network, objective.extra)
+    last = len(seen) - 1
+    draw = attrs.evolve(draw, stages=torch.full_like(draw.stages, last), named=True)
+    _built(objective, network).loss(batch, draw, network)
+    wanted = [0] * last + [5 * objective.calls]
+    require(seen == wanted, f"of images that a draw gives to stage {last} the stages see {seen}, not {wanted}")
+
+
 def what_it_owns_is_its_state(objective: Objective, *, denoiser: Make | None = None) -> None:
     """Its parameters get gradients, and all that training changed is put into a fresh one by its state dict."""
     network = denoiser() if denoiser else _small(objective)
@@ -141,5 +164,6 @@ LAWS = (
     images_do_not_affect_each_other,
     a_draw_decides,
     calls_are_those_made,
+    named_experts_are_asked,
     what_it_owns_is_its_state,
 )

@@ -515,6 +515,7 @@ class Wrong(nn.Module):
         self.start = torch.rand(1) if fault == "start" else 0
 
     def loss(self, batch, draw, denoiser):
+        draw = attrs.evolve(draw, named=self.fault != "asks" and draw.named)
         values = Denoising().build(denoiser).loss(batch, draw, denoiser) + self.scale + self.start
         if self.fault == "hidden":
             values, self.hidden[0] = values + self.hidden[0], self.hidden[0] + values.mean().detach()
@@ -538,6 +539,8 @@ class FaultyObjective(Objective):
 
     fault: str = ""
 
+    asks = True
+
     def build(self, denoiser):
         return Wrong(self.fault, denoiser) if self.fault != "module" else object()
 
@@ -552,6 +555,7 @@ class FaultyObjective(Objective):
         ("a_draw_decides", "drawn", "is something drawn or counted inside"),
         ("a_draw_decides", "start", "what is random at the start needs a seed"),
         ("calls_are_those_made", "twice", "`calls` is 1, but an image made 2"),
+        ("named_experts_are_asked", "asks", r"gives to stage 2 the stages see \[2, 2, 1\], not \[0, 0, 5\]"),
         ("what_it_owns_is_its_state", "idle", "no gradient reaches its idle"),
         ("what_it_owns_is_its_state", "own", "it owns weights of the denoiser"),
         ("what_it_owns_is_its_state", "hidden", "a fresh one has other losses"),
