@@ -99,23 +99,30 @@ def test_widths_that_are_best_by_construction_are_chosen(wanted, drawn, budget):
 def test_widths_are_found_from_noisy_probes(seed):
     """Chinchilla-like networks: loss = e + A / w + B / images^0.4, probed with noise; the choice is by a step or exact.
 
-    Probes are a twentieth of the budget. What is best is computed from the true losses, over the same grid.
+    Probes are a twentieth of the budget, and their laws are fitted as advice fits them, together. What is best is
+    computed from the true losses, over the same grid.
     """
     random = np.random.default_rng(seed)
     drawn, budget = random.dirichlet([4, 4, 4]), 1e15
-    truth, probed = [], []
+    truth, looks, losses = [], [], []
     for share in drawn:
         need, learn = 10 ** random.uniform(-0.3, 0.7), 10 ** random.uniform(1.3, 2.3)
-        own, seen = [], []
+        own = []
         for width in WIDTHS:
             price = 2e4 * width**2
             curve = law(0.1 + need / width, learn * price**0.4, 0.4)
             spent = budget / 20 * share * np.linspace(0.25, 1, 12)
-            noisy = curve(spent) * (1 + 3e-4 * random.standard_normal(12))
+            looks.append(spent)
+            losses.append((curve(spent) * (1 + 3e-4 * random.standard_normal(12)))[None])
             own.append(Option(width, price, curve))
-            seen.append(Option(width, price, fit(spent, noisy[None])))
         truth.append(StageOptions(share, share, tuple(own)))
-        probed.append(StageOptions(share, share, tuple(seen)))
+    laws = iter(fit_together(looks, losses, [0.0] * len(looks)))
+    probed = [
+        StageOptions(
+            each.drawn, each.weight, tuple(Option(one.width, one.flops_per_image, next(laws)) for one in each.options)
+        )
+        for each in truth
+    ]
     best = min(
         itertools.product(*(each.options for each in truth)),
         key=lambda chosen: float(staged_loss(truth, chosen, budget)[0]),
