@@ -9,11 +9,11 @@ import numpy as np
 from msdk.advising.advice import Advice, FittedLaw, Range, StageAdvice
 from msdk.advising.choosing import Choice, Option, StageOptions, choose
 from msdk.advising.fitting import Numbers, PowerLaw, fit_together
-from msdk.advising.probing import LOOKS, UNIFIED, Probes, probes_of
+from msdk.advising.probing import UNIFIED, Asked, Probes, probes_of
 from msdk.arguments import as_annotated
 from msdk.distributed import Group, this_rank, together
-from msdk.errors import MsdkError, RunError
-from msdk.recipe.quantities import quantity, written
+from msdk.errors import RunError
+from msdk.recipe.quantities import written
 from msdk.runs.files import write_json
 from msdk.studies.collecting import collect
 from msdk.studies.crossing import RESAMPLES, estimate, multipliers, resampled
@@ -49,7 +49,7 @@ def advise(
         recipe: The file of a recipe.
         out: Folder of the probes and of advice.json; advice/NAME when not given.
         budget: Training FLOPs: "100T"; those of the recipe's own training when not given.
-        widths: Channels of decoders to probe, see `msdk.advising.probing.probes_of`.
+        widths: Channels of decoders to probe, see `msdk.advising.probing.Asked`.
         iterations: Of each probe, 8 or more.
         seeds: Three or more.
         overrides: "key=value" for the recipe.
@@ -64,8 +64,16 @@ def advise(
     file = Path(recipe)
     with together(this_rank()) as group:
         probes = group.agreed(
-            lambda: prepared(
-                file, overrides, budget=budget, widths=widths, iterations=iterations, seeds=seeds, device=device
+            lambda: probes_of(
+                Asked(
+                    file=file,
+                    overrides=overrides,
+                    budget=budget,
+                    widths=widths,
+                    iterations=iterations,
+                    seeds=seeds,
+                    device=device,
+                )
             )
         )
         folder = Path(out) if out is not None else default_folder(file)
@@ -77,28 +85,6 @@ def advise(
 def default_folder(file: Path) -> Path:
     """Where probes are unless told: advice/FOLDER-NAME of the recipe."""
     return Path("advice") / f"{file.resolve().parent.name}-{file.stem}"
-
-
-def prepared(
-    file: Path,
-    overrides: Sequence[str] = (),
-    *,
-    budget: str | None = None,
-    widths: Sequence[int] | None = None,
-    iterations: int = 200,
-    seeds: Sequence[int] = (0, 1, 2),
-    device: str | None = None,
-    cache: bool = True,
-) -> Probes:
-    """What is to be trained, as `advise` takes it."""
-    if iterations < LOOKS:
-        raise MsdkError(
-            f"probes of {iterations} iterations are looked at {LOOKS} times: train them for {LOOKS} or more"
-        )
-    flops = None if budget is None else quantity(budget, "FLOPs")
-    return probes_of(
-        file, overrides, flops=flops, widths=widths, iterations=iterations, seeds=seeds, device=device, cache=cache
-    )
 
 
 def concluded(probes: Probes, folder: Path, *, confidence: float = 0.95, group: Group | None = None) -> Advice:

@@ -16,7 +16,7 @@ from msdk.clustering import cluster, with_edges
 from msdk.decoders.base import Decoder
 from msdk.errors import MsdkError, PartError
 from msdk.recipe import Recipe, Stages, load_recipe
-from msdk.recipe.quantities import written
+from msdk.recipe.quantities import quantity, written
 from msdk.recipe.structuring import to_data
 from msdk.studies.files import OWN, assigned, structured
 from msdk.studies.planning import Plan, Trial, plan
@@ -61,34 +61,50 @@ class Probes:
     budget: float
 
 
-def probes_of(
-    file: Path,
-    overrides: Sequence[str] = (),
-    *,
-    flops: float | None = None,
-    widths: Sequence[int] | None = None,
-    iterations: int = 200,
-    seeds: Sequence[int] = (0, 1, 2),
-    device: str | None = None,
-    cache: bool = True,
-) -> Probes:
-    """What is to be trained; finds edges, and prices all of it.
+@attrs.frozen(kw_only=True)
+class Asked:
+    """What is asked of `msdk advise`.
 
-    Args:
+    Attributes:
         file: A recipe with stages, or with one: then three are found in its data.
         overrides: "key=value" for it.
-        flops: Training FLOPs that are advised on; those of the recipe's own training when not given.
+        budget: Training FLOPs that are advised on, "100T"; those of the recipe's own training when not given.
         widths: Channels of decoders to probe; the recipe's own where these are several, else the encoder's, half as
             many, and half as many again.
-        iterations: Of each probe.
+        iterations: Of each probe, 8 or more.
         seeds: Three or more.
         device: Where edges are found.
         cache: Whether counts and edges of earlier calls are used.
 
     Raises:
-        MsdkError: The recipe is wrong, or its decoders have no width, or not these.
+        MsdkError: Probes are too short to be looked at.
     """
-    recipe = load_recipe(file, overrides)
+
+    file: Path
+    overrides: Sequence[str] = ()
+    budget: str | None = None
+    widths: Sequence[int] | None = None
+    iterations: int = 200
+    seeds: Sequence[int] = (0, 1, 2)
+    device: str | None = None
+    cache: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        if self.iterations < LOOKS:
+            raise MsdkError(
+                f"probes of {self.iterations} iterations are looked at {LOOKS} times: train them for {LOOKS} or more"
+            )
+
+
+def probes_of(asked: Asked) -> Probes:
+    """What is to be trained; finds edges, and prices all of it.
+
+    Raises:
+        MsdkError: The recipe or the budget is wrong, or its decoders have no width, or not these.
+    """
+    file, device, cache = asked.file, asked.device, asked.cache
+    spent = None if asked.budget is None else quantity(asked.budget, "FLOPs")
+    recipe = load_recipe(file, asked.overrides)
     if recipe.encoder is None:
         raise MsdkError(
             f"{file} has [[encoders]], one for each stage, and what is compared here are widths of decoders behind "
@@ -97,7 +113,7 @@ def probes_of(
     middle = width_of(recipe.encoder, "encoder")
     decoders = list(recipe.decoders if len(recipe.decoders) > 1 else recipe.decoders * STAGES)
     named = [width_of(each, f"decoders.{number}") for number, each in enumerate(recipe.decoders)]
-    chosen = tuple(sorted(set(widths or (named if len(set(named)) > 1 else _around(middle)))))
+    chosen = tuple(sorted(set(asked.widths or (named if len(set(named)) > 1 else _around(middle)))))
     if len(chosen) < 2:
         raise MsdkError(f"one width leaves nothing to choose: name two or more, for example {_around(middle)}")
     staged, by = recipe, "the recipe"
@@ -107,12 +123,11 @@ def probes_of(
     if staged.clustered:
         by = str(to_data(staged.stages.clustering)["name"])
         staged, _ = with_edges(staged, device=device, cache=cache)
-    spent = flops
     if spent is None:
         training = budget(staged if len(recipe.decoders) > 1 else recipe, cache=cache).training
         assert training is not None
         spent = training.total_flops
-    options = _options(recipe, overrides, iterations, seeds)
+    options = _options(recipe, asked)
     arms = {
         UNIFIED: {
             "recipe": str(file.resolve()),
@@ -145,10 +160,10 @@ def _around(width: int) -> tuple[int, int, int]:
     return max(width // 2, 1), width, width + width // 2
 
 
-def _options(recipe: Recipe, overrides: Sequence[str], iterations: int, seeds: Sequence[int]) -> Mapping[str, Any]:
-    checkpoints = max(iterations // LOOKS, 1)
+def _options(recipe: Recipe, asked: Asked) -> Mapping[str, Any]:
+    checkpoints = max(asked.iterations // LOOKS, 1)
     # What a study says itself: the seeds are those of the probes, and `held_out` is the recipe's.
-    fixed = {key: value for key, value in (assigned("--set", each) for each in overrides) if key not in OWN}
+    fixed = {key: value for key, value in (assigned("--set", each) for each in asked.overrides) if key not in OWN}
     own = {
         "training.iterations": checkpoints * LOOKS,
         "training.warmup": min(recipe.training.warmup, checkpoints),
@@ -157,7 +172,7 @@ def _options(recipe: Recipe, overrides: Sequence[str], iterations: int, seeds: S
     return {
         "title": "Probes",
         "baseline": UNIFIED,
-        "seeds": list(seeds),
+        "seeds": list(asked.seeds),
         "checkpoints": checkpoints,
         "held_out": recipe.data.held_out or 0.1,
         "set": {**fixed, **own},

@@ -40,7 +40,8 @@ def advise(
     recipe
         A TOML file: a network of several stages, or of one, for which three are found in the data.
     """
-    from msdk.advising.asking import concluded, default_folder, prepared
+    from msdk.advising.asking import concluded, default_folder
+    from msdk.advising.probing import Asked, probes_of
     from msdk.report.advising import advice_grids
 
     folder, rank = out or default_folder(recipe), this_rank()
@@ -48,15 +49,17 @@ def advise(
     with interruptible(lambda: kept), together(rank) as group:
         with display.spinner("counting"):
             probes = group.agreed(
-                lambda: prepared(
-                    recipe,
-                    overrides or (),
-                    budget=budget,
-                    widths=None if widths is None else _numbers(widths),
-                    iterations=iterations,
-                    seeds=seeds_of(seeds),
-                    device=device,
-                    cache=cache,
+                lambda: probes_of(
+                    Asked(
+                        file=recipe,
+                        overrides=overrides or (),
+                        budget=budget,
+                        widths=None if widths is None else _numbers(widths),
+                        iterations=iterations,
+                        seeds=seeds_of(seeds),
+                        device=device,
+                        cache=cache,
+                    )
                 )
             )
         interrupted = trained(probes.trials, folder, device, retry=True, alone=False, group=group)
@@ -69,7 +72,7 @@ def advise(
     elif rank.first:
         display.show(*advice_grids(found))
         display.say("")
-        display.say(found.sentence)
+        display.prose(found.sentence)
     return 0
 
 

@@ -12,12 +12,16 @@ from msdk.cli.options import Force, default_run_dir, load, with_edges
 from msdk.errors import MsdkError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from msdk.launching import Job
     from msdk.recipe import Recipe
 
 launching = App(name="launch", help="Write the files by which schedulers start a command on several machines.")
 
-Words = Annotated[str, Parameter(help="A recipe to train; or, after --, cluster, run, sample or train with options.")]
+Words = Annotated[
+    str, Parameter(help="A recipe, or a study; or, after --, cluster, run, sample, study or train with options.")
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -31,6 +35,7 @@ class Machines:
     cpus: Annotated[int | None, Parameter(help="CPU cores of each machine.")] = None
     memory: Annotated[int | None, Parameter(help="Memory of each machine, in GB.")] = None
     restarts: Annotated[int, Parameter(help="How often all are started anew after a process has died.")] = 3
+    at_once: Annotated[int | None, Parameter(help="Trials of a study at the same time; all by default.")] = None
 
 
 @attrs.frozen(kw_only=True)
@@ -66,6 +71,7 @@ def slurm(
 
     Examples: msdk launch slurm recipes/cifar10/edm-multistage.toml --nodes 4 --gpus 8 --time 24:00:00 --print
     / msdk launch slurm --nodes 2 --gpus 8 -- sample runs/mine --seeds 0-49999 --out images.zip
+    / msdk launch slurm --at-once 8 -- study recipes/studies/widths.toml --size paper
     """
     from msdk.launching import batch_file
 
@@ -106,7 +112,12 @@ def skypilot(
         setup=SETUP if setup is None else setup,
         spot=spot,
     )
-    _tell(text, job, ".sky.yaml", ("sky", "jobs", "launch"), file)
+    if job.tasks is None:
+        _tell(text, job, ".sky.yaml", ("sky", "jobs", "launch"), file)
+        return
+    each = f"for trial in $(seq 0 {job.tasks.count - 1}); do sky jobs launch -y -d --env TRIAL=$trial"
+    steps = (lambda place: f"{each} {place}; done", lambda place: f"sky jobs launch -y --env TRIAL=end {place}")
+    _tell(text, job, ".sky.yaml", (), file, steps)
 
 
 @launching.command
@@ -126,11 +137,17 @@ def kubernetes(
 
     Examples: msdk launch kubernetes R --nodes 4 --gpus 8 --image ghcr.io/me/msdk --claim runs --queue research --print
     """
-    from msdk.launching import train_job
+    from msdk.launching import indexed_job, train_job
 
     if grace < 60:
         raise MsdkError(f"--grace {grace}: at least 60 seconds, of which torchrun leaves its processes all but 30")
     job = _job(words, size, kept=None if claim is None else folder)
+    if job.tasks is not None:
+        text = indexed_job(job, queue=queue, image=image, folder=folder, claim=claim, namespace=namespace, grace=grace)
+        space = "" if namespace is None else f" -n {namespace}"
+        resume = f"""kubectl{space} patch job/{job.name}-end -p '{{"spec": {{"suspend": false}}}}'"""
+        _tell(text, job, ".job.yaml", (), file, (lambda place: f"kubectl apply -f {place}", lambda _: resume))
+        return
     text = train_job(
         job,
         queue=queue,
@@ -144,8 +161,15 @@ def kubernetes(
     _tell(text, job, ".trainjob.yaml", ("kubectl", "apply", "-f"), file)
 
 
-def _tell(text: str, job: "Job", suffix: str, submit: tuple[str, ...], file: Output) -> None:
-    """Prints a file, or writes it and says how to start it."""
+def _tell(
+    text: str,
+    job: "Job",
+    suffix: str,
+    submit: tuple[str, ...],
+    file: Output,
+    steps: "Sequence[Callable[[str], str]]" = (),
+) -> None:
+    """Prints a file, or writes it and says how to start it: by a command, or by steps of which the last comes later."""
     if file.to_stdout:
         display.show_lines(text)
         return
@@ -156,7 +180,12 @@ def _tell(text: str, job: "Job", suffix: str, submit: tuple[str, ...], file: Out
         raise MsdkError(f"{place} exists: replace it with --force, or choose another --out")
     write_text(place, text)
     display.say(f"wrote {place}: {job.size}")
-    display.say(f"next: {shlex.join([*submit, str(place)])}")
+    if submit:
+        display.say(f"next: {shlex.join([*submit, str(place)])}")
+        return
+    first, last = (each(shlex.quote(str(place))) for each in steps)
+    display.say(f"next: {first}")
+    display.say(f"and when all jobs have ended: {last}")
 
 
 def _job(words: tuple[str, ...], size: Machines, *, here: bool = False, kept: str | None = None) -> "Job":
@@ -172,7 +201,10 @@ def _job(words: tuple[str, ...], size: Machines, *, here: bool = False, kept: st
 
     if not words:
         raise MsdkError("say what is to be launched: a recipe to train, or a command after --, such as -- sample RUN")
-    words = words if words[0] in VERBS else ("train", *words)
+    if words[0] not in VERBS:
+        words = ("study" if _is_study(words[0]) else "train", *words)
+    if words[0] == "study":
+        return _study_job(words, size, here=here, kept=kept)
     verb, given = words[0], _parsed(words)
     subject, out = cast("Path", given.get("recipe", given.get("run"))), given.get("out")
     called = subject.name if verb == "sample" else default_run_dir(subject).name
@@ -195,6 +227,68 @@ def _job(words: tuple[str, ...], size: Machines, *, here: bool = False, kept: st
     recipe = load(subject, given.get("overrides"))
     if verb != "cluster":
         _check_training(recipe, given.get("out") or default_run_dir(subject), job, here=here)
+    return job
+
+
+def _is_study(name: str) -> bool:
+    """Whether a file is of a study; what else is wrong with it is told by who reads it."""
+    import tomllib
+
+    from msdk.studies.files import MOST_BYTES
+
+    try:
+        with Path(name).open("rb") as file:
+            return "study" in tomllib.loads(file.read(MOST_BYTES).decode())
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+HERE = {
+    **{each: each for each in ("plan", "collect", "trial", "processes", "helps")},
+    **{each: each for each in ("gpu", "utilisation", "measure", "memory")},
+    "to_print": "print",
+    "as_json": "json",
+}
+"""Options of `msdk study` that are of use where one is, or that the jobs get themselves, and how they are written."""
+
+
+def _study_job(words: tuple[str, ...], size: Machines, *, here: bool, kept: str | None) -> "Job":
+    """The jobs of a study: one for each trial; of a search that learns, as many as can work at the same time."""
+    from msdk.cli.studies import loaded_study
+    from msdk.distributed import Rank
+    from msdk.launching import Job, Tasks, job_name
+    from msdk.studies.planning import plan
+    from msdk.studies.searching import Searching
+    from msdk.studies.studying import default_folder
+    from msdk.training.dealing import refuse_uneven
+
+    given = _parsed(words)
+    for option, name in HERE.items():
+        if option in given:
+            raise MsdkError(f"--{name} is not of the jobs of a study: leave it out")
+    names = ("size", "seeds", "over", "overrides", "best_of", "budget")
+    study = loaded_study(given["study"], **{name: given.get(name) for name in names})
+    folder = given.get("out") or default_folder(given["study"], study.study.size)
+    if given.get("out") is None:
+        folder = folder if kept is None else Path(kept) / folder.name
+        words = (*words, "--out", str(folder))
+    with display.spinner("counting") as say:
+        whole = plan(study, device=given.get("device"), say=say)
+        searching = Searching(whole, folder)
+        trials = searching.trials()
+    count, search = len(trials), study.study.search
+    numbered = not searching.unknown and [each.number for each in trials] == list(range(count))
+    if search is not None and not numbered:
+        count = len(study.study.seeds) * sum(min(search.at_once, each.tries) for each in whole.variants)
+    fields = {key: value for key, value in attrs.asdict(size).items() if value is not None}
+    job = Job(
+        words=words,
+        name=job_name(f"study-{folder.name}"),
+        tasks=Tasks(count=count, numbered=numbered, last=(*words, "--collect")),
+        **fields,
+    )
+    for each in whole.kept:
+        refuse_uneven(each.recipe.training.batch_size, each.recipe.training.accumulation, Rank(count=job.world))
     return job
 
 

@@ -15,8 +15,9 @@ from msdk.distributed import this_rank, together
 from msdk.errors import MsdkError
 
 if TYPE_CHECKING:
-    from msdk.studies import StudyResult
+    from msdk.studies import Study, StudyResult
     from msdk.studies.planning import Plan, Trial
+    from msdk.studies.searching import Searching
 
 
 def study(
@@ -36,6 +37,10 @@ def study(
         Parameter(
             negative="", help="A grid for all arms, training.lr=[1e-3,3e-3], or one: ARM:decoders.0.channels=[32,48]."
         ),
+    ] = None,
+    best_of: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="A key of --over that all arms are tuned by: of each the best value is compared."),
     ] = None,
     seeds: Annotated[str | None, Parameter(help="Three or more: 0-4.")] = None,
     plan: Annotated[bool, Parameter(negative="", help="Show what it will cost, and train nothing.")] = False,
@@ -64,14 +69,13 @@ def study(
     Examples: msdk study recipes/studies/fig1d.toml
     / msdk study recipes/studies/widths.toml --plan --gpu h100 --size paper
     / msdk study S.toml --over multistage:decoders.0.channels=[32,48,64] --budget 100T
+    / msdk study S.toml --over training.lr=[1e-3,3e-3,1e-2] --best-of training.lr
 
     Parameters
     ----------
     study
         A TOML file, see docs/studies.md.
     """
-    from msdk.studies import load_study
-
     if processes < 1:
         raise MsdkError(f"--processes {processes}: at least 1, this one")
     if processes > 1 and trial is not None:
@@ -80,14 +84,14 @@ def study(
         raise MsdkError("hours are either of --gpu or measured here by --measure: give one of them")
     if utilisation is not None and not gpu:
         raise MsdkError("--utilisation is of a card: name it by --gpu")
-    chosen = None if seeds is None else seeds_of(seeds)
-    loaded = load_study(study, size, seeds=chosen, over=over or (), overrides=overrides or (), budget=budget)
+    loaded = loaded_study(study, size, seeds, over, overrides, best_of, budget)
     from msdk.budgeting.cards import card_named
     from msdk.budgeting.planning import UTILISATION
     from msdk.report.studies import plan_grid
     from msdk.studies.collecting import refuse_another
     from msdk.studies.planning import plan as priced_study
     from msdk.studies.planning import share
+    from msdk.studies.searching import Searching
     from msdk.studies.studying import concluded, default_folder
 
     card = None if gpu is None else card_named(gpu)
@@ -119,10 +123,13 @@ def study(
         if plan:
             _show_plan(whole, study, as_json=as_json)
             return 0
-        trials = group.agreed(whole.trials)
+        searching = Searching(whole, folder, group)
+        trials = searching.trials()
         if to_print:
             for each in trials:
                 display.say(f"msdk {shlex.join(each.command(folder))}")
+            if searching.unknown:
+                display.warn(_still(searching, "the same command lists them"))
             return 0
         if processes > 1 and rank.count > 1:
             raise MsdkError("torchrun's processes train each trial together: leave --processes out")
@@ -130,13 +137,14 @@ def study(
             display.show(plan_grid(whole, _title(loaded.study.title, study)))
         if not collect:
             interrupted = trained(
-                _chosen(trials, trial),
+                trials if trial is None else _numbered(searching, trials, trial),
                 folder,
                 device,
                 retry=retry,
                 alone=trial is not None,
                 group=group,
-                whole=whole,
+                searching=searching,
+                file=study,
                 others=0 if helps else processes - 1,
                 helps=helps,
             )
@@ -145,11 +153,36 @@ def study(
                 return 128 + interrupted
             if helps:
                 return 0
-        result = concluded(whole, trials, folder, study, group)
-        pictured = _painted(whole, trials, folder, device) if rank.first and not collect else []
+        result = concluded(searching, study)
+        pictured = _painted(searching, result, device) if rank.first and not collect else []
     if rank.first:
         _tell(result, folder, pictured, as_json=as_json)
-    return 2 if result.failed and not collect else 0
+    if collect:
+        return 0
+    return 2 if any(trial in (None, each.number) for each in result.failed) else 0
+
+
+def loaded_study(
+    file: Path,
+    size: str | None = None,
+    seeds: str | None = None,
+    over: "Sequence[str] | None" = None,
+    overrides: "Sequence[str] | None" = None,
+    best_of: "Sequence[str] | None" = None,
+    budget: str | None = None,
+) -> "Study":
+    """The study that these options of `msdk study` name."""
+    from msdk.studies import load_study
+
+    return load_study(
+        file,
+        size,
+        seeds=None if seeds is None else seeds_of(seeds),
+        over=over or (),
+        overrides=overrides or (),
+        best_of=best_of or (),
+        budget=budget,
+    )
 
 
 def _title(title: str, file: Path) -> str:
@@ -166,12 +199,23 @@ def _show_plan(whole: "Plan", file: Path, *, as_json: bool) -> None:
         display.show(plan_grid(whole, _title(whole.study.study.title, file)))
 
 
-def _chosen(trials: "Sequence[Trial]", number: int | None) -> "Sequence[Trial]":
-    if number is None:
-        return trials
-    if not 0 <= number < len(trials):
-        raise MsdkError(f"--trial {number}: the study has the trials 0 to {len(trials) - 1}")
-    return trials[number : number + 1]
+def _numbered(searching: "Searching", trials: "Sequence[Trial]", number: int) -> "Sequence[Trial]":
+    found = [each for each in trials if each.number == number]
+    if found:
+        return found
+    last = trials[-1].number
+    if number > last and searching.unknown:
+        raise MsdkError(f"--trial {number}: {_still(searching, f'the trials 0 to {last} are known')}")
+    raise MsdkError(f"--trial {number}: the study has the trials 0 to {last}, but for those that are left out")
+
+
+def _still(searching: "Searching", then: str) -> str:
+    search = searching.whole.study.study.search
+    assert search is not None
+    return (
+        f"{search.name} proposes up to {searching.unknown} more settings, when the results of those before are there: "
+        f"{then}"
+    )
 
 
 def trained(
@@ -182,16 +226,31 @@ def trained(
     retry: bool,
     alone: bool,
     group: object,
-    whole: "Plan | None" = None,
+    searching: "Searching | None" = None,
+    file: Path = Path(),
     others: int = 0,
     helps: bool = False,
 ) -> int:
-    """Makes the trials and scores them, and tells of each; the signal that ended it."""
+    """Makes the trials and scores them, and tells of each; the signal that ended it.
+
+    Args:
+        trials: Those that are known.
+        folder: Of the study.
+        device: Where to train.
+        retry: Whether trials that have failed are tried again.
+        alone: Whether others are not waited for.
+        group: The processes that train together.
+        searching: What has more of them, perhaps, and is scored; nothing where it is not given.
+        file: Of the study.
+        others: Processes beside this one.
+        helps: Whether this is one of them.
+    """
     from msdk.distributed import Group
     from msdk.studies.collecting import state_of
     from msdk.studies.helping import helped
     from msdk.studies.running import Watcher, make
     from msdk.studies.scoring import score
+    from msdk.studies.studying import that_count
 
     assert isinstance(group, Group)
     count, named_before = len(trials), set[str]()
@@ -204,6 +263,7 @@ def trained(
         if not helps:
             display.note(f"{named(each)} {'goes on' if resumed else 'begins'}")
 
+    known = alone or searching is None or not searching.unknown
     missing = sum(state_of(folder, each)[0] in ("new", "stopped", "training") for each in trials)
     words = sys.argv[1:]
     with display.bar(quiet=helps or not group.rank.first) as report:
@@ -220,7 +280,7 @@ def trained(
                 display.note(f"{what} {'goes on' if done > 1 else 'begins'} in another process")
             report(what, done, total)
 
-        with helped(min(others, max(missing - 1, 0)), words, theirs):
+        with helped(min(others, max(missing - 1, 0)) if known else others, words, theirs):
             interrupted = make(
                 trials,
                 folder,
@@ -228,6 +288,7 @@ def trained(
                 retry=retry,
                 wait=not alone,
                 group=group,
+                more=None if alone or searching is None else searching.trials,
                 watcher=Watcher(
                     began=began,
                     trained=lambda each, step: told(named(each), step.iteration, step.iterations),
@@ -240,10 +301,14 @@ def trained(
                     warned=display.warn,
                 ),
             )
-            if whole is not None and group.rank.first and not interrupted:
+            if searching is None or interrupted:
+                return interrupted
+            if group.rank.first:
+                # Which setting of a tuned arm counts is not known before all of them are there.
+                own = [] if _tuned(searching) else trials
                 score(
-                    whole,
-                    trials,
+                    searching.plan,
+                    own if alone else that_count(searching, file),
                     folder,
                     device=device,
                     wait=not alone,
@@ -253,13 +318,20 @@ def trained(
     return interrupted
 
 
-def _painted(whole: "Plan", trials: "Sequence[Trial]", folder: Path, device: str | None) -> list[str]:
+def _tuned(searching: "Searching") -> bool:
+    options = searching.whole.study.study
+    return options.search is not None or bool(options.best_of)
+
+
+def _painted(searching: "Searching", result: "StudyResult", device: str | None) -> list[str]:
     """Draws images of all arms side by side; the files that there are then."""
     from msdk.studies.scoring import paint
+    from msdk.studies.tuning import counting
 
+    trials = counting(searching.known, result.tuning)
     try:
         with display.spinner("drawing samples"):
-            made = paint(whole, trials, folder, device=device)
+            made = paint(searching.plan, trials, searching.folder, device=device)
     except MsdkError as error:
         display.warn(str(error))
         return []
@@ -277,6 +349,7 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
         stages_plot,
         study_markdown,
         study_page,
+        tuning_sentences,
     )
     from msdk.runs.files import write_bytes, write_text
 
@@ -291,7 +364,7 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
                 write_bytes(folder / f"curves.{kind}", curves_plot(result, kind))
                 if staged(result):
                     write_bytes(folder / f"stages.{kind}", stages_plot(result, kind))
-            written += ["curves.png", "curves.svg"]
+            written += ["curves.png", "curves.svg", *(["stages.png", "stages.svg"] if staged(result) else [])]
         except PlotError as error:
             display.warn(str(error))
     if as_json:
@@ -299,7 +372,7 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
         return
     display.show(*result_grids(result))
     display.say("")
-    for sentence in (result.verdict, *score_sentences(result)):
+    for sentence in (result.verdict, *score_sentences(result), *tuning_sentences(result)):
         display.prose(sentence)
     display.say(f"in {folder}:")
     display.prose(", ".join(written))

@@ -233,7 +233,7 @@ def evaluate_here(
         )
         if group.rank.first:
             cost = cost_of(task, time.perf_counter() - begun)
-            notes = tuple(notes_of(task, stamp))
+            notes = tuple(notes_of(task, images, stamp))
             found = Scores(
                 name=name,
                 scores=scored,

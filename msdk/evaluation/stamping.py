@@ -11,6 +11,7 @@ import torch
 
 from msdk import __version__
 from msdk.datasets.base import Source
+from msdk.evaluation.references import jpeg_share
 from msdk.evaluation.scores import (
     Cost,
     ExtractorStamp,
@@ -44,7 +45,11 @@ def images_stamp(task: Task, files: Source | None) -> ImagesStamp:
             **({} if task.mixed is None else {"mixed": dict(task.mixed)}),
             "seeds": [options.seed, options.seed + task.count - 1],
         }
-    place = None if files is None else {"sha256": files.digest, "images": len(files), "protocol": files.protocol}
+    place = None
+    if files is not None:
+        told = {"sha256": files.digest, "images": len(files), "protocol": files.protocol}
+        share = jpeg_share(files)
+        place = {**told, "jpeg": share} if share else told
     return ImagesStamp(
         run=str(task.run.resolve()),
         checkpoint=task.checkpoint,
@@ -87,14 +92,15 @@ def versions(opened: Mapping[str, Opened]) -> dict[str, str]:
     return {"msdk": __version__, "torch": str(torch.__version__), "numpy": np.__version__, **others}
 
 
-def notes_of(task: Task, reference: ReferenceStamp) -> list[str]:
+def notes_of(task: Task, images: ImagesStamp, reference: ReferenceStamp) -> list[str]:
     """What a reader must know of all scores."""
     found: list[str] = []
-    if reference.jpeg:
-        found.append(
-            f"{100 * reference.jpeg:.0f} % of the real images were JPEG: scores against images that never were cannot "
-            "be compared with these"
-        )
+    for what, share in (("real images", reference.jpeg), ("samples", (images.files or {}).get("jpeg"))):
+        if share:
+            found.append(
+                f"{100 * share:.0f} % of the {what} were JPEG: scores with images that never were cannot be compared "
+                "with these"
+            )
     if task.options.repeats == 1 and any(metric.reads != "denoiser" for metric in task.metrics):
         found.append("one range of seeds: a claim needs the spread over three (--repeats 3)")
     return found

@@ -80,8 +80,10 @@ def task_of(run: Path, asked: Asked | None = None, recipe: Recipe | None = None,
     options = _evolved(options, {key: value for key, value in said.items() if value is not None})
     extractor = options.extractor if asked.extractor is None else _part(asked.extractor, Extractor)
     at = 0 if begins else _iteration(run, asked.checkpoint)
-    real = options.reference or recipe.data if asked.reference is None else _found_at(Path(asked.reference), recipe)
-    files = None if asked.samples is None else _found_at(Path(asked.samples), recipe)
+    real = (
+        options.reference or recipe.data if asked.reference is None else _found_at("reference", asked.reference, recipe)
+    )
+    files = None if asked.samples is None else _found_at("samples", asked.samples, recipe)
     if files is not None:
         counted = len(files.open())
         if asked.images is None:
@@ -153,9 +155,11 @@ def suited_extractor(shape: Shape) -> Extractor:
     return digits
 
 
-def _found_at(path: Path, recipe: Recipe) -> Dataset:
+def _found_at(what: str, place: str | Path, recipe: Recipe) -> Dataset:
     """Images at a path, of the shape of the recipe's; others are refused as they are read."""
-    found = cast("Any", dataset_at(path))
+    if not Path(place).exists():
+        raise PartError(f"{what} {place}: there is nothing there")
+    found = cast("Any", dataset_at(Path(place)))
     shape = recipe.data.shape
     return (
         attrs.evolve(found, size=shape[-1], channels=shape[0]) if len(shape) == 3 and hasattr(found, "size") else found

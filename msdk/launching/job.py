@@ -1,14 +1,15 @@
 """What is launched: an msdk command, and the machines it takes."""
 
 import re
+import shlex
 
 import attrs
 
 from msdk.errors import MsdkError, printable
 
-VERBS = {"cluster": (), "run": ("--resume",), "sample": (), "train": ("--resume",)}
+VERBS = {"cluster": (), "run": ("--resume",), "sample": (), "study": (), "train": ("--resume",)}
 """Commands that share their work over processes -> the words that let one that was stopped go on when it is started
-again; sampling does so by itself, and clustering begins anew. Without a checkpoint --resume begins."""
+again; sampling and studies do so by themselves, and clustering begins anew. Without a checkpoint --resume begins."""
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,:/@+%=-]*")
 """Values that stand in lines of schedulers, which have rules of quoting of their own: such a value needs none."""
@@ -31,6 +32,21 @@ def job_name(text: str) -> str:
 
 
 @attrs.frozen(kw_only=True)
+class Tasks:
+    """Jobs that are alike but for a number from 0, and one that comes after all of them: a study.
+
+    Attributes:
+        count: How many.
+        numbered: Whether the command is told the number, as `--trial`; otherwise all share what there is to do.
+        last: The command that comes after them, on one process without a GPU.
+    """
+
+    count: int
+    numbered: bool
+    last: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
 class Job:
     """An msdk command on machines that are alike.
 
@@ -44,6 +60,8 @@ class Job:
         cpus: CPU cores of each machine.
         memory: Of each machine, in GB.
         restarts: How often all processes are started anew after one of them has died.
+        tasks: Where it is many jobs, each on so many machines.
+        at_once: How many of them run at the same time; as many as there is room for when not given.
 
     Raises:
         MsdkError: A number is too small, or a word is not printable.
@@ -58,16 +76,21 @@ class Job:
     cpus: int | None = None
     memory: int | None = None
     restarts: int = 3
+    tasks: Tasks | None = None
+    at_once: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        for option, least in (("nodes", 1), ("gpus", 0), ("processes", 1), ("cpus", 1), ("memory", 1), ("restarts", 0)):
+        bounds = {"nodes": 1, "gpus": 0, "processes": 1, "cpus": 1, "memory": 1, "restarts": 0, "at_once": 1}
+        for option, least in bounds.items():
             value = getattr(self, option)
             if value is not None and value < least:
-                raise MsdkError(f"--{option} {value}: at least {least}")
+                raise MsdkError(f"--{option.replace('_', '-')} {value}: at least {least}")
         if self.gpus and self.processes > self.gpus:
             raise MsdkError(
                 f"--processes {self.processes}: each process has a GPU of its own, and a machine has {self.gpus}"
             )
+        if self.at_once is not None and self.tasks is None:
+            raise MsdkError("--at-once is of the trials of a study: this is one job")
         if self.gpu is not None:
             plain("--gpu", self.gpu)
         for word in self.words:
@@ -93,4 +116,14 @@ class Job:
         """How much it takes, in words."""
         cores = f"{self.gpus} GPU" + ("s" if self.gpus > 1 else "") if self.gpus else "CPUs"
         plural = "es" if self.world > 1 else ""
-        return f"{self.nodes} x {cores}, {self.world} process{plural}"
+        own = f"{self.nodes} x {cores}, {self.world} process{plural}"
+        return own if self.tasks is None else f"{self.tasks.count} jobs of {own}"
+
+    def command(self, number: str) -> str:
+        """The command for a shell.
+
+        Args:
+            number: The shell's variable that has the number of the task.
+        """
+        own = shlex.join(self.words)
+        return f'{own} --trial "${number}"' if self.tasks is not None and self.tasks.numbered else own

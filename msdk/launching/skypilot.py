@@ -26,7 +26,8 @@ def task(
 
     The folder that one launches from is its `workdir`; what is to be kept is in a bucket or a volume. A machine that is
     taken away makes SkyPilot start the task anew elsewhere, where the same command goes on; so does a task that fails,
-    a few times (`job_recovery`).
+    a few times (`job_recovery`). The trials of a study are a job each, which the variable TRIAL tells apart, and `end`
+    is what comes after them.
 
     Source: https://docs.skypilot.co/en/latest/reference/yaml-spec.html (fields),
     https://docs.skypilot.co/en/latest/running-jobs/distributed-jobs.html (SKYPILOT_NODE_RANK and the like, torchrun),
@@ -69,10 +70,25 @@ def task(
     if bucket:
         kept = {"source" if "://" in bucket else "name": plain("--bucket", bucket)}
         data["file_mounts"] = {folder: {**kept, "mode": "MOUNT_CACHED"}}
+    if job.tasks is not None:
+        if bucket and not job.tasks.numbered:
+            raise MsdkError(
+                "jobs that share the trials of a search take them by locks, which buckets have not: name a --volume, "
+                "or let random or grid choose"
+            )
+        if job.at_once is not None:
+            raise MsdkError("--at-once: SkyPilot itself says how many jobs run at the same time, so leave it out")
+        data["envs"] = {"TRIAL": "0", "MSDK_CACHE": f"{folder}/.cache"}
     data["setup"] = f"{setup.strip()}\n"
-    data["run"] = RUN.format(processes=job.processes, restarts=job.in_place, words=shlex.join(job.words))
+    last = "" if job.tasks is None else LAST.format(words=shlex.join(job.tasks.last))
+    data["run"] = last + RUN.format(processes=job.processes, restarts=job.in_place, words=job.command("TRIAL"))
     return f"# {job.size}; written by `msdk launch skypilot`. Start it by: sky jobs launch FILE\n{yaml(data)}"
 
+
+LAST = """if [ "$TRIAL" = end ]; then
+    exec msdk {words}
+fi
+"""
 
 RUN = """head=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)
 exec torchrun --nnodes="$SKYPILOT_NUM_NODES" --nproc-per-node={processes} --max-restarts={restarts} \\

@@ -2,7 +2,7 @@
 
 import shlex
 
-from msdk.launching.job import Job, plain
+from msdk.launching.job import Job, Tasks, plain
 
 CPUS = 4
 """Cores of each process where nobody says how many. Slurm gives a task one otherwise."""
@@ -23,7 +23,7 @@ def batch_file(
     the warning on to `srun`, which passes it on to its tasks (USR1 as it is; TERM would reach them as KILL); torchrun
     passes it on to its processes, which save and end; `scontrol requeue` puts the job back into the queue, where the
     same command goes on. A machine that fails, and a job of more right, make Slurm queue the job again by itself, since
-    it has `--requeue`.
+    it has `--requeue`. The trials of a study are an array of jobs (--array), after which one more comes (--dependency).
 
     Source: the manual pages sbatch(1) (--signal, --requeue, --open-mode), srun(1) (--ignore-signals tells which signals
     are forwarded) and scontrol(1), https://slurm.schedmd.com; torchrun's --signals-to-handle and --shutdown-timeout,
@@ -39,8 +39,10 @@ def batch_file(
     """
     devices = f"{job.gpu}:{job.gpus}" if job.gpu else str(job.gpus)
     cpus = job.cpus or CPUS * job.processes
+    tasks = job.tasks
     options = {
         "job-name": job.name,
+        "array": tasks and f"0-{tasks.count - 1}" + (f"%{job.at_once}" if job.at_once else ""),
         "nodes": job.nodes,
         "ntasks-per-node": 1,
         "gpus-per-node": devices if job.gpus else None,
@@ -63,8 +65,20 @@ def batch_file(
         nodes=job.nodes,
         processes=job.processes,
         restarts=job.in_place,
+        after="" if tasks is None else _after(job.name, tasks, time, partition, account, setup),
         ending="" if job.nodes == 1 else AGAIN.format(restarts=job.restarts),
-        words=shlex.join(job.words),
+        words=job.command("SLURM_ARRAY_TASK_ID"),
+    )
+
+
+def _after(name: str, tasks: Tasks, time: str | None, partition: str | None, account: str | None, setup: str) -> str:
+    """What puts a job into the queue that begins when all tasks have ended, however they did."""
+    options = {"job-name": f"{name}-end", "time": time, "partition": partition, "account": account}
+    return AFTER.format(
+        options=" ".join(f"--{key}={value}" for key, value in options.items() if value is not None),
+        cpus=CPUS,
+        setup=f"{setup.strip()}\n" if setup.strip() else "",
+        words=shlex.join(tasks.last),
     )
 
 
@@ -75,7 +89,7 @@ FILE = """#!/bin/bash
 # torchrun passes the warning on to its processes, and leaves them time to save.
 export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1
 export PET_SHUTDOWN_TIMEOUT={saving}
-
+{after}
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
 
@@ -103,6 +117,16 @@ srun --kill-on-bad-exit=1 --ntasks-per-node=1 --cpus-per-task={cpus} bash -c 'tr
 step=$!
 wait "$step"
 {ending}"""
+
+AFTER = """
+# The first task that starts queues what comes after all of them: once, and not where some are queued again by hand.
+if [ "$SLURM_ARRAY_TASK_ID" = 0 ] && [ "${{SLURM_RESTART_COUNT:-0}}" = 0 ]; then
+    sbatch --dependency=afterany:"$SLURM_ARRAY_JOB_ID" {options} --ntasks=1 --cpus-per-task={cpus} <<'MSDK_END'
+#!/bin/bash
+{setup}exec msdk {words}
+MSDK_END
+fi
+"""
 
 AGAIN = """code=$?
 

@@ -32,20 +32,19 @@ def advice_grids(found: "Advice") -> list[Grid]:
     head = ("stage", "ratio", "of training", "floor", "channels")
     laws = tuple(
         (
-            "unified" if each.stage is None else str(each.stage),
-            str(each.width),
+            f"{'unified' if each.stage is None else f'stage {each.stage}'}, {each.width}",
             _range(each.a),
             _range(each.b),
-            _range(each.c),
             written(each.unit, "FLOPs"),
             f"{each.error:.4f}",
         )
         for each in found.laws
     )
-    law = ("stage", "channels", "a", "b", "c", "unit", "misses by")
+    law = ("network, channels", "a", "b", "unit", "misses by")
+    exponent = tuple(f"c = {_range(each.c)}, of all in common." for each in found.laws[:1])
     return [
         Grid(f"Stages for {found.recipe}", head, stages, notes),
-        Grid("Loss = a + b (FLOPs spent there / unit)^-c", law, laws, ()),
+        Grid("Loss = a + b (FLOPs spent there / unit)^-c", law, laws, exponent),
     ]
 
 

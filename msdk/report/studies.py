@@ -43,11 +43,23 @@ def plan_grid(plan: "Plan", title: str) -> Grid:
         ]
         row += ["-" if price.hours is None else f"{seeds * price.hours:.3g}"] if hours else []
         row += ["-" if price.memory is None else written(price.memory, "B")] if memory else []
-        rows.append((*row, f"{seeds} seeds" if each.kept else "left out"))
+        trials = f"{seeds} seeds" if each.tries == 1 else f"{each.tries} settings x {seeds} seeds"
+        rows.append((*row, trials if each.kept else "left out"))
     head = ["arm", "iterations x batch", "parameters", "training of one", "paper's account"]
     head += [*(["hours of all seeds"] if hours else []), *(["memory"] if memory else []), "trials"]
-    notes = [f"{seeds * len(plan.kept)} trials, {written(plan.flops, 'FLOPs')} of training in all."]
-    if plan.budget is not None:
+    count, search = seeds * sum(each.tries for each in plan.kept), plan.study.study.search
+    notes = [f"{count} trials, {written(plan.flops, 'FLOPs')} of training in all."]
+    if search is not None:
+        notes = [
+            f"At most {notes[0][:-1]}: {search.name} proposes the settings, and each is priced before it is trained. "
+            "Those shown cost most of what is at the ends of the space."
+        ]
+        if plan.budget is not None:
+            notes.append(
+                f"Budget: {written(plan.budget, 'FLOPs')}, an equal share for each arm. A setting that exceeds what is "
+                "left of it is left out."
+            )
+    elif plan.budget is not None:
         notes.append(f"Budget: {written(plan.budget, 'FLOPs')}. An arm that exceeds what is left of it is left out.")
     return Grid(title, tuple(head), tuple(rows), tuple(notes))
 
@@ -167,6 +179,35 @@ def score_sentences(found: "StudyResult") -> list[str]:
     return sentences
 
 
+def tuning_sentences(found: "StudyResult") -> list[str]:
+    """How arms were tuned, and what was chosen; where that is an end of what was tried, it says so."""
+    tuned = [each for each in found.tuning if each.keys]
+    if not tuned:
+        return []
+    alike = len({tuple((key.key, key.tried) for key in each.keys) for each in tuned}) == 1
+    alike = alike and len(tuned) == len(found.tuning)
+    by = "a grid" if tuned[0].by == "grid" else tuned[0].by
+    ranges = "; ".join(f"{key.key} from {key.tried}" for key in tuned[0].keys)
+    told = f"All arms were tuned alike by {by}: {ranges}." if alike else f"Arms were tuned by {by}, not all alike."
+    rest = f" Up to {found.unknown} settings are still to be proposed." if found.unknown else ""
+    sentences = [
+        f"{told} Each setting has all seeds, and that with the best mean over them counts; no interval holds that it "
+        f"was chosen by the same seeds.{rest}"
+    ]
+    for each in tuned:
+        if each.chosen is None:
+            continue
+        values = ", ".join(f"{key.key} = {key.value}" + ("" if alike else f" (from {key.tried})") for key in each.keys)
+        sentences.append(f"{each.arm} counts with {values}, of {each.settings} settings.")
+        sentences += [
+            f"{key.key} = {key.value} of {each.arm} is at an end of what was tried ({key.tried}): better ones may lie "
+            "beyond, so try more on that side."
+            for key in each.keys
+            if key.at_end
+        ]
+    return sentences
+
+
 def _ends(found: "Interval") -> str:
     return " to ".join("-" if value is None else f"{value:+.2g}" for value in (found.low, found.high))
 
@@ -224,9 +265,10 @@ def _dashes(number: int) -> Dashes:
 
 def _panel(axes: "Axes", found: "StudyResult", account: "Account") -> None:
     unit, words = AXES[account]
-    spent = [_spent(arm, account) for arm in found.arms]
+    arms = _shown(found)
+    spent = [_spent(arm, account) for arm in arms]
     prefix, size = prefix_of(max((x for each in spent for curve in each for x in curve), default=1.0), unit)
-    for number, (arm, curves) in enumerate(zip(found.arms, spent, strict=True)):
+    for number, (arm, curves) in enumerate(zip(arms, spent, strict=True)):
         colour = STAGE_COLOURS[number % len(STAGE_COLOURS)]
         values = [[point.value for point in trial.points] for trial in arm.trials if trial.points]
         for xs, ys in zip(curves, values, strict=True):
@@ -239,7 +281,7 @@ def _panel(axes: "Axes", found: "StudyResult", account: "Account") -> None:
             line.set_linestyle(_dashes(number))
     for each in found.comparisons:
         if each.account == account and each.crossing.estimate is not None:
-            colour = STAGE_COLOURS[[arm.name for arm in found.arms].index(each.name) % len(STAGE_COLOURS)]
+            colour = STAGE_COLOURS[[arm.name for arm in arms].index(each.name) % len(STAGE_COLOURS)]
             axes.plot([each.crossing.estimate / size], [each.target], "o", color=colour, markersize=5)
     targets = [each.target for each in found.comparisons if each.account == account]
     if targets:
@@ -268,9 +310,14 @@ def _logarithmic(axes: "Axes") -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
+def _shown(found: "StudyResult") -> "list[ArmResult]":
+    """The arms that are drawn: of those that are tuned, the settings that count."""
+    return [arm for arm in found.arms if not found.tuning or arm.name in {each.chosen for each in found.tuning}]
+
+
 def staged(found: "StudyResult") -> "list[ArmResult]":
     """The arms with more than one stage, whose losses by stage can be told."""
-    return [arm for arm in found.arms if arm.edges_ratio and any(trial.points for trial in arm.trials)]
+    return [arm for arm in _shown(found) if arm.edges_ratio and any(trial.points for trial in arm.trials)]
 
 
 def stages_plot(found: "StudyResult", kind: str) -> bytes:
@@ -291,7 +338,7 @@ def stages_plot(found: "StudyResult", kind: str) -> bytes:
         prefix, size = prefix_of(largest, "FLOPs")
         for stage, axes in enumerate(figure.subplots(1, count, squeeze=False)[0]):
             for arm in arms:
-                colour = STAGE_COLOURS[found.arms.index(arm) % len(STAGE_COLOURS)]
+                colour = STAGE_COLOURS[_shown(found).index(arm) % len(STAGE_COLOURS)]
                 for place, trial in enumerate(trial for trial in arm.trials if trial.points):
                     points = [
                         (point.flops / size, value)
@@ -336,7 +383,7 @@ def study_page(found: "StudyResult", samples: bytes | None = None) -> str:
         .render(
             title=found.title or found.study,
             question=found.question,
-            verdict=" ".join([found.verdict, *score_sentences(found)]),
+            verdict=" ".join([found.verdict, *score_sentences(found), *tuning_sentences(found)]),
             grids=result_grids(found),
             plots=plots,
             facts=stamp_lines(found),
@@ -373,7 +420,7 @@ def study_markdown(found: "StudyResult") -> str:
 
     parts = [
         f"# {markdown_text(found.title or found.study)}\n",
-        f"{markdown_text(' '.join([found.verdict, *score_sentences(found)]))}\n",
+        f"{markdown_text(' '.join([found.verdict, *score_sentences(found), *tuning_sentences(found)]))}\n",
     ]
     parts += [grid.markdown() for grid in result_grids(found)]
     return "\n".join([*parts, *(f"- {markdown_text(line)}" for line in stamp_lines(found))]) + "\n"

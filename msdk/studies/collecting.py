@@ -34,6 +34,7 @@ from msdk.studies.results import (
     StudyResult,
     TrialResult,
 )
+from msdk.studies.tuning import best_of, groups, tunings
 from msdk.studies.verdicts import judged, sentence, verdict_of
 
 RESULT = "study.json"
@@ -74,7 +75,7 @@ def _ended(run: Path) -> bool:
     return stopping is not None and stopping.ended
 
 
-def collect(plan: Plan, trials: Sequence[Trial], folder: Path, file: Path) -> StudyResult:
+def collect(plan: Plan, trials: Sequence[Trial], folder: Path, file: Path, *, unknown: int = 0) -> StudyResult:
     """What the trials of a study have found so far.
 
     Args:
@@ -82,14 +83,15 @@ def collect(plan: Plan, trials: Sequence[Trial], folder: Path, file: Path) -> St
         trials: Its trials.
         folder: Of the study.
         file: The study file, for the record.
+        unknown: Settings that a search is still to propose.
     """
     options = plan.study.study
     metric = metric_named(options.metrics[0])
-    results = {trial.number: _trial(folder, trial, options.metrics[0]) for trial in trials}
+    results = {trial.number: trial_result(folder, trial, options.metrics[0]) for trial in trials}
     arms = tuple(
         _arm(each, [results[trial.number] for trial in trials if trial.variant is each]) for each in plan.variants
     )
-    baseline, *others = _tuned(plan, arms)
+    baseline, *others = (best_of([arms[place] for place in places]) for places in groups(plan, arms).values())
     comparisons = tuple(
         found
         for arm in others
@@ -116,10 +118,12 @@ def collect(plan: Plan, trials: Sequence[Trial], folder: Path, file: Path) -> St
         verdict=verdict_of(
             [each for each in comparisons if each.account == "training"],
             baseline.name,
-            len(results) - done - failed,
+            len(results) - done - failed + unknown * len(options.seeds),
             failed,
         ),
         stamp=_stamp(folder, trials),
+        tuning=tunings(plan, arms),
+        unknown=unknown,
     )
 
 
@@ -160,7 +164,7 @@ def read_result(path: Path) -> StudyResult:
     return parsed(content, file, StudyResult, "the result of a study, as `msdk study` writes it")
 
 
-def _trial(folder: Path, trial: Trial, metric: str) -> TrialResult:
+def trial_result(folder: Path, trial: Trial, metric: str) -> TrialResult:
     """A trial as it is found; what cannot be read is a failure of its own, and ends no study."""
     state, problem = state_of(folder, trial)
     run, points = run_of(folder, trial), tuple[Point, ...]()
@@ -209,14 +213,6 @@ def _arm(variant: Variant, trials: Sequence[TrialResult]) -> ArmResult:
         paper=variant.paper,
         trials=tuple(trials),
     )
-
-
-def _tuned(plan: Plan, arms: Sequence[ArmResult]) -> list[ArmResult]:
-    """The arms that count: of those that are tuned, the one with the best mean over seeds; the baseline first."""
-    groups: dict[str, list[ArmResult]] = {}
-    for variant, arm in zip(plan.variants, arms, strict=True):
-        groups.setdefault(variant.tuned, []).append(arm)
-    return [min(group, key=lambda each: math.inf if each.best is None else each.best) for group in groups.values()]
 
 
 def curves_of(arm: ArmResult, account: Account, seeds: Sequence[int] | None = None) -> tuple[Curves, tuple[int, ...]]:

@@ -1,5 +1,6 @@
 """Study files as data: recipes, what is changed in them, seeds, and how trials are compared. Imports no torch."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from msdk.recipe.quantities import quantity
 
 Target = Literal["best", "final"]
 Equal = Literal["iterations", "flops"]
+Chooser = Literal["tpe", "random", "grid"]
 
 
 def _paired(_: object, field: object, value: tuple[int, ...]) -> None:
@@ -37,6 +39,64 @@ def _metric_names(_: object, __: object, value: tuple[str, ...]) -> None:
 
     for name in value:
         metrics.get(name)
+
+
+@attrs.frozen(kw_only=True)
+class Range:
+    """Numbers that a search may choose: whole ones where both ends are, others rounded to four digits.
+
+    Args:
+        low: The least of them.
+        high: The largest of them.
+        log: Whether they are drawn by their logarithm, as suits learning rates.
+        step: Between them, from `low`; any when not given.
+    """
+
+    low: Any
+    high: Any
+    log: bool = False
+    step: Any = None
+
+    def __attrs_post_init__(self) -> None:
+        numbers = [self.low, self.high, *([] if self.step is None else [self.step])]
+        for each in numbers:
+            if type(each) not in (int, float) or not math.isfinite(each) or abs(each) > 2**53:
+                raise ValueError(f"`low`, `high` and `step` are finite numbers, got {each!r}")
+        if self.low >= self.high:
+            raise ValueError(f"`low` is to be less than `high`, got {self.low} and {self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("`log` is of numbers above 0, without `step`")
+        if self.step is not None and not 0 < self.step <= self.high - self.low:
+            raise ValueError(f"`step` is to be above 0 and at most `high` less `low`, got {self.step}")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has whole numbers alone."""
+        return all(isinstance(each, int) for each in (self.low, self.high, self.step) if each is not None)
+
+
+Space = Mapping[str, Range | tuple[Any, ...]]
+"""Key of recipes -> what a search may choose for it: a list of values, or a range of numbers."""
+
+
+@attrs.frozen(kw_only=True)
+class Search:
+    """The table `[study.search]`: who chooses the settings that are tried of each arm. Needs optuna.
+
+    Args:
+        name: The sampler of optuna: "tpe" learns from results, "random" and "grid" do not.
+        trials: Settings that are tried of each arm, each with all seeds.
+        at_once: Settings of an arm that are proposed before the first of them has its result. More can be trained at
+            the same time, and "tpe" learns less from each.
+        seed: Of the sampler.
+        space: Key of recipes -> what may be chosen in all arms: [values], or { low, high, log, step }.
+    """
+
+    name: Chooser
+    trials: int = attrs.field(default=20, validator=ge(1))
+    at_once: int = attrs.field(default=1, validator=ge(1))
+    seed: int = attrs.field(default=0, validator=[ge(0), lt(2**32)])
+    space: Space = attrs.field(factory=dict[str, "Range | tuple[Any, ...]"])
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +128,7 @@ class Options:
         over: Key of recipes -> values; each arm is trained with each, and with each combination of several keys.
         best_of: Keys of `over` that arms are tuned by: of each arm the value with the best mean over seeds counts, the
             baseline's too; all of them are told.
+        search: Who proposes settings of each arm, of which likewise the best one counts; in the place of `best_of`.
         size: The size that is meant when none is named.
     """
 
@@ -87,6 +148,7 @@ class Options:
     set: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     over: Mapping[str, tuple[Any, ...]] = attrs.field(factory=dict[str, tuple[Any, ...]])
     best_of: tuple[str, ...] = ()
+    search: Search | None = None
     size: str = ""
 
 
@@ -98,12 +160,14 @@ class Arm:
         recipe: Its file, from the folder of the study.
         set: Key of the recipe -> its value, over `set` of the study.
         over: Key of the recipe -> values, besides `over` of the study.
+        space: Key of the recipe -> what the study's search may choose, besides its own `space`.
         paper: What the paper says of it: any name -> number, shown beside what is found.
     """
 
     recipe: Path
     set: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     over: Mapping[str, tuple[Any, ...]] = attrs.field(factory=dict[str, tuple[Any, ...]])
+    space: Space = attrs.field(factory=dict[str, "Range | tuple[Any, ...]"])
     paper: Mapping[str, float] = attrs.field(factory=dict[str, float])
 
 
@@ -123,3 +187,8 @@ class Study:
     def baseline(self) -> str:
         """The arm that others are compared with."""
         return self.study.baseline or next(iter(self.arms))
+
+    def space(self, arm: str) -> Space:
+        """What is searched in an arm; nothing where no search is."""
+        search = self.study.search
+        return {} if search is None else {**search.space, **self.arms[arm].space}

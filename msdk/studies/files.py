@@ -13,7 +13,7 @@ import attrs
 from msdk.errors import MsdkError, Problem, RecipeError, nearest
 from msdk.recipe.files import read_bounded
 from msdk.recipe.structuring import flattened_errors, strict_converter
-from msdk.studies.fields import Study
+from msdk.studies.fields import Range, Study
 
 MOST_BYTES = 2**17
 """Of a study file."""
@@ -37,6 +37,7 @@ def load_study(
     seeds: Sequence[int] | None = None,
     over: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    best_of: Sequence[str] = (),
     budget: str | None = None,
 ) -> Study:
     """Reads a study file.
@@ -47,6 +48,7 @@ def load_study(
         seeds: In the place of the file's.
         over: `"key=[a, b]"` for all arms, or `"ARM:key=[a, b]"` for one of them.
         overrides: `"key=value"`, over `set` of all arms.
+        best_of: Keys of grids for all arms that these are tuned by, besides the file's.
         budget: In the place of the file's.
 
     Raises:
@@ -67,6 +69,8 @@ def load_study(
             own["seeds"] = list(seeds)
         if budget is not None:
             own["budget"] = budget
+        if best_of and isinstance(own.get("best_of", []), list):
+            own["best_of"] = list(dict.fromkeys([*own.get("best_of", []), *best_of]))
         for text in overrides:
             key, value = assigned("--set", text)
             own["set"] = {**own.get("set", {}), key: value}
@@ -113,11 +117,52 @@ def structured(data: Mapping[str, Any], path: Path) -> Study:
         if study.study.equal == "flops" and "training.iterations" in table.over:
             words = "'training.iterations' is decided by equal = \"flops\": leave one of them out"
             problems.append(Problem(f"{place}.over", words))
+    problems += _of_search(study)
     if problems:
         raise RecipeError(str(path), problems)
     folder = Path(os.path.realpath(path)).parent
     arms = {name: attrs.evolve(arm, recipe=_near(folder / arm.recipe)) for name, arm in study.arms.items()}
     return attrs.evolve(study, arms=arms)
+
+
+def _of_search(study: Study) -> list[Problem]:
+    """What is wrong with what is to be searched."""
+    options, search = study.study, study.study.search
+    if search is None:
+        words = 'is of a search, and there is none: add search = { name = "tpe" } to [study]'
+        return [Problem(f"arms.{name}.space", words) for name, arm in study.arms.items() if arm.space]
+    problems: list[Problem] = []
+    places = {
+        "study.search.space": search.space,
+        **{f"arms.{name}.space": arm.space for name, arm in study.arms.items()},
+    }
+    if not any(places.values()):
+        words = 'has no key, so there is nothing to search: for example { "training.lr" = { low = 1e-4, high = 1e-2 } }'
+        problems.append(Problem("study.search.space", words))
+    if options.best_of:
+        problems.append(Problem("study.best_of", "a search tunes the arms already: leave one of the two out"))
+    settled = (*OWN, *(("training.iterations",) if options.equal == "flops" else ()))
+    for place, space in places.items():
+        gridded = {*options.over}
+        for name, arm in study.arms.items():
+            gridded |= set(arm.over) if place in ("study.search.space", f"arms.{name}.space") else set()
+        for key, values in space.items():
+            wrong = _of_key(values, search.name)
+            if key in settled:
+                wrong = "is set by the study itself"
+            elif key in gridded:
+                wrong = "is in `over` as well: leave one of the two out"
+            if wrong:
+                problems.append(Problem(place, f"'{key}' {wrong}"))
+    return problems
+
+
+def _of_key(values: Range | tuple[Any, ...], chooser: str) -> str:
+    if isinstance(values, Range):
+        endless = chooser == "grid" and values.step is None and not values.whole
+        return "has no end of values, of which a grid cannot be: add `step`, or list them" if endless else ""
+    wrong = _no_grid("", values)
+    return wrong.removeprefix("'' ")
 
 
 def _no_grid(key: str, values: Sequence[Any]) -> str:

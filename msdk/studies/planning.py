@@ -21,7 +21,8 @@ from msdk.recipe import Recipe, check_trainable, load_recipe
 from msdk.recipe.quantities import quantity, written
 from msdk.recipe.structuring import to_data
 from msdk.runs.resuming import FREE
-from msdk.studies.fields import Study
+from msdk.studies.choosing import ready_to_choose, tries
+from msdk.studies.fields import Range, Study
 from msdk.studies.files import inline
 from msdk.studies.quality import HELD_OUT, OF_EVALUATIONS
 from msdk.studies.results import Price
@@ -37,6 +38,7 @@ class Variant:
         arm: Of the study.
         name: The arm's, with what the grid sets.
         tuned: The same without what it is tuned by: of variants that have it in common, the best one counts.
+        setting: What it is tuned by: key of recipes -> its value.
         file: Of its recipe.
         changes: What is set in it, as `--set` takes it, without the seed.
         recipe: The recipe with its edges; its seed is that of the first trial.
@@ -44,11 +46,13 @@ class Variant:
         price: Of one trial.
         kept: Whether it is within the budget of the study.
         paper: What the paper says of it.
+        tries: Settings that a search is to propose of it, of which this one costs most; 1 where it stands for itself.
     """
 
     arm: str
     name: str
     tuned: str
+    setting: Mapping[str, Any]
     file: Path
     changes: tuple[str, ...]
     recipe: Recipe
@@ -56,6 +60,7 @@ class Variant:
     price: Price
     kept: bool
     paper: Mapping[str, float]
+    tries: int = 1
 
 
 @attrs.frozen(eq=False)
@@ -137,19 +142,39 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
     return attrs.evolve(recipe, training=attrs.evolve(recipe.training, seed=seed))
 
 
+@attrs.frozen
+class Point:
+    """An arm at one point of its grid, before it is priced: see `Variant`."""
+
+    arm: str
+    name: str
+    tuned: str
+    changes: tuple[str, ...]
+    setting: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+
+    def at(self, setting: Mapping[str, Any]) -> "Point":
+        """The same with a setting that a search proposes."""
+        label = _label(self.name, setting)
+        # What the study itself sets comes last, and is none of a setting's keys.
+        return Point(self.arm, label, self.tuned, (*self.changes, *_assigned(setting)), setting)
+
+
 @attrs.frozen(eq=False)
 class Plan:
     """A study, priced.
 
     Attributes:
         study: What was read.
-        variants: Arms at every point of their grids, the baseline first.
+        variants: Arms at every point of their grids, the baseline first. Of a study with a search, each stands for all
+            settings that are to be proposed, or (see `msdk.studies.searching`) is one of those that were.
         budget: Most training FLOPs of all trials; None where there is no limit.
+        pricing: What priced them.
     """
 
     study: Study
     variants: tuple[Variant, ...]
     budget: float | None
+    pricing: "Pricing"
 
     @property
     def kept(self) -> tuple[Variant, ...]:
@@ -158,8 +183,10 @@ class Plan:
 
     @property
     def flops(self) -> float:
-        """Training FLOPs of all trials that are kept."""
-        return len(self.study.study.seeds) * sum(each.price.flops for each in self.kept)
+        """Training FLOPs of all trials that are kept; of a search the most that they can be."""
+        most = len(self.study.study.seeds) * sum(each.price.flops * each.tries for each in self.kept)
+        searched = any(each.tries > 1 for each in self.kept)
+        return min(most, self.budget) if searched and self.budget is not None else most
 
     def trials(self) -> tuple[Trial, ...]:
         """Every trial that is kept: all arms with the first seed, then all with the next one. Opens the data.
@@ -168,25 +195,18 @@ class Plan:
             DataError: The data cannot be read.
             MsdkError: Arms have different data.
         """
-        digests: dict[str, str] = {}
-
-        def digest(recipe: Recipe) -> str:
-            key = json.dumps(to_data(recipe.data), sort_keys=True)
-            if key not in digests:
-                digests[key] = recipe.data.open().digest
-            return digests[key]
-
-        _refuse_unlike([(each.name, digest(each.recipe)) for each in self.kept])
+        refuse_unlike([(each.name, self.pricing.digest(each.recipe)) for each in self.kept])
         pairs = itertools.product(self.study.study.seeds, self.kept)
-        return tuple(
-            Trial(
-                number,
-                each,
-                seed,
-                f"{slug(each.name)}-seed{seed}-{address(_seeded(each.recipe, seed), digest(each.recipe))}",
-            )
-            for number, (seed, each) in enumerate(pairs)
-        )
+        return tuple(self.trial(number, each, seed) for number, (seed, each) in enumerate(pairs))
+
+    def trial(self, number: int, variant: Variant, seed: int) -> Trial:
+        """A trial of a variant.
+
+        Raises:
+            DataError: The data cannot be read.
+        """
+        where = address(_seeded(variant.recipe, seed), self.pricing.digest(variant.recipe))
+        return Trial(number, variant, seed, f"{slug(variant.name)}-seed{seed}-{where}")
 
 
 def address(recipe: Recipe, digest: str, version: str = __version__) -> str:
@@ -240,31 +260,82 @@ def plan(
         say: Told what is counted.
 
     Raises:
-        MsdkError: A recipe is wrong, or the baseline alone exceeds the budget.
+        MsdkError: A recipe is wrong, or the baseline alone exceeds the budget, or optuna is to choose and is not
+            installed.
     """
     options = study.study
-    known: list[tuple[Recipe, Recipe]] = []
-    found: list[Variant] = []
+    pricing = Pricing(
+        study, card=card, utilisation=utilisation, measured=measured, memory=memory, device=device, cache=cache, say=say
+    )
+    limit = None if options.budget is None else quantity(str(options.budget), "FLOPs")
     names = [study.baseline, *(name for name in study.arms if name != study.baseline)]
-    per_iteration: float | None = None
-    points = [(name, *point) for name in names for point in _points(study, name)]
-    for name, label, tuned, changes in points:
-        say(f"counting {label}")
-        arm = study.arms[name]
+    points = [point for name in names for point in points_of(study, name)]
+    if len({each.tuned for each in points if each.arm == study.baseline}) > 1:
+        raise MsdkError(
+            f"the baseline {study.baseline} has a grid itself: name one arm for each of its values, or the keys in "
+            "best_of, so that of each arm the best value counts"
+        )
+    if options.search is None:
+        found = [pricing.priced(each) for each in points]
+        return Plan(study, tuple(_within(found, len(options.seeds), limit)), limit, pricing)
+    ready_to_choose()
+    if options.equal == "flops":
+        pricing.priced(points[0])  # what the baseline costs as its recipe is, so that no setting of it decides that
+    return Plan(study, tuple(_dearest(pricing, each) for each in points), limit, pricing)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Pricing:
+    """Prices arms at points of their grids, one after the other, as `plan` describes it.
+
+    Attributes:
+        per_trial: Training FLOPs that all arms are to have, once the first one is priced; of `equal = "flops"`.
+        known: Recipes as they were read, each with its edges.
+        found: What was priced.
+        digests: Of data that were opened.
+    """
+
+    study: Study = attrs.field(kw_only=False)
+    card: Card | None = None
+    utilisation: float = UTILISATION
+    measured: bool = False
+    memory: bool = False
+    device: str | None = None
+    cache: bool = True
+    say: Counting = lambda text: None
+    per_trial: float | None = None
+    known: list[tuple[Recipe, Recipe]] = attrs.field(factory=list[tuple[Recipe, Recipe]])
+    found: list[Variant] = attrs.field(factory=list[Variant])
+    digests: dict[str, str] = attrs.field(factory=dict[str, str])
+
+    def digest(self, recipe: Recipe) -> str:
+        """The digest of a recipe's data."""
+        key = json.dumps(to_data(recipe.data), sort_keys=True)
+        if key not in self.digests:
+            self.digests[key] = recipe.data.open().digest
+        return self.digests[key]
+
+    def priced(self, point: Point) -> Variant:
+        """The variant, with its edges and its price.
+
+        Raises:
+            MsdkError: The recipe is wrong.
+        """
+        options, arm, changes, label = self.study.study, self.study.arms[point.arm], point.changes, point.name
+        self.say(f"counting {label}")
         loaded = load_recipe(arm.recipe, changes)
-        ready, clusters = with_edges(loaded, device=device, like=known, cache=cache)
-        known.append((loaded, ready))
+        ready, clusters = with_edges(loaded, device=self.device, like=self.known, cache=self.cache)
+        self.known.append((loaded, ready))
         if loaded.clustered and clusters is None:  # those of an arm before
             edges = ready.stages.edges_ratio
-            clusters = next((each.clusters for each in found if each.recipe.stages.edges_ratio == edges), None)
-        price = _price(ready, cache=cache)
+            clusters = next((each.clusters for each in self.found if each.recipe.stages.edges_ratio == edges), None)
+        price = _price(ready, cache=self.cache)
         if options.equal == "flops":
-            wanted = per_iteration or price.flops
-            per_iteration = wanted
+            wanted = self.per_trial = self.per_trial or price.flops
             iterations = _equal(ready.training.iterations * wanted / price.flops, options.checkpoints)
             changes = (*changes, f"training.iterations={iterations}")
             ready = attrs.evolve(ready, training=attrs.evolve(ready.training, iterations=iterations))
-            price = _price(ready, cache=cache)
+            price = _price(ready, cache=self.cache)
         check_trainable(ready)
         _refuse_unjudged(ready, options.metrics, label)
         if ready.training.iterations < options.checkpoints:
@@ -272,29 +343,52 @@ def plan(
                 f"{label} is trained for {ready.training.iterations:,} iterations, and looked at every "
                 f"{options.checkpoints:,}: lower `checkpoints`"
             )
-        if card is not None:
-            told = estimate(budget(ready, cache=cache), card, ready.training.precision, utilisation=utilisation)
+        if self.card is not None:
+            whole = budget(ready, cache=self.cache)
+            told = estimate(whole, self.card, ready.training.precision, utilisation=self.utilisation)
             price = attrs.evolve(price, hours=None if told is None else told.hours)
-        if measured:
+        if self.measured:
             from msdk.budgeting.measuring import measure
 
-            say(f"measuring {label}")
-            price = attrs.evolve(price, hours=measure(ready, device=device, seconds=0.5).hours)
-        if memory:
+            self.say(f"measuring {label}")
+            price = attrs.evolve(price, hours=measure(ready, device=self.device, seconds=0.5).hours)
+        if self.memory:
             from msdk.budgeting.memory import memory as simulated
 
-            say(f"simulating the memory of {label}")
+            self.say(f"simulating the memory of {label}")
             price = attrs.evolve(price, memory=simulated(ready).peak)
-        found.append(
-            Variant(name, label, tuned, arm.recipe, changes, ready, clusters, price, kept=True, paper=arm.paper)
+        variant = Variant(
+            arm=point.arm,
+            name=label,
+            tuned=point.tuned,
+            setting=point.setting,
+            file=arm.recipe,
+            changes=changes,
+            recipe=ready,
+            clusters=clusters,
+            price=price,
+            kept=True,
+            paper=arm.paper,
         )
-    if len({each.tuned for each in found if each.arm == study.baseline}) > 1:
-        raise MsdkError(
-            f"the baseline {study.baseline} has a grid itself: name one arm for each of its values, or the keys in "
-            "best_of, so that of each arm the best value counts"
-        )
-    limit = None if options.budget is None else quantity(str(options.budget), "FLOPs")
-    return Plan(study, tuple(_within(found, len(options.seeds), limit)), limit)
+        self.found.append(variant)
+        return variant
+
+
+def _dearest(pricing: Pricing, point: Point) -> Variant:
+    """The dearest setting of those at the ends of what is searched, key by key; each end is a recipe that works."""
+    study, search = pricing.study, pricing.study.study.search
+    space = study.space(point.arm)
+    if search is None or not space:
+        return pricing.priced(point)
+    ends = {key: (values.low, values.high) if isinstance(values, Range) else values for key, values in space.items()}
+    setting = {key: values[0] for key, values in ends.items()}
+    best = pricing.priced(point.at(setting))
+    for key, values in ends.items():
+        for value in values[1:]:
+            other = pricing.priced(point.at({**setting, key: value}))
+            if other.price.flops > best.price.flops:
+                setting, best = {**setting, key: value}, other
+    return attrs.evolve(best, name=point.name, setting={}, tries=tries(search, space))
 
 
 def _refuse_unjudged(recipe: Recipe, wanted: Sequence[str], label: str) -> None:
@@ -308,7 +402,7 @@ def _refuse_unjudged(recipe: Recipe, wanted: Sequence[str], label: str) -> None:
             )
 
 
-def _refuse_unlike(arms: Sequence[tuple[str, str]]) -> None:
+def refuse_unlike(arms: Sequence[tuple[str, str]]) -> None:
     """Refuses (name, digest of the data) that differ: qualities on different images are no comparison."""
     name, first = arms[0]
     for other, digest in arms[1:]:
@@ -339,8 +433,8 @@ def _within(variants: Sequence[Variant], seeds: int, limit: float | None) -> Ite
         yield attrs.evolve(each, kept=kept)
 
 
-def _points(study: Study, name: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """The names, with and without what it is tuned by, and the changes of an arm at every point of its grid."""
+def points_of(study: Study, name: str) -> Iterator[Point]:
+    """An arm at every point of its grid."""
     options, arm = study.study, study.arms[name]
     grid = {**options.over, **arm.over}
     fixed = {**options.set, **arm.set}
@@ -350,12 +444,21 @@ def _points(study: Study, name: str) -> Iterator[tuple[str, str, tuple[str, ...]
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
         told, tuned = (
-            ", ".join(f"{key} = {inline(value)}" for key, value in point.items() if key not in without)
+            _label(name, {key: value for key, value in point.items() if key not in without})
             for without in ((), options.best_of)
         )
-        changes = {**fixed, **point, **looks}
-        labels = [f"{name}: {each}" if each else name for each in (told, tuned)]
-        yield labels[0], labels[1], tuple(f"{key}={inline(value)}" for key, value in changes.items())
+        setting = {key: value for key, value in point.items() if key in options.best_of}
+        yield Point(name, told, tuned, _assigned({**fixed, **point, **looks}), setting)
+
+
+def _label(name: str, point: Mapping[str, Any]) -> str:
+    """An arm with what is set in it; what a name has before is kept."""
+    told = ", ".join(f"{key} = {inline(value)}" for key, value in point.items())
+    return name + (", " if ": " in name else ": ") * bool(told) + told
+
+
+def _assigned(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{key}={inline(value)}" for key, value in values.items())
 
 
 def _price(recipe: Recipe, *, cache: bool) -> Price:

@@ -185,6 +185,42 @@ class ScoreResult:
 
 
 @attrs.frozen
+class TunedKey:
+    """What was chosen for one key of an arm's recipe.
+
+    Attributes:
+        key: Of the recipe.
+        value: What was chosen, as TOML has it.
+        tried: What it was chosen from, likewise: values, or a range.
+        at_end: Whether it is a number at an end of these, so that better ones may lie beyond.
+    """
+
+    key: str
+    value: str
+    tried: str
+    at_end: bool
+
+
+@attrs.frozen
+class Tuning:
+    """How an arm was tuned.
+
+    Attributes:
+        arm: Its name without what it is tuned by.
+        chosen: Name of the one in `arms` that is compared; None while none has been trained.
+        by: "grid", or who proposed the settings.
+        settings: How many were tried, or are to be.
+        keys: What the chosen one has; empty where nothing of this arm is tuned.
+    """
+
+    arm: str
+    chosen: str | None
+    by: str
+    settings: int
+    keys: tuple[TunedKey, ...]
+
+
+@attrs.frozen
 class Stamp:
     """What made the numbers.
 
@@ -229,6 +265,8 @@ class StudyResult:
         stamp: What made the numbers.
         scores: Of finished trials, where the study asks for any: name by name, the baseline's first.
         stages_by: The arm in whose stages losses among them are.
+        tuning: Of each arm, where arms are tuned: the baseline's first.
+        unknown: Settings that a search is still to propose, at most.
     """
 
     study: str
@@ -250,6 +288,8 @@ class StudyResult:
     stamp: Stamp
     scores: tuple[ScoreResult, ...] = ()
     stages_by: str = ""
+    tuning: tuple[Tuning, ...] = ()
+    unknown: int = 0
 
     @property
     def failed(self) -> tuple[TrialResult, ...]:

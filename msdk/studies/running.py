@@ -52,6 +52,7 @@ def make(
     wait: bool = True,
     group: Group | None = None,
     watcher: Watcher | None = None,
+    more: Callable[[], Sequence[Trial]] | None = None,
 ) -> int:
     """Trains every trial that nobody has trained: one that was stopped goes on, one in another's hands is left.
 
@@ -65,6 +66,7 @@ def make(
         wait: Whether to wait until other processes have made theirs, and to go on with what they leave.
         group: The processes that train together; this one alone when not given.
         watcher: Told what happens.
+        more: All trials that are known by now, where results lead to others; all processes of the group call it.
 
     Returns:
         The signal that ended it; 0 where all that can be done is done.
@@ -86,6 +88,10 @@ def make(
                 others.append(trial)
             elif interrupted:
                 return interrupted
+        known = trials
+        trials = known if more is None else more()
+        if len(trials) > len(known):
+            continue
         if not others or not wait:
             return 0
         if not told:

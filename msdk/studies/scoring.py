@@ -164,7 +164,7 @@ def _by_stage(denoiser: Denoiser, recipe: Recipe, law: Recipe, partition: Partit
 # --- what they say ----------------------------------------------------------------------------------------------------
 
 
-def compared(plan: Plan, trials: Sequence[Trial], folder: Path) -> tuple[ScoreResult, ...]:
+def compared(plan: Plan, trials: Sequence[Trial], folder: Path, baseline: str) -> tuple[ScoreResult, ...]:
     """The scores of every arm over its seeds, and against the baseline's, seed by seed."""
     options, edges = plan.study.study, shared_edges(plan)
     if not options.scores:
@@ -175,15 +175,15 @@ def compared(plan: Plan, trials: Sequence[Trial], folder: Path) -> tuple[ScoreRe
         for variant in plan.kept
     }
     names = list(dict.fromkeys(name for found in numbers.values() for name in found))
-    baseline = arms.get(plan.variants[0].name, {})
+    theirs = arms.get(baseline, {})
     results: list[ScoreResult] = []
     for name in names:
         for arm, by_seed in arms.items():
             own = {seed: found[name] for seed, found in by_seed.items() if name in found}
             if not own:
                 continue
-            pairs = [(own[seed], baseline[seed][name]) for seed in own if name in baseline.get(seed, {})]
-            versus = arm != plan.variants[0].name and len(pairs) > 1
+            pairs = [(own[seed], theirs[seed][name]) for seed in own if name in theirs.get(seed, {})]
+            versus = arm != baseline and len(pairs) > 1
             results.append(
                 ScoreResult(
                     name=name,

@@ -6,13 +6,15 @@ from pathlib import Path
 import attrs
 
 from msdk.arguments import as_annotated
-from msdk.distributed import Group, this_rank, together
+from msdk.distributed import this_rank, together
 from msdk.studies.collecting import collect, refuse_another, write_result
 from msdk.studies.files import load_study
-from msdk.studies.planning import Plan, Trial, plan, share
+from msdk.studies.planning import Trial, plan, share
 from msdk.studies.results import StudyResult
 from msdk.studies.running import Watcher, make
 from msdk.studies.scoring import compared, score, stages_by
+from msdk.studies.searching import Searching
+from msdk.studies.tuning import counting
 
 
 @as_annotated
@@ -24,6 +26,7 @@ def study(
     seeds: Sequence[int] | None = None,
     over: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    best_of: Sequence[str] = (),
     runs: str | Path | None = None,
     budget: str | None = None,
     device: str | None = None,
@@ -39,6 +42,7 @@ def study(
         seeds: Three or more, in the place of the file's.
         over: Grids besides the file's: "key=[a, b]" for all arms, "ARM:key=[a, b]" for one.
         overrides: "key=value" for the recipes of all arms.
+        best_of: Keys of grids for all arms that these are tuned by, besides the file's.
         runs: A folder of run folders that several studies share; the study has its own when not given.
         budget: Most training FLOPs of all trials: "2E".
         device: Where to train; CUDA where there is one when not given.
@@ -51,39 +55,42 @@ def study(
     Raises:
         MsdkError: The study, a recipe or the data are wrong. A trial that fails is told in the result.
     """
-    loaded = load_study(file, size, seeds=seeds, over=over, overrides=overrides, budget=budget)
+    loaded = load_study(file, size, seeds=seeds, over=over, overrides=overrides, best_of=best_of, budget=budget)
     place = Path(out) if out is not None else default_folder(Path(file), loaded.study.size)
     if runs is not None:
         share(place, Path(runs))
     refuse_another(place, Path(file))
     with together(this_rank()) as group:
-        priced = group.agreed(lambda: plan(loaded, device=device))
-        trials = group.agreed(priced.trials)
-        make(trials, place, device=device, retry=retry, group=group, watcher=watcher)
+        searching = Searching(group.agreed(lambda: plan(loaded, device=device)), place, group)
+        trials = searching.trials()
+        make(trials, place, device=device, retry=retry, group=group, watcher=watcher, more=searching.trials)
         if group.rank.first:
-            score(priced, trials, place, device=device, warned=None if watcher is None else watcher.warned)
-        return concluded(priced, trials, place, Path(file), group)
+            chosen = that_count(searching, Path(file))
+            score(searching.plan, chosen, place, device=device, warned=None if watcher is None else watcher.warned)
+        return concluded(searching, Path(file))
 
 
-def concluded(
-    priced: Plan, trials: Sequence[Trial], folder: Path, file: Path, group: Group | None = None
-) -> StudyResult:
-    """What was found so far; the first process writes it into the folder.
+def concluded(searching: Searching, file: Path) -> StudyResult:
+    """What was found so far; the first process writes it into the folder, and all call this.
 
     Args:
-        priced: The study.
-        trials: Its trials.
-        folder: Of the study.
+        searching: The study, with what its search has come to.
         file: The study file.
-        group: The processes that trained together.
     """
-    group = group or Group()
-    group.wait()
-    result = collect(priced, trials, folder, file)
-    result = attrs.evolve(result, scores=compared(priced, trials, folder), stages_by=stages_by(priced))
-    if group.rank.first:
+    searching.group.wait()
+    trials = searching.trials()
+    plan, folder = searching.plan, searching.folder
+    result = collect(plan, trials, folder, file, unknown=searching.unknown)
+    scores = compared(plan, counting(trials, result.tuning), folder, result.baseline)
+    result = attrs.evolve(result, scores=scores, stages_by=stages_by(plan))
+    if searching.group.rank.first:
         write_result(folder, result)
     return result
+
+
+def that_count(searching: Searching, file: Path) -> list[Trial]:
+    """The trials that are known whose scores are told: of arms that are tuned, those of the settings that count."""
+    return counting(searching.known, collect(searching.plan, searching.known, searching.folder, file).tuning)
 
 
 def default_folder(file: Path, size: str) -> Path:

@@ -99,23 +99,30 @@ def test_widths_that_are_best_by_construction_are_chosen(wanted, drawn, budget):
 def test_widths_are_found_from_noisy_probes(seed):
     """Chinchilla-like networks: loss = e + A / w + B / images^0.4, probed with noise; the choice is by a step or exact.
 
-    Probes are a twentieth of the budget. What is best is computed from the true losses, over the same grid.
+    Probes are a twentieth of the budget, and their laws are fitted as advice fits them, together. What is best is
+    computed from the true losses, over the same grid.
     """
     random = np.random.default_rng(seed)
     drawn, budget = random.dirichlet([4, 4, 4]), 1e15
-    truth, probed = [], []
+    truth, looks, losses = [], [], []
     for share in drawn:
         need, learn = 10 ** random.uniform(-0.3, 0.7), 10 ** random.uniform(1.3, 2.3)
-        own, seen = [], []
+        own = []
         for width in WIDTHS:
             price = 2e4 * width**2
             curve = law(0.1 + need / width, learn * price**0.4, 0.4)
             spent = budget / 20 * share * np.linspace(0.25, 1, 12)
-            noisy = curve(spent) * (1 + 3e-4 * random.standard_normal(12))
+            looks.append(spent)
+            losses.append((curve(spent) * (1 + 3e-4 * random.standard_normal(12)))[None])
             own.append(Option(width, price, curve))
-            seen.append(Option(width, price, fit(spent, noisy[None])))
         truth.append(StageOptions(share, share, tuple(own)))
-        probed.append(StageOptions(share, share, tuple(seen)))
+    laws = iter(fit_together(looks, losses, [0.0] * len(looks)))
+    probed = [
+        StageOptions(
+            each.drawn, each.weight, tuple(Option(one.width, one.flops_per_image, next(laws)) for one in each.options)
+        )
+        for each in truth
+    ]
     best = min(
         itertools.product(*(each.options for each in truth)),
         key=lambda chosen: float(staged_loss(truth, chosen, budget)[0]),
@@ -168,8 +175,9 @@ def test_a_recipe_is_advised_on(tmp_path, capsys, monkeypatch):
     made = {path: path.stat().st_mtime_ns for path in (out / "trials").glob("*/ledger.json")}
     ledgers = [json.loads(path.read_text())["total_flops"] for path in made]
     assert told["probed_flops"] == pytest.approx(sum(ledgers))
-    code, shown, _ = quick(capsys, monkeypatch, *["4G" if word == "2G" else word for word in words])
+    code, shown, _ = quick(capsys, monkeypatch, *["4G" if word == "2G" else word for word in words], columns=80)
     assert code == 0
+    assert max(map(len, shown.splitlines())) <= 80
     assert "4.000 GFLOPs" in shown
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
@@ -205,7 +213,8 @@ def test_one_stage_gets_three(tmp_path, monkeypatch):
 
     monkeypatch.setattr(probing, "with_edges", found)
     monkeypatch.setattr(probing, "floors", lambda recipe, **_: (0.0, 0.0, 0.0))
-    probes = probing.probes_of(UNIFIED, ["encoder.channels=8", "data.held_out=0.3"], widths=[8, 12])
+    overrides = ["encoder.channels=8", "data.held_out=0.3"]
+    probes = probing.probes_of(probing.Asked(file=UNIFIED, overrides=overrides, widths=[8, 12]))
     assert {each.recipe.data.held_out for each in probes.plan.variants} == {0.3}
     assert probes.edges_by == "optimal-denoiser"
     assert [each.arm for each in probes.plan.variants] == ["unified", "8", "12"]

@@ -240,6 +240,12 @@ def test_jpeg_is_seen(run, tmp_path):
     plain = msdk.evaluate(run, images=12, metrics=["fid"])
     differs = {field for field, *_ in unlike(found, plain, "FD-digits")}
     assert {"reference.sha256", "reference.jpeg"} <= differs
+    judged = msdk.evaluate(run, samples=folder, metrics=["fid"])
+    assert "100 % of the samples were JPEG" in judged.notes[0]
+    assert judged.images.files["jpeg"] == 1.0
+    for what in ("samples", "reference"):
+        with pytest.raises(msdk.PartError, match=f"{what} nowhere: there is nothing there"):
+            msdk.evaluate(run, metrics=["fid"], images=12, **{what: "nowhere"})
 
 
 def test_unlike_stamps_name_their_fields(run):

@@ -97,6 +97,7 @@ def test_a_file_is_written_once(capsys, monkeypatch, tmp_path):
         ("slurm", (f"{RECIPE}\n#SBATCH --nodes=99",), "cannot be printed"),
         ("slurm --partition", ("gpu\n#SBATCH --nodes=99", "--", RECIPE), "--partition"),
         ("slurm --nodes 0", (RECIPE,), "--nodes 0: at least 1"),
+        ("slurm --at-once 2", (RECIPE,), "this is one job"),
         ("slurm --gpus 2 --processes 4", (RECIPE,), "a machine has 2"),
         ("slurm --grace 20", (RECIPE,), "--grace 20: at least 60"),
         ("skypilot --bucket b", (RECIPE,), "--gpu H100"),
@@ -248,3 +249,135 @@ def test_a_job_that_is_warned_and_loses_a_process_trains_the_same_run(tmp_path, 
     ours, theirs = (load_checkpoint(latest(tmp_path / name)) for name in ("run", "whole"))
     for part in ("model", "ema", "optimizer"):
         assert all(torch.equal(value, getattr(theirs, part)[key]) for key, value in getattr(ours, part).items())
+
+
+STUDY = """
+[study]
+seeds = [0, 1, 2]
+checkpoints = 2
+held_out = 0.05
+set = { "training.iterations" = 2, "training.batch_size" = 8, "training.validate_images" = 8, "encoder.channels" = 8 }
+
+[arms.narrow]
+recipe = "ROOT/recipes/digits/unified.toml"
+set = { "decoders.0.channels" = 8 }
+
+[arms.wide]
+recipe = "ROOT/recipes/digits/unified.toml"
+set = { "decoders.0.channels" = 12 }
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study of six trials, in a file that a shell would take apart."""
+    path = tmp_path / "it's a study.toml"
+    path.write_text(STUDY.replace("ROOT", str(Path.cwd())))
+    return path
+
+
+def test_the_array_of_a_study_makes_it(capsys, monkeypatch, study, tmp_path):
+    """The body of the batch file, in bash: each task makes its trial, and the first one queues what comes after all."""
+    out = tmp_path / "out"
+    words = ("launch", "slurm", "--gpus", 0, "--at-once", 2, "--partition", "cpu", "--setup", "true", "--print", "--")
+    code, text, err = quick(capsys, monkeypatch, *words, "study", study, "--out", out, "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert "#SBATCH --array=0-5%2" in text.splitlines()
+    assert text.startswith("#!/bin/bash\n# 6 jobs of 1 x CPUs, 1 process;")
+    seen, queued = tmp_path / "seen", tmp_path / "queued"
+    fake(tmp_path, "torchrun", f'printf "%s\\0" "$@" > {seen}')
+    fake(tmp_path, "srun", 'shift 3; exec "$@"')
+    fake(tmp_path, "scontrol", "echo here")
+    fake(tmp_path, "sbatch", f'echo "$@" >> {queued}; cat > {tmp_path}/end.sh')
+    fake(tmp_path, "msdk", f'printf "%s\\0" "$@" > {seen}')
+    given = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "7", "SLURM_JOB_NODELIST": "here"}
+
+    def body(*more, script=("-c", text)):
+        subprocess.run(["bash", *script], env={**given, **dict(more)}, check=True, cwd=tmp_path)
+        read = seen.read_text().split("\0")[:-1]
+        return read[read.index("study") :]
+
+    for number in (5, 0, 1, 2, 3, 4):
+        told = body(("SLURM_ARRAY_TASK_ID", str(number)), ("SLURM_JOB_ID", str(number + 8)))
+        assert told[-2:] == ["--trial", str(number)]
+        if number == 5:
+            assert quick(capsys, monkeypatch, *told)[0] == 0
+    body(("SLURM_ARRAY_TASK_ID", "0"), ("SLURM_JOB_ID", "8"), ("SLURM_RESTART_COUNT", "1"))
+    (line,) = queued.read_text().splitlines()  # once, whatever is queued again
+    assert "--dependency=afterany:7" in line
+    assert "--partition=cpu" in line
+    last = body(script=(str(tmp_path / "end.sh"),))
+    assert last[-1] == "--collect"
+    code, told, _ = quick(capsys, monkeypatch, *last)
+    assert code == 0
+    assert "5 trials are still to be done" in " ".join(told.split())
+    found = json.loads((out / "study.json").read_text())
+    done = [trial["number"] for arm in found["arms"] for trial in arm["trials"] if trial["state"] == "done"]
+    assert done == [5]
+
+
+def test_the_jobs_of_a_study_elsewhere(capsys, monkeypatch, study, tmp_path):
+    """SkyPilot tells trials apart by a variable, Kubernetes by an index; both say what comes after all of them."""
+    options = ("--gpus", 1, "--gpu", "H100")
+    _, text, _ = quick(capsys, monkeypatch, "launch", "skypilot", *options, "--bucket", "b", "--print", "--", study)
+    sky = yaml.safe_load(text)
+    assert sky["envs"] == {"TRIAL": "0", "MSDK_CACHE": "/runs/.cache"}
+    assert sky["run"].startswith('if [ "$TRIAL" = end ]; then\n    exec msdk study ')
+    for name in ("msdk", "torchrun"):
+        fake(tmp_path, name, f'echo {name} "$@"')
+    told = {}
+    for trial in ("4", "end"):
+        given = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TRIAL": trial, "SKYPILOT_NUM_NODES": "1"}
+        given |= {"SKYPILOT_NODE_IPS": "a", "SKYPILOT_NODE_RANK": "0"}
+        told[trial] = subprocess.run(["bash", "-c", sky["run"]], env=given, check=True, capture_output=True, text=True)
+    assert told["4"].stdout.rstrip().endswith("--out /runs/it's a study --trial 4")
+    assert told["end"].stdout.startswith("msdk study")
+    assert told["end"].stdout.rstrip().endswith("--collect")
+
+    more = ("--claim", "runs", "--image", "i", "--queue", "q", "--at-once", 4, "--out", tmp_path / "job.yaml")
+    code, said, _ = quick(capsys, monkeypatch, "launch", "kubernetes", *options, *more, "--", study)
+    assert code == 0
+    trials, after = yaml.safe_load_all((tmp_path / "job.yaml").read_text())
+    assert (trials["spec"]["completions"], trials["spec"]["parallelism"]) == (6, 4)
+    own, last = (each["spec"]["template"]["spec"]["containers"][0]["command"] for each in (trials, after))
+    assert own[-2:] == ["--trial", "$(JOB_COMPLETION_INDEX)"]
+    assert (after["spec"]["suspend"], last[:2], last[-1]) == (True, ["msdk", "study"], "--collect")
+    assert after["metadata"]["name"] in said
+    assert last[last.index("--out") + 1] == own[own.index("--out") + 1]
+
+
+def test_a_search_that_learns_has_jobs_that_share_it(capsys, monkeypatch, study):
+    """As many as can work at the same time, without numbers; one that knows all settings has a job for each trial."""
+    space = '{{ name = "{}", trials = 2, space = {{ "training.lr" = [1e-3, 1e-2, 1e-1] }} }}'
+    text = study.read_text()
+    for name, tasks, numbered in (("tpe", 6, False), ("grid", 12, True)):
+        study.write_text(text.replace("[study]", f"[study]\nsearch = {space.format(name)}"))
+        _, out, _ = quick(capsys, monkeypatch, "launch", "slurm", "--print", "--", study)
+        assert f"#SBATCH --array=0-{tasks - 1}" in out.splitlines()
+        assert ("--trial" in out) == numbered
+    study.write_text(study.read_text().replace('"grid"', '"tpe"'))
+    options = ("skypilot", "--gpu", "H100", "--bucket", "b", "--print")
+    code, _, err = quick(capsys, monkeypatch, "launch", *options, "--", study)
+    assert (code, "name a --volume" in " ".join(err.split())) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "words", "told"),
+    [
+        ("slurm", ("--trial", "3"), "--trial is not of the jobs of a study"),
+        ("slurm", ("--plan",), "--plan is not of the jobs"),
+        ("slurm", ("--processes", "2"), "--processes is not of the jobs"),
+        ("slurm", ("--size", "paper"), "no size 'paper'"),
+        ("slurm", ("--over", "training.lrr=[1]"), "lrr"),
+        ("slurm --gpus 3", (), "training.batch_size is 8"),
+        ("slurm --at-once 0", (), "--at-once 0: at least 1"),
+        ("kubernetes --nodes 2", (), "leave --nodes out"),
+        ("kubernetes", (), "--claim"),
+        ("skypilot --gpu H100 --volume v --at-once 2", (), "leave it out"),
+    ],
+)
+def test_mistakes_of_a_launched_study_are_told(capsys, monkeypatch, study, scheduler, words, told):
+    """In words, with exit code 2, before a job waits."""
+    code, out, err = quick(capsys, monkeypatch, "launch", *scheduler.split(), "--print", "--", "study", study, *words)
+    assert (code, out) == (2, "")
+    assert told in " ".join(err.split())

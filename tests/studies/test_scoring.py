@@ -135,7 +135,7 @@ def test_what_cannot_be_scored_is_told_and_ends_nothing(made, tmp_path):
     whole, told = plan(load_study(path)), []
     scoring.score(whole, whole.trials()[:2], folder / "out", warned=told.append)
     assert [("seed0" in each, "has no scores" in each) for each in told] == [(True, True)] * 2
-    assert scoring.compared(whole, whole.trials(), folder / "out") == ()
+    assert scoring.compared(whole, whole.trials(), folder / "out", "unified") == ()
 
 
 def test_mistakes_are_told(tmp_path, capsys, monkeypatch):

@@ -72,6 +72,21 @@ def test_every_size_is_planned(path, size, monkeypatch):
             assert each.price.flops == pytest.approx(first.flops, abs=0.51 * look)
 
 
+@pytest.mark.usefixtures("_cut")
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_can_be_tuned_by_one_line(path, monkeypatch):
+    """`--over training.lr=[..] --best-of training.lr`: every arm, the baseline too, has the grid; one of it counts."""
+    cheap = plan(load_study("recipes/studies/fig1d.toml")).variants[0].price
+    monkeypatch.setattr(planning, "_price", lambda recipe, **_: cheap)
+    own = load_study(path)
+    study = load_study(path, over=["training.lr=[1e-4, 1e-3, 1e-2]"], best_of=["training.lr"])
+    whole = plan(study)
+    assert len({each.tuned for each in whole.variants}) == len(plan(own).variants)
+    for name in {each.tuned for each in whole.variants}:
+        tried = [each.recipe.training.lr for each in whole.variants if each.tuned == name]
+        assert tried == [1e-4, 1e-3, 1e-2]
+
+
 def test_the_paper_numbers_are_those_of_table_2():
     """What stands beside what is found is what our own counts give, to the digits that the paper prints."""
     study = load_study("recipes/studies/fig1d.toml", "paper")

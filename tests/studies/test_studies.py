@@ -9,11 +9,14 @@ from pathlib import Path
 import attrs
 import pytest
 from commands import quick
+from processes import processes
 
 import msdk
 from msdk.budgeting import budget
+from msdk.distributed import this_rank
 from msdk.metrics.denoising_loss import DenoisingLoss
 from msdk.noise_levels.uniform import Uniform as UniformTimes
+from msdk.report.studies import tuning_sentences
 from msdk.runs.files import not_written
 from msdk.runs.writer import one_writer
 from msdk.studies import collecting, load_study, running
@@ -21,6 +24,7 @@ from msdk.studies.collecting import FAILED, RUNS, collect, read_result, state_of
 from msdk.studies.planning import address, plan, run_of
 from msdk.studies.quality import held_out_losses
 from msdk.studies.running import Watcher, make
+from msdk.studies.searching import Searching
 from msdk.weightings.uniform import Uniform
 
 SMALL = """
@@ -406,6 +410,24 @@ def test_arms_are_tuned_over_the_same_grid(file, tmp_path, monkeypatch):
     assert len(found.arms) == 4
     assert found.baseline == "unified: training.lr = 0.01"
     assert {each.name for each in found.comparisons} == {"multistage: training.lr = 0.001"}
+    assert [(each.arm, each.chosen, each.by, each.settings) for each in found.tuning] == [
+        ("unified", "unified: training.lr = 0.01", "grid", 2),
+        ("multistage", "multistage: training.lr = 0.001", "grid", 2),
+    ]
+    told = tuning_sentences(found)
+    assert told[0].startswith("All arms were tuned alike by a grid: training.lr from 0.001, 0.01.")
+    assert "training.lr = 0.01 of unified is at an end of what was tried (0.001, 0.01)" in " ".join(told)
+    by_line = load_study(file, over=["training.lr=[1e-3, 1e-2]"], best_of=["training.lr"])
+    assert by_line == whole.study
+
+    # A setting one of whose trials failed counts only where there is no other.
+    broken = [trial for trial in trials if trial.variant.name == found.baseline][:1]
+
+    def failing(folder, trial):
+        return ("failed", "nan") if trial in broken else ("done", "")
+
+    monkeypatch.setattr(collecting, "state_of", failing)
+    assert collect(whole, trials, tmp_path, file).baseline == "unified: training.lr = 0.001"
 
 
 def test_arms_of_other_laws_are_judged_by_a_common_one(file, tmp_path):
@@ -434,3 +456,52 @@ def test_arms_of_other_laws_are_judged_by_a_common_one(file, tmp_path):
         plan(load_study(file))
     other = attrs.evolve(trials[0].recipe, sampling=attrs.evolve(trials[0].recipe.sampling, steps=3))
     assert address(other, "a") != address(trials[0].recipe, "a")
+
+
+def looks_of(found):
+    """What every trial of a study found, by arm and seed."""
+    return {
+        (arm.name, trial.seed): [(point.iteration, point.value) for point in trial.points]
+        for arm in found.arms
+        for trial in arm.trials
+    }
+
+
+def test_processes_of_torchrun_train_each_trial_together(file, tmp_path, capfd):
+    """Its looks are those of one process; when one is killed the other says so and ends; then all goes on.
+
+    The settings are proposed by a search, which the first process asks.
+    """
+    text = file.read_text().replace('"training.iterations" = 4', '"training.iterations" = 2')
+    space = 'search = { name = "random", trials = 1, space = { "training.lr" = { low = 1e-3, high = 1e-2 } } }'
+    file.write_text(text.replace('title = "Tiny"', space))
+    alone = msdk.study(file, tmp_path / "alone")
+
+    def killed():
+        def stop(trial, step):
+            if this_rank().index == 1 and trial.number == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with pytest.raises(msdk.MsdkError, match="another process of this run ended") as told:
+            msdk.study(file, tmp_path / "together", watcher=Watcher(trained=stop))
+        return str(told.value)
+
+    first, second = processes(2, killed, tmp_path)
+    assert "start all processes again" in first
+    assert second is None
+    done = [state_of(tmp_path / "together", trial)[0] for trial in Searching(plan(load_study(file)), tmp_path).trials()]
+    assert done == ["done", "done", "new", "new", "new", "new"]
+
+    def again():
+        watcher, began = counted()
+        return msdk.study(file, tmp_path / "together", watcher=watcher).as_json(), began
+
+    (found, began), (same, elsewhere) = processes(2, again, tmp_path)
+    assert found["arms"] == same["arms"]
+    assert (len(began), elsewhere) == (4, [])  # the first of them tells
+    together = looks_of(read_result(tmp_path / "together"))
+    assert together.keys() == looks_of(alone).keys()
+    for key, looks in looks_of(alone).items():
+        assert [at for at, _ in together[key]] == [at for at, _ in looks]
+        assert [value for _, value in together[key]] == pytest.approx([value for _, value in looks], rel=1e-5)
+    capfd.readouterr()
