@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from msdk.errors import DataError as DataError
     from msdk.errors import DuplicateNameError as DuplicateNameError
     from msdk.errors import ElsewhereError as ElsewhereError
+    from msdk.errors import FullError as FullError
     from msdk.errors import GoneError as GoneError
     from msdk.errors import MsdkError as MsdkError
     from msdk.errors import PartError as PartError
@@ -81,6 +82,7 @@ _HOMES = {
     "Denoiser": "msdk.denoiser",
     "DuplicateNameError": "msdk.errors",
     "ElsewhereError": "msdk.errors",
+    "FullError": "msdk.errors",
     "GoneError": "msdk.errors",
     "MsdkError": "msdk.errors",
     "PartError": "msdk.errors",
@@ -121,6 +123,7 @@ __all__ = [
     "Denoiser",
     "DuplicateNameError",
     "ElsewhereError",
+    "FullError",
     "GoneError",
     "MsdkError",
     "PartError",

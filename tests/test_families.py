@@ -25,6 +25,9 @@ LABELS = torch.tensor([0, -1, 2, 1, 0, 2, 1])
 
 TOKENS = ("dit", "uvit")
 MAPS = sorted({n for n in msdk.encoders.names() if msdk.encoders.origin(n).owner == "msdk"} - set(TOKENS))
+WHOLE = sorted({*MAPS} - {"subspace"})
+"""Those whose maps are of the whole image, which any decoder of these takes."""
+
 SMALL = {
     "channels": 8,
     "channel_mult": (1, 2),
@@ -132,8 +135,8 @@ def test_labels_matter_and_none_is_no_class(name):
     assert not torch.allclose(first, nothing)
 
 
-@pytest.mark.parametrize("lower", MAPS)
-@pytest.mark.parametrize("upper", MAPS)
+@pytest.mark.parametrize("lower", WHOLE)
+@pytest.mark.parametrize("upper", WHOLE)
 def test_any_maps_fit_any_decoder_of_maps(lower, upper):
     """Encoders and decoders of all U-Net families compose; the output is an image, and depends on every stage."""
     denoiser = joined(encoder(lower), [decoder(upper, width) for width in (16, 12, 8)])
@@ -144,7 +147,15 @@ def test_any_maps_fit_any_decoder_of_maps(lower, upper):
     assert all(gradient is not None for gradient in gradients(denoiser, found).values())
 
 
-@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("name", WHOLE)
+def test_only_their_own_kind_takes_maps_of_pooled_images(name):
+    """What pooling lost is a skip that other decoders have no use for, and that other encoders do not give."""
+    for lower, upper in ((name, "subspace"), ("subspace", name)):
+        with pytest.raises(PartError):
+            joined(encoder(lower), [decoder(upper, width) for width in (16, 12, 8)])
+
+
+@pytest.mark.parametrize("name", WHOLE)
 def test_an_adapter_is_a_part_of_its_own(name):
     """1x1 convolutions behind the encoder give decoders the widths they want; they train, and routing goes on."""
     adapter = Adapter(channels=(20, 40))

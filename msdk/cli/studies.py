@@ -88,9 +88,9 @@ def study(
     from msdk.budgeting.cards import card_named
     from msdk.budgeting.planning import UTILISATION
     from msdk.report.studies import plan_grid
+    from msdk.studies.addresses import share
     from msdk.studies.collecting import refuse_another
     from msdk.studies.planning import plan as priced_study
-    from msdk.studies.planning import share
     from msdk.studies.searching import Searching
     from msdk.studies.studying import concluded, default_folder
 

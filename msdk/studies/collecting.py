@@ -20,8 +20,9 @@ from msdk.runs.files import write_json
 from msdk.runs.folder import checkpoints, run_recipe
 from msdk.runs.lock import Lock, read_lock
 from msdk.runs.writer import written_by
+from msdk.studies.addresses import RUNS, address
 from msdk.studies.crossing import Crossing, Curves, Estimate, cross
-from msdk.studies.planning import RUNS, Plan, Trial, Variant, address, run_of
+from msdk.studies.planning import Plan, Trial, Variant
 from msdk.studies.quality import metric_named
 from msdk.studies.results import (
     Account,
@@ -45,7 +46,7 @@ FAILED = ".failed.txt"
 
 def state_of(folder: Path, trial: Trial) -> tuple[State, str]:
     """How far a trial is, and why it failed."""
-    run = run_of(folder, trial)
+    run = trial.run(folder)
     failed = run.with_name(run.name + FAILED)
     if written_by(run):
         return "training", ""
@@ -167,7 +168,7 @@ def read_result(path: Path) -> StudyResult:
 def trial_result(folder: Path, trial: Trial, metric: str) -> TrialResult:
     """A trial as it is found; what cannot be read is a failure of its own, and ends no study."""
     state, problem = state_of(folder, trial)
-    run, points = run_of(folder, trial), tuple[Point, ...]()
+    run, points = trial.run(folder), tuple[Point, ...]()
     try:
         points = _points(run, trial, metric)
     except MsdkError as error:
@@ -263,7 +264,7 @@ def _interval(found: Estimate) -> Interval:
 def _stamp(folder: Path, trials: Sequence[Trial]) -> Stamp:
     locks: list[Lock] = []
     for trial in trials:
-        if ((run := run_of(folder, trial)) / "lock.json").is_file():
+        if ((run := trial.run(folder)) / "lock.json").is_file():
             with contextlib.suppress(MsdkError):  # the trial itself is told as failed
                 locks.append(read_lock(run))
     return Stamp(

@@ -1,26 +1,22 @@
 """A study before it is trained: its arms at every point of their grids, what each costs, and its trials."""
 
-import contextlib
-import hashlib
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from msdk import __version__
 from msdk.budgeting import budget
 from msdk.budgeting.cards import Card
 from msdk.budgeting.planning import UTILISATION, estimate
 from msdk.clustering import Clusters, with_edges
-from msdk.errors import MsdkError, RunError
+from msdk.errors import MsdkError
 from msdk.recipe import Recipe, check_trainable, load_recipe
 from msdk.recipe.quantities import quantity, written
 from msdk.recipe.structuring import to_data
-from msdk.runs.resuming import FREE
+from msdk.studies.addresses import address, run_of, slug
 from msdk.studies.choosing import ready_to_choose, tries
 from msdk.studies.fields import Range, Study
 from msdk.studies.files import inline
@@ -84,6 +80,10 @@ class Trial:
         """What it trains."""
         return _seeded(self.variant.recipe, self.seed)
 
+    def run(self, folder: Path) -> Path:
+        """Its run folder, in that of the study."""
+        return run_of(folder, self.name)
+
     def command(self, folder: Path) -> tuple[str, ...]:
         """The words after `msdk` that make it, on any machine with the same data and version.
 
@@ -95,47 +95,7 @@ class Trial:
         if self.variant.clusters is not None and edges:  # found here, so that nobody finds others
             changes.append(f"stages={inline({'edges_ratio': list(edges)})}")
         sets = itertools.chain.from_iterable(("--set", each) for each in changes)
-        return ("train", str(self.variant.file), *sets, "--out", str(run_of(folder, self)), "--resume")
-
-
-RUNS = "trials"
-"""Folder of a study with its run folders, or a link to one that several studies share."""
-
-
-def run_of(folder: Path, trial: Trial) -> Path:
-    """The run folder of a trial: the one of its address, whichever arm of whichever study it was made for.
-
-    Args:
-        folder: Of the study.
-        trial: Of the study.
-    """
-    run = folder / RUNS / trial.name
-    if not run.is_dir():
-        _, _, address = trial.name.rpartition("-")
-        run = min((folder / RUNS).glob(f"*-{address}"), default=run)
-    return run
-
-
-def share(folder: Path, runs: Path) -> None:
-    """Makes a study keep its runs in a folder that other studies keep theirs in.
-
-    Args:
-        folder: Of the study.
-        runs: Of all.
-
-    Raises:
-        RunError: The study has runs of its own, or the folders cannot be made.
-    """
-    own = folder / RUNS
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            own.symlink_to(runs.resolve(), target_is_directory=True)
-        if not own.samefile(runs):
-            raise RunError(f"{own} has the runs of this study, not {runs}: move what is in it there, and remove it")
-    except OSError as error:
-        raise RunError(f"{own} cannot be a link to {runs}: {error.strerror}") from error
+        return ("train", str(self.variant.file), *sets, "--out", str(self.run(folder)), "--resume")
 
 
 def _seeded(recipe: Recipe, seed: int) -> Recipe:
@@ -207,33 +167,6 @@ class Plan:
         """
         where = address(_seeded(variant.recipe, seed), self.pricing.digest(variant.recipe))
         return Trial(number, variant, seed, f"{slug(variant.name)}-seed{seed}-{where}")
-
-
-def address(recipe: Recipe, digest: str, version: str = __version__) -> str:
-    """What stands for all that a run's training depends on: its recipe, its data, and the version of msdk.
-
-    Where training evaluates on the way, how it draws and judges belongs to that.
-
-    Args:
-        recipe: Its stage edges are known.
-        digest: Of the data.
-        version: Of msdk.
-    """
-    data = to_data(recipe.with_partition(recipe.partition()))
-    judged = ("sampler", "samplers", "sampling", "evaluation") if recipe.training.evaluate_every else ()
-    for key in (each for each in FREE if each not in judged):
-        table: Any = data
-        *above, last = key.split(".")
-        for step in above:
-            table = table.get(step, {})
-        table.pop(last, None)
-    whole = {"recipe": data, "use": [file.sha256 for file in recipe.use], "data": digest, "msdk": version}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def slug(name: str) -> str:
-    """A name as part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:48] or "arm"
 
 
 def plan(

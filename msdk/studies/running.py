@@ -14,7 +14,7 @@ from msdk.registry.faults import fault_in
 from msdk.runs.files import write_text
 from msdk.runs.writer import one_writer, written_by
 from msdk.studies.collecting import FAILED, state_of
-from msdk.studies.planning import Trial, run_of
+from msdk.studies.planning import Trial
 from msdk.training import Step
 from msdk.training.beginning import train_here
 
@@ -102,7 +102,7 @@ def make(
 
 def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher: Watcher) -> int | None:
     """Trains a trial: 0 where that is done or failed, the signal that ended it, None where another process has it."""
-    run, first = run_of(folder, trial), group.rank.first
+    run, first = trial.run(folder), group.rank.first
     failed = run.with_name(run.name + FAILED)
     mine = one_writer(run)
     taken = False

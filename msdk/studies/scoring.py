@@ -34,7 +34,7 @@ from msdk.sampling import draw, settings_of
 from msdk.sampling.drawing import drawable, to_pixels
 from msdk.studies.collecting import state_of
 from msdk.studies.crossing import Curves, cross
-from msdk.studies.planning import Plan, Trial, run_of
+from msdk.studies.planning import Plan, Trial
 from msdk.studies.results import Interval, ScoreResult
 
 FOLDER = "scores"
@@ -135,7 +135,7 @@ def _read(file: Path, asked: Mapping[str, Any]) -> dict[str, float] | None:
 def _scored(
     plan: Plan, trial: Trial, folder: Path, edges: Sequence[float], device: str | None, progress: Progress | None
 ) -> dict[str, float]:
-    run, wanted = run_of(folder, trial), plan.study.study.scores
+    run, wanted = trial.run(folder), plan.study.study.scores
     found: dict[str, float] = {}
     if BY_STAGE in wanted:
         denoiser = load_run(run, device=pick_device(device)).eval()
@@ -258,7 +258,7 @@ def _caption(sheet: Any, text: str, left: int, top: int) -> None:
 def _panel(trial: Trial, folder: Path, device: str | None, progress: Progress | None) -> Any:
     from msdk.sampling.drawing import grid
 
-    denoiser = load_run(run_of(folder, trial), device=pick_device(device))
+    denoiser = load_run(trial.run(folder), device=pick_device(device))
     settings = settings_of(trial.recipe, seeds=range(ROWS * COLUMNS))
     told = None if progress is None else lambda done, total: progress(trial, done, total)
     images = torch.cat([each for _, each in draw(denoiser, settings, progress=told)])

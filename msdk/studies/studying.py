@@ -7,9 +7,10 @@ import attrs
 
 from msdk.arguments import as_annotated
 from msdk.distributed import this_rank, together
+from msdk.studies.addresses import share
 from msdk.studies.collecting import collect, refuse_another, write_result
 from msdk.studies.files import load_study
-from msdk.studies.planning import Trial, plan, share
+from msdk.studies.planning import Trial, plan
 from msdk.studies.results import StudyResult
 from msdk.studies.running import Watcher, make
 from msdk.studies.scoring import compared, score, stages_by

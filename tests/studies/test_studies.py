@@ -20,8 +20,9 @@ from msdk.report.studies import tuning_sentences
 from msdk.runs.files import not_written
 from msdk.runs.writer import one_writer
 from msdk.studies import collecting, load_study, running
+from msdk.studies.addresses import address
 from msdk.studies.collecting import FAILED, RUNS, collect, read_result, state_of
-from msdk.studies.planning import address, plan, run_of
+from msdk.studies.planning import plan
 from msdk.studies.quality import held_out_losses
 from msdk.studies.running import Watcher, make
 from msdk.studies.searching import Searching
@@ -166,7 +167,7 @@ def test_nothing_is_trained_twice_under_another_name(file, tmp_path, capsys, mon
     unified, multistage = ([trial.folder for trial in arm.trials] for arm in first.arms)
     assert [[trial.folder for trial in arm.trials] for arm in second.arms] == [unified, multistage, unified]
     trial = plan(load_study(same)).trials()[2]
-    assert (trial.variant.name, run_of(tmp_path / "second", trial).name.split("-")[0]) == ("twin", "unified")
+    assert (trial.variant.name, trial.run(tmp_path / "second").name.split("-")[0]) == ("twin", "unified")
     other = tmp_path / "other"
     (other / RUNS).mkdir(parents=True)
     code, _, err = quick(capsys, monkeypatch, "study", same, "--out", other, "--runs", runs)
