@@ -22,7 +22,8 @@ class SubspaceEncoder(nn.Module):
         label: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Features:
-        small, lost = x, list[Tensor]()
+        small = x
+        lost: list[Tensor] = []
         for times in range(self.pooled):
             smaller = pool(small)
             lost.append(lift(small - lift(smaller), times))
