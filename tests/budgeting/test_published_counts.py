@@ -150,7 +150,7 @@ def test_parameters(name):
 
 
 def denoiser_spec(name):
-    return ours(configurations()[name]["constructor"])[0].encoder
+    return ours(configurations()[name]["constructor"])[0].encoders[0]
 
 
 @pytest.mark.golden

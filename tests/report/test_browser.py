@@ -251,7 +251,12 @@ def other(request, budgets, diffs, ledger, told):
     if request.param == "comparison":
         shared |= {"curved": "Losses", "curves": picture, "sheets": [("a" * 200, picture)]}
     else:
-        shared |= {"question": "q" * 200, "verdict": "v " * 99, "plots": [("Q", picture)], "facts": ["f" * 200]}
+        shared |= {
+            "question": "q" * 200,
+            "verdict": "v " * 99,
+            "plots": [("Q", picture, "n" * 200)],
+            "facts": ["f" * 200],
+        }
     return templates().get_template(f"{request.param}.html").render(**shared)
 
 
