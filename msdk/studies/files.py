@@ -112,8 +112,8 @@ def structured(data: Mapping[str, Any], path: Path) -> Study:
             for key in keys
             if key in OWN
         ]
-        wrong = [_no_grid(key, values) for key, values in table.over.items()]
-        problems += [Problem(f"{place}.over", words) for words in wrong if words]
+        wrong = {key: _no_grid(values) for key, values in table.over.items()}
+        problems += [Problem(f"{place}.over", f"'{key}' {words}") for key, words in wrong.items() if words]
         if study.study.equal == "flops" and "training.iterations" in table.over:
             words = "'training.iterations' is decided by equal = \"flops\": leave one of them out"
             problems.append(Problem(f"{place}.over", words))
@@ -161,14 +161,13 @@ def _of_key(values: Range | tuple[Any, ...], chooser: str) -> str:
     if isinstance(values, Range):
         endless = chooser == "grid" and values.step is None and not values.whole
         return "has no end of values, of which a grid cannot be: add `step`, or list them" if endless else ""
-    wrong = _no_grid("", values)
-    return wrong.removeprefix("'' ")
+    return _no_grid(values)
 
 
-def _no_grid(key: str, values: Sequence[Any]) -> str:
+def _no_grid(values: Sequence[Any]) -> str:
     """What is wrong with the values of a grid; empty where nothing is."""
     twice = [value for place, value in enumerate(values) if value in values[:place]]
-    return f"'{key}' has {inline(twice[0])} twice" if twice else "" if values else f"'{key}' has no value"
+    return f"has {inline(twice[0])} twice" if twice else "" if values else "has no value"
 
 
 def _grids(study: Study) -> bool:
