@@ -81,6 +81,8 @@ def _percent(value: float) -> str:
 def verdict_of(comparisons: Sequence[Comparison], baseline: str, pending: int, failed: int = 0) -> str:
     """One sentence on a whole study: of several arms, that of the one that needs least.
 
+    Where none is ever as good as the baseline it is that of the nearest to it where both have spent the same.
+
     Args:
         comparisons: By training FLOPs.
         baseline: Name of the arm that others are compared with.
@@ -92,7 +94,7 @@ def verdict_of(comparisons: Sequence[Comparison], baseline: str, pending: int, f
     rest += f" {failed} {'trials' if failed > 1 else 'trial'} failed." if failed else ""
     if not comparisons:
         return f"Nothing can be compared with {baseline} yet.{rest}"
-    first = min(comparisons, key=lambda each: math.inf if each.ratio.estimate is None else each.ratio.estimate)
+    first = min(comparisons, key=_order)
     if len(comparisons) == 1:
         return first.sentence + rest
     counts = {
@@ -100,7 +102,14 @@ def verdict_of(comparisons: Sequence[Comparison], baseline: str, pending: int, f
         for kind in ("better", "no difference", "worse", "unknown")
     }
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    why = "is nearest" if first.ratio.estimate is None else "needs least"
     return (
-        f"Of {len(comparisons)} arms against {baseline}: {told}. {first.sentence} That one needs least, which widens "
-        f"no interval.{rest}"
+        f"Of {len(comparisons)} arms against {baseline}: {told}. {first.sentence} Of the arms that one {why}; its "
+        f"interval does not hold that it was chosen.{rest}"
     )
+
+
+def _order(comparison: Comparison) -> tuple[float, float]:
+    """What is told first: what an arm needs, and then how far it is from the baseline."""
+    ratio, apart = comparison.ratio.estimate, comparison.difference.estimate
+    return (math.inf if ratio is None else ratio, math.inf if apart is None else apart)

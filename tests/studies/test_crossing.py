@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msdk.studies.crossing import Curves, cross, first_at
+from msdk.studies.results import Comparison, Interval
+from msdk.studies.verdicts import verdict_of
 
 SPENT = np.geomspace(1.0, 100.0, 25)
 
@@ -93,3 +95,25 @@ def test_a_curve_is_first_there_where_it_is_there(values, wanted):
     else:
         assert (best[0, spent < place - 1e-9] > wanted - 1e-9).all()
         assert (best[0, spent > place + 1e-9] <= wanted + 1e-9).all()
+
+
+def compared(name, ratio, difference):
+    """An arm that needs so much of the baseline's, None where it is never as good, and is so far from it."""
+    whole, apart = Interval(ratio, 0.5, None), Interval(difference, difference - 1, difference + 1)
+    return Comparison(
+        name, "training", (0, 1, 2), 0.5, 1.0, whole, whole, 0.5, apart, "no difference", f"No difference of {name}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arms", "first", "why"),
+    [
+        ((("a", 1.2, 0.1), ("b", 0.9, 0.3)), "b", "needs least"),
+        ((("a", None, -0.1), ("b", 1.5, 0.3)), "b", "needs least"),
+        ((("a", None, 0.3), ("b", None, 0.1), ("c", None, 0.2)), "b", "is nearest"),
+    ],
+)
+def test_one_arm_is_told_first(arms, first, why):
+    """What needs least; or the nearest, where none is ever as good, which then is not said to need anything."""
+    told = verdict_of([compared(*arm) for arm in arms], "unified", 0)
+    assert f"No difference of {first}. Of the arms that one {why};" in told
