@@ -14,6 +14,7 @@ from msdk.registry.faults import fault_in
 from msdk.runs.files import write_text
 from msdk.runs.writer import one_writer, written_by
 from msdk.studies.collecting import FAILED, state_of
+from msdk.studies.extending import extend
 from msdk.studies.planning import Trial
 from msdk.training import Step
 from msdk.training.beginning import train_here
@@ -121,7 +122,8 @@ def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher:
             return 0
         if first:
             failed.unlink(missing_ok=True)
-            watcher.began(trial, state == "stopped")
+            goes_on = state == "stopped" or (state == "new" and not run.exists() and extend(folder, trial) > 0)
+            watcher.began(trial, goes_on)
         try:
             result = train_here(
                 trial.recipe,
