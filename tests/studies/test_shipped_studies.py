@@ -26,7 +26,7 @@ def _cut(monkeypatch):
     monkeypatch.setattr(planning, "with_edges", even)
 
 
-NAMES = {"fig1d", "fig2", "table1", "table2", "table3", "table4", "widths", "stages", "beyond"}
+NAMES = {"fig1d", "fig2", "lean", "table1", "table2", "table3", "table4", "widths", "stages", "beyond"}
 
 
 def test_every_item_has_a_study_at_three_sizes():
