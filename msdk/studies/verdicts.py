@@ -10,14 +10,20 @@ from msdk.studies.results import Account, Comparison, Verdict
 SPENT = {"training": "training FLOPs", "paper": "MACs of the paper's account"}
 
 
+NEARLY = 0.95
+"""Share of the baseline's at which an arm has spent the same: arms of equal FLOPs are equal up to half a look."""
+
+
 def judged(found: Crossing) -> Verdict:
     """Whether an arm is better than the baseline: by what it spends until it has the same quality.
 
-    "unknown" is what was not trained for long enough to say.
+    An arm that never has it, and ends where the baseline does, is worse where it is surely behind there. "unknown" is
+    what was not trained for long enough to say.
     """
     if found.ratio.high < 1:
         return "better"
-    if found.at_least > 1:
+    behind = math.isinf(found.ratio.value) and found.at_least > NEARLY and found.difference.low > 0
+    if found.at_least > 1 or behind:
         return "worse"
     if found.reached == 0:
         return "unknown"

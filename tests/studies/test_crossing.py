@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from msdk.studies.crossing import Curves, cross, first_at
 from msdk.studies.results import Comparison, Interval
-from msdk.studies.verdicts import verdict_of
+from msdk.studies.verdicts import judged, verdict_of
 
 SPENT = np.geomspace(1.0, 100.0, 25)
 
@@ -53,6 +53,14 @@ def test_nothing_crosses_where_curves_do_not():
     assert found.reached < 0.05
     assert found.at_least == pytest.approx(1, abs=0.02)
     assert found.difference.low > 0.1
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(1.02, "worse"), (0.98, "worse"), (0.5, "unknown")])
+def test_who_ends_half_a_look_early_and_behind_is_worse(share, wanted):
+    """Equal FLOPs are equal up to half a look, which decides nothing; half the FLOPs are too few to say."""
+    generator = np.random.default_rng(3)
+    ours, theirs = drawn(generator, 3, falling(0.31, 0.7), falling(0.3, 0.7), noise=0.0005)
+    assert judged(cross(Curves(ours.spent * share, ours.quality), theirs)) == wanted
 
 
 def test_seeds_are_paired():
