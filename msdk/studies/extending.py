@@ -15,6 +15,9 @@ from msdk.studies.addresses import RUNS, address
 from msdk.studies.planning import Trial
 from msdk.training.step import learning_rate
 
+OF_ITS_END = ("samples*", "losses.png", "report.*", ".*.tmp")
+"""What a run folder has that is drawn or told of its last weights: not copied."""
+
 
 def extend(folder: Path, trial: Trial) -> int:
     """Makes the run folder of a trial from that of a shorter one, which stays as it is.
@@ -39,7 +42,7 @@ def extend(folder: Path, trial: Trial) -> int:
         return 0
     done, shorter = max(found)
     with written_whole(run) as temporary:
-        shutil.copytree(shorter, temporary)
+        shutil.copytree(shorter, temporary, ignore=shutil.ignore_patterns(*OF_ITS_END))
         write_recipe(temporary, trial.recipe)
     return done
 

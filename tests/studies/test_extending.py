@@ -59,6 +59,8 @@ def test_what_was_trained_is_not_trained_again(file, tmp_path):
         return Watcher(trained=lambda trial, step: steps.setdefault(name, []).append(step.iteration))
 
     shorter = msdk.study(file, tmp_path / "out", watcher=watcher("shorter"))
+    for trial in shorter.arms[0].trials:
+        (tmp_path / "out" / trial.folder / "report.html").write_text("of three steps")
     before = contents(tmp_path / "out" / "trials")
     longer = ["training.iterations=6"]
     found = msdk.study(file, tmp_path / "out", overrides=longer, watcher=watcher("longer"))
@@ -66,6 +68,7 @@ def test_what_was_trained_is_not_trained_again(file, tmp_path):
     assert steps == {"shorter": 6 * [1, 2, 3], "longer": 6 * [4, 5, 6], "alone": 6 * [1, 2, 3, 4, 5, 6]}
     after = contents(tmp_path / "out" / "trials")
     assert {name: after[name] for name in before} == before
+    assert not any((tmp_path / "out" / trial.folder / "report.html").exists() for trial in found.arms[0].trials)
     made, anew = ([trial for arm in each.arms for trial in arm.trials] for each in (found, alone))
     for ours, theirs in zip(made, anew, strict=True):
         assert (ours.seed, ours.state, theirs.state) == (theirs.seed, "done", "done")
