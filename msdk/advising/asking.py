@@ -230,7 +230,9 @@ def _sentence(probes: Probes, chosen: Choice, ratio: Range, beyond: float, confi
     far = f"The budget is {beyond:.3g} times what the dearest probe spent" + (
         ": further than laws can be trusted; probe for longer (--iterations)." if beyond > 20 else "."
     )
-    return f"{'Stages' if pays else 'Stay unified'}: decoders of {widths} channels {needs}. {far}"
+    unsure = not pays and ratio.low is not None and ratio.low < 1
+    more = " That interval holds savings, too: longer probes (--iterations) would tell more." if unsure else ""
+    return f"{'Stages' if pays else 'Stay unified'}: decoders of {widths} channels {needs}.{more} {far}"
 
 
 def _percent(value: float | None) -> str:

@@ -165,6 +165,9 @@ def test_a_recipe_is_advised_on(tmp_path, capsys, monkeypatch):
     told = json.loads(printed)
     assert told == json.loads((out / "advice.json").read_text())
     assert told["verdict"] in ("stages", "stay unified")
+    most = told["saving"]["high"]
+    unsure = told["verdict"] == "stay unified" and most is not None and most > 0
+    assert ("That interval holds savings, too" in told["sentence"]) == unsure
     assert (told["edges_ratio"], told["edges_by"]) == ([0.3, 2.5], "the recipe")
     assert [(each["stage"], each["width"]) for each in told["laws"]] == [
         (None, 8),
