@@ -266,7 +266,7 @@ def _study_job(words: tuple[str, ...], size: Machines, *, here: bool, kept: str 
     for option, name in HERE.items():
         if option in given:
             raise MsdkError(f"--{name} is not of the jobs of a study: leave it out")
-    names = ("size", "seeds", "over", "overrides", "best_of", "budget")
+    names = ("size", "seeds", "over", "overrides", "best_of", "budget", "arm")
     study = loaded_study(given["study"], **{name: given.get(name) for name in names})
     folder = given.get("out") or default_folder(given["study"], study.study.size)
     if given.get("out") is None:

@@ -32,6 +32,10 @@ def study(
     budget: Annotated[
         str | None, Parameter(help="Most training FLOPs of all trials: 2E. Arms beyond are left out.")
     ] = None,
+    arm: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="An arm that the baseline is compared with; all by default. May be repeated."),
+    ] = None,
     over: Annotated[
         list[str] | None,
         Parameter(
@@ -69,7 +73,7 @@ def study(
     Examples: msdk study recipes/studies/fig1d.toml
     / msdk study recipes/studies/widths.toml --plan --gpu h100 --size paper
     / msdk study S.toml --over multistage:decoders.0.channels=[32,48,64] --budget 100T
-    / msdk study S.toml --over training.lr=[1e-3,3e-3,1e-2] --best-of training.lr
+    / msdk study S.toml --arm lean --over training.lr=[1e-3,3e-3,1e-2] --best-of training.lr
 
     Parameters
     ----------
@@ -84,7 +88,7 @@ def study(
         raise MsdkError("hours are either of --gpu or measured here by --measure: give one of them")
     if utilisation is not None and not gpu:
         raise MsdkError("--utilisation is of a card: name it by --gpu")
-    loaded = loaded_study(study, size, seeds, over, overrides, best_of, budget)
+    loaded = loaded_study(study, size, seeds, over, overrides, best_of, budget, arm)
     from msdk.budgeting.cards import card_named
     from msdk.budgeting.planning import UTILISATION
     from msdk.report.studies import plan_grid
@@ -170,6 +174,7 @@ def loaded_study(
     overrides: "Sequence[str] | None" = None,
     best_of: "Sequence[str] | None" = None,
     budget: str | None = None,
+    arm: "Sequence[str] | None" = None,
 ) -> "Study":
     """The study that these options of `msdk study` name."""
     from msdk.studies import load_study
@@ -182,6 +187,7 @@ def loaded_study(
         overrides=overrides or (),
         best_of=best_of or (),
         budget=budget,
+        only=arm or (),
     )
 
 

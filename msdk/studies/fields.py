@@ -111,11 +111,10 @@ class Options:
         checkpoints: Iterations between looks at the quality, `training.validate_every`.
         held_out: Share of the images that never train, `data.held_out`, the same in all arms.
         metrics: What quality is; the first is what arms are compared by. `denoising-loss` is the loss on held-out
-            images.
-        scores: Metrics of finished trials: of images that each draws as its recipe's `[evaluation]` says, "fid" for
-            example; "denoising-loss" is of held-out images in the stages of the arm that has most of them, in all arms.
             images. Others are of evaluations on the way, which recipes or `set` describe in `evaluation`: `fid`, `kid`,
             ..., or `common-loss`, the evaluations' denoising loss, for arms that train under different laws.
+        scores: Metrics of finished trials: of images that each draws as its recipe's `[evaluation]` says, "fid" for
+            example; "denoising-loss" is of held-out images in the stages of the arm that has most of them, in all arms.
         evaluate_every: Iterations between evaluations, a multiple of `checkpoints`; as many as these when not given.
             Without a metric of evaluations there are none.
         target: What the baseline's quality is: its "best" so far, as who keeps the best checkpoint has it, or its

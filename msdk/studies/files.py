@@ -39,6 +39,7 @@ def load_study(
     overrides: Sequence[str] = (),
     best_of: Sequence[str] = (),
     budget: str | None = None,
+    only: Sequence[str] = (),
 ) -> Study:
     """Reads a study file.
 
@@ -50,6 +51,7 @@ def load_study(
         overrides: `"key=value"`, over `set` of all arms.
         best_of: Keys of grids for all arms that these are tuned by, besides the file's.
         budget: In the place of the file's.
+        only: Arms that the baseline is compared with; all of them when not given.
 
     Raises:
         RecipeError: Every mistake of the file, with its key.
@@ -64,6 +66,8 @@ def load_study(
         raise RecipeError(str(path), [Problem("", f"is not valid TOML: {error}")]) from error
     data = _of_size(data, size, path)
     own: Any = data.setdefault("study", {})  # what is no table is told with the rest
+    if only:
+        _keep(data, own, only)
     if isinstance(own, dict):
         if seeds is not None:
             own["seeds"] = list(seeds)
@@ -216,6 +220,19 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, dict) and isinstance(found.get(key), dict)
         found[key] = _merged(found[key], typing.cast("dict[str, Any]", value)) if both else value
     return found
+
+
+def _keep(data: dict[str, Any], own: Any, only: Sequence[str]) -> None:
+    """Takes arms out that are not asked for; the baseline stays."""
+    arms: Any = data.get("arms", {})
+    if not isinstance(arms, dict) or not isinstance(own, dict):  # told with the rest
+        return
+    found = typing.cast("dict[str, Any]", arms)
+    for name in only:
+        if name not in found:
+            raise MsdkError(f"--arm {name}: no such arm.{nearest(name, found)} Known: {', '.join(found)}")
+    baseline = own.get("baseline") or next(iter(found), None)
+    data["arms"] = {name: arm for name, arm in found.items() if name in (baseline, *only)}
 
 
 def _add_grid(data: dict[str, Any], text: str) -> None:

@@ -28,6 +28,7 @@ def study(
     over: Sequence[str] = (),
     overrides: Sequence[str] = (),
     best_of: Sequence[str] = (),
+    only: Sequence[str] = (),
     runs: str | Path | None = None,
     budget: str | None = None,
     device: str | None = None,
@@ -44,6 +45,7 @@ def study(
         over: Grids besides the file's: "key=[a, b]" for all arms, "ARM:key=[a, b]" for one.
         overrides: "key=value" for the recipes of all arms.
         best_of: Keys of grids for all arms that these are tuned by, besides the file's.
+        only: Arms that the baseline is compared with; all of them when not given.
         runs: A folder of run folders that several studies share; the study has its own when not given.
         budget: Most training FLOPs of all trials: "2E".
         device: Where to train; CUDA where there is one when not given.
@@ -56,7 +58,9 @@ def study(
     Raises:
         MsdkError: The study, a recipe or the data are wrong. A trial that fails is told in the result.
     """
-    loaded = load_study(file, size, seeds=seeds, over=over, overrides=overrides, best_of=best_of, budget=budget)
+    loaded = load_study(
+        file, size, seeds=seeds, over=over, overrides=overrides, best_of=best_of, budget=budget, only=only
+    )
     place = Path(out) if out is not None else default_folder(Path(file), loaded.study.size)
     if runs is not None:
         share(place, Path(runs))

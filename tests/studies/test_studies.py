@@ -114,6 +114,23 @@ def test_all_is_priced_first(file, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_arms_that_are_asked_for(file, tmp_path, capsys, monkeypatch):
+    """`--arm` leaves the others out, but for the baseline; what is left has the addresses that it has among all."""
+    text = file.read_text()
+    third = text[text.index("[arms.multistage]") :].replace("[arms.multistage]", '[arms."wide, wider"]')
+    file.write_text(text + third.replace("= 12", "= 16"))
+    whole, chosen = plan(load_study(file)), plan(load_study(file, only=["wide, wider"]))
+    assert [each.name for each in whole.variants] == ["unified", "multistage", "wide, wider"]
+    assert [each.name for each in chosen.variants] == ["unified", "wide, wider"]
+    assert {each.name for each in chosen.trials()} < {each.name for each in whole.trials()}
+    words = ("study", file, "--out", tmp_path / "out", "--print", "--arm", "multistage")
+    code, out, _ = quick(capsys, monkeypatch, *words)
+    assert (code, out.count("msdk train"), "wide" in out) == (0, 6, False)
+    code, _, err = quick(capsys, monkeypatch, *words[:-1], "multistag")
+    assert code == 2
+    assert "--arm multistag: no such arm. Did you mean 'multistage'?" in err
+
+
 def test_the_same_flops_for_all(file):
     """With `equal = "flops"` each arm is trained for what the baseline costs, up to a look; grids are crossed."""
     file.write_text(file.read_text().replace('title = "Tiny"', 'title = "Tiny"\nequal = "flops"'))
