@@ -11,6 +11,7 @@ from msdk import __version__
 from msdk.errors import RunError
 from msdk.recipe import Recipe
 from msdk.recipe.structuring import to_data
+from msdk.runs.lock import Lock
 from msdk.runs.resuming import FREE
 
 RUNS = "trials"
@@ -73,6 +74,11 @@ def address(recipe: Recipe, digest: str, version: str = __version__) -> str:
         table.pop(last, None)
     whole = {"recipe": data, "use": [file.sha256 for file in recipe.use], "data": digest, "msdk": version}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def address_by(recipe: Recipe, lock: Lock) -> str:
+    """The address of a run that is there: its recipe's, with the data and the version that its lock tells of."""
+    return address(recipe, str(lock.data.get("sha256", "")), lock.msdk)
 
 
 def slug(name: str) -> str:

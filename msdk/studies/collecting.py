@@ -20,7 +20,7 @@ from msdk.runs.files import write_json
 from msdk.runs.folder import checkpoints, run_recipe
 from msdk.runs.lock import Lock, read_lock
 from msdk.runs.writer import written_by
-from msdk.studies.addresses import RUNS, address
+from msdk.studies.addresses import RUNS, address_by
 from msdk.studies.crossing import Crossing, Curves, Estimate, cross
 from msdk.studies.planning import Plan, Trial, Variant
 from msdk.studies.quality import metric_named
@@ -59,9 +59,7 @@ def state_of(folder: Path, trial: Trial) -> tuple[State, str]:
         return "new", ""
     try:
         made = run_recipe(run)
-        locked = read_lock(run)
-        theirs = address(made, str(locked.data.get("sha256", "")), locked.msdk)
-        if not trial.name.endswith(theirs):
+        if not trial.name.endswith(address_by(made, read_lock(run))):
             wrong = "was made of another recipe, of other data or by another version of msdk than its name says"
             return "failed", f"{run} {wrong}: remove it, and it is trained anew"
         # A run that its own held-out losses ended has its last iteration in the checkpoint as well.

@@ -11,7 +11,7 @@ from msdk.runs.files import written_whole
 from msdk.runs.folder import checkpoints, run_recipe, write_recipe
 from msdk.runs.lock import read_lock
 from msdk.runs.writer import written_by
-from msdk.studies.addresses import RUNS, address
+from msdk.studies.addresses import RUNS, address_by
 from msdk.studies.planning import Trial
 from msdk.training.step import learning_rate
 
@@ -56,10 +56,8 @@ def _first_steps(run: Path, trial: Trial) -> int:
     steps, wanted = made.training.iterations, trial.recipe.training.iterations
     if not kept or int(kept[-1].name) != steps or steps >= wanted:
         return 0
-    digest = str(locked.data.get("sha256", ""))
     longer = attrs.evolve(made, training=attrs.evolve(made.training, iterations=wanted))
-    ours = run.name.endswith(address(made, digest, locked.msdk))
-    same = ours and trial.name.endswith(address(longer, digest, locked.msdk))
+    same = run.name.endswith(address_by(made, locked)) and trial.name.endswith(address_by(longer, locked))
     return steps if same and _trains_alike(made, longer) else 0
 
 
