@@ -81,6 +81,9 @@ class Advice:
             needs more, and None is without end.
         confidence: Of all intervals.
         laws: What was fitted.
+        foresight: What laws of the first half of the probes miss at their end, of the difference of staged networks
+            from the unified one: the root of the mean square over widths, for one doubling of what is spent. The
+            intervals hold as much for each doubling from the probes to the budget.
         probed_flops: Spent on probes.
         beyond: How many times more than on its largest probe the budget spends.
         seeds: Of the probes.
@@ -101,6 +104,7 @@ class Advice:
     saving: Range
     confidence: float
     laws: tuple[FittedLaw, ...]
+    foresight: float
     probed_flops: float
     beyond: float
     seeds: tuple[int, ...]

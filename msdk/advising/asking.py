@@ -22,9 +22,6 @@ from msdk.studies.running import Watcher, make
 
 RESULT = "advice.json"
 
-SKIPPED = 2
-"""The first looks of a probe, whose learning rate still rises and whose average still has the first weights."""
-
 
 @as_annotated
 def advise(
@@ -33,7 +30,7 @@ def advise(
     *,
     budget: str | None = None,
     widths: Sequence[int] | None = None,
-    iterations: int = 200,
+    iterations: int = 480,
     seeds: Sequence[int] = (0, 1, 2),
     overrides: Sequence[str] = (),
     confidence: float = 0.95,
@@ -50,7 +47,7 @@ def advise(
         out: Folder of the probes and of advice.json; advice/NAME when not given.
         budget: Training FLOPs: "100T"; those of the recipe's own training when not given.
         widths: Channels of decoders to probe, see `msdk.advising.probing.Asked`.
-        iterations: Of each probe, 8 or more.
+        iterations: Of each probe, 12 or more.
         seeds: Three or more.
         overrides: "key=value" for the recipe.
         confidence: Of the intervals.
@@ -108,14 +105,19 @@ def concluded(probes: Probes, folder: Path, *, confidence: float = 0.95, group: 
 def advised(probes: Probes, found: StudyResult, confidence: float) -> Advice:
     """The laws of what was found, and the choice."""
     recipe, partition = probes.staged, probes.staged.partition()
-    options = _fitted(probes, found)
+    factors = multipliers(len(found.seeds), RESAMPLES // 4)
+    options = _fitted(probes, found, factors)
     unified = options[None]
     weights, drawn = recipe.natural_shares(), recipe.training_shares()
     stages = tuple(StageOptions(drawn[stage], weights[stage], options[stage]) for stage in range(len(partition)))
-    chosen = choose(unified, stages, probes.budget)
+    beyond = probes.budget / max(each.price.flops for each in probes.plan.kept)
+    foresight = _foresight(probes, found)
+    # A law that errs by so much for one doubling is taken to err by as much for each that is still to come.
+    errors = foresight * max(math.log2(beyond), 0.0) * np.random.default_rng(1).standard_normal(len(factors))
+    errors[0] = 0.0
+    chosen = choose(unified, stages, probes.budget, errors)
     ratio = _range(chosen.ratio, confidence)
     pays = ratio.high is not None and ratio.high < 1
-    beyond = probes.budget / max(each.price.flops for each in probes.plan.kept)
     batch = recipe.training.batch_size
     bounds = [(each.low, each.high) for each in partition.stages]
     return Advice(
@@ -143,6 +145,7 @@ def advised(probes: Probes, found: StudyResult, confidence: float) -> Advice:
         saving=Range(*(None if each is None else 1 - each for each in (ratio.estimate, ratio.high, ratio.low))),
         confidence=confidence,
         laws=tuple(_told(probes, found, stage, option, confidence) for stage, own in options.items() for option in own),
+        foresight=foresight,
         probed_flops=found.spent_flops,
         beyond=beyond,
         seeds=found.seeds,
@@ -156,25 +159,38 @@ def _arms(probes: Probes, found: StudyResult, stage: int | None) -> list[tuple[i
     return [(width, arms[str(width)]) for width in probes.widths]
 
 
-def _looks(probes: Probes, arm: ArmResult, stage: int | None) -> tuple[Numbers, Numbers]:
-    """FLOPs spent on a stage until each look, and the loss of each seed there."""
+def _looks(probes: Probes, arm: ArmResult, stage: int | None, until: int | None = None) -> tuple[Numbers, Numbers]:
+    """FLOPs spent on a stage at the looks that laws are fitted to, and the loss of each seed there.
+
+    These are the second half of all, or of the first `until`. A curve falls steeply at first, by another law: with it,
+    networks whose stages see few images seem to have further to fall than they have.
+    """
     share = 1.0 if stage is None else probes.staged.training_shares()[stage]
     price = arm.price.flops_per_image[stage or 0] + arm.price.autoencoder_flops_per_image
-    points = [trial.points[SKIPPED:] for trial in arm.trials]
+    points = [trial.points[:until] for trial in arm.trials]
+    points = [each[len(each) // 2 :] for each in points]
     spent = [point.iteration * arm.price.batch_size * share * price for point in points[0]]
     values = [[point.value if stage is None else point.by_stage[stage] for point in each] for each in points]
     return np.array(spent, dtype=np.float64), np.array(values, dtype=np.float64)
 
 
-def _fitted(probes: Probes, found: StudyResult) -> dict[int | None, tuple[Option, ...]]:
-    """What the unified network (None) and each stage may be, with laws that have one exponent."""
+def _fitted(
+    probes: Probes, found: StudyResult, factors: Numbers, until: int | None = None
+) -> dict[int | None, tuple[Option, ...]]:
+    """What the unified network (None) and each stage may be, with laws that have one exponent.
+
+    Args:
+        probes: What was trained.
+        found: What that told.
+        factors: Of the resamples.
+        until: How many looks are known; all of them when not given.
+    """
     weights = probes.staged.natural_shares()
-    factors = multipliers(len(found.seeds), RESAMPLES // 4)
     # Where nothing is drawn, nothing is known, and it counts for nothing.
     places = [None, *(stage for stage, weight in enumerate(weights) if weight > 0)]
     whole = sum(weight * floor for weight, floor in zip(weights, probes.floors, strict=True))
     known = [(place, width, arm) for place in places for width, arm in _arms(probes, found, place)]
-    looks = [_looks(probes, arm, place) for place, _, arm in known]
+    looks = [_looks(probes, arm, place, until) for place, _, arm in known]
     # A floor above what was seen, by the few draws that it is the mean of, is none.
     floors = [
         min(whole if place is None else probes.floors[place], 0.9 * float(values.min()))
@@ -194,6 +210,28 @@ def _fitted(probes: Probes, found: StudyResult) -> dict[int | None, tuple[Option
         )
         for place in (None, *range(len(weights)))
     }
+
+
+def _foresight(probes: Probes, found: StudyResult) -> float:
+    """How much laws err, of the difference of staged networks from the unified one, for one doubling of what is spent.
+
+    Fitted to the first half of every probe, they are asked for its end: the root of the mean square over widths.
+    """
+    count = min(len(trial.points) for arm in found.arms for trial in arm.trials)
+    early = _fitted(probes, found, multipliers(len(found.seeds), 0), count // 2)
+    weights = probes.staged.natural_shares()
+
+    def missed(number: int, places: Sequence[int | None]) -> float:
+        """What is predicted of the last look of a network of these places, less what it was."""
+        foretold, arm = 0.0, _arms(probes, found, places[0])[number][1]
+        for place in places:
+            spent, _ = _looks(probes, arm, place)
+            foretold += (1.0 if place is None else weights[place]) * float(early[place][number].curve(spent[-1])[0])
+        return foretold - float(np.mean([trial.points[-1].value for trial in arm.trials]))
+
+    unified, stages = missed(0, [None]), [stage for stage, weight in enumerate(weights) if weight > 0]
+    errors = [missed(number, stages) - unified for number in range(len(probes.widths))]
+    return math.sqrt(sum(error**2 for error in errors) / len(errors)) / math.log2(count / (count // 2))
 
 
 def _told(probes: Probes, found: StudyResult, stage: int | None, option: Option, confidence: float) -> FittedLaw:

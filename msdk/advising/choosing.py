@@ -70,13 +70,16 @@ class Choice:
     ratio: Numbers
 
 
-def choose(unified: Sequence[Option], stages: Sequence[StageOptions], budget: float) -> Choice:
+def choose(
+    unified: Sequence[Option], stages: Sequence[StageOptions], budget: float, errors: Numbers | float = 0.0
+) -> Choice:
     """The best unified network and the best widths of stages for a budget, by the means; the rest is told of both.
 
     Args:
         unified: Networks of one stage.
         stages: What each stage may be.
         budget: Training FLOPs.
+        errors: What the staged network's loss is above what its laws say, of the mean and of each resample: [curves].
     """
     one = min(unified, key=lambda each: float(each.curve(budget)[0]))
     combinations = list(itertools.product(*(each.options for each in stages)))
@@ -88,8 +91,8 @@ def choose(unified: Sequence[Option], stages: Sequence[StageOptions], budget: fl
         unified_images=budget / one.flops_per_image,
         staged_images=budget / _per_image(stages, best),
         unified_loss=target,
-        staged_loss=staged_loss(stages, best, budget),
-        ratio=_until(stages, best, target, budget) / budget,
+        staged_loss=staged_loss(stages, best, budget) + errors,
+        ratio=_until(stages, best, target - errors, budget) / budget,
     )
 
 

@@ -27,8 +27,12 @@ UNIFIED = "unified"
 STAGES = 3
 """Of a recipe that has one: the paper's number, which `optimal-denoiser` finds."""
 
-LOOKS = 8
-"""At the held-out loss of each probe."""
+LOOKS = 12
+"""At the held-out loss of a probe, or more: half of them are left out, see `msdk.advising.asking`."""
+
+EVERY = 40
+"""Iterations between looks, where there are LOOKS of them. It is the same for all longer probes, so these go on from
+shorter ones."""
 
 DRAWS = 600
 """Noisy images at which the optimal denoiser is asked for its loss."""
@@ -71,7 +75,7 @@ class Asked:
         budget: Training FLOPs that are advised on, "100T"; those of the recipe's own training when not given.
         widths: Channels of decoders to probe; the recipe's own where these are several, else the encoder's, half as
             many, and half as many again.
-        iterations: Of each probe, 8 or more.
+        iterations: Of each probe, 12 or more.
         seeds: Three or more.
         device: Where edges are found.
         cache: Whether counts and edges of earlier calls are used.
@@ -84,7 +88,7 @@ class Asked:
     overrides: Sequence[str] = ()
     budget: str | None = None
     widths: Sequence[int] | None = None
-    iterations: int = 200
+    iterations: int = 480
     seeds: Sequence[int] = (0, 1, 2)
     device: str | None = None
     cache: bool = True
@@ -137,7 +141,7 @@ def probes_of(asked: Asked) -> Probes:
     }
     study = structured({"study": options, "arms": arms}, file)
     whole = plan(study, device=device, cache=cache)
-    least = max(each.price.flops for each in whole.kept) / LOOKS
+    least = max(each.price.flops * options["checkpoints"] / each.price.iterations for each in whole.kept)
     if spent < least:
         raise MsdkError(
             f"a budget of {written(spent, 'FLOPs')} is less than the {written(least, 'FLOPs')} that a probe spends "
@@ -161,19 +165,19 @@ def _around(width: int) -> tuple[int, int, int]:
 
 
 def _options(recipe: Recipe, asked: Asked) -> Mapping[str, Any]:
-    checkpoints = max(asked.iterations // LOOKS, 1)
+    every = min(asked.iterations // LOOKS, EVERY)
     # What a study says itself: the seeds are those of the probes, and `held_out` is the recipe's.
     fixed = {key: value for key, value in (assigned("--set", each) for each in asked.overrides) if key not in OWN}
     own = {
-        "training.iterations": checkpoints * LOOKS,
-        "training.warmup": min(recipe.training.warmup, checkpoints),
-        "training.checkpoint_every": checkpoints * LOOKS,
+        "training.iterations": asked.iterations // every * every,
+        "training.warmup": min(recipe.training.warmup, every),
+        "training.checkpoint_every": LOOKS * every,
     }
     return {
         "title": "Probes",
         "baseline": UNIFIED,
         "seeds": list(asked.seeds),
-        "checkpoints": checkpoints,
+        "checkpoints": every,
         "held_out": recipe.data.held_out or 0.1,
         "set": {**fixed, **own},
     }

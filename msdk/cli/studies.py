@@ -105,7 +105,7 @@ def study(
     if not plan:
         refuse_another(folder, study)
     rank = this_rank()
-    kept = f"finished trials and the checkpoints of the one in hand are kept in {folder}; the same command goes on"
+    kept = f"finished trials, and what the one in hand had saved, are kept in {folder}; the same command goes on"
     with interruptible(lambda: kept), together(rank) as group:
 
         def priced() -> "Plan":

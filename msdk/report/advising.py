@@ -41,10 +41,14 @@ def advice_grids(found: "Advice") -> list[Grid]:
         for each in found.laws
     )
     law = ("network, channels", "a", "b", "unit", "misses by")
-    exponent = tuple(f"c = {_range(each.c)}, of all in common." for each in found.laws[:1])
+    notes_of_laws = (
+        *(f"c = {_range(each.c)}, of all in common." for each in found.laws[:1]),
+        "Fitted to the first half of the probes, laws miss the difference of staged and unified networks at their end "
+        f"by {found.foresight:.4f}; intervals hold as much for each doubling until the budget.",
+    )
     return [
         Grid(f"Stages for {found.recipe}", head, stages, notes),
-        Grid("Loss = a + b (FLOPs spent there / unit)^-c", law, laws, exponent),
+        Grid("Loss = a + b (FLOPs spent there / unit)^-c", law, laws, notes_of_laws),
     ]
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 from commands import quick
@@ -11,14 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import msdk
-from msdk.advising import probing
+from msdk.advising import asking, probing
 from msdk.advising.choosing import Option, StageOptions, choose, staged_loss
 from msdk.advising.fitting import PowerLaw, fit, fit_together
 from msdk.advising.probing import floors
 from msdk.partition import Partition
+from msdk.studies.collecting import collect
+from msdk.studies.quality import held_out_losses
+from msdk.studies.running import Watcher
 from recipes import tiny
 
 UNIFIED = Path("recipes/digits/unified.toml")
+MULTISTAGE = Path("recipes/digits/multistage.toml")
 WIDTHS = (16, 24, 32, 48, 64)
 
 
@@ -151,7 +156,7 @@ def test_the_floor_is_the_optimal_denoiser():
 
 
 SMALL = (
-    *("--iterations", 8, "--widths", "8,12", "--budget", "2G", "--set", "training.batch_size=8"),
+    *("--iterations", 12, "--widths", "8,12", "--budget", "2G", "--set", "training.batch_size=8"),
     *("--set", "encoder.channels=8", "--set", "training.validate_images=16", "--set", "stages={edges_ratio=[0.3,2.5]}"),
 )
 
@@ -185,12 +190,69 @@ def test_a_recipe_is_advised_on(tmp_path, capsys, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
+def test_longer_probes_go_on_from_shorter_ones(tmp_path, monkeypatch):
+    """Twice the iterations train only the second half, and the looks of the first half are those that were there."""
+    monkeypatch.setattr(probing, "EVERY", 1)
+    own = [
+        "training.batch_size=4",
+        "encoder.channels=8",
+        "training.validate_images=8",
+        "stages={edges_ratio=[0.3,2.5]}",
+    ]
+    out, began = tmp_path / "advice", []
+    watcher = Watcher(began=lambda trial, resumed: began.append(resumed))
+    asked = {"widths": [8, 12], "budget": "2G", "overrides": own, "watcher": watcher}
+    short = msdk.advise(MULTISTAGE, out, iterations=12, **asked)
+    assert began == [False] * 9
+    long = msdk.advise(MULTISTAGE, out, iterations=24, **asked)
+    assert began == [False] * 9 + [True] * 9
+    assert long.probed_flops == pytest.approx(2 * short.probed_flops)
+    assert long.beyond == pytest.approx(short.beyond / 2)
+    looks = {len(held_out_losses(run)) for run in (out / "trials").iterdir()}
+    assert looks == {12, 24}
+
+    # Where losses are such laws from the first look on, nothing is missed; where they bend later, that is seen.
+    asked = probing.Asked(file=MULTISTAGE, widths=[8, 12], budget="2G", overrides=own, iterations=24)
+    probes = probing.probes_of(asked)
+    found = collect(probes.plan, probes.trials, out, MULTISTAGE)
+
+    def pretended(bend):
+        def value(point, stages):
+            kept = 0.4 + 0.3 * point.iteration**-0.5
+            return kept - (bend * max(point.iteration - 12, 0) if stages > 1 else 0)
+
+        def told(point):
+            stages = len(point.by_stage)
+            return attrs.evolve(point, value=value(point, stages), by_stage=(value(point, stages),) * stages)
+
+        arms = [
+            attrs.evolve(arm, trials=[attrs.evolve(each, points=tuple(map(told, each.points))) for each in arm.trials])
+            for arm in found.arms
+        ]
+        return asking.advised(probes, attrs.evolve(found, arms=tuple(arms)), 0.95)
+
+    assert pretended(0.0).foresight < 1e-3
+    assert pretended(1e-3).foresight == pytest.approx(12e-3, abs=1e-3)
+
+
+def test_what_laws_miss_widens_the_interval():
+    """A ratio holds what laws erred by: its mean stays, and its resamples are of losses that are off by so much."""
+    laws = [PowerLaw(*(np.full(3, each) for each in abc), unit=1.0) for abc in ((0.1, 1.0, 0.5), (0.1, 0.7, 0.5))]
+    one, half = (Option(32, 1.0, each) for each in laws)
+    stages = [StageOptions(1.0, 1.0, (half,))]
+    sure, unsure = (choose([one], stages, 1e4, np.array(errors)) for errors in ([0, 0, 0], [0, 2e-3, -2e-3]))
+    assert sure.ratio == pytest.approx(0.49)
+    assert unsure.ratio[0] == sure.ratio[0]
+    assert unsure.ratio[2] < sure.ratio[0] < unsure.ratio[1]
+    assert unsure.staged_loss - sure.staged_loss == pytest.approx([0, 2e-3, -2e-3])
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--widths", "8"), "one width leaves nothing to choose"),
         (("--widths", "8,x"), "--widths 8,x: write whole numbers"),
-        (("--iterations", "4"), "train them for 8 or more"),
+        (("--iterations", "4"), "train them for 12 or more"),
         (("--budget", "2 GMACs"), "MACs"),
         (("--budget", "0"), "a budget of 0 FLOPs is less than the"),
         (("--budget", "1k"), "1.000 kFLOPs is less than the"),
