@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from msdk.cli import display
 from msdk.cli.options import AsJson, Cache, Device, Set, interruptible, seeds_of
-from msdk.cli.studies import trained
+from msdk.cli.studies import Helps, Processes, refuse_processes, trained
 from msdk.distributed import this_rank, together
 from msdk.errors import MsdkError
 
@@ -21,8 +21,10 @@ def advise(
     ] = None,
     out: Annotated[Path | None, Parameter(help="Folder of the probes; advice/FOLDER-NAME by default.")] = None,
     widths: Annotated[str | None, Parameter(help="Channels of decoders to probe: 16,32,48.")] = None,
-    iterations: Annotated[int, Parameter(help="Of each probe.")] = 200,
+    iterations: Annotated[int, Parameter(help="Of each probe.")] = 480,
     seeds: Annotated[str, Parameter(help="Of the probes, three or more.")] = "0-2",
+    processes: Processes = 1,
+    helps: Helps = False,
     device: Device = None,
     cache: Cache = True,
     overrides: Set = None,
@@ -33,7 +35,8 @@ def advise(
     Small networks are trained for some minutes, unified and staged, and their losses are extended to the budget. Probes
     are kept: Ctrl-C keeps what was trained, the same command goes on, and another --budget trains nothing.
 
-    Examples: msdk advise recipes/digits/multistage.toml / msdk advise R --budget 100T --widths 16,32,48 --json
+    Examples: msdk advise recipes/digits/multistage.toml --processes 2
+    / msdk advise R --budget 100T --widths 16,32,48 --json
 
     Parameters
     ----------
@@ -44,6 +47,7 @@ def advise(
     from msdk.advising.probing import Asked, probes_of
     from msdk.report.advising import advice_grids
 
+    refuse_processes(processes)
     folder, rank = out or default_folder(recipe), this_rank()
     kept = f"the probes are kept in {folder}; the same command goes on"
     with interruptible(lambda: kept), together(rank) as group:
@@ -62,10 +66,21 @@ def advise(
                     )
                 )
             )
-        interrupted = trained(probes.trials, folder, device, retry=True, alone=False, group=group)
+        interrupted = trained(
+            probes.trials,
+            folder,
+            device,
+            retry=True,
+            alone=False,
+            group=group,
+            others=0 if helps else processes - 1,
+            helps=helps,
+        )
         if interrupted:
             display.warn(f"interrupted: {kept}")
             return 128 + interrupted
+        if helps:
+            return 0
         found = concluded(probes, folder, group=group)
     if rank.first and as_json:
         display.print_json(found.as_json())

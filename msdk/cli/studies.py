@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from msdk.studies.planning import Plan, Trial
     from msdk.studies.searching import Searching
 
+Processes = Annotated[int, Parameter(help="Processes on this machine that share trials and cores.")]
+Helps = Annotated[bool, Parameter(negative="", show=False)]
+"""Whether this is one of these processes, and not the first: see `msdk.studies.helping`."""
+
 
 def study(
     study: Path,
@@ -54,8 +58,8 @@ def study(
     ] = False,
     trial: Annotated[int | None, Parameter(help="Make the trial of this number alone, for arrays of jobs.")] = None,
     retry: Annotated[bool, Parameter(negative="", help="Try trials again that have failed.")] = False,
-    processes: Annotated[int, Parameter(help="Processes on this machine that share trials and cores.")] = 1,
-    helps: Annotated[bool, Parameter(negative="", show=False)] = False,
+    processes: Processes = 1,
+    helps: Helps = False,
     gpu: Annotated[str | None, Parameter(help="Hours on a card that is not at hand: h100, a100-80, ...")] = None,
     utilisation: Annotated[float | None, Parameter(help="Share of its peak that training is taken to reach.")] = None,
     measure: Annotated[bool, Parameter(negative="", help="Hours as measured on --device.")] = False,
@@ -80,8 +84,7 @@ def study(
     study
         A TOML file, see docs/studies.md.
     """
-    if processes < 1:
-        raise MsdkError(f"--processes {processes}: at least 1, this one")
+    refuse_processes(processes)
     if processes > 1 and trial is not None:
         raise MsdkError("--trial makes one trial, which several --processes cannot share: leave one of them out")
     if gpu and measure:
@@ -135,8 +138,6 @@ def study(
             if searching.unknown:
                 display.warn(_still(searching, "the same command lists them"))
             return 0
-        if processes > 1 and rank.count > 1:
-            raise MsdkError("torchrun's processes train each trial together: leave --processes out")
         if first and trial is None and not helps:
             display.show(plan_grid(whole, _title(loaded.study.title, study)))
         if not collect:
@@ -164,6 +165,14 @@ def study(
     if collect:
         return 0
     return 2 if any(trial in (None, each.number) for each in result.failed) else 0
+
+
+def refuse_processes(count: int) -> None:
+    """Refuses a number of processes that cannot share trials."""
+    if count < 1:
+        raise MsdkError(f"--processes {count}: at least 1, this one")
+    if count > 1 and this_rank().count > 1:
+        raise MsdkError("torchrun's processes train each trial together: leave --processes out")
 
 
 def loaded_study(

@@ -11,7 +11,8 @@ from collections.abc import Callable, Generator, Sequence
 from msdk.threads import VARIABLE, cores
 
 FLAG = "--helps"
-"""Option of `msdk study`, which tells nobody of it: makes trials, tells on stdout how far it is, and shows nothing."""
+"""Option of `msdk study` and `msdk advise`, which tell nobody of it: a process with it makes trials, says on stdout how
+far it is, and shows nothing."""
 
 PATIENCE = 120.0
 """Seconds that a process has to save what it is at."""

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
@@ -162,12 +164,14 @@ SMALL = (
 
 
 def test_a_recipe_is_advised_on(tmp_path, capsys, monkeypatch):
-    """Nine probes, then an answer with its interval; another budget trains nothing; so does the call from Python."""
+    """Nine probes by two processes, then an answer with its interval; another budget trains nothing."""
     out = tmp_path / "advice"
     words = ("advise", "recipes/digits/multistage.toml", *SMALL, "--out", out)
-    code, printed, err = quick(capsys, monkeypatch, *words, "--json")
-    assert code == 0, err
-    told = json.loads(printed)
+    command = [sys.executable, "-m", "msdk", *map(str, words), "--json", "--processes", "2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "in another process" in done.stderr
+    told = json.loads(done.stdout)
     assert told == json.loads((out / "advice.json").read_text())
     assert told["verdict"] in ("stages", "stay unified")
     most = told["saving"]["high"]
@@ -258,6 +262,7 @@ def test_what_laws_miss_widens_the_interval():
         (("--budget", "1k"), "1.000 kFLOPs is less than the"),
         (("--widths", "0,8"), "--widths 0,8: write whole numbers above 0"),
         (("--seeds", "0-1"), "at least 3"),
+        (("--processes", "0"), "--processes 0: at least 1"),
     ],
 )
 def test_mistakes_are_told(tmp_path, capsys, monkeypatch, words, told):
