@@ -81,9 +81,10 @@ class Advice:
             needs more, and None is without end.
         confidence: Of all intervals.
         laws: What was fitted.
-        foresight: What laws of the first half of the probes miss at their end, of the difference of staged networks
-            from the unified one: the root of the mean square over widths, for one doubling of what is spent. The
-            intervals hold as much for each doubling from the probes to the budget.
+        foresight: Loss by which laws miss, for one doubling of what is spent, unsigned: fitted to what is known at half
+            of the probes, and asked for their end, of the difference of staged networks, whose decoders all have one
+            width, from the unified one; the root of the mean square over widths. The interval of `saving` holds as much
+            again for each doubling from the probes on.
         probed_flops: Spent on probes.
         beyond: How many times more than on its largest probe the budget spends.
         seeds: Of the probes.

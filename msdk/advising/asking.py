@@ -9,7 +9,7 @@ import numpy as np
 from msdk.advising.advice import Advice, FittedLaw, Range, StageAdvice
 from msdk.advising.choosing import Choice, Option, StageOptions, choose
 from msdk.advising.fitting import Numbers, PowerLaw, fit_together
-from msdk.advising.probing import UNIFIED, Asked, Probes, probes_of
+from msdk.advising.probing import LOOKS, UNIFIED, Asked, Probes, probes_of
 from msdk.arguments import as_annotated
 from msdk.distributed import Group, this_rank, together
 from msdk.errors import RunError
@@ -56,7 +56,7 @@ def advise(
 
     Raises:
         MsdkError: The recipe or the data are wrong.
-        RunError: A probe failed, or was interrupted.
+        RunError: A probe failed, ended early, or was interrupted.
     """
     file = Path(recipe)
     with together(this_rank()) as group:
@@ -106,16 +106,16 @@ def advised(probes: Probes, found: StudyResult, confidence: float) -> Advice:
     """The laws of what was found, and the choice."""
     recipe, partition = probes.staged, probes.staged.partition()
     factors = multipliers(len(found.seeds), RESAMPLES // 4)
-    options = _fitted(probes, found, factors)
+    options = _fitted(probes, found, factors, _common(found))
     unified = options[None]
     weights, drawn = recipe.natural_shares(), recipe.training_shares()
     stages = tuple(StageOptions(drawn[stage], weights[stage], options[stage]) for stage in range(len(partition)))
     beyond = probes.budget / max(each.price.flops for each in probes.plan.kept)
     foresight = _foresight(probes, found)
-    # A law that errs by so much for one doubling is taken to err by as much for each that is still to come.
-    errors = foresight * max(math.log2(beyond), 0.0) * np.random.default_rng(1).standard_normal(len(factors))
-    errors[0] = 0.0
-    chosen = choose(unified, stages, probes.budget, errors)
+    # As a number of few widths: a deviation that is known by so few is Student's.
+    drift = foresight * np.random.default_rng(1).standard_t(len(probes.widths), len(factors))
+    drift[0] = 0.0
+    chosen = choose(unified, stages, probes.budget, drift)
     ratio = _range(chosen.ratio, confidence)
     pays = ratio.high is not None and ratio.high < 1
     batch = recipe.training.batch_size
@@ -159,23 +159,45 @@ def _arms(probes: Probes, found: StudyResult, stage: int | None) -> list[tuple[i
     return [(width, arms[str(width)]) for width in probes.widths]
 
 
-def _looks(probes: Probes, arm: ArmResult, stage: int | None, until: int | None = None) -> tuple[Numbers, Numbers]:
-    """FLOPs spent on a stage at the looks that laws are fitted to, and the loss of each seed there.
+def _common(found: StudyResult) -> list[int]:
+    """The iterations at which every probe was looked at.
 
-    These are the second half of all, or of the first `until`. A curve falls steeply at first, by another law: with it,
-    networks whose stages see few images seem to have further to fall than they have.
+    Raises:
+        RunError: They are too few: a probe ended early, or its loss is not finite.
     """
+    looks = {trial.folder: {point.iteration for point in trial.points} for arm in found.arms for trial in arm.trials}
+    common = set.intersection(*looks.values())
+    if len(common) < LOOKS:
+        short = min(looks, key=lambda each: len(looks[each]))
+        raise RunError(
+            f"the probe {short} was looked at {len(looks[short])} times, and laws need {LOOKS}: training.stop "
+            "ended it, or its loss is not finite: leave that out, or lower training.lr"
+        )
+    return sorted(common)
+
+
+def _later(looks: Sequence[int]) -> Sequence[int]:
+    """Those that laws are fitted to: the second half.
+
+    A curve falls steeply at first, by another law: with it, networks whose stages see few images seem to have further
+    to fall than they have.
+    """
+    return looks[len(looks) // 2 :]
+
+
+def _looks(probes: Probes, arm: ArmResult, stage: int | None, looks: Sequence[int]) -> tuple[Numbers, Numbers]:
+    """FLOPs spent on a stage at some looks, and the loss of each seed there."""
     share = 1.0 if stage is None else probes.staged.training_shares()[stage]
     price = arm.price.flops_per_image[stage or 0] + arm.price.autoencoder_flops_per_image
-    points = [trial.points[:until] for trial in arm.trials]
-    points = [each[len(each) // 2 :] for each in points]
-    spent = [point.iteration * arm.price.batch_size * share * price for point in points[0]]
+    rows = [{point.iteration: point for point in trial.points} for trial in arm.trials]
+    points = [[row[iteration] for iteration in looks] for row in rows]
+    spent = [iteration * arm.price.batch_size * share * price for iteration in looks]
     values = [[point.value if stage is None else point.by_stage[stage] for point in each] for each in points]
     return np.array(spent, dtype=np.float64), np.array(values, dtype=np.float64)
 
 
 def _fitted(
-    probes: Probes, found: StudyResult, factors: Numbers, until: int | None = None
+    probes: Probes, found: StudyResult, factors: Numbers, known_looks: Sequence[int]
 ) -> dict[int | None, tuple[Option, ...]]:
     """What the unified network (None) and each stage may be, with laws that have one exponent.
 
@@ -183,14 +205,14 @@ def _fitted(
         probes: What was trained.
         found: What that told.
         factors: Of the resamples.
-        until: How many looks are known; all of them when not given.
+        known_looks: Iterations of the looks that are known, of which laws are fitted to the later half.
     """
     weights = probes.staged.natural_shares()
     # Where nothing is drawn, nothing is known, and it counts for nothing.
     places = [None, *(stage for stage, weight in enumerate(weights) if weight > 0)]
     whole = sum(weight * floor for weight, floor in zip(weights, probes.floors, strict=True))
     known = [(place, width, arm) for place in places for width, arm in _arms(probes, found, place)]
-    looks = [_looks(probes, arm, place, until) for place, _, arm in known]
+    looks = [_looks(probes, arm, place, _later(known_looks)) for place, _, arm in known]
     # A floor above what was seen, by the few draws that it is the mean of, is none.
     floors = [
         min(whole if place is None else probes.floors[place], 0.9 * float(values.min()))
@@ -215,28 +237,29 @@ def _fitted(
 def _foresight(probes: Probes, found: StudyResult) -> float:
     """How much laws err, of the difference of staged networks from the unified one, for one doubling of what is spent.
 
-    Fitted to the first half of every probe, they are asked for its end: the root of the mean square over widths.
+    Fitted to what is known at half of every probe, they are asked for its end: the root of the mean square over widths.
     """
-    count = min(len(trial.points) for arm in found.arms for trial in arm.trials)
-    early = _fitted(probes, found, multipliers(len(found.seeds), 0), count // 2)
-    weights = probes.staged.natural_shares()
+    looks, weights = _common(found), probes.staged.natural_shares()
+    half = looks[: len(looks) // 2]
+    early = _fitted(probes, found, multipliers(len(found.seeds), 0), half)
 
-    def missed(number: int, places: Sequence[int | None]) -> float:
-        """What is predicted of the last look of a network of these places, less what it was."""
-        foretold, arm = 0.0, _arms(probes, found, places[0])[number][1]
+    def missed(column: int, places: Sequence[int | None]) -> float:
+        """The loss that is predicted of the last look of the network in a column of `_arms`, less what it was."""
+        predicted, arm = 0.0, _arms(probes, found, places[0])[column][1]
         for place in places:
-            spent, _ = _looks(probes, arm, place)
-            foretold += (1.0 if place is None else weights[place]) * float(early[place][number].curve(spent[-1])[0])
-        return foretold - float(np.mean([trial.points[-1].value for trial in arm.trials]))
+            (spent,), _ = _looks(probes, arm, place, looks[-1:])
+            predicted += (1.0 if place is None else weights[place]) * float(early[place][column].curve(spent)[0])
+        _, measured = _looks(probes, arm, None, looks[-1:])
+        return predicted - float(measured.mean())
 
     unified, stages = missed(0, [None]), [stage for stage, weight in enumerate(weights) if weight > 0]
-    errors = [missed(number, stages) - unified for number in range(len(probes.widths))]
-    return math.sqrt(sum(error**2 for error in errors) / len(errors)) / math.log2(count / (count // 2))
+    misses = [missed(column, stages) - unified for column in range(len(probes.widths))]
+    return math.sqrt(sum(miss**2 for miss in misses) / len(misses)) / math.log2(looks[-1] / half[-1])
 
 
 def _told(probes: Probes, found: StudyResult, stage: int | None, option: Option, confidence: float) -> FittedLaw:
     arm = dict(_arms(probes, found, stage))[option.width]
-    spent, values = _looks(probes, arm, stage)
+    spent, values = _looks(probes, arm, stage, _later(_common(found)))
     a, b, c = option.curve.mean
     missed = values.mean(0) - (a + b * (spent / option.curve.unit) ** -c)
     return FittedLaw(

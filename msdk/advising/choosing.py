@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from msdk.advising.fitting import Numbers, PowerLaw
 
@@ -71,7 +72,7 @@ class Choice:
 
 
 def choose(
-    unified: Sequence[Option], stages: Sequence[StageOptions], budget: float, errors: Numbers | float = 0.0
+    unified: Sequence[Option], stages: Sequence[StageOptions], budget: float, drift: Numbers | float = 0.0
 ) -> Choice:
     """The best unified network and the best widths of stages for a budget, by the means; the rest is told of both.
 
@@ -79,20 +80,23 @@ def choose(
         unified: Networks of one stage.
         stages: What each stage may be.
         budget: Training FLOPs.
-        errors: What the staged network's loss is above what its laws say, of the mean and of each resample: [curves].
+        drift: By how much the staged network's loss leaves what laws say of it and the unified one, for each doubling
+            of what is spent from where these were fitted; of the mean and of each resample: [curves]. It counts for the
+            ratio alone, as it is of the difference of the two.
     """
     one = min(unified, key=lambda each: float(each.curve(budget)[0]))
     combinations = list(itertools.product(*(each.options for each in stages)))
     best = min(combinations, key=lambda each: float(staged_loss(stages, each, budget)[0]))
     target = one.curve(budget)
+    spent = _until(stages, best, target, budget, drift, one.curve.doublings(budget))
     return Choice(
         unified=one,
         widths=tuple(each.width for each in best),
         unified_images=budget / one.flops_per_image,
         staged_images=budget / _per_image(stages, best),
         unified_loss=target,
-        staged_loss=staged_loss(stages, best, budget) + errors,
-        ratio=_until(stages, best, target - errors, budget) / budget,
+        staged_loss=staged_loss(stages, best, budget),
+        ratio=spent / budget,
     )
 
 
@@ -104,25 +108,57 @@ def staged_loss(stages: Sequence[StageOptions], chosen: Sequence[Option], budget
         chosen: An option of each.
         budget: Training FLOPs, the same for all curves or for each.
     """
-    images = np.asarray(budget, dtype=np.float64) / _per_image(stages, chosen)
     parts = [
-        stage.weight * option.curve(images * stage.drawn * option.flops_per_image)
-        for stage, option in zip(stages, chosen, strict=True)
+        stage.weight * option.curve(spent)
+        for stage, option, spent in zip(stages, chosen, _by_stage(stages, chosen, budget), strict=True)
         if stage.weight > 0
     ]
     return np.sum(parts, axis=0)
+
+
+def _by_stage(stages: Sequence[StageOptions], chosen: Sequence[Option], budget: Numbers | float) -> list[Numbers]:
+    """What of a budget is spent on each stage."""
+    images = np.asarray(budget, dtype=np.float64) / _per_image(stages, chosen)
+    return [images * stage.drawn * option.flops_per_image for stage, option in zip(stages, chosen, strict=True)]
 
 
 def _per_image(stages: Sequence[StageOptions], chosen: Sequence[Option]) -> float:
     return sum(stage.drawn * option.flops_per_image for stage, option in zip(stages, chosen, strict=True))
 
 
-def _until(stages: Sequence[StageOptions], chosen: Sequence[Option], target: Numbers, budget: float) -> Numbers:
-    """What is spent until a loss is there, by halving an interval of the logarithm: losses never rise."""
-    low, high = np.full(len(target), np.log(budget / WIDEST)), np.full(len(target), np.log(budget * WIDEST))
-    never = staged_loss(stages, chosen, np.exp(high)) > target
-    for _ in range(48):
+def _until(
+    stages: Sequence[StageOptions],
+    chosen: Sequence[Option],
+    target: Numbers,
+    budget: float,
+    drift: Numbers | float,
+    least: float,
+) -> Numbers:
+    """What is spent until a loss is there for the first time: on a grid, and between its points by halving.
+
+    Args:
+        stages: The shares.
+        chosen: An option of each.
+        target: The loss: [curves].
+        budget: Training FLOPs.
+        drift: See `choose`.
+        least: Doublings that count at least: those of what the target is told by.
+    """
+
+    def there(spent: Numbers) -> NDArray[np.bool_]:
+        doublings = [
+            np.asarray(option.curve.doublings(own))
+            for stage, option, own in zip(stages, chosen, _by_stage(stages, chosen, spent), strict=True)
+            if stage.weight > 0
+        ]
+        return staged_loss(stages, chosen, spent) + drift * np.maximum(np.max(doublings, axis=0), least) <= target
+
+    grid = np.geomspace(budget / WIDEST, budget * WIDEST, 600)
+    seen = np.array([there(np.full(len(target), each)) for each in grid])
+    first = seen.argmax(0)
+    low, high = np.log(grid[np.maximum(first - 1, 0)]), np.log(grid[first])
+    for _ in range(40):
         middle = (low + high) / 2
-        there = staged_loss(stages, chosen, np.exp(middle)) <= target
-        low, high = np.where(there, low, middle), np.where(there, middle, high)
-    return np.where(never, np.inf, np.exp(high))
+        reached = there(np.exp(middle))
+        low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+    return np.where(seen.any(0), np.exp(high), np.inf)

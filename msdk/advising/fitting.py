@@ -25,7 +25,7 @@ class PowerLaw:
         a: The loss that is left: [curves].
         b: What more there is at `unit`: [curves].
         c: [curves].
-        unit: FLOPs.
+        unit: FLOPs at the last look that it was fitted to.
     """
 
     a: Numbers
@@ -37,6 +37,10 @@ class PowerLaw:
         """The loss of every curve where so much was spent: [curves], or as `flops` says for each."""
         found: Any = self.a + self.b * (np.asarray(flops, dtype=np.float64) / self.unit) ** -self.c
         return found
+
+    def doublings(self, flops: Numbers | float) -> Any:
+        """How far so much lies from the last look, in doublings: as `flops` has them."""
+        return np.abs(np.log2(np.asarray(flops, dtype=np.float64) / self.unit))
 
     @property
     def mean(self) -> tuple[float, float, float]:

@@ -31,8 +31,8 @@ LOOKS = 12
 """At the held-out loss of a probe, or more: half of them are left out, see `msdk.advising.asking`."""
 
 EVERY = 40
-"""Iterations between looks, where there are LOOKS of them. It is the same for all longer probes, so these go on from
-shorter ones."""
+"""Iterations between looks, but for probes too short for LOOKS of them. So all of 480 iterations or more are looked at
+alike, and longer ones go on from shorter ones."""
 
 DRAWS = 600
 """Noisy images at which the optimal denoiser is asked for its loss."""
@@ -141,11 +141,12 @@ def probes_of(asked: Asked) -> Probes:
     }
     study = structured({"study": options, "arms": arms}, file)
     whole = plan(study, device=device, cache=cache)
-    least = max(each.price.flops * options["checkpoints"] / each.price.iterations for each in whole.kept)
+    # Laws are of the second half of what a probe spends, and say nothing of less.
+    least = max(each.price.flops for each in whole.kept) / 2
     if spent < least:
         raise MsdkError(
-            f"a budget of {written(spent, 'FLOPs')} is less than the {written(least, 'FLOPs')} that a probe spends "
-            "until its first look: name more, or shorten the probes by --iterations"
+            f"a budget of {written(spent, 'FLOPs')} is less than the {written(least, 'FLOPs')} of half a probe, and "
+            "laws are fitted to the other half: name more, or shorten the probes by --iterations"
         )
     return Probes(
         file=file,

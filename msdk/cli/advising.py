@@ -1,7 +1,7 @@
 """`msdk advise`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -10,6 +10,10 @@ from msdk.cli.options import AsJson, Cache, Device, Set, interruptible, seeds_of
 from msdk.cli.studies import Helps, Processes, refuse_processes, trained
 from msdk.distributed import this_rank, together
 from msdk.errors import MsdkError
+from msdk.recipe.quantities import written
+
+if TYPE_CHECKING:
+    from msdk.advising.probing import Probes
 
 
 def advise(
@@ -32,8 +36,8 @@ def advise(
 ) -> int:
     """Say whether stages would pay for a recipe's data and a budget: edges, widths, iterations, and what they save.
 
-    Small networks are trained for some minutes, unified and staged, and their losses are extended to the budget. Probes
-    are kept: Ctrl-C keeps what was trained, the same command goes on, and another --budget trains nothing.
+    Networks are trained for a while, unified and staged, and their losses are extended to the budget. Probes are kept:
+    Ctrl-C keeps what was trained, the same command goes on, and another --budget trains nothing.
 
     Examples: msdk advise recipes/digits/multistage.toml --processes 2
     / msdk advise R --budget 100T --widths 16,32,48 --json
@@ -49,7 +53,7 @@ def advise(
 
     refuse_processes(processes)
     folder, rank = out or default_folder(recipe), this_rank()
-    kept = f"the probes are kept in {folder}; the same command goes on"
+    kept = f"probes that were trained are kept in {folder}; the same command goes on"
     with interruptible(lambda: kept), together(rank) as group:
         with display.spinner("counting"):
             probes = group.agreed(
@@ -66,11 +70,13 @@ def advise(
                     )
                 )
             )
+        if rank.first and not helps:
+            _announce(probes)
         interrupted = trained(
             probes.trials,
             folder,
             device,
-            retry=True,
+            retry=not helps,  # a helper would train again what fails here
             alone=False,
             group=group,
             others=0 if helps else processes - 1,
@@ -89,6 +95,19 @@ def advise(
         display.say("")
         display.prose(found.sentence)
     return 0
+
+
+def _announce(probes: "Probes") -> None:
+    """Says what is to be trained, and where that is more than finding out."""
+    whole, iterations = probes.plan.flops, probes.plan.kept[0].price.iterations
+    words = f"{len(probes.trials)} probes of {iterations:,} iterations"
+    display.note(f"{words}: {written(whole, 'FLOPs')} of training, but for those that are there")
+    seeds = len(probes.plan.study.study.seeds)
+    if whole > 2 * seeds * probes.budget:
+        display.warn(
+            f"both networks can be trained for the budget, with {seeds} seeds, for less than the probes take: "
+            "`msdk study` does that; or shorten the probes by --iterations"
+        )
 
 
 def _numbers(text: str) -> list[int]:

@@ -145,7 +145,7 @@ def study(
                 trials if trial is None else _numbered(searching, trials, trial),
                 folder,
                 device,
-                retry=retry,
+                retry=retry and not helps,  # a helper would train again what fails here
                 alone=trial is not None,
                 group=group,
                 searching=searching,

@@ -43,8 +43,8 @@ def advice_grids(found: "Advice") -> list[Grid]:
     law = ("network, channels", "a", "b", "unit", "misses by")
     notes_of_laws = (
         *(f"c = {_range(each.c)}, of all in common." for each in found.laws[:1]),
-        "Fitted to the first half of the probes, laws miss the difference of staged and unified networks at their end "
-        f"by {found.foresight:.4f}; intervals hold as much for each doubling until the budget.",
+        "Known at half of the probes alone, laws miss the difference of staged and unified networks at their end by "
+        f"{found.foresight:.4f} a doubling; the interval of what is saved adds that for each one from there on.",
     )
     return [
         Grid(f"Stages for {found.recipe}", head, stages, notes),

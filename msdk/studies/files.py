@@ -4,7 +4,7 @@ import json
 import os
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,7 @@ def structured(data: Mapping[str, Any], path: Path) -> Study:
     if len(study.arms) < 1 or (len(study.arms) < 2 and not _grids(study)):
         problems.append(Problem("arms", "name two arms or more, or one with `over`: a study compares"))
     if study.baseline not in study.arms:
-        known = ", ".join(study.arms)
-        words = f"no arm '{study.baseline}'.{nearest(study.baseline, study.arms)} Known: {known}"
+        words = f"no arm '{study.baseline}'.{nearest(study.baseline, study.arms)} Known: {_listed(study.arms)}"
         problems.append(Problem("study.baseline", words))
     problems += [
         Problem("study.best_of", f"'{key}' is no key of [study] over, so not all arms are tuned alike: add it there")
@@ -228,11 +227,21 @@ def _keep(data: dict[str, Any], own: Any, only: Sequence[str]) -> None:
     if not isinstance(arms, dict) or not isinstance(own, dict):  # told with the rest
         return
     found = typing.cast("dict[str, Any]", arms)
-    for name in only:
-        if name not in found:
-            raise MsdkError(f"--arm {name}: no such arm.{nearest(name, found)} Known: {', '.join(found)}")
     baseline = own.get("baseline") or next(iter(found), None)
+    if baseline not in found:  # likewise
+        return
+    for name in only:
+        if name == baseline:
+            raise MsdkError(f"--arm {name}: that is the baseline, which all are compared with: name another arm")
+        if name not in found:
+            words = f"--arm {name}: no such arm.{nearest(name, found)} Known: {_listed(found)}"
+            raise MsdkError(f"{words}. Repeat --arm for several")
     data["arms"] = {name: arm for name, arm in found.items() if name in (baseline, *only)}
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names of arms, which may have commas in them."""
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _add_grid(data: dict[str, Any], text: str) -> None:
@@ -245,7 +254,7 @@ def _add_grid(data: dict[str, Any], text: str) -> None:
     if colon:
         arms = data.get("arms", {})
         if arm not in arms:
-            raise MsdkError(f"--over {text}: no arm '{arm}'.{nearest(arm, arms)} Known: {', '.join(arms)}")
+            raise MsdkError(f"--over {text}: no arm '{arm}' is compared.{nearest(arm, arms)} Known: {_listed(arms)}")
         table, key = arms[arm], rest
     if isinstance(table, dict):  # what is no table is told with the rest
         table["over"] = {**table.get("over", {}), key: values}

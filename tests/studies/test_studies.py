@@ -128,7 +128,12 @@ def test_arms_that_are_asked_for(file, tmp_path, capsys, monkeypatch):
     assert (code, out.count("msdk train"), "wide" in out) == (0, 6, False)
     code, _, err = quick(capsys, monkeypatch, *words[:-1], "multistag")
     assert code == 2
-    assert "--arm multistag: no such arm. Did you mean 'multistage'?" in err
+    told = " ".join(err.split())
+    assert (
+        "--arm multistag: no such arm. Did you mean 'multistage'? Known: 'unified', 'multistage', 'wide, wider'" in told
+    )
+    code, _, err = quick(capsys, monkeypatch, *words[:-1], "unified")
+    assert (code, "that is the baseline" in err) == (2, True)
 
 
 def test_the_same_flops_for_all(file):
