@@ -12,7 +12,7 @@ from msdk.advising.fitting import Numbers, PowerLaw, fit_together
 from msdk.advising.probing import LOOKS, UNIFIED, Asked, Probes, probes_of
 from msdk.arguments import as_annotated
 from msdk.distributed import Group, this_rank, together
-from msdk.errors import RunError
+from msdk.errors import MsdkError, RunError
 from msdk.recipe.quantities import written
 from msdk.runs.files import write_json
 from msdk.studies.collecting import collect
@@ -28,7 +28,7 @@ def advise(
     recipe: str | Path,
     out: str | Path | None = None,
     *,
-    budget: str | None = None,
+    budget: str | float | None = None,
     widths: Sequence[int] | None = None,
     iterations: int = 480,
     seeds: Sequence[int] = (0, 1, 2),
@@ -45,7 +45,7 @@ def advise(
     Args:
         recipe: The file of a recipe.
         out: Folder of the probes and of advice.json; advice/NAME when not given.
-        budget: Training FLOPs: "100T"; those of the recipe's own training when not given.
+        budget: Training FLOPs: "100T", or a number; those of the recipe's own training when not given.
         widths: Channels of decoders to probe, see `msdk.advising.probing.Asked`.
         iterations: Of each probe, 12 or more.
         seeds: Three or more.
@@ -58,6 +58,8 @@ def advise(
         MsdkError: The recipe or the data are wrong.
         RunError: A probe failed, ended early, or was interrupted.
     """
+    if not 0 < confidence < 1:
+        raise MsdkError(f"confidence is a share of 1 between 0 and 1, as 0.95, got {confidence}")
     file = Path(recipe)
     with together(this_rank()) as group:
         probes = group.agreed(
@@ -95,7 +97,8 @@ def concluded(probes: Probes, folder: Path, *, confidence: float = 0.95, group: 
     found = collect(probes.plan, probes.trials, folder, probes.file)
     for trial in (trial for arm in found.arms for trial in arm.trials):
         if trial.state != "done":
-            raise RunError(trial.problem or f"{folder / trial.folder} is {trial.state}: the same command goes on")
+            why = trial.problem or f"it is {trial.state}, and the same command goes on"
+            raise RunError(f"no advice without the probe {folder / trial.folder}: {why}")
     advice = advised(probes, found, confidence)
     if group.rank.first:
         write_json(folder / RESULT, advice.as_json())
@@ -291,9 +294,11 @@ def _sentence(probes: Probes, chosen: Choice, ratio: Range, beyond: float, confi
     far = f"The budget is {beyond:.3g} times what the dearest probe spent" + (
         ": further than laws can be trusted; probe for longer (--iterations)." if beyond > 20 else "."
     )
+    # What might save and might not is no reason for stages, and none against them.
     unsure = not pays and ratio.low is not None and ratio.low < 1
-    more = " That interval holds savings, too: longer probes (--iterations) would tell more." if unsure else ""
-    return f"{'Stages' if pays else 'Stay unified'}: decoders of {widths} channels {needs}.{more} {far}"
+    verdict = "Stages" if pays else "Stay unified until more is known" if unsure else "Stay unified"
+    more = " Longer probes (--iterations) would tell more." if unsure else ""
+    return f"{verdict}: decoders of {widths} channels {needs}.{more} {far}"
 
 
 def _percent(value: float | None) -> str:

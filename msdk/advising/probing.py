@@ -72,7 +72,7 @@ class Asked:
     Attributes:
         file: A recipe with stages, or with one: then three are found in its data.
         overrides: "key=value" for it.
-        budget: Training FLOPs that are advised on, "100T"; those of the recipe's own training when not given.
+        budget: Training FLOPs that are advised on, "100T" or a number; those of the recipe's training when not given.
         widths: Channels of decoders to probe; the recipe's own where these are several, else the encoder's, half as
             many, and half as many again.
         iterations: Of each probe, 12 or more.
@@ -86,7 +86,7 @@ class Asked:
 
     file: Path
     overrides: Sequence[str] = ()
-    budget: str | None = None
+    budget: str | float | None = None
     widths: Sequence[int] | None = None
     iterations: int = 480
     seeds: Sequence[int] = (0, 1, 2)
@@ -107,7 +107,7 @@ def probes_of(asked: Asked) -> Probes:
         MsdkError: The recipe or the budget is wrong, or its decoders have no width, or not these.
     """
     file, device, cache = asked.file, asked.device, asked.cache
-    spent = None if asked.budget is None else quantity(asked.budget, "FLOPs")
+    spent = None if asked.budget is None else quantity(str(asked.budget), "FLOPs")
     recipe = load_recipe(file, asked.overrides)
     if recipe.encoder is None:
         raise MsdkError(
@@ -119,7 +119,8 @@ def probes_of(asked: Asked) -> Probes:
     named = [width_of(each, f"decoders.{number}") for number, each in enumerate(recipe.decoders)]
     chosen = tuple(sorted(set(asked.widths or (named if len(set(named)) > 1 else _around(middle)))))
     if len(chosen) < 2:
-        raise MsdkError(f"one width leaves nothing to choose: name two or more, for example {_around(middle)}")
+        example = ",".join(map(str, _around(middle)))
+        raise MsdkError(f"one width leaves nothing to choose: name two or more, for example {example}")
     staged, by = recipe, "the recipe"
     if len(recipe.decoders) == 1:
         found: Any = clusterings.get("msdk:optimal-denoiser")

@@ -43,8 +43,16 @@ def width_of(part: Encoder | Decoder, where: str) -> int:
 
 
 def with_width(part: P, width: int, where: str) -> P:
-    """The same spec with another width."""
-    changed: Any = attrs.evolve(part, **{width_field(part, where): width})
+    """The same spec with another width.
+
+    Raises:
+        TargetError: It cannot have that one.
+    """
+    name = width_field(part, where)
+    try:
+        changed: Any = attrs.evolve(part, **{name: width})
+    except ValueError as error:  # what validators of attrs raise
+        raise TargetError(f"{where}: {width} is no width that it can have: {error}") from error
     return changed
 
 

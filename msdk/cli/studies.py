@@ -130,11 +130,15 @@ def study(
         if plan:
             _show_plan(whole, study, as_json=as_json)
             return 0
+        whole.refuse_alone()
         searching = Searching(whole, folder, group)
         trials = searching.trials()
         if to_print:
-            for each in trials:
-                display.say(f"msdk {shlex.join(each.command(folder))}")
+            if as_json:
+                display.print_json([["msdk", *each.command(folder)] for each in trials])
+            else:
+                for each in trials:
+                    display.say(f"msdk {shlex.join(each.command(folder))}")
             if searching.unknown:
                 display.warn(_still(searching, "the same command lists them"))
             return 0
@@ -387,6 +391,8 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
         return
     display.show(*result_grids(result))
     display.say("")
+    if result.failed:
+        display.warn(f"{result.failed[0].problem} (trial {result.failed[0].number}); --retry tries what failed again")
     for sentence in (result.verdict, *score_sentences(result), *tuning_sentences(result)):
         display.prose(sentence)
     display.say(f"in {folder}:")

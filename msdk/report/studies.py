@@ -66,7 +66,7 @@ def plan_grid(plan: "Plan", title: str) -> Grid:
 
 def result_grids(found: "StudyResult") -> list[Grid]:
     """The arms, the form of the paper's Table 2, and each comparison under both accounts; made for 80 columns."""
-    grids = [_arms(found), _until(found)]
+    grids = [_arms(found), *([_until(found)] if found.comparisons else [])]
     grids += [_scores(found, arm.name) for arm in found.arms if any(_versus(found, arm.name))]
     accounts: list[Account] = [each for each in AXES if any(one.account == each for one in found.comparisons)]
     return [*grids, *(_comparisons(found, each, noted=each == accounts[-1]) for each in accounts)]

@@ -49,6 +49,8 @@ def share(folder: Path, runs: Path) -> None:
         with contextlib.suppress(FileExistsError):
             own.symlink_to(runs.resolve(), target_is_directory=True)
         if not own.samefile(runs):
+            if own.is_symlink():
+                raise RunError(f"{own} is a link to {own.resolve()}, not to {runs}: name that one, or another --out")
             raise RunError(f"{own} has the runs of this study, not {runs}: move what is in it there, and remove it")
     except OSError as error:
         raise RunError(f"{own} cannot be a link to {runs}: {error.strerror}") from error

@@ -139,10 +139,11 @@ def refuse_another(folder: Path, file: Path) -> None:
         RunError: It has one.
     """
     try:
-        found = Path(read_result(folder).study).name
+        found = Path(read_result(folder).study)
     except MsdkError:  # there is none, or one that nobody can read
         return
-    if found != file.name:
+    elsewhere = found.is_file() and file.is_file() and not found.samefile(file)
+    if found.name != file.name or elsewhere:
         raise RunError(
             f"{folder} has the result of another study, {found}: choose another --out; what both train alike is "
             "trained once where they share --runs"

@@ -38,7 +38,7 @@ def load_study(
     over: Sequence[str] = (),
     overrides: Sequence[str] = (),
     best_of: Sequence[str] = (),
-    budget: str | None = None,
+    budget: str | float | None = None,
     only: Sequence[str] = (),
 ) -> Study:
     """Reads a study file.

@@ -148,6 +148,20 @@ class Plan:
         searched = any(each.tries > 1 for each in self.kept)
         return min(most, self.budget) if searched and self.budget is not None else most
 
+    def refuse_alone(self) -> None:
+        """Refuses a budget for the baseline alone, with which nothing is compared.
+
+        Raises:
+            MsdkError: It is one.
+        """
+        if len(self.kept) == 1 < len(self.variants) and self.budget is not None:
+            baseline, *others = (each.price.flops for each in self.variants)
+            least = len(self.study.study.seeds) * (baseline + min(others))
+            raise MsdkError(
+                f"the budget of {written(self.budget, 'FLOPs')} leaves out all arms but {self.kept[0].name}, so "
+                f"nothing would be compared; with the cheapest of them it takes {written(least, 'FLOPs')}"
+            )
+
     def trials(self) -> tuple[Trial, ...]:
         """Every trial that is kept: all arms with the first seed, then all with the next one. Opens the data.
 
@@ -263,6 +277,7 @@ class Pricing:
             edges = ready.stages.edges_ratio
             clusters = next((each.clusters for each in self.found if each.recipe.stages.edges_ratio == edges), None)
         price = _price(ready, cache=self.cache)
+        _refuse_unlooked(ready, options.checkpoints, label)
         if options.equal == "flops":
             wanted = self.per_trial = self.per_trial or price.flops
             iterations = _equal(ready.training.iterations * wanted / price.flops, options.checkpoints)
@@ -271,11 +286,6 @@ class Pricing:
             price = _price(ready, cache=self.cache)
         check_trainable(ready)
         _refuse_unjudged(ready, options.metrics, label)
-        if ready.training.iterations < options.checkpoints:
-            raise MsdkError(
-                f"{label} is trained for {ready.training.iterations:,} iterations, and looked at every "
-                f"{options.checkpoints:,}: lower `checkpoints`"
-            )
         if self.card is not None:
             whole = budget(ready, cache=self.cache)
             told = estimate(whole, self.card, ready.training.precision, utilisation=self.utilisation)
@@ -322,6 +332,15 @@ def _dearest(pricing: Pricing, point: Point) -> Variant:
             if other.price.flops > best.price.flops:
                 setting, best = {**setting, key: value}, other
     return attrs.evolve(best, name=point.name, setting={}, tries=tries(search, space))
+
+
+def _refuse_unlooked(recipe: Recipe, checkpoints: int, label: str) -> None:
+    iterations = recipe.training.iterations
+    if iterations < checkpoints:
+        raise MsdkError(
+            f"{label} is trained for {iterations:,} iterations, and looked at every {checkpoints:,}: "
+            "lower `checkpoints`"
+        )
 
 
 def _refuse_unjudged(recipe: Recipe, wanted: Sequence[str], label: str) -> None:

@@ -84,7 +84,7 @@ def make(
             if group.any(first and not wanted):
                 continue
             tried.add(trial.number)
-            interrupted = _made(trial, folder, device, group, watcher)
+            interrupted = _made(trial, folder, device, group, watcher, again=state == "failed")
             if interrupted is None:
                 others.append(trial)
             elif interrupted:
@@ -101,8 +101,11 @@ def make(
         time.sleep(POLL)
 
 
-def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher: Watcher) -> int | None:
-    """Trains a trial: 0 where that is done or failed, the signal that ended it, None where another process has it."""
+def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher: Watcher, *, again: bool) -> int | None:
+    """Trains a trial: 0 where that is done or failed, the signal that ended it, None where another process has it.
+
+    One that has failed is trained where `again` says so; else it has failed in another process just now.
+    """
     run, first = trial.run(folder), group.rank.first
     failed = run.with_name(run.name + FAILED)
     mine = one_writer(run)
@@ -118,7 +121,7 @@ def _made(trial: Trial, folder: Path, device: str | None, group: Group, watcher:
         return None
     try:
         state = state_of(folder, trial)[0] if first else "new"
-        if group.any(first and state == "done"):  # another process was faster
+        if group.any(first and (state == "done" or (state == "failed" and not again))):  # another process was faster
             return 0
         if first:
             failed.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import attrs
 
 from msdk.arguments import as_annotated
 from msdk.distributed import this_rank, together
+from msdk.errors import RunError
 from msdk.studies.addresses import share
 from msdk.studies.collecting import collect, refuse_another, write_result
 from msdk.studies.files import load_study
@@ -30,7 +31,7 @@ def study(
     best_of: Sequence[str] = (),
     only: Sequence[str] = (),
     runs: str | Path | None = None,
-    budget: str | None = None,
+    budget: str | float | None = None,
     device: str | None = None,
     retry: bool = False,
     watcher: Watcher | None = None,
@@ -47,7 +48,7 @@ def study(
         best_of: Keys of grids for all arms that these are tuned by, besides the file's.
         only: Arms that the baseline is compared with; all of them when not given.
         runs: A folder of run folders that several studies share; the study has its own when not given.
-        budget: Most training FLOPs of all trials: "2E".
+        budget: Most training FLOPs of all trials: "2E", or a number.
         device: Where to train; CUDA where there is one when not given.
         retry: Whether trials that have failed are tried again.
         watcher: Told what happens.
@@ -57,6 +58,7 @@ def study(
 
     Raises:
         MsdkError: The study, a recipe or the data are wrong. A trial that fails is told in the result.
+        RunError: It was interrupted.
     """
     loaded = load_study(
         file, size, seeds=seeds, over=over, overrides=overrides, best_of=best_of, budget=budget, only=only
@@ -66,9 +68,15 @@ def study(
         share(place, Path(runs))
     refuse_another(place, Path(file))
     with together(this_rank()) as group:
-        searching = Searching(group.agreed(lambda: plan(loaded, device=device)), place, group)
+        whole = group.agreed(lambda: plan(loaded, device=device))
+        whole.refuse_alone()
+        searching = Searching(whole, place, group)
         trials = searching.trials()
-        make(trials, place, device=device, retry=retry, group=group, watcher=watcher, more=searching.trials)
+        interrupted = make(
+            trials, place, device=device, retry=retry, group=group, watcher=watcher, more=searching.trials
+        )
+        if interrupted:
+            raise RunError(f"interrupted: what was trained is kept in {place}, and the same call goes on")
         if group.rank.first:
             chosen = that_count(searching, Path(file))
             score(searching.plan, chosen, place, device=device, warned=None if watcher is None else watcher.warned)

@@ -18,14 +18,14 @@ def judged(found: Crossing) -> Verdict:
     """Whether an arm is better than the baseline: by what it spends until it has the same quality.
 
     An arm that never has it, and ends where the baseline does, is worse where it is surely behind there. "unknown" is
-    what was not trained for long enough to say.
+    what was not trained for long enough to say: even the low end of the interval is "never".
     """
     if found.ratio.high < 1:
         return "better"
     behind = math.isinf(found.ratio.value) and found.at_least > NEARLY and found.difference.low > 0
     if found.at_least > 1 or behind:
         return "worse"
-    if found.reached == 0:
+    if math.isinf(found.ratio.low):
         return "unknown"
     return "no difference"
 

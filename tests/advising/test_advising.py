@@ -177,7 +177,7 @@ def test_a_recipe_is_advised_on(tmp_path, capsys, monkeypatch):
     assert told["verdict"] in ("stages", "stay unified")
     most = told["saving"]["high"]
     unsure = told["verdict"] == "stay unified" and most is not None and most > 0
-    assert ("That interval holds savings, too" in told["sentence"]) == unsure
+    assert ("Stay unified until more is known" in told["sentence"]) == unsure
     assert (told["edges_ratio"], told["edges_by"]) == ([0.3, 2.5], "the recipe")
     assert [(each["stage"], each["width"]) for each in told["laws"]] == [
         (None, 8),
@@ -278,7 +278,8 @@ def test_what_laws_drift_widens_the_interval():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--widths", "8"), "one width leaves nothing to choose"),
+        (("--widths", "8"), "one width leaves nothing to choose: name two or more, for example 16,32,48"),
+        (("--widths", "8,2"), "decoders.0: 2 is no width that it can have: 'channels' must be >= 4"),
         (("--widths", "8,x"), "--widths 8,x: write whole numbers"),
         (("--iterations", "4"), "train them for 12 or more"),
         (("--budget", "2 GMACs"), "MACs"),

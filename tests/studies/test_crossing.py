@@ -63,6 +63,20 @@ def test_who_ends_half_a_look_early_and_behind_is_worse(share, wanted):
     assert judged(cross(Curves(ours.spent * share, ours.quality), theirs)) == wanted
 
 
+def test_one_lucky_resample_decides_nothing():
+    """An arm that ends early and gets there in fewer resamples than the interval leaves out is unknown, not alike."""
+    generator = np.random.default_rng(0)
+    found = [
+        cross(Curves(ours.spent * 0.9, ours.quality), theirs)
+        for ours, theirs in (
+            drawn(generator, 3, falling(0.318, 0.7), falling(0.3, 0.7), noise=0.004) for _ in range(40)
+        )
+    ]
+    lucky = [each for each in found if 0 < each.reached < 0.02]
+    assert lucky
+    assert {judged(each) for each in lucky} == {"unknown"}
+
+
 def test_seeds_are_paired():
     """What the seeds of both arms have in common takes nothing from the certainty: pairing them wrongly does."""
     ours, theirs = drawn(np.random.default_rng(2), 6, falling(0.3, 0.5), falling(0.3, 0.7), noise=0.001, shared=0.02)

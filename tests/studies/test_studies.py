@@ -395,11 +395,64 @@ def test_a_folder_of_another_study_is_left_alone(file, tmp_path, capsys, monkeyp
     collecting.write_result(tmp_path / "out", collect(whole, whole.trials(), tmp_path / "out", Path("else/other.toml")))
     before = (tmp_path / "out" / "study.json").read_bytes()
     code, _, err = quick(capsys, monkeypatch, "study", file, "--out", tmp_path / "out")
-    assert (code, "another study, other.toml" in err) == (2, True)
+    assert (code, "another study, else/other.toml" in err) == (2, True)
     assert (tmp_path / "out" / "study.json").read_bytes() == before
     collecting.refuse_another(tmp_path / "out", Path("here/other.toml"))
+    # A study of the same name from another folder is another study, where that is still there.
+    twin = tmp_path / "else" / file.name
+    twin.parent.mkdir()
+    twin.write_text(file.read_text())
+    collecting.write_result(tmp_path / "twin", collect(whole, whole.trials(), tmp_path / "twin", twin))
+    with pytest.raises(msdk.RunError, match="has the result of another study"):
+        collecting.refuse_another(tmp_path / "twin", file)
+    twin.unlink()
+    collecting.refuse_another(tmp_path / "twin", file)
     (tmp_path / "out" / "study.json").write_bytes(b"\xff{")
     collecting.refuse_another(tmp_path / "out", file)
+
+
+def test_what_compares_nothing_is_refused(file, tmp_path, capsys, monkeypatch):
+    """A budget for the baseline alone, and looks that never come, which equal FLOPs would make ever more iterations."""
+    first, second = (each.price.flops for each in plan(load_study(file)).variants)
+    budget = f"{3 * first + second:.0f}"
+    code, _, err = quick(capsys, monkeypatch, "study", file, "--budget", budget, "--out", tmp_path / "out")
+    assert (code, "leaves out all arms but unified, so nothing would be compared" in " ".join(err.split())) == (2, True)
+    with pytest.raises(msdk.MsdkError, match="leaves out all arms"):
+        msdk.study(file, tmp_path / "out", budget=float(budget))
+    file.write_text(file.read_text().replace("checkpoints = 2", 'checkpoints = 400\nequal = "flops"'))
+    with pytest.raises(msdk.MsdkError, match="trained for 4 iterations, and looked at every 400: lower `checkpoints`"):
+        plan(load_study(file))
+
+
+def test_an_interruption_is_an_error_in_python(file, tmp_path):
+    """A script does not go on with half a study as if it were whole; the same call goes on."""
+    watcher = Watcher(trained=lambda trial, step: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(msdk.RunError, match="interrupted: what was trained is kept in"):
+        msdk.study(file, tmp_path / "out", watcher=watcher)
+    assert not (tmp_path / "out" / "study.json").exists()
+    assert not msdk.study(file, tmp_path / "out").failed
+
+
+def test_what_fails_elsewhere_is_not_tried_again_here(file, tmp_path, monkeypatch):
+    """Another process fails a trial between this one's look at it and its lock: that is told once, and kept."""
+    trials = plan(load_study(file)).trials()[:1]
+    run = trials[0].run(tmp_path)
+    run.parent.mkdir(parents=True)
+    failed = run.with_name(run.name + FAILED)
+    real, began = state_of, []
+
+    def looked(folder, trial):
+        found = real(folder, trial)
+        if not failed.exists():
+            failed.write_text("nan\n")
+        return found
+
+    monkeypatch.setattr(running, "state_of", looked)
+    watcher = Watcher(began=lambda trial, resumed: began.append(trial.number))
+    assert make(trials, tmp_path, watcher=watcher) == 0
+    assert (began, failed.read_text()) == ([], "nan\n")
+    assert make(trials, tmp_path, watcher=watcher, retry=True) == 0
+    assert (began, failed.exists()) == ([0], False)
 
 
 @pytest.mark.parametrize(
