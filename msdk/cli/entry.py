@@ -94,7 +94,9 @@ def main() -> NoReturn:
     except ElsewhereError:
         code = 2  # the process where it went wrong tells it
     except BaseException as error:  # a plugin may raise anything, SystemExit too
-        code = 2 if isinstance(error, MsdkError) and told_elsewhere(error) else display.failed(error)
+        # rich exits with 1 where the reader of a pipe has seen enough, which would say that a limit is exceeded.
+        seen = isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
+        code = 0 if seen else 2 if isinstance(error, MsdkError) and told_elsewhere(error) else display.failed(error)
     sys.exit(code)
 
 

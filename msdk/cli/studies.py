@@ -1,6 +1,7 @@
 """`msdk study`."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -162,10 +163,13 @@ def study(
                 return 128 + interrupted
             if helps:
                 return 0
-        result = concluded(searching, study)
+        # Who may only look at a folder is told what is in it.
+        keep = not (collect and folder.is_dir() and not os.access(folder, os.W_OK))
+        result = concluded(searching, study, keep=keep)
         pictured = _painted(searching, result, device) if rank.first and not collect else []
     if rank.first:
-        _tell(result, folder, pictured, as_json=as_json)
+        written = _kept(result, folder, pictured) if keep else []
+        _tell(result, folder, written, as_json=as_json)
     if collect:
         return 0
     return 2 if any(trial in (None, each.number) for each in result.failed) else 0
@@ -357,19 +361,10 @@ def _painted(searching: "Searching", result: "StudyResult", device: str | None) 
     return [] if made is None else [made.name]
 
 
-def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: bool) -> None:
-    """Writes the page and the plots beside study.json, and shows the tables and the verdict."""
+def _kept(result: "StudyResult", folder: Path, pictured: list[str]) -> list[str]:
+    """Writes the page and the plots beside study.json; the names of all files."""
     from msdk.errors import PlotError
-    from msdk.report.studies import (
-        curves_plot,
-        result_grids,
-        score_sentences,
-        staged,
-        stages_plot,
-        study_markdown,
-        study_page,
-        tuning_sentences,
-    )
+    from msdk.report.studies import curves_plot, staged, stages_plot, study_markdown, study_page
     from msdk.runs.files import write_bytes, write_text
 
     write_text(folder / "study.md", study_markdown(result))
@@ -386,6 +381,13 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
             written += ["curves.png", "curves.svg", *(["stages.png", "stages.svg"] if staged(result) else [])]
         except PlotError as error:
             display.warn(str(error))
+    return written
+
+
+def _tell(result: "StudyResult", folder: Path, written: list[str], *, as_json: bool) -> None:
+    """Shows the tables and the verdict."""
+    from msdk.report.studies import result_grids, score_sentences, tuning_sentences
+
     if as_json:
         display.print_json(result.as_json())
         return
@@ -395,5 +397,6 @@ def _tell(result: "StudyResult", folder: Path, pictured: list[str], *, as_json: 
         display.warn(f"{result.failed[0].problem} (trial {result.failed[0].number}); --retry tries what failed again")
     for sentence in (result.verdict, *score_sentences(result), *tuning_sentences(result)):
         display.prose(sentence)
-    display.say(f"in {folder}:")
-    display.prose(", ".join(written))
+    if written:
+        display.say(f"in {folder}:")
+        display.prose(", ".join(written))

@@ -12,7 +12,7 @@ from msdk.budgeting import budget
 from msdk.budgeting.cards import Card
 from msdk.budgeting.planning import UTILISATION, estimate
 from msdk.clustering import Clusters, with_edges
-from msdk.errors import MsdkError
+from msdk.errors import MsdkError, RecipeError
 from msdk.recipe import Recipe, check_trainable, load_recipe
 from msdk.recipe.quantities import quantity, written
 from msdk.recipe.structuring import to_data
@@ -270,7 +270,10 @@ class Pricing:
         """
         options, arm, changes, label = self.study.study, self.study.arms[point.arm], point.changes, point.name
         self.say(f"counting {label}")
-        loaded = load_recipe(arm.recipe, changes)
+        try:
+            loaded = load_recipe(arm.recipe, changes)
+        except RecipeError as error:
+            raise MsdkError(f"arm '{point.arm}': {error}") from error
         ready, clusters = with_edges(loaded, device=self.device, like=self.known, cache=self.cache)
         self.known.append((loaded, ready))
         if loaded.clustered and clusters is None:  # those of an arm before

@@ -83,12 +83,13 @@ def study(
         return concluded(searching, Path(file))
 
 
-def concluded(searching: Searching, file: Path) -> StudyResult:
+def concluded(searching: Searching, file: Path, *, keep: bool = True) -> StudyResult:
     """What was found so far; the first process writes it into the folder, and all call this.
 
     Args:
         searching: The study, with what its search has come to.
         file: The study file.
+        keep: Whether it is written.
     """
     searching.group.wait()
     trials = searching.trials()
@@ -96,7 +97,7 @@ def concluded(searching: Searching, file: Path) -> StudyResult:
     result = collect(plan, trials, folder, file, unknown=searching.unknown)
     scores = compared(plan, counting(trials, result.tuning), folder, result.baseline)
     result = attrs.evolve(result, scores=scores, stages_by=stages_by(plan))
-    if searching.group.rank.first:
+    if keep and searching.group.rank.first:
         write_result(folder, result)
     return result
 

@@ -247,6 +247,18 @@ def test_run_does_everything(tmp_path):
     assert len(list((run / "checkpoints").iterdir())) == 2
 
 
+@pytest.mark.parametrize("arguments", [("list",), ("budget", "recipes/digits/unified.toml"), ("--help",)])
+def test_a_reader_that_has_seen_enough_is_no_failure(arguments):
+    """As before `| head -1`: exit code 1 would say that a limit is exceeded."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "msdk", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
+
+
 def test_pretrained_list_names_what_convert_takes(capsys, monkeypatch):
     """Every published configuration is listed under its family, as a table and as JSON."""
     code, out, _ = quick(capsys, monkeypatch, "pretrained", "list", "--json")

@@ -424,6 +424,28 @@ def test_what_compares_nothing_is_refused(file, tmp_path, capsys, monkeypatch):
         plan(load_study(file))
 
 
+def test_mistakes_say_whose_they_are(file, tmp_path, capsys, monkeypatch):
+    """What should be a table, and the arm whose recipe is wrong or missing."""
+    text = file.read_text()
+    file.write_text(text.replace("paper = { FID = 2.71 }", "over = 3"))
+    code, _, err = quick(capsys, monkeypatch, "study", file, "--plan")
+    assert (code, "arms.multistage.over  expected a table, { key = value }, got '3'" in err) == (2, True), err
+    file.write_text(text.replace("digits/multistage.toml", "digits/missing.toml"))
+    code, _, err = quick(capsys, monkeypatch, "study", file, "--plan")
+    assert (code, "arm 'multistage': " in err, "missing.toml" in err) == (2, True, True)
+
+
+def test_who_may_only_look_is_told(file, tmp_path, capsys, monkeypatch):
+    """`--collect` on a folder of others writes nothing there."""
+    msdk.study(file, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").glob("study.*")}
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    words = ("study", file, "--out", tmp_path / "out", "--seeds", "0-2", "--collect")
+    code, out, err = quick(capsys, monkeypatch, *words)
+    assert (code, "3 / 3" in out, "study.html" in out) == (0, True, False), err
+    assert {path: path.read_bytes() for path in (tmp_path / "out").glob("study.*")} == before
+
+
 def test_an_interruption_is_an_error_in_python(file, tmp_path):
     """A script does not go on with half a study as if it were whole; the same call goes on."""
     watcher = Watcher(trained=lambda trial, step: os.kill(os.getpid(), signal.SIGTERM))
