@@ -109,12 +109,13 @@ def advised(probes: Probes, found: StudyResult, confidence: float) -> Advice:
     """The laws of what was found, and the choice."""
     recipe, partition = probes.staged, probes.staged.partition()
     factors = multipliers(len(found.seeds), RESAMPLES // 4)
-    options = _fitted(probes, found, factors, _common(found))
+    looks = _common(found)
+    options = _fitted(probes, found, factors, looks)
     unified = options[None]
     weights, drawn = recipe.natural_shares(), recipe.training_shares()
     stages = tuple(StageOptions(drawn[stage], weights[stage], options[stage]) for stage in range(len(partition)))
     beyond = probes.budget / max(each.price.flops for each in probes.plan.kept)
-    foresight = _foresight(probes, found)
+    foresight = _foresight(probes, found, looks)
     # As a number of few widths: a deviation that is known by so few is Student's.
     drift = foresight * np.random.default_rng(1).standard_t(len(probes.widths), len(factors))
     drift[0] = 0.0
@@ -147,7 +148,11 @@ def advised(probes: Probes, found: StudyResult, confidence: float) -> Advice:
         unified_loss=_range(chosen.unified_loss, confidence),
         saving=Range(*(None if each is None else 1 - each for each in (ratio.estimate, ratio.high, ratio.low))),
         confidence=confidence,
-        laws=tuple(_told(probes, found, stage, option, confidence) for stage, own in options.items() for option in own),
+        laws=tuple(
+            _told(probes, found, _later(looks), stage, option, confidence)
+            for stage, own in options.items()
+            for option in own
+        ),
         foresight=foresight,
         probed_flops=found.spent_flops,
         beyond=beyond,
@@ -237,13 +242,12 @@ def _fitted(
     }
 
 
-def _foresight(probes: Probes, found: StudyResult) -> float:
+def _foresight(probes: Probes, found: StudyResult, looks: Sequence[int]) -> float:
     """How much laws err, of the difference of staged networks from the unified one, for one doubling of what is spent.
 
     Fitted to what is known at half of every probe, they are asked for its end: the root of the mean square over widths.
     """
-    looks, weights = _common(found), probes.staged.natural_shares()
-    half = looks[: len(looks) // 2]
+    weights, half = probes.staged.natural_shares(), looks[: len(looks) // 2]
     early = _fitted(probes, found, multipliers(len(found.seeds), 0), half)
 
     def missed(column: int, places: Sequence[int | None]) -> float:
@@ -260,9 +264,11 @@ def _foresight(probes: Probes, found: StudyResult) -> float:
     return math.sqrt(sum(miss**2 for miss in misses) / len(misses)) / math.log2(looks[-1] / half[-1])
 
 
-def _told(probes: Probes, found: StudyResult, stage: int | None, option: Option, confidence: float) -> FittedLaw:
+def _told(
+    probes: Probes, found: StudyResult, looks: Sequence[int], stage: int | None, option: Option, confidence: float
+) -> FittedLaw:
     arm = dict(_arms(probes, found, stage))[option.width]
-    spent, values = _looks(probes, arm, stage, _later(_common(found)))
+    spent, values = _looks(probes, arm, stage, looks)
     a, b, c = option.curve.mean
     missed = values.mean(0) - (a + b * (spent / option.curve.unit) ** -c)
     return FittedLaw(

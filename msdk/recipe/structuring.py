@@ -263,10 +263,9 @@ def flattened_errors(
         return
     elif isinstance(error, KeyError) and error.args == path[-1:]:
         yield Problem(".".join(path), MISSING)
+    elif isinstance(error, AttributeError) and error.name == "items":  # cattrs asks what should be a table for them
+        yield Problem(".".join(path), f"expected a table, {{ key = value }}, got {quoted(str(error.obj))}")
     else:
-        if isinstance(error, AttributeError) and error.name == "items":  # cattrs asks what should be a table for them
-            yield Problem(".".join(path), f"expected a table, {{ key = value }}, got {quoted(str(error.obj))}")
-            return
         # attrs' validators put the field and its options behind their message.
         told = str(error.args[0] if isinstance(error, ValueError) and error.args else error)
         # A validator raises ValueErrors for what the user gave; anything else is the part's own fault.
